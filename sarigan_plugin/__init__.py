@@ -1,0 +1,11 @@
+"""SariGAN as a plugin to NVIDIA's stylegan2-ada-pytorch.
+
+Importing this package makes upstream's own packages (dnnlib, torch_utils, training, metrics) importable, unless they
+already are, as in a script that runs inside upstream's folder. Nothing heavy is imported here.
+"""
+
+from . import upstream
+
+__version__ = '0.1.0'
+
+upstream.activate()

@@ -1,0 +1,68 @@
+"""The `sarigan` command: a group whose subcommands are imported only when they run."""
+
+import importlib
+
+import click
+
+from . import __version__
+
+#----------------------------------------------------------------------------
+
+class UserError(click.ClickException):
+    """A mistake that the user can mend: one sentence on stderr and exit code 2, never a traceback.
+
+    For a mistake in one option's value, click.BadParameter names the option as well.
+    """
+    exit_code = 2
+
+#----------------------------------------------------------------------------
+
+# name -> (module:attribute of a click command, help that needs no import).
+COMMANDS = {
+    'demo':     ('sarigan_plugin.demo:demo',                  'Train a small SariGAN on real images and draw its groups.'),
+    'data':     ('sarigan_plugin.data:data',                  'Make a dataset zip from openly available images.'),
+    'train':    ('sarigan_plugin.train:main',                 "Train a network; the same command as upstream's train.py."),
+    'generate': ('sarigan_plugin.generate:generate',          'Generate images with a network pickle.'),
+    'groups':   ('sarigan_plugin.groups:groups',              'Draw what each group of channels attends to.'),
+    'upstream': ('sarigan_plugin.upstream:upstream_command',  'Fetch, verify and patch the stylegan2-ada-pytorch tree.'),
+    'doctor':   ('sarigan_plugin.doctor:doctor',              'Check the installation, one line for each part.'),
+}
+
+class LazyGroup(click.Group):
+    def list_commands(self, ctx):
+        return list(COMMANDS)
+
+    def get_command(self, ctx, cmd_name):
+        if cmd_name not in COMMANDS:
+            return None
+        module_name, attribute = COMMANDS[cmd_name][0].split(':')
+        try:
+            return getattr(importlib.import_module(module_name), attribute)
+        except ModuleNotFoundError as err:
+            raise UserError(f'`sarigan {cmd_name}` needs the Python module {err.name}, which is not installed: run ./install.sh.') from err
+
+    def resolve_command(self, ctx, args):
+        if args and args[0] not in COMMANDS:
+            raise UserError(f'There is no command {args[0]!r}; the commands are {", ".join(COMMANDS)}.')
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx, formatter):
+        with formatter.section('Commands'):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+#----------------------------------------------------------------------------
+
+@click.group(cls=LazyGroup, context_settings=dict(max_content_width=100))
+@click.version_option(__version__, prog_name='sarigan')
+def main():
+    """SariGAN (NeurIPS 2020): image synthesis with semantic groups of channels.
+
+    `sarigan COMMAND --help` explains a command.
+    """
+
+#----------------------------------------------------------------------------
+
+if __name__ == '__main__':
+    main(prog_name='sarigan') # pylint: disable=no-value-for-parameter
+
+#----------------------------------------------------------------------------

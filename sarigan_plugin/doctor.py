@@ -1,0 +1,198 @@
+"""`sarigan doctor`: one line for each part of the installation."""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from . import upstream
+
+OK, WARNING, ERROR = 'ok', 'warning', 'error'
+COLOURS = {OK: 'green', WARNING: 'yellow', ERROR: 'red'}
+
+MIN_PYTHON = (3, 10)
+MIN_TORCH  = (2, 1)
+CUDA_OPS   = ('upfirdn2d_plugin', 'bias_act_plugin')
+
+# Bytes on the disk: a training at 256x256 writes 350 MB per snapshot.
+DISK_WARNING = 10e9
+DISK_ERROR   = 1e9
+
+@dataclass(frozen=True)
+class Finding:
+    part:   str
+    state:  str     # OK, WARNING or ERROR
+    detail: str     # one line
+
+#----------------------------------------------------------------------------
+# One function per part; each returns (state, detail).
+
+def check_python():
+    state = OK if sys.version_info >= MIN_PYTHON else ERROR
+    where = 'virtual environment' if sys.prefix != sys.base_prefix else 'no virtual environment'
+    needs = '' if state == OK else f'; sarigan needs {MIN_PYTHON[0]}.{MIN_PYTHON[1]} or newer'
+    return state, f'{platform.python_version()}, {where}{needs}'
+
+def check_torch():
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return ERROR, 'not installed: run ./install.sh'
+    built_for = f'built for CUDA {torch.version.cuda}' if torch.version.cuda else 'built for CPUs'
+    if tuple(int(number) for number in re.findall(r'\d+', torch.__version__)[:2]) < MIN_TORCH:
+        return ERROR, f'{torch.__version__}; sarigan needs {MIN_TORCH[0]}.{MIN_TORCH[1]} or newer'
+    return OK, f'{torch.__version__}, {built_for}'
+
+def check_device():
+    import torch
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count:
+        devices = [torch.cuda.get_device_properties(index) for index in range(count)]
+        names = [f'{device.name} with {device.total_memory / 2**30:.0f} GiB' for device in devices]
+        return OK, ', '.join(f'{names.count(name)} x {name}' for name in dict.fromkeys(names))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    detail = f'CPU, {cores} core{"s" if cores != 1 else ""}'
+    if caught: # there is a GPU that PyTorch can't use
+        return WARNING, f'{detail}; {_first_line(caught[0].message)}'
+    return OK, f'{detail}, no CUDA device'
+
+def check_upstream():
+    tree = upstream.root() / upstream.FOLDER
+    origin = upstream.identify(tree)
+    if origin.kind == 'missing':
+        return ERROR, f'{upstream.FOLDER} is empty: run ./install.sh'
+    name = dict(submodule='git submodule', pypi='assembled from Python packages', other='unknown origin')[origin.kind]
+    commit = f', commit {origin.commit[:7]}' if origin.commit else ''
+    # A user may have reasons for another tree; without its packages nothing works.
+    state = OK if origin.ok else WARNING if upstream.find() else ERROR
+    return state, f'{name}{commit}, {origin.detail}'
+
+def check_patches():
+    tree = upstream.find()
+    if tree is None:
+        return ERROR, 'no tree to patch'
+    states = upstream.patch_status(tree)
+    problems = [f'{name} {dict(missing="is not applied", conflict="does not fit")[state]}' for name, state in states.items() if state != 'applied']
+    if problems:
+        return ERROR, f'{", ".join(problems)}: run ./install.sh'
+    return OK, f'{", ".join(states)} applied'
+
+def check_cuda_ops():
+    import torch
+    if not torch.cuda.is_available():
+        return OK, 'not needed on the CPU'
+    from torch.utils import cpp_extension
+    if all(_built_op(name) for name in CUDA_OPS):
+        return OK, 'built'
+    obstacle = _build_obstacle(cpp_extension)
+    if obstacle is not None:
+        return WARNING, f'cannot be built, so that slower PyTorch operations are used: {obstacle}'
+    return OK, 'built at the first run on this GPU, which takes some minutes'
+
+def _built_op(name):
+    import torch
+    from torch.utils import cpp_extension
+    root = os.environ.get('TORCH_EXTENSIONS_DIR')
+    if root is None:
+        version = f'py{sys.version_info.major}{sys.version_info.minor}{getattr(sys, "abiflags", "")}'
+        root = Path(cpp_extension.get_default_build_root(), f'{version}_cu{torch.version.cuda.replace(".", "")}')
+    return Path(root, name, f'{name}.so').is_file()
+
+def _build_obstacle(cpp_extension):
+    import torch
+    if cpp_extension.CUDA_HOME is None:
+        return f'no nvcc; install the CUDA toolkit {torch.version.cuda}'
+    nvcc = Path(cpp_extension.CUDA_HOME, 'bin', 'nvcc')
+    if not nvcc.is_file():
+        return f'no nvcc in {nvcc.parent}'
+    release = re.search(r'release (\d+)\.(\d+)', subprocess.run([nvcc, '--version'], capture_output=True, text=True, check=False).stdout)
+    if release and release[1] != torch.version.cuda.split('.')[0]:
+        return f'nvcc is of CUDA {release[1]}.{release[2]}, PyTorch of CUDA {torch.version.cuda}'
+    compiler = os.environ.get('CXX', 'c++')
+    if shutil.which(compiler) is None:
+        return f'no C++ compiler ({compiler})'
+    if not cpp_extension.is_ninja_available():
+        return 'no ninja'
+    return None
+
+def check_detectors():
+    tree = upstream.find()
+    if tree is None:
+        return ERROR, 'no tree, so that there are no metrics'
+    text = ''.join(path.read_text(encoding='utf-8') for path in sorted((tree / 'metrics').glob('*.py')))
+    urls = sorted(set(re.findall(r"'(https://[^']+\.pt)'", text)))
+    import dnnlib
+    cache = Path(dnnlib.make_cache_dir_path('downloads'))
+    missing = [url for url in urls if not any(cache.glob(hashlib.md5(url.encode('utf-8')).hexdigest() + '_*'))]
+    if missing:
+        return WARNING, f'{_names(missing)} not cached: metrics download {"it" if len(missing) == 1 else "them"} when first used (--metrics=none needs none)'
+    return OK, f'{_names(urls)} cached in {cache}'
+
+def _names(urls):
+    return ', '.join(Path(url).stem for url in urls)
+
+def check_disk():
+    free = shutil.disk_usage(upstream.root()).free
+    state = ERROR if free < DISK_ERROR else WARNING if free < DISK_WARNING else OK
+    needs = '' if state == OK else '; long trainings write many snapshots of some 100 MB'
+    return state, f'{free / 1e9:.3g} GB free{needs}'
+
+#----------------------------------------------------------------------------
+
+CHECKS = {
+    'Python':    check_python,
+    'PyTorch':   check_torch,
+    'device':    check_device,
+    'upstream':  check_upstream,
+    'patches':   check_patches,
+    'CUDA ops':  check_cuda_ops,
+    'detectors': check_detectors,
+    'disk':      check_disk,
+}
+
+def _first_line(problem):
+    return (str(problem).strip().splitlines() or [''])[0]
+
+def examine():
+    """Run every check; returns a list of Findings. A check that fails is itself a finding."""
+    findings = []
+    for part, check in CHECKS.items():
+        try:
+            state, detail = check()
+        except ModuleNotFoundError as err:
+            state, detail = ERROR, f'needs the Python module {err.name}: run ./install.sh'
+        except click.ClickException as err:
+            state, detail = ERROR, err.message
+        except Exception as err: # pylint: disable=broad-except
+            state, detail = ERROR, f'{type(err).__name__}: {_first_line(err)}'
+        findings.append(Finding(part, state, _first_line(detail)))
+    return findings
+
+@click.command()
+@click.option('--json', 'as_json', help='Print JSON, for machines.', is_flag=True)
+def doctor(as_json):
+    """Check the installation, one line for each part.
+
+    The exit code is 1 if any line is an error.
+    """
+    findings = examine()
+    healthy = all(finding.state != ERROR for finding in findings)
+    if as_json:
+        click.echo(json.dumps(dict(ok=healthy, findings=[asdict(finding) for finding in findings]), indent=2))
+    else:
+        for finding in findings:
+            click.echo(f'{click.style(f"{finding.state:<7}", fg=COLOURS[finding.state])}  {finding.part:<9}  {finding.detail}')
+    sys.exit(0 if healthy else 1)
+
+#----------------------------------------------------------------------------

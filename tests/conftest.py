@@ -1,0 +1,59 @@
+"""Fixtures that many tests share."""
+
+import shutil
+
+import pytest
+
+import trees
+
+from sarigan_plugin import networks
+
+#----------------------------------------------------------------------------
+# Upstream's tree, by origin. Each test gets a copy of its own, without our patches.
+
+@pytest.fixture(scope='session')
+def _clean_submodule_tree(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('submodule') / 'tree'
+    trees.make_submodule_tree(folder)
+    return folder
+
+@pytest.fixture(scope='session')
+def _clean_pypi_tree(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('pypi') / 'tree'
+    trees.make_pypi_tree(folder)
+    return folder
+
+@pytest.fixture
+def submodule_tree(_clean_submodule_tree, tmp_path):
+    return shutil.copytree(_clean_submodule_tree, tmp_path / 'submodule_tree', symlinks=True)
+
+@pytest.fixture
+def pypi_tree(_clean_pypi_tree, tmp_path):
+    return shutil.copytree(_clean_pypi_tree, tmp_path / 'pypi_tree')
+
+@pytest.fixture(params=['submodule', 'pypi'])
+def any_tree(request):
+    """Each test that takes this runs once per origin."""
+    return request.getfixturevalue(f'{request.param}_tree')
+
+#----------------------------------------------------------------------------
+# The small generator and discriminator that the tests share: 32x32, sixteen channels at most.
+
+SIZE = dict(channel_base=256, channel_max=16)
+
+@pytest.fixture
+def make_generator():
+    """make_generator(**overrides) -> a fresh Generator in eval mode, 4 groups, codes of 32."""
+    def make(c_dim=0, img_channels=3, **kwargs):
+        return networks.Generator(z_dim=32, c_dim=c_dim, img_resolution=32, img_channels=img_channels,
+            **dict(dict(code_dim=32, num_groups=4, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE), **kwargs)).eval()
+    return make
+
+@pytest.fixture
+def make_discriminator():
+    """make_discriminator(**overrides) -> a fresh Discriminator in eval mode."""
+    def make(c_dim=0, img_channels=3, **kwargs):
+        return networks.Discriminator(c_dim=c_dim, img_resolution=32, img_channels=img_channels, code_dim=32, **SIZE, **kwargs).eval()
+    return make
+
+#----------------------------------------------------------------------------
