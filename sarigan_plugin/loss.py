@@ -1,0 +1,180 @@
+"""The objective of Eq. 7: adversarial + lambda_group * L_g - lambda_info * L_I, in the phases of upstream's training loop."""
+
+import numpy as np
+import torch
+
+from torch_utils import misc
+from torch_utils import training_stats
+from torch_utils.ops import conv2d_gradfix
+
+from sarigan_plugin.networks import ChannelGrouping, grouped_layers
+
+#----------------------------------------------------------------------------
+
+def info_losses(predicted, codes):
+    """Squared error of Q's codes, the negative log-likelihood of a unit Gaussian up to constants (Eq. 8; paper: -L_I).
+
+    predicted: [N, 2 * code_dim] from the Q head.
+    codes:     [N, num_ws, 2 * code_dim], the codes that made each layer. Under style mixing they differ between layers,
+               and the mean over layers is what a single prediction can hope for: the gradient is that of the
+               likelihood averaged over layers. No gradient into the codes: they would shrink to be guessed easily.
+    Returns (inter, intra), [N] each, averaged over the dimensions of a code.
+    """
+    error = (predicted - codes.detach().mean(dim=1)).square()
+    inter, intra = error.chunk(2, dim=1)
+    return inter.mean(dim=1), intra.mean(dim=1)
+
+#----------------------------------------------------------------------------
+
+class SariGANLoss:
+    """Accumulates the gradients of one phase; constructed and called by upstream's training_loop().
+
+    Raises ValueError for a negative weight.
+    """
+    def __init__(self,
+        device,                     # Device of the networks.
+        G_mapping,                  # Mapping network, possibly wrapped by DistributedDataParallel, as the two below.
+        G_synthesis,                # Synthesis network with grouped layers.
+        D,                          # Discriminator with the Q head.
+        augment_pipe        = None, # Augmentation of all images that D sees, None = disable.
+        lambda_group        = 2,    # Weight of the grouping loss (paper: lambda_1).
+        lambda_info         = 10,   # Weight of the info loss (paper: lambda_2).
+        style_mixing_prob   = 0.9,  # Probability that a batch mixes two styles.
+        r1_gamma            = 10,   # Weight of the R1 penalty.
+        pl_weight           = 2,    # Weight of the path length penalty.
+        pl_batch_shrink     = 2,    # Path length uses one in so many samples.
+        pl_decay            = 0.01, # How fast the mean path length follows.
+    ):
+        for name, weight in dict(lambda_group=lambda_group, lambda_info=lambda_info, r1_gamma=r1_gamma, pl_weight=pl_weight).items():
+            if not weight >= 0:
+                raise ValueError(f'{name} must be non-negative, not {weight}')
+        self.device = device
+        self.G_mapping = G_mapping
+        self.G_synthesis = G_synthesis
+        self.D = D
+        self.augment_pipe = augment_pipe
+        self.lambda_group = lambda_group
+        self.lambda_info = lambda_info
+        self.style_mixing_prob = style_mixing_prob
+        self.r1_gamma = r1_gamma
+        self.pl_weight = pl_weight
+        self.pl_batch_shrink = pl_batch_shrink
+        self.pl_decay = pl_decay
+        self.pl_mean = torch.zeros([], device=device)
+
+    def accumulate_gradients(self, phase, real_img, real_c, gen_z, gen_c, sync, gain):
+        """One round of one phase: 'Gmain', 'Greg', 'Gboth', 'Dmain', 'Dreg' or 'Dboth'. `sync` marks the last round."""
+        if phase in ['Gmain', 'Gboth']:
+            path_length_follows = (phase == 'Gboth' and self.pl_weight > 0)
+            self._fool_discriminator(gen_z, gen_c, sync and not path_length_follows, last=sync).mul(gain).backward()
+        if phase in ['Greg', 'Gboth'] and self.pl_weight > 0:
+            self._regularise_path_length(gen_z, gen_c, sync).mul(gain).backward()
+        adversarial = None # Stays None where only R1 is due.
+        if phase in ['Dmain', 'Dboth']:
+            adversarial, info = self._reject_fakes(gen_z, gen_c)
+            (adversarial.mean() + info).mul(gain).backward()
+        if phase in ['Dmain', 'Dboth'] or (phase == 'Dreg' and self.r1_gamma > 0):
+            self._accept_reals(real_img, real_c, sync, adversarial, r1=(phase != 'Dmain' and self.r1_gamma > 0)).mul(gain).backward()
+
+    # Networks.
+
+    def generate(self, z, c, sync):
+        """z: [N, z_dim], c: [N, c_dim]. Returns images [N, C, H, W] and the ws [N, num_ws, w_dim] that made them."""
+        with misc.ddp_sync(self.G_mapping, sync):
+            ws = self.G_mapping(z, c)
+            if self.style_mixing_prob > 0:
+                # Drawn even when unused: all ranks take the same path, and the same seed the same numbers.
+                crossover = torch.randint(1, ws.shape[1], [], device=ws.device)
+                crossover = torch.where(torch.rand([], device=ws.device) < self.style_mixing_prob, crossover, ws.shape[1])
+                other = self.G_mapping(torch.randn_like(z), c, skip_w_avg_update=True)
+                ws[:, crossover:] = other[:, crossover:]
+        with misc.ddp_sync(self.G_synthesis, sync):
+            return self.G_synthesis(ws), ws
+
+    def discriminate(self, img, c, sync):
+        """img: [N, C, H, W]. Returns D's logits [N, 1] and Q's codes [N, w_dim]."""
+        if self.augment_pipe is not None:
+            img = self.augment_pipe(img)
+        with misc.ddp_sync(self.D, sync):
+            return self.D(img, c, return_codes=True)
+
+    # Generator phases.
+
+    def _fool_discriminator(self, z, c, sync, last):
+        img, ws = self.generate(z, c, sync)
+        logits, predicted = self.discriminate(img, c, sync=False)
+        adversarial = torch.nn.functional.softplus(-logits) # -log(sigmoid(logits))
+        _report_fakes(logits)
+        training_stats.report('Loss/G/loss', adversarial)
+        loss = adversarial.mean() + self._info_loss(predicted, ws)
+        return loss + self._grouping_loss() if last else loss
+
+    def _grouping_loss(self):
+        """Weighted L_g, once per step: it depends on the weights alone.
+
+        Each layer's mean over C*C pairs counts C times, that is, the errors of a channel's pairs are added up and then
+        averaged over channels. The minimum is the same, and wide layers keep gradients well above Adam's epsilon.
+        """
+        synthesis = getattr(self.G_synthesis, 'module', self.G_synthesis)
+        total = torch.zeros([], device=self.device)
+        for _name, layer, source in grouped_layers(synthesis):
+            if not isinstance(layer.grouping, ChannelGrouping):
+                continue # Fixed groups learn nothing.
+            loss, _threshold = layer.grouping.loss(source.weight)
+            training_stats.report('Loss/grouping', loss)
+            total = total + loss * layer.grouping.num_channels
+        return self.lambda_group * total
+
+    def _info_loss(self, predicted, ws):
+        """Weighted -L_I; both codes count the same."""
+        inter, intra = info_losses(predicted, ws)
+        training_stats.report('Loss/info/inter', inter)
+        training_stats.report('Loss/info/intra', intra)
+        return self.lambda_info * (inter + intra).mean() / 2
+
+    def _regularise_path_length(self, z, c, sync):
+        batch_size = z.shape[0] // self.pl_batch_shrink
+        img, ws = self.generate(z[:batch_size], c[:batch_size], sync)
+        noise = torch.randn_like(img) / np.sqrt(img.shape[2] * img.shape[3])
+        with conv2d_gradfix.no_weight_gradients():
+            grads, = torch.autograd.grad((img * noise).sum(), ws, create_graph=True)
+        lengths = grads.square().sum(dim=2).mean(dim=1).sqrt()
+        mean = self.pl_mean.lerp(lengths.mean(), self.pl_decay)
+        self.pl_mean.copy_(mean.detach())
+        penalty = (lengths - mean).square()
+        training_stats.report('Loss/pl_penalty', penalty)
+        training_stats.report('Loss/G/reg', penalty * self.pl_weight)
+        return (img[:, 0, 0, 0] * 0 + penalty * self.pl_weight).mean() # Times zero: gives all parameters a gradient to synchronise.
+
+    # Discriminator phases.
+
+    def _reject_fakes(self, z, c):
+        img, ws = self.generate(z, c, sync=False)
+        logits, predicted = self.discriminate(img, c, sync=False) # Synchronised by the reals that follow.
+        _report_fakes(logits)
+        return torch.nn.functional.softplus(logits), self._info_loss(predicted, ws) # -log(1 - sigmoid(logits))
+
+    def _accept_reals(self, img, c, sync, fakes_adversarial, r1):
+        img = img.detach().requires_grad_(r1)
+        logits, predicted = self.discriminate(img, c, sync)
+        training_stats.report('Loss/scores/real', logits)
+        training_stats.report('Loss/signs/real', logits.sign())
+        loss = (logits * 0).mean() + (predicted * 0).mean() # Q sees no reals, but its gradients are synchronised here.
+        if fakes_adversarial is not None:
+            adversarial = torch.nn.functional.softplus(-logits) # -log(sigmoid(logits))
+            training_stats.report('Loss/D/loss', fakes_adversarial + adversarial)
+            loss = loss + adversarial.mean()
+        if r1:
+            with conv2d_gradfix.no_weight_gradients():
+                grads, = torch.autograd.grad(logits.sum(), img, create_graph=True)
+            penalty = grads.square().sum(dim=[1,2,3])
+            training_stats.report('Loss/r1_penalty', penalty)
+            training_stats.report('Loss/D/reg', penalty * (self.r1_gamma / 2))
+            loss = loss + penalty.mean() * (self.r1_gamma / 2)
+        return loss
+
+def _report_fakes(logits):
+    training_stats.report('Loss/scores/fake', logits)
+    training_stats.report('Loss/signs/fake', logits.sign())
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,422 @@
+"""SariGAN's networks: upstream's generator and discriminator with a few layers exchanged.
+
+Upstream pickles a network as the source text of its module and runs that text again when the pickle is loaded. So this
+file imports nothing but torch, numpy and what every StyleGAN tool carries (dnnlib, torch_utils), and asks for upstream's
+own layers by name while building: each of them brings its own source. The pickles then load with no plugin installed.
+
+Index letters in shape comments: N batch, C channels, O output channels, I input channels, g groups, k kernel size.
+"""
+
+import numpy as np
+import torch
+
+import dnnlib
+from torch_utils import misc
+from torch_utils import persistence
+from torch_utils.ops import bias_act
+from torch_utils.ops import conv2d_resample
+from torch_utils.ops import fma
+from torch_utils.ops import upfirdn2d
+
+MAX_TEMPERATURE = 5 # Upper end of the learnable temperature; the paper reports that it settles near 0.3.
+
+#----------------------------------------------------------------------------
+# Similarity-based grouping (Section 3.1).
+
+def cosine_similarity(kernels):
+    """Cosine of the angle between every two kernels (Eq. 1; paper: S).
+
+    kernels: [C, ...] one kernel per channel, flattened here to [C, d].
+    Returns [C, C], symmetric, values in [-1, 1]. A kernel of zeros is similar to nothing, itself included.
+    """
+    rows = torch.nn.functional.normalize(kernels.flatten(1), dim=1)
+    return rows @ rows.t()
+
+def similarity_threshold(similarity, num_groups):
+    """The threshold that leaves every channel C/g similar ones on average (Section 4.1; paper: r).
+
+    That is the (1 - 1/g) quantile of all C*C similarities, the diagonal included, so that `similarity >= threshold`
+    holds for C*C/g pairs. similarity: [C, C]. Returns a scalar tensor.
+    """
+    total = similarity.numel()
+    kept = round(total / num_groups)
+    return similarity.flatten().kthvalue(total - kept + 1).values
+
+def grouping_loss(probabilities, similar):
+    """Mean squared error between the groups' and the kernels' similarity (Eq. 2; paper: L_g).
+
+    probabilities: [C, g] rows of N(G/t).
+    similar:       [C, C] zero-one matrix H(S - r).
+    Returns a scalar. Expands |P P^T - H|^2 as |P^T P|^2 - 2 <P, H P> + |H|^2, which needs no [C, C] matrix of its own
+    in the backward pass.
+    """
+    overlap = probabilities.t() @ probabilities # [gg]
+    agreement = (probabilities * (similar @ probabilities)).sum()
+    return (overlap.square().sum() - 2 * agreement + similar.sum()) / similar.numel()
+
+@persistence.persistent_class
+class ChannelGrouping(torch.nn.Module):
+    """The group of each channel, learned from the kernels that produce the channels (Section 3.1).
+
+    `logits` (paper: G) start near zero, where the softmax is smooth enough for every channel to change its mind; the
+    temperature t = 5 sigmoid(temperature_logit) is learnable and positive by construction.
+    """
+    def __init__(self,
+        num_channels,               # Number of channels to group (paper: c).
+        num_groups,                 # Number of groups (paper: g).
+        temperature         = 0.3,  # Initial softmax temperature (paper: t), in (0, 5).
+        init_std            = 0.01, # Standard deviation of the initial logits.
+    ):
+        _check_num_groups(num_groups, num_channels)
+        super().__init__()
+        self.num_channels = num_channels
+        self.num_groups = num_groups
+        self.logits = torch.nn.Parameter(torch.randn([num_channels, num_groups]) * init_std)
+        self.temperature_logit = torch.nn.Parameter(torch.logit(torch.tensor(temperature / MAX_TEMPERATURE)))
+
+    @property
+    def temperature(self):
+        """Scalar tensor in (0, 5)."""
+        return MAX_TEMPERATURE * self.temperature_logit.sigmoid()
+
+    @property
+    def assignment(self):
+        """[C] int64: the group of each channel, the argmax of its logits."""
+        return self.logits.argmax(dim=1)
+
+    def probabilities(self):
+        """[C, g]: the soft assignment N(G/t)."""
+        return (self.logits / self.temperature).softmax(dim=1)
+
+    def loss(self, kernels):
+        """Eq. 2 for the kernels that produce these channels, [C, ...]; no gradient into them. Returns (L_g, r)."""
+        similarity = cosine_similarity(kernels.detach())
+        threshold = similarity_threshold(similarity, self.num_groups)
+        similar = (similarity >= threshold).to(self.logits.dtype)
+        return grouping_loss(self.probabilities(), similar), threshold
+
+    def forward(self):
+        """[C, g] one-hot rows of the hard assignment.
+
+        Images send no gradient to the grouping, but DistributedDataParallel waits for one: both parameters take part
+        with weight zero.
+        """
+        membership = torch.nn.functional.one_hot(self.assignment, self.num_groups).to(self.logits.dtype)
+        return membership + 0 * (self.logits + self.temperature_logit)
+
+@persistence.persistent_class
+class FixedGrouping(torch.nn.Module):
+    """Groups that are not learned, to compare with: equal `blocks` of consecutive channels, or `random` ones of equal size."""
+    def __init__(self,
+        num_channels,   # Number of channels to group (paper: c).
+        num_groups,     # Number of groups (paper: g).
+        kind,           # 'blocks' or 'random'.
+    ):
+        _check_num_groups(num_groups, num_channels)
+        super().__init__()
+        self.num_channels = num_channels
+        self.num_groups = num_groups
+        assignment = torch.arange(num_channels) * num_groups // num_channels
+        self.register_buffer('assignment', assignment if kind == 'blocks' else assignment[torch.randperm(num_channels)])
+
+    def forward(self):
+        """[C, g] one-hot rows."""
+        return torch.nn.functional.one_hot(self.assignment, self.num_groups).to(torch.float32)
+
+def _check_num_groups(num_groups, num_channels):
+    if not 1 <= num_groups <= num_channels:
+        raise ValueError(f'num_groups must be between 1 and the {num_channels} channels of the layer, not {num_groups}')
+
+#----------------------------------------------------------------------------
+# Semantic-aware embedding (Section 3.2).
+
+def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inter_shifts=None, eps=1e-8):
+    """Fold both codes into one style per channel (Eq. 5; paper: f), or one style and one shift (Eq. 3-4).
+
+    f_j = h_a(j) z_j / sqrt(1/C * sum_{k in group a(j)} z_k^2), where a(j) is the group of channel j.
+
+    After Group AdaIN (Eq. 3) channel k has exactly the mean z_b,k and the standard deviation z_s,k, so AdaGN's statistics
+    of a group (Eq. 4) need no look at the features: its mean is that of its z_b, and its variance, over all C channels as
+    in Eq. 5, is 1/C * sum_k (z_s,k^2 + (z_b,k - mean)^2).
+
+    intra_styles: [N, C] per-channel scales from the intra-group code (paper: z, z_s).
+    inter_styles: [N, g] per-group scales from the inter-group code (paper: h, h_s).
+    membership:   [C, g] one-hot rows. An empty group contributes nothing.
+    intra_shifts: [N, C] per-channel means (paper: z_b), None in the weight form, as
+    inter_shifts: [N, g] per-group means (paper: h_b).
+    Returns styles [N, C] in the weight form, (styles, shifts), [N, C] each, in the feature form.
+    """
+    power = intra_styles.square()
+    if intra_shifts is not None:
+        means = intra_shifts @ membership / membership.sum(dim=0).clamp(min=1) # [Ng]
+        centred = intra_shifts - means @ membership.t() # [NC]
+        power = power + centred.square()
+    scale = inter_styles * (power @ membership / membership.shape[0] + eps).rsqrt() # [Ng]
+    scale = scale @ membership.t() # [NC]
+    if intra_shifts is None:
+        return intra_styles * scale
+    return intra_styles * scale, centred * scale + inter_shifts @ membership.t()
+
+def modulated_conv2d(
+    x,                      # Input features of shape [N, I, H, W].
+    weight,                 # Kernels of shape [O, I, k, k].
+    styles,                 # One style per input channel, of shape [N, I].
+    noise           = None, # Noise to add to the output, broadcastable to [N, O, H, W].
+    **resampling,           # up: integer factor; padding: of the upsampled features; resample_filter: low-pass filter from
+                            # upfirdn2d.setup_filter(); flip_weight: True = correlation, False = convolution.
+):
+    """Modulate, convolve, demodulate (Eq. 6) without ever forming one kernel per sample.
+
+    The factor of output o is d_o = 1/sqrt(sum_i s_i^2 sum_kk w_oikk^2 + eps), one matrix product [N, I] x [I, O]; the
+    styles scale the features before the convolution and d scales them after it.
+    """
+    batch_size, in_channels = styles.shape
+    misc.assert_shape(weight, [None, in_channels, None, None]) # [OIkk]
+    misc.assert_shape(x, [batch_size, in_channels, None, None]) # [NIHW]
+
+    # Demodulation cancels any scale of kernels and styles: use that to stay inside the range of fp16.
+    if x.dtype == torch.float16:
+        weight = weight / weight.norm(float('inf'), dim=[1,2,3], keepdim=True) / np.sqrt(weight[0].numel())
+        styles = styles / styles.norm(float('inf'), dim=1, keepdim=True)
+
+    demodulation = (styles.square() @ weight.square().sum(dim=[2,3]).t() + 1e-8).rsqrt() # [NO]
+    x = x * styles.to(x.dtype)[:, :, None, None]
+    x = _resampling_conv2d(x, weight, **resampling)
+    demodulation = demodulation.to(x.dtype)[:, :, None, None]
+    return x * demodulation if noise is None else fma.fma(x, demodulation, noise.to(x.dtype))
+
+def normalized_conv2d(
+    x,                      # Input features of shape [N, I, H, W].
+    weight,                 # Kernels of shape [O, I, k, k].
+    styles,                 # Standard deviation of each input channel, of shape [N, I].
+    shifts,                 # Mean of each input channel, of shape [N, I].
+    noise           = None, # Noise to add to the output, broadcastable to [N, O, H, W].
+    eps             = 1e-5, # Keeps flat channels flat.
+    **resampling,           # up, padding, resample_filter and flip_weight, as in modulated_conv2d().
+):
+    """Normalise every channel of the features, give it a new mean and deviation (Eq. 3-4), convolve."""
+    features = x.to(torch.float32) # Squares of fp16 overflow.
+    variance, mean = torch.var_mean(features, dim=[2,3], keepdim=True, correction=0)
+    features = (features - mean) * (variance + eps).rsqrt() * styles[:, :, None, None] + shifts[:, :, None, None]
+    weight = weight / np.sqrt(weight[0].numel())
+    x = _resampling_conv2d(features.to(x.dtype), weight, **resampling)
+    return x if noise is None else x + noise.to(x.dtype)
+
+def _resampling_conv2d(x, weight, up=1, padding=0, resample_filter=None, flip_weight=True):
+    return conv2d_resample.conv2d_resample(x=x, w=weight.to(x.dtype), f=resample_filter, up=up, padding=padding, flip_weight=flip_weight)
+
+#----------------------------------------------------------------------------
+# Generator.
+
+def _upstream(name, *args, **kwargs):
+    """Build one of upstream's layers by name, so that it is pickled with upstream's source and not with this file."""
+    return dnnlib.util.construct_class_by_name(*args, class_name=f'training.networks.{name}', **kwargs)
+
+@persistence.persistent_class
+class IntraAffine(torch.nn.Module):
+    """Styles from the intra-group code alone, for layers that are not grouped."""
+    def __init__(self,
+        code_dim,       # Dimensionality of each of the two codes in w.
+        out_features,   # Number of styles.
+    ):
+        super().__init__()
+        self.code_dim = code_dim
+        self.affine = _upstream('FullyConnectedLayer', code_dim, out_features, bias_init=1)
+
+    def forward(self, w):
+        """w: [N, 2 * code_dim]. Returns [N, out_features]."""
+        _inter_code, intra_code = w.split(self.code_dim, dim=1)
+        return self.affine(intra_code)
+
+@persistence.persistent_class
+class SynthesisLayer(torch.nn.Module):
+    """Takes the place of upstream's SynthesisLayer; its input channels are grouped and both codes style them."""
+    def __init__(self,
+        in_channels,                    # Number of input channels (paper: c).
+        out_channels,                   # Number of output channels.
+        code_dim,                       # Dimensionality of each of the two codes in w.
+        resolution,                     # Resolution of this layer, pixels.
+        num_groups      = 16,           # Number of channel groups (paper: g).
+        grouping        = 'similarity', # 'similarity' (learned), 'blocks', 'random', or 'none': the intra-group code alone.
+        norm            = 'weight',     # Normalise weights (Eq. 5-6) or the grouped 'feature' maps (Eq. 3-4).
+        kernel_size     = 3,            # Convolution kernel size.
+        up              = 1,            # Integer upsampling factor.
+        use_noise       = True,         # Enable noise input?
+        activation      = 'lrelu',      # Activation function: 'relu', 'lrelu', etc.
+        resample_filter = [1,3,3,1],    # Low-pass filter to apply when resampling activations.
+        conv_clamp      = None,         # Clamp the output of the convolution to +-X, None = disable clamping.
+        channels_last   = False,        # Use channels_last format for the weights?
+    ):
+        super().__init__()
+        self.code_dim = code_dim
+        self.resolution = resolution
+        self.up = up
+        self.use_noise = use_noise
+        self.activation = activation
+        self.conv_clamp = conv_clamp
+        self.norm = norm if grouping != 'none' else 'weight'
+        self.padding = kernel_size // 2
+        self.act_gain = bias_act.activation_funcs[activation].def_gain
+        self.register_buffer('resample_filter', upfirdn2d.setup_filter(resample_filter))
+
+        self.affine = _upstream('FullyConnectedLayer', code_dim, in_channels, bias_init=1)
+        self.grouping = None
+        if grouping != 'none':
+            self.grouping = ChannelGrouping(in_channels, num_groups) if grouping == 'similarity' else FixedGrouping(in_channels, num_groups, grouping)
+            self.group_affine = _upstream('FullyConnectedLayer', code_dim, num_groups, bias_init=1)
+            if norm == 'feature':
+                self.shift = _upstream('FullyConnectedLayer', code_dim, in_channels)
+                self.group_shift = _upstream('FullyConnectedLayer', code_dim, num_groups)
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.weight = torch.nn.Parameter(torch.randn([out_channels, in_channels, kernel_size, kernel_size]).to(memory_format=memory_format))
+        self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
+        if use_noise:
+            self.register_buffer('noise_const', torch.randn([resolution, resolution]))
+            self.noise_strength = torch.nn.Parameter(torch.zeros([]))
+
+    def styles(self, w):
+        """What both codes say of every input channel. w: [N, 2 * code_dim], inter-group code first.
+
+        Returns styles [N, C] in the weight form, (styles, shifts) in the feature form; see group_styles().
+        """
+        inter_code, intra_code = w.split(self.code_dim, dim=1)
+        styles = self.affine(intra_code)
+        if self.grouping is None:
+            return styles
+        shifts = dict(intra_shifts=self.shift(intra_code), inter_shifts=self.group_shift(inter_code)) if self.norm == 'feature' else {}
+        return group_styles(styles, self.group_affine(inter_code), self.grouping(), **shifts)
+
+    def forward(self, x, w, noise_mode='random', fused_modconv=None, gain=1):
+        """x: [N, I, H, W], w: [N, 2 * code_dim]. Returns [N, O, H * up, W * up].
+
+        fused_modconv is what upstream's blocks pass; there is one form here, faster than both of theirs.
+        """
+        assert noise_mode in ['random', 'const', 'none']
+        _ = fused_modconv
+        in_resolution = self.resolution // self.up
+        misc.assert_shape(x, [None, self.weight.shape[1], in_resolution, in_resolution])
+
+        noise = None
+        if self.use_noise and noise_mode == 'random':
+            noise = torch.randn([x.shape[0], 1, self.resolution, self.resolution], device=x.device) * self.noise_strength
+        if self.use_noise and noise_mode == 'const':
+            noise = self.noise_const * self.noise_strength
+
+        resampling = dict(up=self.up, padding=self.padding, resample_filter=self.resample_filter, flip_weight=(self.up == 1)) # As upstream: flips when upsampling.
+        if self.norm == 'weight':
+            x = modulated_conv2d(x, self.weight, self.styles(w), noise=noise, **resampling)
+        else:
+            x = normalized_conv2d(x, self.weight, *self.styles(w), noise=noise, **resampling)
+        clamp = self.conv_clamp * gain if self.conv_clamp is not None else None
+        return bias_act.bias_act(x, self.bias.to(x.dtype), act=self.activation, gain=self.act_gain * gain, clamp=clamp)
+
+def grouped_layers(synthesis):
+    """The grouped layers of a generator's synthesis network, in order.
+
+    Returns a list of (name, layer, source): `layer` groups its input channels and `source` is the layer whose kernels
+    produce those channels, e.g. ('b8.conv1', <SynthesisLayer>, <SynthesisLayer b8.conv0>). Empty for other networks.
+    """
+    convs = [(f'b{res}.{conv}', getattr(getattr(synthesis, f'b{res}'), conv))
+        for res in synthesis.block_resolutions for conv in ['conv0', 'conv1'] if hasattr(getattr(synthesis, f'b{res}'), conv)]
+    return [(name, layer, source) for (name, layer), (_name, source) in zip(convs[1:], convs) if getattr(layer, 'grouping', None) is not None]
+
+@persistence.persistent_class
+class Generator(torch.nn.Module):
+    """Upstream's generator over two codes: ws [N, num_ws, 2 * code_dim] = [inter-group (paper: h) | intra-group (paper: z)].
+
+    Every convolution after the first (4x4) is grouped; the first and the ToRGB layers read the intra-group code alone
+    (Section 4.1). To tools, w is one opaque vector: truncation, style mixing and projection work as ever.
+    """
+    def __init__(self,
+        z_dim,                      # Input latent (Z) dimensionality.
+        c_dim,                      # Conditioning label (C) dimensionality, 0 = unconditional.
+        img_resolution,             # Output resolution, pixels, a power of two.
+        img_channels,               # Number of output color channels.
+        code_dim            = 512,  # Dimensionality of each of the two codes.
+        num_groups          = 16,   # Channel groups per layer (paper: g).
+        grouping            = 'similarity', # How channels come to their groups, see SynthesisLayer.
+        norm                = 'weight',     # What is normalised, see SynthesisLayer.
+        mapping_kwargs      = {},   # Arguments for upstream's MappingNetwork.
+        synthesis_kwargs    = {},   # Arguments for upstream's SynthesisNetwork.
+    ):
+        super().__init__()
+        self.z_dim = z_dim
+        self.c_dim = c_dim
+        self.w_dim = 2 * code_dim
+        self.code_dim = code_dim
+        self.img_resolution = img_resolution
+        self.img_channels = img_channels
+        self.num_groups = num_groups
+        self.synthesis = _upstream('SynthesisNetwork', w_dim=self.w_dim, img_resolution=img_resolution, img_channels=img_channels, **synthesis_kwargs)
+        self._group_channels(dict(num_groups=num_groups, grouping=grouping, norm=norm))
+        self.num_ws = self.synthesis.num_ws
+        widths = dict(layer_features=code_dim, embed_features=code_dim) # Only the last layer is as wide as both codes.
+        self.mapping = _upstream('MappingNetwork', z_dim=z_dim, c_dim=c_dim, w_dim=self.w_dim, num_ws=self.num_ws, **{**widths, **mapping_kwargs})
+
+    def _group_channels(self, how):
+        """Exchange upstream's layers for ours, in place, with the same geometry."""
+        for res in self.synthesis.block_resolutions:
+            block = getattr(self.synthesis, f'b{res}')
+            for name in ['conv0', 'conv1']:
+                if hasattr(block, name):
+                    layer = getattr(block, name)
+                    out_channels, in_channels, kernel_size, _ = layer.weight.shape
+                    setattr(block, name, SynthesisLayer(in_channels, out_channels, self.code_dim, res, kernel_size=kernel_size,
+                        up=layer.up, use_noise=layer.use_noise, activation=layer.activation, conv_clamp=layer.conv_clamp,
+                        channels_last=block.channels_last, **(how if res > 4 else dict(grouping='none'))))
+            if hasattr(block, 'torgb'):
+                block.torgb.affine = IntraAffine(self.code_dim, block.torgb.weight.shape[1])
+
+    def forward(self, z, c, truncation_psi=1, truncation_cutoff=None, **synthesis_kwargs):
+        """z: [N, z_dim], c: [N, c_dim]. Returns images [N, img_channels, H, W], about [-1, 1]."""
+        ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
+        return self.synthesis(ws, **synthesis_kwargs)
+
+#----------------------------------------------------------------------------
+# Discriminator and Q.
+
+@persistence.persistent_class
+class Discriminator(torch.nn.Module):
+    """Upstream's discriminator with a second head: Q reads both codes back from the image (Section 3.3).
+
+    D and Q share everything but their last linear layer. Parameter names are upstream's, plus `q`.
+    """
+    def __init__(self,
+        c_dim,                  # Conditioning label (C) dimensionality, 0 = unconditional.
+        img_resolution,         # Input resolution, pixels.
+        img_channels,           # Number of input color channels.
+        code_dim        = 512,  # Dimensionality of each of the two codes that Q predicts.
+        **trunk_kwargs,         # Arguments for upstream's Discriminator.
+    ):
+        super().__init__()
+        self.c_dim = c_dim
+        self.img_resolution = img_resolution
+        self.img_channels = img_channels
+        trunk = _upstream('Discriminator', c_dim=c_dim, img_resolution=img_resolution, img_channels=img_channels, **trunk_kwargs)
+        self.block_resolutions = trunk.block_resolutions
+        for name, module in trunk.named_children():
+            self.add_module(name, module)
+        self.q = _upstream('FullyConnectedLayer', self.b4.out.weight.shape[1], 2 * code_dim)
+
+    def features(self, img, **block_kwargs):
+        """All that D and Q share. img: [N, img_channels, H, W]. Returns [N, F], fp32."""
+        x = None
+        for res in self.block_resolutions:
+            x, img = getattr(self, f'b{res}')(x, img, **block_kwargs)
+        x = x.to(torch.float32, memory_format=torch.contiguous_format)
+        if self.b4.architecture == 'skip':
+            x = x + self.b4.fromrgb(img.to(torch.float32))
+        if self.b4.mbstd is not None:
+            x = self.b4.mbstd(x)
+        return self.b4.fc(self.b4.conv(x).flatten(1))
+
+    def forward(self, img, c, return_codes=False, **block_kwargs):
+        """img: [N, img_channels, H, W], c: [N, c_dim]. Returns logits [N, 1], and with return_codes also Q's [N, 2 * code_dim]."""
+        features = self.features(img, **block_kwargs)
+        logits = self.b4.out(features)
+        if self.c_dim > 0:
+            label = self.mapping(None, c)
+            logits = (logits * label).sum(dim=1, keepdim=True) / np.sqrt(label.shape[1])
+        return (logits, self.q(features)) if return_codes else logits
+
+#----------------------------------------------------------------------------

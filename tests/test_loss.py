@@ -1,0 +1,111 @@
+"""The objective of Eq. 7-8, phase by phase, beside upstream's own loss."""
+
+import copy
+
+import pytest
+import torch
+
+from training.loss import StyleGAN2Loss
+
+from sarigan_plugin.loss import SariGANLoss, info_losses
+from sarigan_plugin.networks import grouped_layers
+
+PHASES = ['Gmain', 'Greg', 'Gboth', 'Dmain', 'Dreg', 'Dboth']
+
+def run_phase(loss_class, G, D, phase, rounds=1, seed=0, **kwargs):
+    """Gradients {name: tensor} that one phase leaves in its module, and the loss object."""
+    loss = loss_class('cpu', G.mapping, G.synthesis, D, **kwargs)
+    module = G if phase.startswith('G') else D
+    for network in [G, D]:
+        network.train().requires_grad_(network is module).zero_grad(set_to_none=True)
+    torch.manual_seed(seed)
+    c = torch.zeros(4, 0)
+    for i in range(rounds):
+        loss.accumulate_gradients(phase=phase, real_img=torch.rand(4, 3, 32, 32) * 2 - 1, real_c=c, gen_z=torch.randn(4, G.z_dim), gen_c=c, sync=(i == rounds - 1), gain=1)
+    return {name: p.grad for name, p in module.named_parameters()}, loss
+
+#----------------------------------------------------------------------------
+
+@pytest.mark.parametrize('phase', PHASES)
+def test_without_its_own_terms_the_loss_is_upstreams(make_generator, make_discriminator, phase):
+    G, D = make_generator(), make_discriminator()
+    G2, D2 = copy.deepcopy(G), copy.deepcopy(D)
+    ours, our_loss = run_phase(SariGANLoss, G, D, phase, lambda_group=0, lambda_info=0)
+    theirs, their_loss = run_phase(StyleGAN2Loss, G2, D2, phase)
+    assert torch.equal(our_loss.pl_mean, their_loss.pl_mean)
+    for name, gradient in theirs.items():
+        if gradient is not None: # Upstream's loss never reaches Q.
+            torch.testing.assert_close(ours[name], gradient, rtol=1e-5, atol=1e-7, msg=name)
+        else:
+            assert name.startswith('q.') and ours[name].abs().max() == 0
+
+@pytest.mark.parametrize('phase', PHASES)
+def test_every_parameter_gets_a_gradient_in_every_phase_as_ddp_requires(make_generator, make_discriminator, phase):
+    gradients, _loss = run_phase(SariGANLoss, make_generator(), make_discriminator(), phase)
+    assert [name for name, gradient in gradients.items() if gradient is None] == []
+
+#----------------------------------------------------------------------------
+# Info loss (Eq. 8).
+
+def test_info_loss_is_the_squared_error_of_each_code():
+    predicted, codes = torch.randn(3, 10), torch.randn(3, 1, 10).repeat(1, 7, 1)
+    inter, intra = info_losses(predicted, codes)
+    torch.testing.assert_close(inter, (predicted - codes[:, 0])[:, :5].square().mean(dim=1))
+    torch.testing.assert_close(intra, (predicted - codes[:, 0])[:, 5:].square().mean(dim=1))
+
+def test_info_loss_of_mixed_styles_has_the_gradient_of_the_likelihood_averaged_over_layers():
+    predicted = torch.randn(3, 10, requires_grad=True)
+    codes = torch.randn(3, 1, 10).repeat(1, 7, 1)
+    codes[:, 4:] = torch.randn(3, 1, 10)
+    ours, = torch.autograd.grad(torch.cat(info_losses(predicted, codes)).sum(), predicted)
+    likelihood = (predicted[:, None] - codes).square().mean(dim=1) # [N, 10], mean over layers.
+    theirs, = torch.autograd.grad(likelihood.sum() / 5, predicted)
+    torch.testing.assert_close(ours, theirs)
+
+def test_info_loss_does_not_pull_the_codes_towards_the_guess():
+    codes = torch.randn(3, 7, 10, requires_grad=True)
+    predicted = torch.randn(3, 10, requires_grad=True)
+    torch.cat(info_losses(predicted, codes)).sum().backward()
+    assert codes.grad is None and predicted.grad is not None
+
+@pytest.mark.parametrize('mixing', [0, 1])
+def test_info_loss_works_in_every_step_with_and_without_style_mixing(make_generator, make_discriminator, mixing):
+    G, D = make_generator(), make_discriminator()
+    with_info, _loss = run_phase(SariGANLoss, G, D, 'Dmain', style_mixing_prob=mixing)
+    assert with_info['q.weight'].abs().max() > 0
+    of_G, _loss = run_phase(SariGANLoss, G, D, 'Gmain', style_mixing_prob=mixing, lambda_info=10)
+    without, _loss = run_phase(SariGANLoss, G, D, 'Gmain', style_mixing_prob=mixing, lambda_info=0)
+    assert not torch.allclose(of_G['synthesis.b32.conv1.weight'], without['synthesis.b32.conv1.weight'])
+
+def test_info_gradients_grow_with_lambda_info(make_generator, make_discriminator):
+    G, D = make_generator(), make_discriminator()
+    one, _loss = run_phase(SariGANLoss, G, D, 'Dmain', lambda_info=1)
+    three, _loss = run_phase(SariGANLoss, G, D, 'Dmain', lambda_info=3)
+    torch.testing.assert_close(three['q.weight'], 3 * one['q.weight'], rtol=1e-4, atol=1e-7)
+
+#----------------------------------------------------------------------------
+# Grouping loss (Eq. 2).
+
+def test_grouping_learns_from_its_own_loss_alone_and_once_per_step(make_generator, make_discriminator):
+    G, D = make_generator(), make_discriminator()
+    gradients, _loss = run_phase(SariGANLoss, G, D, 'Gmain', rounds=3, lambda_group=2)
+    for name, layer, source in grouped_layers(G.synthesis):
+        loss, _threshold = layer.grouping.loss(source.weight)
+        expected, = torch.autograd.grad(2 * layer.grouping.num_channels * loss, layer.grouping.logits)
+        torch.testing.assert_close(gradients[f'synthesis.{name}.grouping.logits'], expected, rtol=1e-5, atol=1e-8)
+
+def test_grouping_gets_no_gradient_from_path_length(make_generator, make_discriminator):
+    gradients, _loss = run_phase(SariGANLoss, make_generator(), make_discriminator(), 'Greg')
+    assert all(g.abs().max() == 0 for name, g in gradients.items() if '.grouping.' in name)
+
+def test_fixed_groups_train_without_a_grouping_loss(make_generator, make_discriminator):
+    gradients, _loss = run_phase(SariGANLoss, make_generator(grouping='blocks'), make_discriminator(), 'Gmain')
+    assert not any('.grouping.' in name for name in gradients)
+    assert all(g is not None for g in gradients.values())
+
+@pytest.mark.parametrize('name', ['lambda_group', 'lambda_info', 'r1_gamma', 'pl_weight'])
+def test_negative_weights_are_refused(name):
+    with pytest.raises(ValueError, match=f'{name} must be non-negative, not -1'):
+        SariGANLoss('cpu', None, None, None, **{name: -1})
+
+#----------------------------------------------------------------------------

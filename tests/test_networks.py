@@ -1,0 +1,323 @@
+"""Equations 1-6 against brute force, our layers against upstream's, pickles in an unmodified checkout."""
+
+import io
+import math
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import legacy
+from training import networks as upstream_networks
+
+from sarigan_plugin import networks
+from sarigan_plugin.networks import ChannelGrouping, FixedGrouping, SynthesisLayer, group_styles, grouped_layers
+
+F = torch.nn.functional
+
+def one_hot(assignment, num_groups):
+    return F.one_hot(torch.as_tensor(assignment), num_groups).double()
+
+#----------------------------------------------------------------------------
+# Equation 1.
+
+def test_similarity_is_the_cosine_of_every_pair_of_kernels():
+    kernels = torch.randn(5, 3, 3, 3, dtype=torch.double)
+    similarity = networks.cosine_similarity(kernels)
+    for i in range(5):
+        for j in range(5):
+            a, b = kernels[i].flatten(), kernels[j].flatten()
+            assert similarity[i, j].item() == pytest.approx((a @ b / (a.norm() * b.norm())).item(), abs=1e-12)
+
+def test_similarity_ignores_the_length_of_kernels_and_survives_one_of_zeros():
+    kernels = torch.randn(4, 9)
+    scaled = kernels * torch.tensor([[1.0], [10.0], [0.1], [0.0]])
+    similarity = networks.cosine_similarity(scaled)
+    torch.testing.assert_close(similarity[:3, :3], networks.cosine_similarity(kernels)[:3, :3])
+    assert similarity[3].abs().max() == 0
+
+#----------------------------------------------------------------------------
+# Equation 2 and the choice of r and t.
+
+@pytest.mark.parametrize('num_groups', [1, 2, 3, 8, 24])
+def test_threshold_leaves_each_channel_c_over_g_similar_ones_on_average(num_groups):
+    similarity = networks.cosine_similarity(torch.randn(24, 50))
+    threshold = networks.similarity_threshold(similarity, num_groups)
+    passed = (similarity >= threshold).sum().item()
+    assert abs(passed - 24 * 24 / num_groups) <= 1 # Off-diagonal values come in pairs: a tie may let one more pass.
+
+def test_grouping_loss_is_the_mean_squared_error_of_equation_2():
+    probabilities = torch.rand(10, 4, dtype=torch.double).softmax(dim=1)
+    similar = (torch.rand(10, 10) < 0.3).double()
+    expected = F.mse_loss(probabilities @ probabilities.t(), similar)
+    torch.testing.assert_close(networks.grouping_loss(probabilities, similar), expected, rtol=1e-12, atol=0)
+
+def test_grouping_loss_has_the_gradient_of_the_mean_squared_error():
+    logits = torch.randn(10, 4, dtype=torch.double, requires_grad=True)
+    similar = (torch.rand(10, 10) < 0.3).double()
+    fast, = torch.autograd.grad(networks.grouping_loss(logits.softmax(1), similar), logits)
+    probabilities = logits.softmax(1)
+    slow, = torch.autograd.grad(F.mse_loss(probabilities @ probabilities.t(), similar), logits)
+    torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-14)
+
+def test_grouping_loss_is_zero_for_the_true_groups_and_more_for_any_others():
+    truth = one_hot([0, 0, 1, 1, 2, 2], 3)
+    assert networks.grouping_loss(truth, truth @ truth.t()).item() == 0
+    assert networks.grouping_loss(one_hot([0, 1, 1, 1, 2, 2], 3), truth @ truth.t()).item() > 0.1
+
+def test_no_gradient_of_the_grouping_loss_reaches_the_kernels():
+    grouping = ChannelGrouping(8, 2)
+    kernels = torch.randn(8, 20, requires_grad=True)
+    loss, _threshold = grouping.loss(kernels)
+    loss.backward()
+    assert kernels.grad is None
+    assert grouping.logits.grad.abs().max() > 0
+    assert grouping.temperature_logit.grad.abs() > 0
+
+def test_temperature_starts_at_what_was_asked_for_and_stays_positive():
+    grouping = ChannelGrouping(8, 2, temperature=0.3)
+    assert grouping.temperature.item() == pytest.approx(0.3, rel=1e-5)
+    with torch.no_grad():
+        grouping.temperature_logit.fill_(-50)
+    assert grouping.temperature.item() > 0
+
+@pytest.mark.parametrize('num_groups', [0, -1, 9])
+def test_impossible_number_of_groups_is_refused(num_groups):
+    with pytest.raises(ValueError, match=f'num_groups must be between 1 and the 8 channels of the layer, not {num_groups}'):
+        ChannelGrouping(8, num_groups)
+
+@pytest.mark.parametrize('seed', range(3))
+def test_grouping_loss_alone_recovers_planted_clusters(seed):
+    generator = torch.Generator().manual_seed(seed)
+    truth = torch.arange(64) % 16
+    centres = torch.randn(16, 576, generator=generator)
+    kernels = centres[truth] + torch.randn(64, 576, generator=generator) # Cosine 0.5 inside a cluster, 0 between.
+    torch.manual_seed(seed)
+    grouping = ChannelGrouping(64, 16)
+    optimizer = torch.optim.Adam(grouping.parameters(), lr=0.002, betas=(0.0, 0.99))
+    for _step in range(1500):
+        optimizer.zero_grad()
+        loss, _threshold = grouping.loss(kernels)
+        (2 * 64 * loss).backward() # lambda_1, and C as SariGANLoss weights it.
+        optimizer.step()
+    same_truth = truth[:, None] == truth
+    same_group = grouping.assignment[:, None] == grouping.assignment
+    assert torch.equal(same_truth, same_group)
+
+@pytest.mark.parametrize('kind', ['blocks', 'random'])
+def test_fixed_groups_are_of_equal_size_and_blocks_are_consecutive(kind):
+    grouping = FixedGrouping(24, 6, kind)
+    assert grouping.assignment.bincount().tolist() == [4] * 6
+    assert (grouping.assignment.diff() >= 0).all() == (kind == 'blocks')
+
+#----------------------------------------------------------------------------
+# Equation 5, and 3-4.
+
+def brute_force_styles(z, h, assignment, num_groups, eps=1e-8):
+    """Equation 5 as it is written, group by group."""
+    batch, channels = z.shape
+    f = torch.zeros_like(z)
+    for n in range(batch):
+        for i in range(num_groups):
+            members = [j for j in range(channels) if assignment[j] == i]
+            sigma = torch.sqrt(sum((z[n, j] ** 2 for j in members), torch.zeros([], dtype=z.dtype)) / channels + eps)
+            for j in members:
+                f[n, j] = h[n, i] * z[n, j] / sigma
+    return f
+
+def test_group_styles_are_equation_5():
+    z, h = torch.randn(3, 12, dtype=torch.double), torch.randn(3, 4, dtype=torch.double)
+    assignment = torch.tensor([0, 0, 1, 3, 3, 3, 0, 1, 1, 0, 3, 3]) # Group 2 is empty.
+    torch.testing.assert_close(group_styles(z, h, one_hot(assignment, 4)), brute_force_styles(z, h, assignment, 4), rtol=1e-10, atol=1e-12)
+
+def test_group_styles_have_first_and_second_derivatives():
+    z, h = torch.randn(2, 6, dtype=torch.double, requires_grad=True), torch.randn(2, 3, dtype=torch.double, requires_grad=True)
+    function = lambda z, h: group_styles(z, h, one_hot([0, 0, 1, 1, 2, 2], 3))
+    assert torch.autograd.gradcheck(function, (z, h))
+    assert torch.autograd.gradgradcheck(function, (z, h))
+
+def test_inter_code_scales_whole_groups_and_intra_code_only_shares_inside_them():
+    z, h, membership = torch.rand(1, 8).double() + 0.5, torch.ones(1, 2).double(), one_hot([0] * 4 + [1] * 4, 2)
+    before = group_styles(z, h, membership)
+    after = group_styles(z, h * torch.tensor([[3.0, 1.0]]), membership)
+    torch.testing.assert_close(after, before * torch.tensor([[3.0] * 4 + [1.0] * 4]))
+    louder = group_styles(torch.cat([z[:, :4] * 7, z[:, 4:]], dim=1), h, membership)
+    torch.testing.assert_close(louder, before) # A common factor in a group is normalised away.
+
+def brute_force_feature_form(x, z_s, z_b, h_s, h_b, assignment, num_groups, eps):
+    """Equations 3 and 4 on the features themselves; a group's deviation is over all C channels, as in Equation 5."""
+    batch, channels = x.shape[:2]
+    out = torch.zeros_like(x)
+    for n in range(batch):
+        adain = torch.stack([z_s[n, j] * (x[n, j] - x[n, j].mean()) / (x[n, j].var(correction=0) + eps).sqrt() + z_b[n, j] for j in range(channels)])
+        for i in range(num_groups):
+            members = [j for j in range(channels) if assignment[j] == i]
+            if members:
+                group = adain[members]
+                deviation = ((group - group.mean()).square().mean(dim=[1, 2]).sum() / channels).sqrt()
+                for k, j in enumerate(members):
+                    out[n, j] = h_s[n, i] * (group[k] - group.mean()) / deviation + h_b[n, i]
+    return out
+
+def test_feature_form_is_group_adain_followed_by_adagn():
+    x = torch.randn(2, 6, 16, 16, dtype=torch.double)
+    z_s, z_b = torch.rand(2, 6).double() + 0.5, torch.randn(2, 6).double()
+    h_s, h_b = torch.rand(2, 4).double() + 0.5, torch.randn(2, 4).double()
+    assignment = [0, 0, 1, 1, 1, 3]
+    styles, shifts = group_styles(z_s, h_s, one_hot(assignment, 4), z_b, h_b)
+    identity = torch.eye(6).double().reshape(6, 6, 1, 1) * math.sqrt(6) # Undoes the convolution's own gain.
+    ours = networks.normalized_conv2d(x, identity, styles, shifts)
+    torch.testing.assert_close(ours.double(), brute_force_feature_form(x, z_s, z_b, h_s, h_b, assignment, 4, eps=1e-5), rtol=1e-4, atol=1e-4) # fp32 inside, eps in one variance of two.
+
+#----------------------------------------------------------------------------
+# Equation 6 and the layer.
+
+@pytest.mark.parametrize('up', [1, 2])
+@pytest.mark.parametrize('fused', [True, False])
+def test_modulated_convolution_equals_upstreams(up, fused):
+    x, weight, styles = torch.randn(3, 8, 6, 6), torch.randn(5, 8, 3, 3), torch.randn(3, 8)
+    noise = torch.randn(6 * up, 6 * up)
+    resampling = dict(up=up, padding=1, resample_filter=torch.tensor([1., 3., 3., 1.]).outer(torch.tensor([1., 3., 3., 1.])) / 64, flip_weight=(up == 1))
+    theirs = upstream_networks.modulated_conv2d(x, weight, styles, noise=noise, fused_modconv=fused, **resampling)
+    ours = networks.modulated_conv2d(x, weight, styles, noise=noise, **resampling)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-5)
+
+def test_modulated_convolution_has_the_gradients_of_upstreams():
+    inputs = [torch.randn(2, 4, 5, 5), torch.randn(3, 4, 3, 3), torch.randn(2, 4)]
+    def gradients(function):
+        x, weight, styles = [t.clone().requires_grad_(True) for t in inputs]
+        first = torch.autograd.grad(function(x, weight, styles).square().sum(), [x, weight, styles], create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), [x, weight, styles])
+        return [*first, *second]
+    theirs = gradients(lambda x, w, s: upstream_networks.modulated_conv2d(x, w, s, padding=1, fused_modconv=False))
+    ours = gradients(lambda x, w, s: networks.modulated_conv2d(x, w, s, padding=1))
+    for a, b in zip(ours, theirs):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * b.abs().max().item())
+
+def test_modulated_convolution_in_fp16_neither_overflows_nor_drifts():
+    x, weight, styles = torch.randn(2, 64, 8, 8), torch.randn(32, 64, 3, 3) * 100, torch.rand(2, 64) * 1000 + 1
+    exact = networks.modulated_conv2d(x, weight, styles, padding=1)
+    half = networks.modulated_conv2d(x.half(), weight, styles, padding=1)
+    assert half.dtype == torch.float16 and half.isfinite().all()
+    torch.testing.assert_close(half.float(), exact, rtol=1e-2, atol=1e-2)
+
+@pytest.mark.parametrize('grouping', ['one group', 'none'])
+def test_layer_with_one_group_and_inter_code_one_is_upstreams_layer(grouping):
+    theirs = upstream_networks.SynthesisLayer(8, 6, w_dim=16, resolution=16, up=2)
+    how = dict(grouping='none') if grouping == 'none' else dict(grouping='similarity', num_groups=1)
+    ours = SynthesisLayer(8, 6, code_dim=16, resolution=16, up=2, **how)
+    ours.load_state_dict(theirs.state_dict(), strict=False)
+    if grouping != 'none':
+        ours.group_affine.weight.data.zero_() # Its bias of one is left: the inter code is one.
+    x, w = torch.randn(3, 8, 8, 8), torch.randn(3, 16)
+    ws = torch.cat([torch.randn(3, 16), w], dim=1) # [inter | intra]
+    torch.testing.assert_close(ours(x, ws, noise_mode='const'), theirs(x, w, noise_mode='const'), rtol=1e-5, atol=1e-5)
+
+def test_images_send_gradients_to_both_codes_and_none_to_the_grouping():
+    layer = SynthesisLayer(8, 6, code_dim=4, resolution=8, num_groups=2)
+    w = torch.randn(2, 8, requires_grad=True)
+    layer(torch.randn(2, 8, 8, 8), w).square().sum().backward()
+    assert (w.grad.abs().sum(dim=0) > 0).all()
+    for parameter in layer.grouping.parameters():
+        assert parameter.grad is not None and parameter.grad.abs().max() == 0 # There for DistributedDataParallel, but zero.
+
+#----------------------------------------------------------------------------
+# Generator and discriminator.
+
+def test_every_convolution_but_the_first_is_grouped_by_the_kernels_that_made_its_input(make_generator):
+    synthesis = make_generator().synthesis
+    found = [(name, source is getattr(getattr(synthesis, block), conv)) for (name, _layer, source), (block, conv) in
+        zip(grouped_layers(synthesis), [('b4', 'conv1'), ('b8', 'conv0'), ('b8', 'conv1'), ('b16', 'conv0'), ('b16', 'conv1'), ('b32', 'conv0')])]
+    assert found == [(f'b{res}.{conv}', True) for res in [8, 16, 32] for conv in ['conv0', 'conv1']]
+    for _name, layer, source in grouped_layers(synthesis):
+        assert layer.grouping.num_channels == layer.weight.shape[1] == source.weight.shape[0]
+
+def test_first_and_torgb_layers_read_the_intra_code_alone(make_generator):
+    G = make_generator()
+    ws = torch.randn(2, G.num_ws, G.w_dim)
+    other = ws.clone()
+    other[:, :, :G.code_dim] = torch.randn(G.code_dim)
+    x, img = G.synthesis.b4(None, None, ws[:, :2])
+    x2, img2 = G.synthesis.b4(None, None, other[:, :2])
+    assert G.synthesis.b4.conv1.noise_strength == 0 # So the two runs may be compared.
+    assert torch.equal(x, x2) and torch.equal(img, img2)
+    assert not torch.equal(G.synthesis(ws, noise_mode='const'), G.synthesis(other, noise_mode='const'))
+
+def test_generator_with_no_grouping_is_upstreams_generator_given_its_weights(make_generator):
+    G = make_generator(grouping='none')
+    theirs = upstream_networks.Generator(z_dim=32, c_dim=0, w_dim=32, img_resolution=32, img_channels=3, synthesis_kwargs=dict(channel_base=256, channel_max=16)).eval()
+    with torch.no_grad():
+        for name, tensor in [*theirs.synthesis.named_parameters(), *theirs.synthesis.named_buffers()]:
+            parts = name.replace('torgb.affine.', 'torgb.affine.affine.')
+            dict([*G.synthesis.named_parameters(), *G.synthesis.named_buffers()])[parts].copy_(tensor)
+    ws = torch.randn(2, G.num_ws, 32)
+    both = torch.cat([torch.randn_like(ws), ws], dim=2)
+    torch.testing.assert_close(G.synthesis(both, noise_mode='const'), theirs.synthesis(ws, noise_mode='const'), rtol=1e-5, atol=1e-5)
+
+@pytest.mark.parametrize('options', [dict(c_dim=3), dict(img_channels=1), dict(norm='feature'), dict(grouping='blocks'), dict(grouping='random')], ids=str)
+def test_generator_of_every_kind_makes_finite_images(make_generator, options):
+    G = make_generator(**options)
+    img = G(torch.randn(2, G.z_dim), torch.zeros(2, G.c_dim), truncation_psi=0.7)
+    assert img.shape == (2, G.img_channels, 32, 32) and img.isfinite().all()
+
+def test_discriminator_gives_upstreams_logits_with_upstreams_weights(make_discriminator):
+    for options in [dict(), dict(c_dim=4), dict(architecture='skip'), dict(architecture='orig')]:
+        D = make_discriminator(**options)
+        shape = dict(c_dim=0, img_resolution=32, img_channels=3, channel_base=256, channel_max=16)
+        theirs = upstream_networks.Discriminator(**{**shape, **options}).eval()
+        missing, unexpected = D.load_state_dict(theirs.state_dict(), strict=False)
+        assert not unexpected and all(name.startswith('q.') for name in missing)
+        img, c = torch.randn(4, 3, 32, 32), torch.randn(4, D.c_dim)
+        torch.testing.assert_close(D(img, c), theirs(img, c), rtol=1e-6, atol=1e-6)
+
+def test_discriminator_returns_codes_only_when_asked(make_discriminator):
+    D = make_discriminator()
+    img, c = torch.randn(4, 3, 32, 32), torch.zeros(4, 0)
+    logits, codes = D(img, c, return_codes=True)
+    assert torch.equal(D(img, c), logits) and logits.shape == (4, 1) and codes.shape == (4, 64)
+
+#----------------------------------------------------------------------------
+# Pickles.
+
+READ_PICKLE = """
+import hashlib, sys
+import torch
+import legacy
+assert not any('sarigan' in name for name in sys.modules)
+with open(sys.argv[1], 'rb') as f:
+    data = legacy.load_network_pkl(f)
+G, D = data['G_ema'], data['D']
+img = G(torch.ones(2, G.z_dim), torch.zeros(2, G.c_dim), truncation_psi=0.5, noise_mode='const')
+mixed = G.mapping(torch.ones(2, G.z_dim), None)
+mixed[:, 3:] = G.mapping(-torch.ones(2, G.z_dim), None)[:, 3:]
+logits = D(G.synthesis(mixed, noise_mode='const'), torch.zeros(2, 0))
+print(hashlib.sha256(img.numpy().tobytes() + logits.numpy().tobytes()).hexdigest())
+"""
+
+def test_pickle_loads_generates_and_mixes_in_an_unmodified_checkout_without_the_plugin(make_generator, make_discriminator, any_tree, tmp_path):
+    torch.manual_seed(0)
+    networks_dict = dict(G=make_generator(), D=make_discriminator(), G_ema=make_generator(), training_set_kwargs=None, augment_pipe=None)
+    path = tmp_path / 'network.pkl'
+    with open(path, 'wb') as f:
+        pickle.dump({name: value.requires_grad_(False) if value is not None else None for name, value in networks_dict.items()}, f)
+
+    # -I keeps site-packages but not the current folder: also hide the installed plugin by name.
+    hide = "import sys\nsys.modules['sarigan_plugin'] = None\nsys.path.insert(0, sys.argv[2])\n"
+    outside = subprocess.run([sys.executable, '-I', '-c', hide + READ_PICKLE.replace("any('sarigan' in name for name in sys.modules)", 'sys.modules["sarigan_plugin"]'), path, any_tree],
+        capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert outside.returncode == 0, outside.stderr
+    inside = subprocess.run([sys.executable, '-c', 'import sarigan_plugin\n' + READ_PICKLE.replace("assert not any('sarigan' in name for name in sys.modules)", ''), path],
+        capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert outside.stdout.split()[-1] == inside.stdout.split()[-1]
+
+def test_legacy_loader_rebuilds_a_network_for_fp16(make_generator, make_discriminator):
+    data = dict(G=make_generator(), D=make_discriminator(), G_ema=make_generator(), training_set_kwargs=None, augment_pipe=None)
+    loaded = legacy.load_network_pkl(io.BytesIO(pickle.dumps(data)), force_fp16=True)
+    assert loaded['G_ema'].synthesis.b32.use_fp16 and loaded['D'].b32.use_fp16
+    for (name, a), (_name, b) in zip(loaded['G_ema'].named_parameters(), data['G_ema'].named_parameters()):
+        assert np.array_equal(a.detach().numpy(), b.detach().numpy()), name
+
+#----------------------------------------------------------------------------
