@@ -1,0 +1,394 @@
+"""From the command line and configs/*.toml to the keyword arguments of upstream's training_loop().
+
+A `Recipe` holds what one --cfg name means. Upstream's six are listed here, ours are one TOML file each; the same code
+turns either into keyword arguments, so upstream's names give exactly upstream's training options.
+"""
+
+import dataclasses
+import difflib
+import math
+import os
+from typing import Literal, Optional, get_args, get_origin
+
+import dnnlib
+
+from sarigan_plugin import dataset_check
+from sarigan_plugin import upstream
+from sarigan_plugin.cli import UserError
+
+try:
+    import tomllib
+except ImportError: # Python 3.10
+    import tomli as tomllib
+
+#----------------------------------------------------------------------------
+# Recipes: what a --cfg name means.
+
+GROUPINGS = ('similarity', 'blocks', 'random', 'none')
+NORMS = ('weight', 'feature')
+AUGMENTATIONS = ('noaug', 'ada', 'fixed')
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """[method]: what makes it SariGAN."""
+    grouping:       Literal[GROUPINGS]  = 'similarity'  # How channels come to their groups.
+    norm:           Literal[NORMS]      = 'weight'      # Eq. 5-6 or Eq. 3-4.
+    num_groups:     int                 = 16            # Groups per layer (paper: g).
+    lambda_group:   float               = 2.0           # Weight of the grouping loss (paper: lambda_1).
+    lambda_info:    float               = 10.0          # Weight of the info loss (paper: lambda_2).
+    code_dim:       int                 = 512           # Dimensionality of each code, and of z.
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """[networks]: their size. None = upstream's default."""
+    channel_base:   int                                 # Channels at resolution R: channel_base / R ...
+    mapping_layers: int                                 # Layers of the mapping network.
+    mbstd_group:    int                                 # Images that the minibatch standard deviation compares.
+    channel_max:    int                 = 512           # ... but no more than this.
+    num_fp16_res:   int                 = 4             # Resolutions, from the highest, that run in fp16 on CUDA.
+    architecture:   Optional[Literal['orig', 'skip', 'resnet']] = None # Of the discriminator.
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """[training]: how long, how fast, how regularised. None = upstream's default."""
+    kimg:           int                                 # Length, in thousands of real images shown to D.
+    batch:          int                                 # Images per iteration.
+    learning_rate:  float                               # Adam's, for both networks.
+    r1_gamma:       float                               # Weight of the R1 penalty.
+    ema_kimg:       float                               # Half-life of the averaged generator, thousands of images.
+    batch_gpu:      Optional[int]       = None          # Most images that a GPU takes at a time; None = all its share.
+    ref_gpus:       Optional[int]       = None          # Upstream's own rule: batch / ref_gpus at a time, however many GPUs.
+    ema_rampup:     Optional[float]     = None          # The half-life is at most this share of the images so far.
+    aug:            Literal[AUGMENTATIONS] = 'ada'      # Augmentation of D's images.
+    style_mixing:   Optional[float]     = None          # Probability of mixing two styles.
+    pl_weight:      Optional[float]     = None          # Weight of the path length penalty.
+    G_reg_interval: Optional[int]       = None          # Iterations between path length penalties.
+    D_reg_interval: Optional[int]       = None          # Iterations between R1 penalties.
+    kimg_per_tick:  Optional[int]       = None          # Thousands of images between status lines.
+    snap:           int                 = 50            # Ticks between snapshots.
+    grid:           Optional[list]      = None          # [columns, rows] of the sample sheets.
+    workers:        int                 = 3             # Processes that load images.
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All that a --cfg name fixes. `method` is None for plain StyleGAN2-ADA."""
+    networks:       Networks
+    training:       Training
+    method:         Optional[Method]    = None
+    summary:        str                 = ''
+
+def _upstream_recipe(summary, kimg, mb, mbstd, fmaps, lrate, gamma, ema, ramp, layers, ref_gpus, **training):
+    architecture = training.pop('architecture', None)
+    return Recipe(summary=summary,
+        networks=Networks(channel_base=int(fmaps * 32768), mapping_layers=layers, mbstd_group=mbstd, architecture=architecture),
+        training=Training(kimg=kimg, batch=mb, learning_rate=lrate, r1_gamma=gamma, ema_kimg=ema, ema_rampup=ramp, ref_gpus=ref_gpus, **training))
+
+def _auto_recipe(resolution, gpus):
+    """Upstream's --cfg=auto, from the resolution and the number of GPUs."""
+    batch = max(min(gpus * min(4096 // resolution, 32), 64), gpus)
+    return _upstream_recipe('', kimg=25000, mb=batch, mbstd=min(batch // gpus, 4), fmaps=1 if resolution >= 512 else 0.5,
+        lrate=0.002 if resolution >= 1024 else 0.0025, gamma=0.0002 * resolution ** 2 / batch, ema=batch * 10 / 32, ramp=0.05,
+        layers=2, ref_gpus=gpus)
+
+UPSTREAM_RECIPES = {
+    'auto':      None, # Made by _auto_recipe().
+    'stylegan2': _upstream_recipe('StyleGAN2 config F, 1024x1024.',    kimg=25000,  mb=32, mbstd=4,  fmaps=1,   lrate=0.002,  gamma=10,   ema=10,  ramp=None, layers=8, ref_gpus=8),
+    'paper256':  _upstream_recipe('ADA paper, FFHQ and LSUN Cat, 256x256.', kimg=25000, mb=64, mbstd=8, fmaps=0.5, lrate=0.0025, gamma=1, ema=20, ramp=None, layers=8, ref_gpus=8),
+    'paper512':  _upstream_recipe('ADA paper, BreCaHAD and AFHQ, 512x512.', kimg=25000, mb=64, mbstd=8, fmaps=1, lrate=0.0025, gamma=0.5, ema=20,  ramp=None, layers=8, ref_gpus=8),
+    'paper1024': _upstream_recipe('ADA paper, MetFaces, 1024x1024.',   kimg=25000,  mb=32, mbstd=4,  fmaps=1,   lrate=0.002,  gamma=2,    ema=10,  ramp=None, layers=8, ref_gpus=8),
+    'cifar':     _upstream_recipe('ADA paper, CIFAR-10, 32x32.',       kimg=100000, mb=64, mbstd=32, fmaps=1,   lrate=0.0025, gamma=0.01, ema=500, ramp=0.05, layers=2, ref_gpus=2,
+                                  pl_weight=0, style_mixing=0, architecture='orig'),
+}
+
+#----------------------------------------------------------------------------
+# Reading TOML.
+
+def config_dir():
+    """The folder of configs/*.toml."""
+    return upstream.root() / 'configs'
+
+def our_configs():
+    """{name: path} of our own configs, sorted."""
+    return {path.stem: path for path in sorted(config_dir().glob('*.toml'))}
+
+def read_recipe(path):
+    """Read one TOML file. Raises UserError naming the file and the key for anything that a recipe can't have."""
+    try:
+        with open(path, 'rb') as f:
+            tables = tomllib.load(f)
+    except OSError as error:
+        raise UserError(f'{path}: {error.strerror}') from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f'{path} is not valid TOML: {error}') from None
+
+    _check_names(path, 'the file', tables, ['summary', 'method', 'networks', 'training'])
+    if not isinstance(tables.get('summary', ''), str):
+        raise UserError(f'{path}: summary must be a string')
+    parts = {name: _read_table(path, name, cls, tables[name]) for name, cls in [('method', Method), ('networks', Networks), ('training', Training)] if name in tables}
+    for name in ['networks', 'training']:
+        if name not in parts:
+            raise UserError(f'{path}: the table [{name}] is missing')
+    return Recipe(summary=tables.get('summary', ''), **parts)
+
+def _read_table(path, name, cls, table):
+    if not isinstance(table, dict):
+        raise UserError(f'{path}: {name} must be a table, [{name}]')
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    _check_names(path, f'[{name}]', table, fields)
+    for key, field in fields.items():
+        if key not in table and field.default is dataclasses.MISSING:
+            raise UserError(f'{path}: [{name}] lacks {key}')
+    return cls(**{key: _typed(f'{path}: {key}', fields[key].type, value) for key, value in table.items()})
+
+def _check_names(path, where, given, known):
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f'did you mean {close[0]}?' if close else f'it takes {", ".join(known)}'
+            raise UserError(f'{path}: unknown key {name!r} in {where}; {hint}')
+
+def _typed(what, kind, value):
+    """`value` as the type of its field, or UserError saying what `what` takes."""
+    kinds = get_args(kind) if get_origin(kind) is not Literal else ()
+    kind = kinds[0] if type(None) in kinds else kind # Optional[X] -> X
+    if get_origin(kind) is Literal:
+        choices = [c for arg in get_args(kind) for c in (arg if isinstance(arg, tuple) else (arg,))]
+        if value not in choices:
+            raise UserError(f'{what} must be one of {", ".join(choices)}, not {value!r}')
+        return value
+    if kind is list:
+        if not (isinstance(value, list) and len(value) == 2 and all(type(v) is int and v >= 1 for v in value)):
+            raise UserError(f'{what} must be two positive integers, not {value!r}')
+        return value
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+        raise UserError(f'{what} must be {"an integer" if kind is int else "a number"}, not {value!r}')
+    least = 1 if kind is int and not what.endswith('num_fp16_res') else 0
+    if value < least:
+        raise UserError(f'{what} must be at least {least}, not {value!r}')
+    return value
+
+#----------------------------------------------------------------------------
+# Keyword arguments of training_loop().
+
+AUGMENT_PIPES = { # As upstream's --augpipe names them, each built on the one before.
+    'blit':   ['xflip', 'rotate90', 'xint'],
+    'geom':   ['scale', 'rotate', 'aniso', 'xfrac'],
+    'color':  ['brightness', 'contrast', 'lumaflip', 'hue', 'saturation'],
+    'filter': ['imgfilter'],
+    'noise':  ['noise'],
+    'cutout': ['cutout'],
+}
+AUGMENT_PIPES['bg'] = AUGMENT_PIPES['blit'] + AUGMENT_PIPES['geom']
+AUGMENT_PIPES['bgc'] = AUGMENT_PIPES['bg'] + AUGMENT_PIPES['color']
+AUGMENT_PIPES['bgcf'] = AUGMENT_PIPES['bgc'] + AUGMENT_PIPES['filter']
+AUGMENT_PIPES['bgcfn'] = AUGMENT_PIPES['bgcf'] + AUGMENT_PIPES['noise']
+AUGMENT_PIPES['bgcfnc'] = AUGMENT_PIPES['bgcfn'] + AUGMENT_PIPES['cutout']
+
+_TRANSFER_URL = 'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/transfer-learning-source-nets/'
+TRANSFER_SOURCES = { # As upstream's --resume names them.
+    'ffhq256':     _TRANSFER_URL + 'ffhq-res256-mirror-paper256-noaug.pkl',
+    'ffhq512':     _TRANSFER_URL + 'ffhq-res512-mirror-stylegan2-noaug.pkl',
+    'ffhq1024':    _TRANSFER_URL + 'ffhq-res1024-mirror-stylegan2-noaug.pkl',
+    'celebahq256': _TRANSFER_URL + 'celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl',
+    'lsundog256':  _TRANSFER_URL + 'lsundog-res256-paper256-kimg100000-noaug.pkl',
+}
+
+def find_recipe(cfg, resolution, gpus):
+    """The recipe of a --cfg: a name of upstream's, one of ours, or the path of a TOML file."""
+    if cfg == 'auto':
+        return _auto_recipe(resolution, gpus)
+    if cfg in UPSTREAM_RECIPES:
+        return UPSTREAM_RECIPES[cfg]
+    if cfg in our_configs():
+        return read_recipe(our_configs()[cfg])
+    if cfg.endswith('.toml'):
+        return read_recipe(cfg)
+    raise UserError(f'--cfg must be one of {", ".join([*our_configs(), *UPSTREAM_RECIPES])}, or the path of a .toml file, not {cfg!r}')
+
+def training_options(
+    data,               # Training data: directory or zip.
+    gpus        = None, # Number of GPUs, a power of two [1].
+    snap        = None, # Ticks between snapshots [the recipe's].
+    metrics     = None, # Names of metrics to evaluate at each snapshot [fid50k_full].
+    seed        = None, # Random seed [0].
+    cond        = None, # Class-conditional? [False]
+    subset      = None, # Train with so many images [all].
+    mirror      = None, # Add the mirror image of each image? [False]
+    cfg         = None, # Name of the recipe [auto].
+    gamma       = None, # R1 weight [the recipe's].
+    kimg        = None, # Length [the recipe's].
+    batch       = None, # Images per iteration [the recipe's].
+    aug         = None, # 'ada', 'noaug' or 'fixed' [the recipe's].
+    p           = None, # Augmentation probability, for aug='fixed' only.
+    target      = None, # ADA's target, for aug='ada' only [0.6].
+    augpipe     = None, # Name of the augmentation pipe ['bgc'].
+    resume      = None, # Network pickle to start from: name, path or URL.
+    freezed     = None, # Discriminator layers to freeze [0].
+    fp32        = None, # No mixed precision? [False]
+    nhwc        = None, # Channels-last memory format with fp16? [False]
+    allow_tf32  = None, # Let PyTorch use TF32? [False]
+    nobench     = None, # No cuDNN benchmarking? [False]
+    workers     = None, # Processes that load images [the recipe's].
+    **method,           # SariGAN's own: any field of Method.
+):
+    """Keyword arguments for training_loop(). None = the default in brackets.
+
+    Returns (desc, args): desc names the run's folder, args is an EasyDict that JSON can hold; args.grid, which is ours,
+    is the size of the sample sheets. Raises UserError.
+    """
+    args = dnnlib.EasyDict()
+    _general(args, 1 if gpus is None else gpus, metrics, seed)
+    desc = _data_set(args, data, cond, subset, mirror)
+    cfg = cfg if cfg is not None else 'auto'
+    recipe = find_recipe(cfg, args.training_set_kwargs.resolution, args.num_gpus)
+    desc += f'-{os.path.splitext(os.path.basename(cfg))[0]}' + (f'{args.num_gpus}' if cfg == 'auto' else '')
+    method = {name: value for name, value in method.items() if value is not None}
+    desc += _networks(args, recipe, method)
+    desc += _training(args, recipe, snap, gamma, kimg, batch)
+    desc += _augmentation(args, aug, recipe.training.aug, p, target, augpipe)
+    desc += _transfer(args, resume, freezed)
+    _performance(args, fp32, nhwc, allow_tf32, nobench, workers)
+    return desc.lstrip('-'), args
+
+def _require(condition, sentence):
+    if not condition:
+        raise UserError(sentence)
+
+def _general(args, gpus, metrics, seed):
+    from metrics import metric_main # Here, as upstream's tree may come to sys.path late.
+    _require(gpus >= 1 and gpus & (gpus - 1) == 0, f'--gpus must be a power of two, not {gpus}')
+    metrics = ['fid50k_full'] if metrics is None else metrics
+    for metric in metrics:
+        _require(metric_main.is_valid_metric(metric), f'--metrics takes none, or of {", ".join(metric_main.list_valid_metrics())}, not {metric!r}')
+    args.num_gpus = gpus
+    args.metrics = metrics
+    args.random_seed = 0 if seed is None else seed
+
+def _data_set(args, data, cond, subset, mirror):
+    try:
+        summary = dataset_check.check(data)
+    except ValueError as error:
+        raise UserError(f'--data: {error}') from None
+    _require(not cond or summary.has_labels, '--cond=True requires labels specified in dataset.json')
+    _require(subset is None or 1 <= subset <= summary.count, f'--subset must be between 1 and {summary.count}, not {subset}')
+    args.training_set_kwargs = dnnlib.EasyDict(class_name='training.dataset.ImageFolderDataset', path=data,
+        use_labels=bool(cond), max_size=summary.count, xflip=bool(mirror), resolution=summary.resolution)
+    args.data_loader_kwargs = dnnlib.EasyDict(pin_memory=True, num_workers=3, prefetch_factor=2)
+    if subset is not None and subset < summary.count:
+        args.training_set_kwargs.update(max_size=subset, random_seed=args.random_seed)
+    return summary.name + ('-cond' if cond else '') + (f'-subset{subset}' if subset is not None else '') + ('-mirror' if mirror else '')
+
+def _networks(args, recipe, overrides):
+    size = recipe.networks
+    channels = dict(channel_base=size.channel_base, channel_max=size.channel_max, num_fp16_res=size.num_fp16_res, conv_clamp=256) # Against fp16 overflow.
+    args.G_kwargs = dnnlib.EasyDict(class_name='training.networks.Generator', z_dim=512, w_dim=512,
+        mapping_kwargs=dnnlib.EasyDict(num_layers=size.mapping_layers), synthesis_kwargs=dnnlib.EasyDict(channels))
+    args.D_kwargs = dnnlib.EasyDict(class_name='training.networks.Discriminator', block_kwargs=dnnlib.EasyDict(), mapping_kwargs=dnnlib.EasyDict(),
+        epilogue_kwargs=dnnlib.EasyDict(mbstd_group_size=size.mbstd_group), **channels)
+    args.loss_kwargs = dnnlib.EasyDict(class_name='training.loss.StyleGAN2Loss')
+    _put(args.D_kwargs, architecture=size.architecture)
+
+    flags = {name: f'--{name.replace("_", "-")}' for name in overrides}
+    if recipe.method is None:
+        _require(not overrides, f'{", ".join(flags.values())}: only for the configs of SariGAN, {", ".join(our_configs())}')
+        return ''
+
+    checked = {name: _typed(flags[name], next(f.type for f in dataclasses.fields(Method) if f.name == name), value) for name, value in overrides.items()}
+    method = dataclasses.replace(recipe.method, **checked)
+    _check_num_groups(method, size, args.training_set_kwargs.resolution)
+    args.G_kwargs.class_name = 'sarigan_plugin.networks.Generator'
+    del args.G_kwargs.w_dim # Twice code_dim.
+    args.G_kwargs.update(z_dim=method.code_dim, code_dim=method.code_dim, num_groups=method.num_groups, grouping=method.grouping, norm=method.norm)
+    args.D_kwargs.update(class_name='sarigan_plugin.networks.Discriminator', code_dim=method.code_dim)
+    args.loss_kwargs.update(class_name='sarigan_plugin.loss.SariGANLoss', lambda_group=method.lambda_group, lambda_info=method.lambda_info)
+    return ''.join(f'-{name.replace("_", "")}{value}' for name, value in checked.items())
+
+def _check_num_groups(method, size, resolution):
+    """No more groups than the narrowest grouped layer has input channels: it is the last convolution."""
+    narrowest = min(size.channel_base // resolution, size.channel_max)
+    _require(method.num_groups <= narrowest, f'--num-groups must be between 1 and {narrowest}, '
+        f'the channels of the layers at {resolution}x{resolution}, not {method.num_groups}')
+
+def _training(args, recipe, snap, gamma, kimg, batch):
+    plan = recipe.training
+    snap = plan.snap if snap is None else snap
+    _require(snap >= 1, f'--snap must be at least 1, not {snap}')
+    _require(gamma is None or gamma >= 0, f'--gamma must be non-negative, not {gamma}')
+    _require(kimg is None or kimg >= 1, f'--kimg must be at least 1, not {kimg}')
+    _require(batch is None or (batch >= 1 and batch % args.num_gpus == 0), f'--batch must be at least 1 and divisible by --gpus, not {batch}')
+
+    args.image_snapshot_ticks = args.network_snapshot_ticks = snap
+    for name in ['G_opt_kwargs', 'D_opt_kwargs']:
+        args[name] = dnnlib.EasyDict(class_name='torch.optim.Adam', lr=plan.learning_rate, betas=[0, 0.99], eps=1e-8)
+    args.loss_kwargs.r1_gamma = plan.r1_gamma if gamma is None else gamma
+    _put(args.loss_kwargs, pl_weight=plan.pl_weight, style_mixing_prob=plan.style_mixing)
+    args.total_kimg = plan.kimg if kimg is None else kimg
+    args.batch_size = plan.batch if batch is None else batch
+    args.batch_gpu = args.batch_size // args.num_gpus
+    if batch is None:
+        args.batch_gpu = plan.batch // plan.ref_gpus if plan.ref_gpus is not None else min(args.batch_gpu, plan.batch_gpu or plan.batch)
+    args.ema_kimg = plan.ema_kimg
+    args.ema_rampup = plan.ema_rampup
+    args.data_loader_kwargs.num_workers = plan.workers
+    _put(args, G_reg_interval=plan.G_reg_interval, D_reg_interval=plan.D_reg_interval, kimg_per_tick=plan.kimg_per_tick, grid=plan.grid)
+    return ''.join([f'-gamma{gamma:g}' if gamma is not None else '', f'-kimg{kimg}' if kimg is not None else '', f'-batch{batch}' if batch is not None else ''])
+
+def _put(kwargs, **values):
+    """Set those that are not None: the others keep the default of whoever takes the arguments."""
+    kwargs.update({name: value for name, value in values.items() if value is not None})
+
+def _augmentation(args, given, default, p, target, augpipe):
+    aug = default if given is None else given
+    _require(aug in AUGMENTATIONS, f'--aug must be one of {", ".join(AUGMENTATIONS)}, not {aug!r}')
+    _require(aug != 'fixed' or p is not None, '--aug=fixed requires specifying --p')
+    _require(p is None or aug == 'fixed', '--p can only be specified with --aug=fixed')
+    _require(p is None or 0 <= p <= 1, f'--p must be between 0 and 1, not {p}')
+    _require(target is None or aug == 'ada', '--target can only be specified with --aug=ada')
+    _require(target is None or 0 <= target <= 1, f'--target must be between 0 and 1, not {target}')
+    _require(augpipe is None or aug != 'noaug', '--augpipe cannot be specified with --aug=noaug')
+    _require(augpipe is None or augpipe in AUGMENT_PIPES, f'--augpipe must be one of {", ".join(AUGMENT_PIPES)}, not {augpipe!r}')
+
+    if aug == 'ada':
+        args.ada_target = 0.6 if target is None else target
+    if p is not None:
+        args.augment_p = p
+    if aug != 'noaug':
+        args.augment_kwargs = dnnlib.EasyDict(class_name='training.augment.AugmentPipe', **dict.fromkeys(AUGMENT_PIPES[augpipe or 'bgc'], 1))
+    return ''.join([f'-{given}' if given is not None else '', f'-p{p:g}' if p is not None else '',
+        f'-target{target:g}' if target is not None else '', f'-{augpipe}' if augpipe is not None else ''])
+
+def _transfer(args, resume, freezed):
+    desc = ''
+    if resume is not None and resume != 'noresume':
+        known = resume in TRANSFER_SOURCES
+        args.resume_pkl = TRANSFER_SOURCES[resume] if known else resume
+        _require(known or dnnlib.util.is_url(resume, allow_file_urls=True) or os.path.isfile(resume),
+            f'--resume must be a network pickle\'s path or URL, or one of {", ".join(TRANSFER_SOURCES)}, not {resume!r}')
+        args.ada_kimg = 100 # ADA reacts faster at the beginning ...
+        args.ema_rampup = None # ... and the average starts from good weights.
+        desc += f'-resume{resume if known else "custom"}'
+    elif resume is not None:
+        desc += '-noresume'
+    if freezed is not None:
+        _require(freezed >= 0, f'--freezed must be non-negative, not {freezed}')
+        args.D_kwargs.block_kwargs.freeze_layers = freezed
+        desc += f'-freezed{freezed}'
+    return desc
+
+def _performance(args, fp32, nhwc, allow_tf32, nobench, workers):
+    _require(workers is None or workers >= 1, f'--workers must be at least 1, not {workers}')
+    if fp32:
+        for kwargs in [args.G_kwargs.synthesis_kwargs, args.D_kwargs]:
+            kwargs.update(num_fp16_res=0, conv_clamp=None)
+    if nhwc:
+        args.G_kwargs.synthesis_kwargs.fp16_channels_last = args.D_kwargs.block_kwargs.fp16_channels_last = True
+    if nobench:
+        args.cudnn_benchmark = False
+    if allow_tf32:
+        args.allow_tf32 = True
+    if workers is not None:
+        args.data_loader_kwargs.num_workers = workers
+
+#----------------------------------------------------------------------------

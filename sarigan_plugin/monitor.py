@@ -1,0 +1,159 @@
+"""What a person sees while training runs: a progress bar, and the groups' statistics once per tick.
+
+Upstream's loop tells the outside world nothing between two ticks. But it calls the loss in every phase, so the monitor
+is a loss that passes everything on to the real one and counts.
+"""
+
+import sys
+import time
+
+import click
+import dnnlib
+import torch
+from torch_utils import training_stats
+
+from sarigan_plugin.networks import ChannelGrouping, grouped_layers
+
+REFRESH_ITERATIONS = 16 # Reading a loss makes a GPU wait for it, as upstream's ADA does every 4 iterations.
+
+#----------------------------------------------------------------------------
+
+class MonitoredLoss:
+    """Stands between upstream's training_loop() and the loss that the config names."""
+    def __init__(self,
+        device,                 # Device of the networks.
+        loss_kwargs,            # Class name and arguments of the real loss.
+        batch_size,             # Images per iteration, all GPUs together.
+        total_kimg,             # Length of the training, thousands of images.
+        kimg_per_tick,          # Thousands of images between upstream's ticks.
+        num_gpus,               # Number of processes.
+        rank,                   # This process; the first one shows the bar.
+        minutes,                # Training ends after so long, None = after total_kimg.
+        **networks,             # G_mapping, G_synthesis, D and augment_pipe, for the real loss.
+    ):
+        self.loss = dnnlib.util.construct_class_by_name(device=device, **networks, **loss_kwargs)
+        self.clock = TickClock(batch_size, total_kimg, kimg_per_tick)
+        self.groups = GroupStatistics(networks['G_synthesis'])
+        self.bar = ProgressBar(total_kimg * 1000, minutes) if rank == 0 else None
+        self.losses = training_stats.Collector(regex='Loss/(G/loss|D/loss|info/.*)')
+        self.num_gpus = num_gpus
+
+    def accumulate_gradients(self, phase, real_img, sync, **kwargs):
+        self.loss.accumulate_gradients(phase=phase, real_img=real_img, sync=sync, **kwargs)
+        if phase not in ['Dmain', 'Dboth']:
+            return
+        if self.bar is not None:
+            self.bar.advance(len(real_img) * self.num_gpus)
+        if sync: # The last round: the iteration is over, or all but its R1.
+            if self.clock.iteration_ends_tick():
+                self.groups.report()
+            if self.clock.iteration % REFRESH_ITERATIONS == 0:
+                self.losses.update() # On every rank: it adds up over them.
+                if self.bar is not None:
+                    self.bar.show(self.losses)
+
+class TickClock:
+    """Knows, one iteration before it happens, when upstream's loop ends a tick: the first alone, then every kimg_per_tick."""
+    def __init__(self, batch_size, total_kimg, kimg_per_tick):
+        self.batch_size = batch_size
+        self.total_nimg = total_kimg * 1000
+        self.tick_nimg = kimg_per_tick * 1000
+        self.iteration = 0
+        self.tick_start = 0
+
+    def iteration_ends_tick(self):
+        """Call once per iteration."""
+        self.iteration += 1
+        nimg = self.iteration * self.batch_size
+        ends = self.iteration == 1 or nimg >= self.total_nimg or nimg >= self.tick_start + self.tick_nimg
+        if ends:
+            self.tick_start = nimg
+        return ends
+
+#----------------------------------------------------------------------------
+
+class GroupStatistics:
+    """Grouping/<layer>/... in upstream's statistics; empty for networks without groups."""
+    def __init__(self, G_synthesis):
+        synthesis = getattr(G_synthesis, 'module', G_synthesis) # Out of DistributedDataParallel.
+        self.layers = grouped_layers(synthesis)
+        self.previous = {name: layer.grouping.assignment.clone() for name, layer, _source in self.layers}
+
+    @torch.no_grad()
+    def report(self):
+        for name, layer, source in self.layers:
+            grouping = layer.grouping
+            assignment = grouping.assignment.clone()
+            sizes = assignment.bincount(minlength=grouping.num_groups).float()
+            values = dict(
+                used_groups = (sizes > 0).sum(),
+                size_min    = sizes.min(),
+                size_median = sizes.median(),
+                size_max    = sizes.max(),
+                churn       = (assignment != self.previous[name]).float().mean(), # Share of channels, since the last tick.
+            )
+            if isinstance(grouping, ChannelGrouping):
+                _loss, values['threshold'] = grouping.loss(source.weight)
+                values['temperature'] = grouping.temperature
+            for key, value in values.items():
+                training_stats.report0(f'Grouping/{name}/{key}', value)
+            self.previous[name] = assignment
+
+#----------------------------------------------------------------------------
+
+class ProgressBar:
+    """kimg, images per second, time left and losses on the terminal's last line; upstream's tick lines scroll above.
+
+    Where stderr is not a terminal there is no bar: the tick lines are the progress.
+    """
+    def __init__(self, total_nimg, minutes=None):
+        terminal = sys.__stderr__
+        self.visible = terminal is not None and terminal.isatty()
+        self.start_time = time.monotonic() # Set again by the first images: CUDA ops are built before.
+        self.nimg = 0
+        self.seconds = minutes * 60 if minutes is not None else None
+        self.losses = ''
+        if self.visible:
+            length = total_nimg if minutes is None else int(self.seconds)
+            self.bar = click.progressbar(length=length, file=terminal, label='Training', show_percent=False, item_show_func=lambda item: item)
+            _ClearedLine.install(terminal)
+
+    def advance(self, nimg):
+        """Count so many more images."""
+        if not self.visible:
+            return
+        if self.nimg == 0:
+            self.start_time = time.monotonic()
+        elapsed = time.monotonic() - self.start_time
+        rate = self.nimg / elapsed if elapsed > 0 else 0 # The first images start the clock.
+        self.nimg += nimg
+        steps = nimg if self.seconds is None else int(elapsed) - self.bar.pos
+        self.bar.update(steps, f'{self.nimg / 1000:.1f} kimg {rate:.0f} img/s{self.losses}')
+
+    def show(self, collector):
+        """Put the collected losses beside the bar from now on."""
+        names = {'Loss/G/loss': 'G', 'Loss/D/loss': 'D', 'Loss/info/inter': 'info h', 'Loss/info/intra': 'info z'}
+        means = {label: collector.mean(name) for name, label in names.items() if name in collector.names()}
+        self.losses = ''.join(f' {label} {mean:.2f}' for label, mean in means.items())
+
+class _ClearedLine:
+    """Wraps stdout: wipes the bar before a line of text is written where the bar stands."""
+    def __init__(self, stream, terminal):
+        self.stream = stream
+        self.terminal = terminal
+
+    @classmethod
+    def install(cls, terminal):
+        logger = sys.stdout # Upstream's Logger, which writes to its own `stdout`.
+        if getattr(logger, 'stdout', None) is not None and not isinstance(logger.stdout, cls):
+            logger.stdout = cls(logger.stdout, terminal)
+
+    def write(self, text):
+        self.terminal.write('\r\x1b[K')
+        self.terminal.flush()
+        return self.stream.write(text)
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,218 @@
+"""What upstream's untouched code needs on current PyTorch and on machines without CUDA.
+
+Upstream was written for torch 1.7-1.9 and one CUDA device per process. Nothing here edits its files: names inside its
+modules are exchanged while the program runs, each for a reason given beside it. Line numbers are those of the pinned
+commit.
+"""
+
+import builtins
+import importlib
+import os
+import tempfile
+import time
+import types
+import warnings
+
+import numpy as np
+import torch
+
+#----------------------------------------------------------------------------
+# The device.
+
+DEVICES = ('auto', 'cuda', 'cpu')
+
+def resolve_device(name='auto'):
+    """'auto', 'cuda' or 'cpu' -> 'cuda' or 'cpu'. Raises ValueError where CUDA is asked for and missing."""
+    if name not in DEVICES:
+        raise ValueError(f'must be one of {", ".join(DEVICES)}, not {name!r}')
+    if name == 'cuda' and not torch.cuda.is_available():
+        raise ValueError('cuda was asked for, but PyTorch finds no CUDA device here; use cpu or auto')
+    if name == 'auto':
+        return 'cuda' if torch.cuda.is_available() else 'cpu'
+    return name
+
+def num_devices(device_type):
+    """How many processes of one device each this machine can run: GPUs, or CPU cores."""
+    return torch.cuda.device_count() if device_type == 'cuda' else len(os.sched_getaffinity(0))
+
+#----------------------------------------------------------------------------
+# A stand-in for the name `torch` inside one of upstream's modules.
+
+class _WallClockEvent:
+    """torch.cuda.Event for the CPU, where work is done when the call returns (training_loop.py:213, 276, 294)."""
+    def __init__(self, enable_timing=False):
+        _ = enable_timing
+        self.time = None
+
+    def record(self, stream=None):
+        _ = stream
+        self.time = time.perf_counter()
+
+    def synchronize(self):
+        pass
+
+    def elapsed_time(self, end):
+        return (end.time - self.time) * 1e3 # Milliseconds.
+
+class _Overlay(types.ModuleType):
+    """A module with some names exchanged; the rest is looked up in the original."""
+    def __init__(self, original, **exchanged):
+        super().__init__(original.__name__)
+        self.__dict__.update(exchanged, _original=original)
+
+    def __getattr__(self, name):
+        return getattr(self._original, name)
+
+def _cpu_device(device, index=None):
+    """torch.device() that sends CUDA devices to the CPU."""
+    if str(device).startswith('cuda'):
+        return torch.device('cpu')
+    return torch.device(device) if index is None else torch.device(device, index)
+
+def _distributed_data_parallel(module, device_ids=None, **kwargs):
+    """DistributedDataParallel as upstream expects it (training_loop.py:187).
+
+    From torch 2.0 on, broadcast_buffers=False also skips the broadcast at the start, and every rank would keep its own
+    noise_const; and a module on the CPU takes no device_ids.
+    """
+    for tensor in module.buffers():
+        torch.distributed.broadcast(tensor, src=0)
+    on_cuda = next(module.parameters()).is_cuda
+    return torch.nn.parallel.DistributedDataParallel(module, device_ids=device_ids if on_cuda else None, **kwargs)
+
+def stand_in(device_type):
+    """`torch` for upstream's modules: the real one, but for what this machine or this version lacks."""
+    parallel = _Overlay(torch.nn.parallel, DistributedDataParallel=_distributed_data_parallel)
+    exchanged = dict(nn=_Overlay(torch.nn, parallel=parallel))
+    if device_type == 'cpu':
+        exchanged.update(device=_cpu_device, cuda=_Overlay(torch.cuda,
+            Event                   = _WallClockEvent,
+            current_stream          = lambda device=None: None,
+            max_memory_allocated    = lambda device=None: 0,     # training_loop.py:332
+            reset_peak_memory_stats = lambda device=None: None,  # training_loop.py:333
+        ))
+    return _Overlay(torch, **exchanged)
+
+#----------------------------------------------------------------------------
+# The exchanges.
+
+def prepare(device_type, grid=None):
+    """Make upstream's training loop, metrics and tools run here; call once per process, before using them.
+
+    device_type: 'cuda' or 'cpu'.
+    grid:        (columns, rows), the most images on a sample sheet; None = upstream's size.
+    """
+    misc = importlib.import_module('torch_utils.misc')
+    training_loop = importlib.import_module('training.training_loop')
+    path_length = importlib.import_module('metrics.perceptual_path_length')
+    metric_utils = importlib.import_module('metrics.metric_utils')
+
+    misc.InfiniteSampler.__bases__ = (_Sampler,)
+    _exchange(misc, 'print_module_summary', _without_side_effects)
+    _exchange(training_loop, 'torch', lambda torch: stand_in(device_type))
+    _exchange(training_loop, 'open', lambda _builtin: atomic_open)
+    _exchange(training_loop, 'setup_snapshot_image_grid', lambda setup: setup if grid is None else _cut_grid(setup, *grid))
+    _exchange(metric_utils, 'torch', lambda torch: stand_in(device_type))
+    _exchange(path_length, 'np', lambda np: _Overlay(np, percentile=_percentile))
+    if not torch.cuda.is_available():
+        torch.Tensor.pin_memory = lambda self, *args, **kwargs: self # Page-locked memory is CUDA's (training_loop.py:266).
+
+    # Both fall back to the native operator, which has had the second derivatives they were written for since torch 1.10.
+    warnings.filterwarnings('ignore', message='(conv2d|grid_sample)_gradfix not supported')
+
+_originals = dict() # (module name, name) -> what stood there at first, so that preparing twice wraps once.
+
+def _exchange(module, name, exchange):
+    original = _originals.setdefault((module.__name__, name), getattr(module, name, None))
+    setattr(module, name, exchange(original))
+
+class _Sampler(torch.utils.data.Sampler):
+    """misc.py:115 hands the data set to the base class, which takes no argument from torch 2.5 on."""
+    def __init__(self, data_source=None): # pylint: disable=super-init-not-called
+        _ = data_source
+
+def _without_side_effects(print_module_summary):
+    """training_loop.py:164 runs G in training mode on uninitialised memory, and w_avg keeps what comes out, NaN at times."""
+    def wrapper(module, inputs, *args, **kwargs):
+        saved = [(buffer, buffer.clone()) for buffer in module.buffers()]
+        outputs = print_module_summary(module, [x.nan_to_num(0, 0, 0).clamp(-1, 1) for x in inputs], *args, **kwargs)
+        for buffer, value in saved:
+            buffer.copy_(value)
+        return outputs
+    return wrapper
+
+def _percentile(a, q, interpolation='linear', **kwargs):
+    """perceptual_path_length.py:126 names an argument that NumPy 2.4 removed."""
+    return np.percentile(a, q, method=interpolation, **kwargs)
+
+def _cut_grid(setup_snapshot_image_grid, columns, rows):
+    """Cut the sample sheet to its first columns and rows: 1024 images of 32 pixels cost a CPU ten seconds a time."""
+    def wrapper(training_set, **kwargs):
+        (width, height), images, labels = setup_snapshot_image_grid(training_set, **kwargs)
+        size = (min(columns, width), min(rows, height))
+        kept = np.arange(height * width).reshape(height, width)[:size[1], :size[0]].ravel()
+        return size, images[kept], labels[kept]
+    return wrapper
+
+class atomic_open: # pylint: disable=invalid-name
+    """open() that never leaves half a file: what is written in 'wb' mode appears under its name when it is whole.
+
+    Other modes are passed on. A snapshot that meets a full disk leaves the older file of that name as it was.
+    """
+    def __new__(cls, path, mode='r', **kwargs):
+        return super().__new__(cls) if mode == 'wb' else builtins.open(path, mode, **kwargs)
+
+    def __init__(self, path, mode):
+        _ = mode
+        self.path = path
+        self.file = tempfile.NamedTemporaryFile(dir=os.path.dirname(path) or '.', prefix='.writing-', delete=False)
+
+    def __enter__(self):
+        return self.file
+
+    def __exit__(self, error, *_traceback):
+        try:
+            if error is None:
+                self.file.flush()
+                os.fsync(self.file.fileno())
+        finally:
+            self._close(keep=(error is None))
+
+    def _close(self, keep):
+        try:
+            self.file.close()
+            if keep:
+                os.chmod(self.file.name, 0o666 & ~_umask()) # Temporary files are private; snapshots are not.
+                os.replace(self.file.name, self.path)
+        finally:
+            if os.path.exists(self.file.name):
+                os.unlink(self.file.name)
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+#----------------------------------------------------------------------------
+# Options that the device decides.
+
+def fit_to_device(args, device_type):
+    """Adapt the training loop's keyword arguments, in place, to where they will run."""
+    for kwargs in [args.G_opt_kwargs, args.D_opt_kwargs]:
+        kwargs.betas = [float(beta) for beta in kwargs.betas] # train.py:185 has an int, which torch 2 refuses beside a float.
+    if device_type == 'cpu':
+        args.data_loader_kwargs.pin_memory = False
+        args.G_kwargs.synthesis_kwargs.num_fp16_res = args.D_kwargs.num_fp16_res = 0 # Eight to ten times slower than fp32 there.
+
+#----------------------------------------------------------------------------
+# What the patches ask for.
+
+def __getattr__(name):
+    """`from sarigan_plugin.runtime import host_torch as torch`: prepares this process the moment a tool asks for it."""
+    if name != 'host_torch':
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    device_type = resolve_device()
+    prepare(device_type)
+    return stand_in(device_type)
+
+#----------------------------------------------------------------------------

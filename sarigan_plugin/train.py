@@ -1,0 +1,250 @@
+"""The command behind `python train.py` and `sarigan train`: configure, print, launch."""
+
+import errno
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+
+import click
+import dnnlib
+import torch
+
+from sarigan_plugin import config
+from sarigan_plugin import runtime
+from sarigan_plugin.cli import UserError
+
+OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+#----------------------------------------------------------------------------
+# The command line.
+
+class CommaSeparatedList(click.ParamType):
+    """'a,b' -> ['a', 'b']; 'none' or '' -> []."""
+    name = 'list'
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, list):
+            return value
+        return [] if value.lower() in ['none', ''] else value.split(',')
+
+class GridSize(click.ParamType):
+    """'8x4' -> [8, 4]."""
+    name = 'grid'
+
+    def convert(self, value, param, ctx):
+        match = re.fullmatch(r'(\d+)x(\d+)', value)
+        if match is None or 0 in (size := [int(match[1]), int(match[2])]):
+            self.fail(f'{value!r} is not COLUMNSxROWS, as in 8x4', param, ctx)
+        return size
+
+def _describe_configs():
+    ours = {name: config.read_recipe(path).summary for name, path in config.our_configs().items()}
+    theirs = {name: recipe.summary if recipe is not None else 'Chosen from resolution and GPU count.' for name, recipe in config.UPSTREAM_RECIPES.items()}
+    lines = [f'  {name:<14}{summary}' for name, summary in {**ours, **theirs}.items()]
+    return '\n'.join(['\b', 'Base configs (--cfg):', *lines, f'  {"<FILE>.toml":<14}Your own; copy one from configs/.'])
+
+@click.command(epilog=_describe_configs(), context_settings=dict(max_content_width=120))
+
+# General options.
+@click.option('--outdir',       help='Where to save the results', required=True, metavar='DIR')
+@click.option('--gpus',         help='Number of GPUs to use [default: 1]', type=int, metavar='INT')
+@click.option('--device',       help='Where to train', type=click.Choice(runtime.DEVICES), default='auto', show_default=True)
+@click.option('--snap',         help='Snapshot interval [default: 50 ticks]', type=int, metavar='INT')
+@click.option('--grid',         help='Most images on a sample sheet [default: up to 32x32]', type=GridSize(), metavar='WxH')
+@click.option('--metrics',      help='Comma-separated list or "none" [default: fid50k_full]', type=CommaSeparatedList())
+@click.option('--seed',         help='Random seed [default: 0]', type=int, metavar='INT')
+@click.option('-n', '--dry-run', help='Print training options and exit', is_flag=True)
+
+# Dataset.
+@click.option('--data',         help='Training data (directory or zip)', metavar='PATH', required=True)
+@click.option('--cond',         help='Train conditional model based on dataset labels [default: false]', type=bool, metavar='BOOL')
+@click.option('--subset',       help='Train with only N images [default: all]', type=int, metavar='INT')
+@click.option('--mirror',       help='Enable dataset x-flips [default: false]', type=bool, metavar='BOOL')
+
+# Base config.
+@click.option('--cfg',          help='Base config, see below [default: auto]', metavar='NAME')
+@click.option('--gamma',        help='Override R1 gamma', type=float)
+@click.option('--kimg',         help='Override training duration', type=int, metavar='INT')
+@click.option('--batch',        help='Override batch size', type=int, metavar='INT')
+
+# SariGAN.
+@click.option('--num-groups',   help='Channel groups per layer (g)', type=int, metavar='INT')
+@click.option('--grouping',     help='How channels come to their groups', type=click.Choice(config.GROUPINGS))
+@click.option('--norm',         help='Normalise weights (Eq. 5-6) or features (Eq. 3-4)', type=click.Choice(config.NORMS))
+@click.option('--lambda-group', help='Weight of the grouping loss (lambda_1)', type=float)
+@click.option('--lambda-info',  help='Weight of the info loss (lambda_2)', type=float)
+@click.option('--code-dim',     help='Dimensionality of each of the two codes', type=int, metavar='INT')
+
+# Discriminator augmentation.
+@click.option('--aug',          help='Augmentation mode [default: ada; noaug for SariGAN]', type=click.Choice(config.AUGMENTATIONS))
+@click.option('--p',            help='Augmentation probability for --aug=fixed', type=float)
+@click.option('--target',       help='ADA target value for --aug=ada', type=float)
+@click.option('--augpipe',      help='Augmentation pipeline [default: bgc]', type=click.Choice(list(config.AUGMENT_PIPES)))
+
+# Transfer learning.
+@click.option('--resume',       help=f'Network pickle to start from: a path, a URL, or one of {", ".join(config.TRANSFER_SOURCES)}', metavar='PKL')
+@click.option('--freezed',      help='Freeze-D [default: 0 layers]', type=int, metavar='INT')
+
+# Performance options.
+@click.option('--fp32',         help='Disable mixed-precision training', type=bool, metavar='BOOL')
+@click.option('--nhwc',         help='Use NHWC memory format with FP16', type=bool, metavar='BOOL')
+@click.option('--nobench',      help='Disable cuDNN benchmarking', type=bool, metavar='BOOL')
+@click.option('--allow-tf32',   help='Allow PyTorch to use TF32 internally', type=bool, metavar='BOOL')
+@click.option('--workers',      help='Override number of DataLoader workers', type=int, metavar='INT')
+
+def main(outdir, dry_run, device, grid, **options):
+    """Train SariGAN, or plain StyleGAN2-ADA, on a folder or zip of images.
+
+    All options of upstream's train.py keep their names and meaning.
+
+    \b
+    # SariGAN as in the paper, on 8 GPUs.
+    python train.py --cfg=sarigan --data=~/datasets/cats.zip --outdir=~/training-runs --gpus=8
+    \b
+    # A small one on a laptop without a GPU.
+    python train.py --cfg=tiny --data=punks.zip --outdir=out --metrics=none
+    \b
+    # What would happen?
+    python train.py --cfg=sarigan --data=punks.zip --outdir=out --dry-run
+    """
+    run_desc, args = config.training_options(**options)
+    if grid is not None:
+        args.grid = grid
+    obstacle = _find_obstacle(outdir, device, args)
+    args.run_dir = os.path.join(outdir, f'{next_run_id(outdir):05d}-{run_desc}')
+    print_options(args)
+    if dry_run:
+        print('Dry run; exiting.' if obstacle is None else f'Dry run; exiting. Without --dry-run this machine would refuse: {obstacle}')
+        return
+    if obstacle is not None:
+        raise UserError(obstacle)
+    sys.exit(launch(args, runtime.resolve_device(device)))
+
+def _find_obstacle(outdir, device, args):
+    """Why this machine can't run what was asked for, as one sentence, or None."""
+    num_gpus = args.num_gpus
+    if args.batch_size % (args.batch_gpu * num_gpus) != 0: # Upstream's loop would never synchronise the GPUs.
+        return f'--gpus={num_gpus} GPUs of {args.batch_gpu} images at a time do not divide the batch of {args.batch_size}; add --batch, a multiple of --gpus.'
+    try:
+        device_type = runtime.resolve_device(device)
+    except ValueError as error:
+        return f'--device: {error}.'
+    available = runtime.num_devices(device_type)
+    if device_type == 'cpu' and device == 'auto' and num_gpus > 1:
+        return f'--gpus={num_gpus}, but PyTorch finds no GPU here; --device=cpu trains with up to {available} processes.'
+    if num_gpus > available:
+        return f'--gpus={num_gpus} is more than the {available} {"GPUs" if device_type == "cuda" else "CPU cores"} of this machine.'
+    parent = os.path.abspath(outdir)
+    while not os.path.exists(parent):
+        parent = os.path.dirname(parent)
+    if not (os.path.isdir(parent) and os.access(parent, os.W_OK | os.X_OK)):
+        return f'--outdir: {parent} is not a folder that can be written to.'
+    return None
+
+def next_run_id(outdir):
+    """One more than the largest number that a folder's name in outdir starts with."""
+    names = [entry.name for entry in os.scandir(outdir) if entry.is_dir()] if os.path.isdir(outdir) else []
+    numbers = [re.match(r'\d+', name) for name in names]
+    return max([int(number.group()) for number in numbers if number is not None], default=-1) + 1
+
+#----------------------------------------------------------------------------
+
+def print_options(args):
+    """Print what will be trained, on what."""
+    data = args.training_set_kwargs
+    print('\nTraining options:')
+    print(json.dumps(args, indent=2))
+    print(f"""
+Output directory:   {args.run_dir}
+Training data:      {data.path}
+Training duration:  {args.total_kimg} kimg
+Number of GPUs:     {args.num_gpus}
+Number of images:   {data.max_size}
+Image resolution:   {data.resolution}
+Conditional model:  {data.use_labels}
+Dataset x-flips:    {data.xflip}
+""")
+
+#----------------------------------------------------------------------------
+
+def launch(args, device_type, minutes=None):
+    """Create args.run_dir and train there.
+
+    args:        from config.training_options(), plus run_dir.
+    device_type: 'cuda' or 'cpu'.
+    minutes:     stop at the first tick after so long; None = after args.total_kimg.
+    Returns the exit code: 0, or 2 where the user can mend what stopped it. Raises UserError if run_dir can't be made.
+    """
+    try:
+        os.makedirs(args.run_dir)
+        with open(os.path.join(args.run_dir, 'training_options.json'), 'wt', encoding='utf-8') as f:
+            json.dump(args, f, indent=2)
+    except OSError as error:
+        raise UserError(f'--outdir: {args.run_dir} cannot be written to: {error.strerror}.') from None
+
+    print(f'Training on {device_type.upper()}{"; mixed precision is off there" if device_type == "cpu" else ""} ...')
+    with tempfile.TemporaryDirectory() as temp_dir:
+        if args.num_gpus == 1:
+            return train_process(0, args, device_type, temp_dir, minutes)
+        try:
+            torch.multiprocessing.spawn(_exit_with_code, args=(args, device_type, temp_dir, minutes), nprocs=args.num_gpus)
+        except torch.multiprocessing.ProcessExitedException as error:
+            return error.exit_code
+    return 0
+
+def _exit_with_code(rank, *args):
+    code = train_process(rank, *args)
+    if code != 0:
+        sys.exit(code)
+
+def train_process(rank, args, device_type, temp_dir, minutes):
+    """Train as one of args.num_gpus processes that meet in temp_dir. Returns the exit code, as launch()."""
+    from training import training_loop
+    from torch_utils import custom_ops
+    from torch_utils import training_stats
+
+    args = dnnlib.EasyDict(args)
+    if args.num_gpus > 1:
+        torch.distributed.init_process_group(backend='nccl' if device_type == 'cuda' else 'gloo', rank=rank, world_size=args.num_gpus,
+            init_method=f'file://{os.path.abspath(temp_dir)}/rendezvous')
+    device = torch.device('cuda', rank) if device_type == 'cuda' else torch.device('cpu')
+    training_stats.init_multiprocessing(rank=rank, sync_device=device if args.num_gpus > 1 else None)
+    if rank != 0:
+        custom_ops.verbosity = 'none'
+
+    runtime.prepare(device_type, grid=args.pop('grid', None))
+    runtime.fit_to_device(args, device_type)
+    args.loss_kwargs = dnnlib.EasyDict(class_name='sarigan_plugin.monitor.MonitoredLoss', loss_kwargs=args.loss_kwargs, rank=rank, minutes=minutes,
+        num_gpus=args.num_gpus, batch_size=args.batch_size, total_kimg=args.total_kimg, kimg_per_tick=args.get('kimg_per_tick', 4))
+    try:
+        with dnnlib.util.Logger(file_name=os.path.join(args.run_dir, 'log.txt'), file_mode='a', should_flush=True):
+            training_loop.training_loop(rank=rank, abort_fn=_alarm(minutes, device, args.num_gpus), **args)
+    except OSError as error:
+        if error.errno not in OUT_OF_SPACE:
+            raise
+        print(f'Error: --outdir: {error.strerror} while writing to {args.run_dir}; the snapshots that are there are whole. '
+            'Free some space and go on from the last one with --resume.', file=sys.stderr)
+        return 2
+    return 0
+
+def _alarm(minutes, device, num_gpus):
+    """A function that says whether time is up, the same on every rank; None where there is no limit."""
+    if minutes is None:
+        return None
+    end = time.monotonic() + minutes * 60
+    def is_time_up():
+        late = torch.tensor([time.monotonic() >= end], dtype=torch.float32, device=device)
+        if num_gpus > 1:
+            torch.distributed.broadcast(late, src=0)
+        return bool(late)
+    return is_time_up
+
+#----------------------------------------------------------------------------
+
+if __name__ == '__main__':
+    main() # pylint: disable=no-value-for-parameter
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,161 @@
+"""Command line and TOML -> training options: upstream's names as upstream has them, ours as the files say."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+import trees
+from upstream_dry_run import dry_run
+
+from sarigan_plugin import config
+from sarigan_plugin import train
+from sarigan_plugin.cli import UserError
+
+HERE = Path(__file__).parent
+GOLDEN = HERE / 'upstream_options.json'
+
+CASES = {
+    **{cfg: [f'--cfg={cfg}'] for cfg in config.UPSTREAM_RECIPES},
+    **{f'{cfg} on 8 GPUs': [f'--cfg={cfg}', '--gpus=8'] for cfg in config.UPSTREAM_RECIPES},
+    'nothing': [],
+    'data options': ['--cond=1', '--subset=5', '--mirror=1', '--seed=9', '--snap=3', '--metrics=kid50k_full,pr50k3_full'],
+    'the whole subset': ['--subset=12'],
+    'training options': ['--cfg=stylegan2', '--gamma=5', '--kimg=7', '--batch=16', '--gpus=4', '--metrics=none'],
+    'fixed augmentation': ['--aug=fixed', '--p=0.25', '--augpipe=bgcfnc', '--freezed=2'],
+    'no augmentation': ['--cfg=paper512', '--aug=noaug', '--fp32=1', '--allow-tf32=1', '--nobench=1', '--workers=2'],
+    'ada target': ['--aug=ada', '--target=0.7', '--augpipe=color', '--resume=ffhq512', '--nhwc=1'],
+    'no resume': ['--resume=noresume', '--cond=0', '--mirror=0', '--fp32=0', '--nhwc=0', '--nobench=0'],
+}
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    """A folder of twelve 64x64 images with labels."""
+    folder = tmp_path_factory.mktemp('data') / 'images'
+    folder.mkdir()
+    rng = np.random.RandomState(0)
+    names = [f'{i:03d}.png' for i in range(12)]
+    for name in names:
+        PIL.Image.fromarray(rng.randint(256, size=[64, 64, 3], dtype=np.uint8)).save(folder / name)
+    (folder / 'dataset.json').write_text(json.dumps(dict(labels=[[name, i % 3] for i, name in enumerate(names)])))
+    return str(folder)
+
+#----------------------------------------------------------------------------
+# Upstream's own configs. The golden file was written by an unpatched checkout:
+# python tests/upstream_dry_run.py TREE DATA CASES.json
+
+@pytest.mark.parametrize('name', CASES)
+def test_upstreams_configs_give_upstreams_options(images, name):
+    assert dry_run(train.main, images, CASES[name]) == json.loads(GOLDEN.read_text())[name]
+
+def test_the_golden_options_are_what_an_unpatched_checkout_prints(images, submodule_tree, tmp_path):
+    cases = tmp_path / 'cases.json'
+    cases.write_text(json.dumps(CASES))
+    done = trees.run([sys.executable, HERE / 'upstream_dry_run.py', submodule_tree, images, cases], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads(GOLDEN.read_text())
+
+#----------------------------------------------------------------------------
+# Our configs.
+
+def test_sarigan_is_the_papers_setting(images):
+    _desc, args = config.training_options(data=images, cfg='sarigan', gpus=8)
+    assert (args.batch_size, args.batch_gpu) == (32, 4)
+    assert args.G_opt_kwargs.lr == args.D_opt_kwargs.lr == 0.002
+    assert args.G_kwargs.class_name == 'sarigan_plugin.networks.Generator'
+    assert args.G_kwargs.mapping_kwargs.num_layers == 8
+    assert (args.G_kwargs.num_groups, args.G_kwargs.code_dim, args.G_kwargs.grouping, args.G_kwargs.norm) == (16, 512, 'similarity', 'weight')
+    assert args.loss_kwargs == dict(class_name='sarigan_plugin.loss.SariGANLoss', lambda_group=2, lambda_info=10, r1_gamma=10, pl_weight=2, style_mixing_prob=0.9)
+    assert args.ema_kimg == 10 and args.ema_rampup is None
+    assert 'augment_kwargs' not in args and 'ada_target' not in args
+
+def test_options_of_the_command_line_overrule_the_file(images):
+    desc, args = config.training_options(data=images, cfg='sarigan', num_groups=8, lambda_group=0.5, lambda_info=0.0, grouping='blocks', norm='feature')
+    assert (args.G_kwargs.num_groups, args.G_kwargs.grouping, args.G_kwargs.norm) == (8, 'blocks', 'feature')
+    assert (args.loss_kwargs.lambda_group, args.loss_kwargs.lambda_info) == (0.5, 0)
+    assert 'numgroups8' in desc and 'lambdainfo0.0' in desc
+
+def test_every_config_file_can_be_read_and_summarised():
+    for name, path in config.our_configs().items():
+        recipe = config.read_recipe(path)
+        assert recipe.summary.endswith('.') and recipe.method is not None, name
+
+def test_a_toml_file_of_ones_own_works_like_a_name(images, tmp_path):
+    mine = tmp_path / 'mine.toml'
+    mine.write_text(config.our_configs()['sarigan'].read_text().replace('num_groups          = 16', 'num_groups = 4'))
+    desc, args = config.training_options(data=images, cfg=str(mine))
+    assert args.G_kwargs.num_groups == 4 and desc == 'images-mine'
+
+#----------------------------------------------------------------------------
+# Mistakes.
+
+def broken(text, tmp_path):
+    path = tmp_path / 'broken.toml'
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        config.read_recipe(path)
+    sentence = str(caught.value)
+    assert sentence.startswith(str(path)) and '\n' not in sentence
+    return sentence[len(str(path)):]
+
+GOOD = '[networks]\nchannel_base = 256\nmapping_layers = 2\nmbstd_group = 4\n[training]\nkimg = 1\nbatch = 8\nlearning_rate = 0.002\nr1_gamma = 1.0\nema_kimg = 1.0\n'
+
+@pytest.mark.parametrize('text, sentence', [
+    ('kimg = = 3', ' is not valid TOML: '),
+    (GOOD + '[methods]\n', ": unknown key 'methods' in the file; did you mean method?"),
+    (GOOD + 'kimgs = 3\n', ": unknown key 'kimgs' in [training]; did you mean kimg?"),
+    (GOOD + '[method]\nxyzzy = 3\n', ": unknown key 'xyzzy' in [method]; it takes grouping, norm, num_groups, lambda_group, lambda_info, code_dim"),
+    (GOOD + '[method]\nnum_groups = 0\n', ': num_groups must be at least 1, not 0'),
+    (GOOD + '[method]\nnum_groups = 2.5\n', ': num_groups must be an integer, not 2.5'),
+    (GOOD + '[method]\nnum_groups = true\n', ': num_groups must be an integer, not True'),
+    (GOOD + '[method]\nlambda_info = -1\n', ': lambda_info must be at least 0, not -1.0'),
+    (GOOD + '[method]\nlambda_info = nan\n', ': lambda_info must be a number, not nan'),
+    (GOOD + '[method]\nlambda_info = inf\n', ': lambda_info must be a number, not inf'),
+    (GOOD + '[method]\nlambda_info = "much"\n', ": lambda_info must be a number, not 'much'"),
+    (GOOD + '[method]\ngrouping = "best"\n', ": grouping must be one of similarity, blocks, random, none, not 'best'"),
+    (GOOD + 'grid = [8]\n', ': grid must be two positive integers, not [8]'),
+    (GOOD.replace('kimg = 1\n', ''), ': [training] lacks kimg'),
+    (GOOD.split('[training]', maxsplit=1)[0], ': the table [training] is missing'),
+    ('networks = 3\n', ': networks must be a table, [networks]'),
+    ('summary = 3\n' + GOOD, ': summary must be a string'),
+])
+def test_a_broken_toml_names_its_file_and_key(text, sentence, tmp_path):
+    assert broken(text, tmp_path).startswith(sentence)
+
+@pytest.mark.parametrize('options, sentence', [
+    (dict(cfg='sarigam'), "--cfg must be one of sarigan, tiny, auto, stylegan2, paper256, paper512, paper1024, cifar, or the path of a .toml file, not 'sarigam'"),
+    (dict(cfg='missing.toml'), 'missing.toml: No such file or directory'),
+    (dict(gpus=3), '--gpus must be a power of two, not 3'),
+    (dict(gpus=0), '--gpus must be a power of two, not 0'),
+    (dict(snap=0), '--snap must be at least 1, not 0'),
+    (dict(metrics=['fid']), "--metrics takes none, or of fid50k_full, kid50k_full, "),
+    (dict(subset=13), '--subset must be between 1 and 12, not 13'),
+    (dict(gamma=-1.0), '--gamma must be non-negative, not -1.0'),
+    (dict(kimg=0), '--kimg must be at least 1, not 0'),
+    (dict(batch=3, gpus=2), '--batch must be at least 1 and divisible by --gpus, not 3'),
+    (dict(aug='fixed'), '--aug=fixed requires specifying --p'),
+    (dict(p=0.3), '--p can only be specified with --aug=fixed'),
+    (dict(aug='fixed', p=1.5), '--p must be between 0 and 1, not 1.5'),
+    (dict(aug='noaug', target=0.3), '--target can only be specified with --aug=ada'),
+    (dict(target=2.0), '--target must be between 0 and 1, not 2.0'),
+    (dict(aug='noaug', augpipe='bg'), '--augpipe cannot be specified with --aug=noaug'),
+    (dict(freezed=-1), '--freezed must be non-negative, not -1'),
+    (dict(workers=0), '--workers must be at least 1, not 0'),
+    (dict(resume='ffhq128'), "--resume must be a network pickle's path or URL, or one of ffhq256, ffhq512, ffhq1024, celebahq256, lsundog256, not 'ffhq128'"),
+    (dict(data='missing.zip'), '--data: '),
+    (dict(cfg='sarigan', num_groups=0), '--num-groups must be at least 1, not 0'),
+    (dict(cfg='sarigan', num_groups=-4), '--num-groups must be at least 1, not -4'),
+    (dict(cfg='tiny', num_groups=9), '--num-groups must be between 1 and 8, the channels of the layers at 64x64, not 9'),
+    (dict(cfg='sarigan', lambda_group=-0.1), '--lambda-group must be at least 0, not -0.1'),
+    (dict(cfg='sarigan', lambda_info=float('nan')), '--lambda-info must be a number, not nan'),
+    (dict(cfg='stylegan2', num_groups=8), '--num-groups: only for the configs of SariGAN, sarigan, tiny'),
+])
+def test_a_mistaken_option_is_named_with_what_it_takes(images, options, sentence):
+    with pytest.raises(UserError) as caught:
+        config.training_options(**dict(dict(data=images), **options))
+    assert str(caught.value).startswith(sentence)
+
+#----------------------------------------------------------------------------

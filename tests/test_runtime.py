@@ -1,0 +1,135 @@
+"""Upstream's untouched modules on current PyTorch and without CUDA."""
+
+import copy
+import os
+import subprocess
+import sys
+
+import dnnlib
+import numpy as np
+import pytest
+import torch
+
+from metrics import perceptual_path_length
+from torch_utils import misc
+from training import training_loop
+
+from sarigan_plugin import runtime
+
+@pytest.fixture(autouse=True)
+def prepared():
+    runtime.prepare('cpu')
+
+def test_device_names_are_resolved_and_wrong_ones_refused():
+    assert runtime.resolve_device('cpu') == 'cpu'
+    assert runtime.resolve_device() == ('cuda' if torch.cuda.is_available() else 'cpu')
+    with pytest.raises(ValueError, match="must be one of auto, cuda, cpu, not 'gpu'"):
+        runtime.resolve_device('gpu')
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has CUDA')
+def test_asking_for_cuda_without_cuda_says_so():
+    with pytest.raises(ValueError, match='cuda was asked for, but PyTorch finds no CUDA device here; use cpu or auto'):
+        runtime.resolve_device('cuda')
+
+def test_stand_in_sends_cuda_to_the_cpu_and_leaves_the_rest():
+    stand_in = runtime.stand_in('cpu')
+    assert stand_in.device('cuda', 3) == stand_in.device('cuda:0') == torch.device('cpu')
+    assert stand_in.device('meta') == torch.device('meta')
+    assert stand_in.Tensor is torch.Tensor and stand_in.nn.Linear is torch.nn.Linear
+    assert torch.device('cuda', 3).type == 'cuda' # The real one is untouched.
+
+def test_stand_in_events_measure_milliseconds():
+    cuda = runtime.stand_in('cpu').cuda
+    start, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
+    start.record(cuda.current_stream())
+    end.record()
+    end.synchronize()
+    assert 0 <= start.elapsed_time(end) < 1000
+
+def test_preparing_twice_changes_nothing_more():
+    before = (training_loop.setup_snapshot_image_grid, misc.InfiniteSampler.__bases__)
+    runtime.prepare('cpu')
+    assert (training_loop.setup_snapshot_image_grid, misc.InfiniteSampler.__bases__) == before
+
+def test_sampler_shows_every_image_once_per_pass_without_shuffling():
+    sampler = iter(misc.InfiniteSampler(dataset=range(5), shuffle=False))
+    assert [int(next(sampler)) for _ in range(10)] == [0, 1, 2, 3, 4] * 2
+
+def test_network_summary_leaves_no_trace_of_uninitialised_memory(make_generator, capsys):
+    G = make_generator().train()
+    before = copy.deepcopy(G.mapping.w_avg)
+    poison = torch.full([2, G.z_dim], float('nan'))
+    images = misc.print_module_summary(G, [poison, torch.full([2, 0], 1e30)])
+    assert torch.equal(G.mapping.w_avg, before) and images.isfinite().all()
+    assert 'b32.conv1' in capsys.readouterr().out
+
+def test_percentiles_of_path_lengths_work_on_current_numpy():
+    assert perceptual_path_length.np.percentile(np.arange(11), 45, interpolation='lower') == 4
+    assert perceptual_path_length.np.mean is np.mean
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has CUDA')
+def test_pinning_memory_is_the_identity_without_cuda():
+    x = torch.ones(3)
+    assert x.pin_memory() is x
+
+class NineImages:
+    has_labels = False
+    image_shape = [3, 2000, 1000] # Upstream makes this a sheet of 7 by 4.
+    def __len__(self):
+        return 9
+    def __getitem__(self, index):
+        return np.full([3, 1, 1], index), np.zeros([0], dtype=np.float32)
+
+def test_sample_sheets_can_be_made_smaller():
+    size, images, labels = training_loop.setup_snapshot_image_grid(NineImages())
+    assert size == (7, 4)
+    runtime.prepare('cpu', grid=[3, 2])
+    small, few, labels = training_loop.setup_snapshot_image_grid(NineImages())
+    assert small == (3, 2) and labels.shape == (6, 0)
+    assert np.array_equal(few, images.reshape(4, 7, 3, 1, 1)[:2, :3].reshape(6, 3, 1, 1))
+
+def test_options_fit_the_cpu():
+    args = dnnlib.EasyDict(G_opt_kwargs=dnnlib.EasyDict(betas=[0, 0.99]), D_opt_kwargs=dnnlib.EasyDict(betas=[0, 0.99]),
+        data_loader_kwargs=dnnlib.EasyDict(pin_memory=True), D_kwargs=dnnlib.EasyDict(num_fp16_res=4), G_kwargs=dnnlib.EasyDict(synthesis_kwargs=dnnlib.EasyDict(num_fp16_res=4)))
+    runtime.fit_to_device(args, 'cpu')
+    assert args.D_kwargs.num_fp16_res == args.G_kwargs.synthesis_kwargs.num_fp16_res == 0 and not args.data_loader_kwargs.pin_memory
+    torch.optim.Adam([torch.nn.Parameter(torch.ones(1))], **args.G_opt_kwargs) # Raises if a beta is an int.
+
+#----------------------------------------------------------------------------
+# Atomic files.
+
+def test_a_file_appears_only_when_it_is_whole(tmp_path):
+    path = tmp_path / 'snapshot.pkl'
+    with runtime.atomic_open(str(path), 'wb') as f:
+        f.write(b'whole')
+        assert not path.exists()
+    assert path.read_bytes() == b'whole' and os.listdir(tmp_path) == ['snapshot.pkl']
+    plain = tmp_path / 'plain'
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode # Not private, as temporary files are.
+
+def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
+    path = tmp_path / 'snapshot.pkl'
+    path.write_bytes(b'old')
+    with pytest.raises(RuntimeError, match='half way'):
+        with runtime.atomic_open(str(path), 'wb') as f:
+            f.write(b'new')
+            raise RuntimeError('half way')
+    assert path.read_bytes() == b'old' and os.listdir(tmp_path) == ['snapshot.pkl']
+
+def test_other_modes_are_plain_open(tmp_path):
+    with runtime.atomic_open(str(tmp_path / 'stats.jsonl'), 'wt') as f:
+        f.write('line\n')
+        f.flush()
+        assert (tmp_path / 'stats.jsonl').read_text() == 'line\n'
+
+#----------------------------------------------------------------------------
+
+def test_a_patched_tool_gets_a_prepared_process_by_importing_its_torch():
+    code = ("import sarigan_plugin\nfrom sarigan_plugin.runtime import host_torch as torch\nfrom torch_utils import misc\n"
+        "assert misc.InfiniteSampler(range(3)) is not None\nprint(torch.device('cuda').type)")
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == runtime.resolve_device()
+
+#----------------------------------------------------------------------------

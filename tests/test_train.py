@@ -1,0 +1,202 @@
+"""What a user types: training from the command line, with and without mistakes."""
+
+import glob
+import json
+import os
+import pickle
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+
+from sarigan_plugin import upstream
+
+TINY = '''
+[method]
+num_groups      = 4
+code_dim        = 16
+lambda_info     = 1.0
+[networks]
+channel_base    = 128
+channel_max     = 8
+mapping_layers  = 2
+mbstd_group     = 4
+num_fp16_res    = 4
+[training]
+kimg            = 1
+batch           = 8
+learning_rate   = 0.002
+r1_gamma        = 1.0
+ema_kimg        = 1.0
+aug             = "noaug"
+grid            = [2, 2]
+snap            = 1
+workers         = 1
+'''
+
+@pytest.fixture(scope='session')
+def images(tmp_path_factory):
+    """A folder of 24 images of 16x16."""
+    folder = tmp_path_factory.mktemp('images') / 'squares'
+    folder.mkdir()
+    rng = np.random.RandomState(0)
+    for i in range(24):
+        picture = np.full([16, 16, 3], rng.randint(256, size=3), dtype=np.uint8)
+        picture[4:12, 4:12] = rng.randint(256, size=3)
+        PIL.Image.fromarray(picture).save(folder / f'{i:02d}.png')
+    return folder
+
+@pytest.fixture(scope='session')
+def cfg(tmp_path_factory):
+    path = tmp_path_factory.mktemp('cfg') / 'small.toml'
+    path.write_text(TINY)
+    return path
+
+def sarigan(*arguments, cwd='.', **kwargs):
+    return subprocess.run([sys.executable, '-m', 'sarigan_plugin.cli', *map(str, arguments)], capture_output=True, text=True, cwd=cwd,
+        env=dict(os.environ, OMP_NUM_THREADS='1'), timeout=300, check=False, **kwargs)
+
+@pytest.fixture(scope='session')
+def run(images, cfg, tmp_path_factory):
+    """One finished training of 1 kimg in a single process: (process, run folder)."""
+    outdir = tmp_path_factory.mktemp('out')
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={outdir}', '--metrics=none', '--device=cpu', '--seed=3')
+    assert done.returncode == 0, done.stderr
+    return done, outdir / '00000-squares-small'
+
+def stats(folder):
+    return [json.loads(line) for line in (folder / 'stats.jsonl').read_text().splitlines()]
+
+#----------------------------------------------------------------------------
+# Runs.
+
+def test_a_run_leaves_snapshots_samples_options_log_and_statistics(run):
+    done, folder = run
+    assert 'Traceback' not in done.stderr
+    assert {'training_options.json', 'log.txt', 'stats.jsonl', 'reals.png', 'fakes_init.png', 'fakes000001.png', 'network-snapshot-000001.pkl'} <= set(os.listdir(folder))
+    assert PIL.Image.open(folder / 'fakes000001.png').size == (32, 32)
+    assert 'tick 1 ' in (folder / 'log.txt').read_text()
+
+def test_statistics_have_both_losses_and_every_layers_groups(run):
+    _done, folder = run
+    last = stats(folder)[-1]
+    for name in ['Loss/grouping', 'Loss/info/inter', 'Loss/info/intra', 'Loss/G/loss', 'Loss/D/loss', 'Loss/r1_penalty', 'Loss/pl_penalty']:
+        assert last[name]['num'] > 0 and np.isfinite(last[name]['mean']), name
+    for layer in ['b8.conv0', 'b8.conv1', 'b16.conv0', 'b16.conv1']:
+        for key in ['temperature', 'threshold', 'used_groups', 'size_min', 'size_median', 'size_max', 'churn']:
+            assert all(line[f'Grouping/{layer}/{key}']['num'] == 1 for line in stats(folder)), (layer, key) # Once per tick, at its end.
+
+def test_average_of_w_is_finite_though_upstream_prints_its_summary_from_uninitialised_memory(run):
+    with open(run[1] / 'network-snapshot-000001.pkl', 'rb') as f:
+        data = pickle.load(f)
+    assert data['G_ema'].mapping.w_avg.isfinite().all() and data['G_ema'].mapping.w_avg.abs().max() > 0
+    assert not data['G_ema'].synthesis.b16.use_fp16 # fp16 was asked for, and is off on the CPU.
+
+def test_the_same_seed_trains_the_same_network(run, images, cfg, tmp_path):
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none', '--device=cpu', '--seed=3')
+    assert done.returncode == 0, done.stderr
+    networks = []
+    for folder in [run[1], tmp_path / '00000-squares-small']:
+        with open(folder / 'network-snapshot-000001.pkl', 'rb') as f:
+            networks.append(pickle.load(f)['G_ema'])
+    for (name, a), (_name, b) in zip(networks[0].named_parameters(), networks[1].named_parameters()):
+        assert torch.equal(a, b), name
+
+def test_two_processes_train_one_network(images, cfg, tmp_path):
+    # Upstream itself compares all parameters and buffers of the two at each snapshot, and stops where they differ.
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none', '--device=cpu', '--gpus=2')
+    assert done.returncode == 0, done.stderr
+    last = stats(tmp_path / '00000-squares-small')[-1]
+    assert last['Loss/scores/real']['num'] >= 1000 # Images of both.
+    assert done.stdout.count('tick 1 ') == 1
+
+def test_python_train_py_in_upstreams_folder_is_the_same_command(run, images, cfg, tmp_path):
+    tree = upstream.find()
+    done = subprocess.run([sys.executable, 'train.py', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--dry-run', '--seed=3', '--metrics=none'],
+        cwd=tree, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    options = json.loads(re.search(r'^\{.*?^\}', done.stdout, flags=re.M | re.S).group())
+    expected = json.loads((run[1] / 'training_options.json').read_text())
+    assert {**options, 'run_dir': None} == {**expected, 'run_dir': None}
+    assert os.listdir(tmp_path) == [] # A dry run leaves nothing.
+
+@pytest.mark.parametrize('options', [['--aug=ada'], ['--norm=feature'], ['--grouping=blocks'], ['--grouping=none']], ids=str)
+def test_other_methods_train_too(images, cfg, tmp_path, options):
+    done = sarigan('train', f'--cfg={cfg}', *options, f'--data={images}', f'--outdir={tmp_path}', '--metrics=none', '--device=cpu')
+    assert done.returncode == 0, done.stderr
+    folder, = tmp_path.iterdir()
+    assert np.isfinite(stats(folder)[-1]['Loss/G/loss']['mean'])
+
+def test_plain_stylegan2_trains_with_upstreams_own_loss_and_networks(images, tmp_path):
+    plain = tmp_path / 'plain.toml'
+    plain.write_text(TINY[TINY.index('[networks]'):])
+    done = sarigan('train', f'--cfg={plain}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none', '--device=cpu')
+    assert done.returncode == 0, done.stderr
+    last = stats(tmp_path / 'out' / '00000-squares-plain')[-1]
+    assert np.isfinite(last['Loss/G/loss']['mean']) and not any(name.startswith('Grouping/') for name in last)
+
+def test_training_goes_on_from_a_pickle(run, images, cfg, tmp_path):
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none', '--device=cpu', f'--resume={run[1] / "network-snapshot-000001.pkl"}')
+    assert done.returncode == 0, done.stderr
+    assert 'Resuming from' in done.stdout
+
+def test_disk_full_at_snapshot_time_ends_in_one_sentence_and_keeps_what_is_there(images, cfg, tmp_path):
+    def limit_file_size():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, 120_000)) # Sample sheets fit, pickles don't.
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none', '--device=cpu', preexec_fn=limit_file_size)
+    assert done.returncode == 2
+    assert 'Traceback' not in done.stderr
+    assert re.search(r'Error: --outdir: .* while writing to .*; the snapshots that are there are whole\.', done.stderr)
+    folder, = tmp_path.iterdir()
+    assert glob.glob(str(folder / '*.pkl')) == [] and glob.glob(str(folder / '.writing-*')) == []
+
+#----------------------------------------------------------------------------
+# Mistakes: one sentence that names the option, exit code 2, nothing written.
+
+@pytest.mark.parametrize('options, sentence', [
+    (['--cfg=sarigam'], '--cfg must be one of '),
+    (['--num-groups=0'], '--num-groups must be at least 1, not 0'),
+    (['--num-groups=9'], '--num-groups must be between 1 and 8, the channels of the layers at 16x16, not 9'),
+    (['--num-groups=many'], "Invalid value for '--num-groups': 'many' is not a valid integer."),
+    (['--lambda-info=-1'], '--lambda-info must be at least 0, not -1.0'),
+    (['--grouping=best'], "Invalid value for '--grouping': 'best' is not one of 'similarity', 'blocks', 'random', 'none'."),
+    (['--grid=3'], "Invalid value for '--grid': '3' is not COLUMNSxROWS, as in 8x4"),
+    (['--device=tpu'], "Invalid value for '--device': 'tpu' is not one of 'auto', 'cuda', 'cpu'."),
+    (['--device=cpu', '--gpus=1024'], '--gpus=1024 is more than the '),
+    (['--data=nowhere'], '--data: '),
+    (['--outdir=/dev/null/runs'], '--outdir: /dev/null is not a folder that can be written to.'),
+    (['--groups=8'], 'No such option'),
+    *([] if torch.cuda.is_available() else [
+        (['--device=cuda'], '--device: cuda was asked for, but PyTorch finds no CUDA device here; use cpu or auto.'),
+        (['--gpus=2'], '--gpus=2, but PyTorch finds no GPU here; --device=cpu trains with up to '),
+    ]),
+])
+def test_a_mistake_gets_one_sentence_and_exit_code_2(images, cfg, tmp_path, options, sentence):
+    from click.testing import CliRunner
+    from sarigan_plugin.train import main
+    outdir = tmp_path / 'out'
+    done = CliRunner().invoke(main, [f'--cfg={cfg}', f'--data={images}', f'--outdir={outdir}', *options])
+    assert done.exit_code == 2
+    error = done.stderr.strip().splitlines()[-1]
+    assert error.startswith('Error: ') and sentence in error
+    assert not outdir.exists()
+
+def test_a_dry_run_says_what_this_machine_would_refuse(images, cfg, tmp_path):
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--gpus=1024', '--batch=1024', '--dry-run')
+    assert done.returncode == 0, done.stderr
+    assert 'Dry run; exiting. Without --dry-run this machine would refuse: --gpus=1024' in done.stdout
+
+def test_help_lists_our_configs_beside_upstreams():
+    done = sarigan('train', '--help')
+    assert done.returncode == 0
+    for name in ['sarigan', 'tiny', 'auto', 'stylegan2', 'paper256', 'paper512', 'paper1024', 'cifar']:
+        assert re.search(rf'^    {name} +\w', done.stdout, flags=re.M), name
+
+#----------------------------------------------------------------------------
