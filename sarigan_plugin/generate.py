@@ -1,0 +1,98 @@
+"""`sarigan generate`: images from a network pickle, with the options of upstream's generate.py."""
+
+import os
+import re
+
+import click
+import numpy as np
+import PIL.Image
+import torch
+
+from sarigan_plugin import pictures
+from sarigan_plugin import runtime
+from sarigan_plugin import snapshot
+from sarigan_plugin.cli import UserError
+
+#----------------------------------------------------------------------------
+
+class NumberRange(click.ParamType):
+    """'1,5,7' or '0-3' or both, '0-3,9' -> a list of non-negative integers."""
+    name = 'numbers'
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, list):
+            return value
+        numbers = []
+        for part in value.split(','):
+            match = re.fullmatch(r'(\d+)(?:-(\d+))?', part.strip())
+            if match is None:
+                self.fail(f'{value!r} is neither numbers, as in 1,5,7, nor a range, as in 0-3', param, ctx)
+            numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
+        return numbers
+
+def latents(G, seeds):
+    """One latent per seed, the same as upstream's tools draw: [N, z_dim]."""
+    z = np.stack([np.random.RandomState(seed).randn(G.z_dim) for seed in seeds])
+    return torch.from_numpy(z).to(next(G.parameters()).device, torch.float32)
+
+def labels(G, count, class_idx=None):
+    """[count, c_dim] one-hot rows, or zeros where no class is given."""
+    c = torch.zeros([count, G.c_dim], device=next(G.parameters()).device)
+    if class_idx is not None:
+        c[:, class_idx] = 1
+    return c
+
+#----------------------------------------------------------------------------
+
+@click.command()
+@click.option('--network',      help='Network pickle: file or URL', required=True, metavar='PATH')
+@click.option('--seeds',        help='Random seeds, e.g. 0-35 or 1,5,7', type=NumberRange())
+@click.option('--trunc',        help='Truncation psi', type=float, default=1, show_default=True)
+@click.option('--class', 'class_idx', help='Class label, for a conditional network', type=int)
+@click.option('--noise-mode',   help='Noise mode', type=click.Choice(['const', 'random', 'none']), default='const', show_default=True)
+@click.option('--projected-w',  help='Projection result of projector.py, in place of seeds', metavar='NPZ')
+@click.option('--device',       help='Where to generate', type=click.Choice(runtime.DEVICES), default='auto', show_default=True)
+@click.option('--outdir',       help='Where to save the images', required=True, metavar='DIR')
+def generate(network, seeds, trunc, class_idx, noise_mode, projected_w, device, outdir):
+    """Generate images with a network pickle of SariGAN or StyleGAN2-ADA, one PNG per seed.
+
+    \b
+    sarigan generate --network=out/demo/network.pkl --seeds=0-35 --outdir=out/images
+    """
+    try:
+        device = torch.device(runtime.resolve_device(device))
+    except ValueError as error:
+        raise UserError(f'--device: {error}.') from None
+    G = snapshot.load(network, '--network', device)
+    if projected_w is None and seeds is None:
+        raise UserError('--seeds is required where there is no --projected-w.')
+    if G.c_dim > 0 and projected_w is None and (class_idx is None or not 0 <= class_idx < G.c_dim):
+        raise UserError(f'--class must be between 0 and {G.c_dim - 1}: the network is conditional.')
+
+    if projected_w is None:
+        z = latents(G, seeds)
+        ws = G.mapping(z, labels(G, len(seeds), class_idx if G.c_dim > 0 else None), truncation_psi=trunc)
+        names = [f'seed{seed:04d}.png' for seed in seeds]
+    else:
+        ws = _read_ws(G, projected_w).to(device)
+        names = [f'proj{index:02d}.png' for index in range(len(ws))]
+
+    try:
+        os.makedirs(outdir, exist_ok=True)
+        with click.progressbar(list(zip(names, ws)), label='Generating') as jobs:
+            for name, w in jobs:
+                img = pictures.to_uint8(G.synthesis(w[None], noise_mode=noise_mode))[0]
+                PIL.Image.fromarray(img).save(os.path.join(outdir, name))
+    except OSError as error:
+        raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
+
+def _read_ws(G, path):
+    try:
+        ws = torch.from_numpy(np.load(path)['w'])
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f'--projected-w: {path!r} is not an .npz file with an array w ({error}).') from None
+    if ws.ndim != 3 or ws.shape[1:] != (G.num_ws, G.w_dim):
+        raise UserError(f'--projected-w: {path!r} holds w of shape {list(ws.shape)}; the network takes [N, {G.num_ws}, {G.w_dim}].')
+    return ws
+
+#----------------------------------------------------------------------------

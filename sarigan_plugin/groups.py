@@ -1,0 +1,126 @@
+"""What the channel groups of a generator attend to, and what happens when the code of one is changed (Fig. 3-5)."""
+
+import contextlib
+import os
+
+import click
+import torch
+
+from sarigan_plugin import pictures
+from sarigan_plugin import snapshot
+from sarigan_plugin.cli import UserError
+from sarigan_plugin.generate import NumberRange, labels, latents
+from sarigan_plugin.networks import grouped_layers
+
+#----------------------------------------------------------------------------
+
+def attention_maps(G, ws):
+    """The mean of the feature maps of each group, at the input of each grouped layer (Fig. 3).
+
+    ws: [N, num_ws, w_dim]. Returns (images [N, C, H, W], {layer name: [N, g, h, w]}). An empty group's map is zero.
+    """
+    maps = dict()
+    def capture(name):
+        def hook(layer, args):
+            membership = layer.grouping().to(args[0].dtype) # [Cg]
+            means = membership / membership.sum(dim=0).clamp(min=1)
+            maps[name] = torch.einsum('nchw,cg->nghw', args[0], means).float()
+        return hook
+    with contextlib.ExitStack() as stack:
+        for name, layer, _source in grouped_layers(G.synthesis):
+            stack.callback(layer.register_forward_pre_hook(capture(name)).remove)
+        return G.synthesis(ws, noise_mode='const'), maps
+
+@contextlib.contextmanager
+def edited_group(G, layer_name, group, inter_scale=1, intra_from=None, intra_mix=1):
+    """Inside the `with`, G makes its images with the code of one group changed.
+
+    layer_name: e.g. 'b16.conv1'. group: index in [0, g).
+    inter_scale: factor on the group's inter-group style (paper: h_i), how much of the group there is (Fig. 5).
+    intra_from:  [N, w_dim] codes whose intra-group styles (paper: z_i) the group takes over (Fig. 4), by intra_mix in
+                 [0, 1]. None = keep.
+    """
+    layer = dict((name, layer) for name, layer, _source in grouped_layers(G.synthesis))[layer_name]
+    members = layer.grouping.assignment == group
+
+    def scale_inter(_module, _args, styles):
+        factors = torch.ones_like(styles[0])
+        factors[group] = inter_scale
+        return styles * factors
+
+    other = None if intra_from is None else layer.affine(intra_from[:, layer.code_dim:])
+    def mix_intra(_module, _args, styles):
+        return styles if other is None else torch.where(members, styles.lerp(other, intra_mix), styles)
+
+    hooks = [layer.group_affine.register_forward_hook(scale_inter), layer.affine.register_forward_hook(mix_intra)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+def group_effects(G, ws, inter_scale=0):
+    """How much each group moves the image when its inter code is scaled. Returns {(layer name, group): mean |change|}."""
+    before = G.synthesis(ws, noise_mode='const')
+    effects = dict()
+    for name, layer, _source in grouped_layers(G.synthesis):
+        for group in range(layer.grouping.num_groups):
+            with edited_group(G, name, group, inter_scale=inter_scale):
+                effects[name, group] = (G.synthesis(ws, noise_mode='const') - before).abs().mean().item()
+    return effects
+
+#----------------------------------------------------------------------------
+
+def draw_groups(G, ws, size=64):
+    """One block per layer: the images, then every group's attention map laid over them. Returns an image."""
+    images, maps = attention_maps(G, ws)
+    images = pictures.to_uint8(images)
+    blocks = []
+    for name, layer, _source in grouped_layers(G.synthesis):
+        sizes = layer.grouping.assignment.bincount(minlength=layer.grouping.num_groups).tolist()
+        rows = [images, *[pictures.heat_overlay(images, maps[name][:, group]) for group in range(len(sizes))]]
+        tiles = [pictures.enlarge(row, size) for row in rows]
+        block = pictures.sheet(torch.cat([torch.from_numpy(t) for t in tiles]).numpy(), columns=len(images))
+        row_labels = ['images', *[f'group {group}: {count}' for group, count in enumerate(sizes)]]
+        blocks.append(pictures.caption(block, f'{name}: {sum(sizes)} channels, mean feature map of each group', row_labels, tiles[0].shape[1] + 2))
+    return pictures.mosaic(blocks, columns=min(len(blocks), 2))
+
+def draw_strip(G, ws, layer_name, group, scales=(-2, -1, 0, 0.5, 1, 1.5, 2, 3), size=96):
+    """One row per image: the inter code of one group scaled, everything else kept (Fig. 5). Returns an image."""
+    columns = []
+    for scale in scales:
+        with edited_group(G, layer_name, group, inter_scale=scale):
+            columns.append(pictures.enlarge(pictures.to_uint8(G.synthesis(ws, noise_mode='const')), size))
+    tiles = [column[row] for row in range(len(ws)) for column in columns]
+    picture = pictures.sheet(torch.stack([torch.from_numpy(t) for t in tiles]).numpy(), columns=len(scales))
+    return pictures.caption(picture, f'{layer_name}, group {group}: inter-group code times {", ".join(f"{s:g}" for s in scales)}')
+
+#----------------------------------------------------------------------------
+
+@click.command()
+@click.argument('network', metavar='PKL')
+@click.option('--outdir', help='Where to save the pictures', required=True, metavar='DIR')
+@click.option('--seeds',  help='Random seeds of the images', type=NumberRange(), default='0-5', show_default=True)
+@click.option('--trunc',  help='Truncation psi', type=float, default=0.7, show_default=True)
+def groups(network, outdir, seeds, trunc):
+    """Draw what every channel group of a SariGAN attends to (groups.png), and what the strongest one does (strip.png)."""
+    G = snapshot.load_grouped(network, 'PKL')
+    try:
+        os.makedirs(outdir, exist_ok=True)
+        for path in draw_all(G, outdir, seeds, trunc):
+            click.echo(path)
+    except OSError as error:
+        raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
+
+def draw_all(G, outdir, seeds, trunc=0.7):
+    """Write groups.png and strip.png into an existing folder. Returns their paths."""
+    ws = G.mapping(latents(G, seeds), labels(G, len(seeds), 0 if G.c_dim > 0 else None), truncation_psi=trunc)
+    effects = group_effects(G, ws)
+    strongest = max(effects, key=effects.get)
+    paths = []
+    for name, picture in [('groups.png', draw_groups(G, ws)), ('strip.png', draw_strip(G, ws, *strongest))]:
+        paths.append(os.path.join(outdir, name))
+        picture.save(paths[-1])
+    return paths
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,68 @@
+"""From tensors to pictures: contact sheets, heat maps laid over images, captions."""
+
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
+import torch
+
+#----------------------------------------------------------------------------
+
+def to_uint8(images):
+    """[N, 1 or 3, H, W] in [-1, 1] -> uint8 array [N, H, W, 3]."""
+    images = (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+    return images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
+
+def enlarge(images, size):
+    """Repeat the pixels of [N, H, W, 3] until they are at least `size` wide, an integer factor."""
+    factor = max(-(-size // images.shape[2]), 1)
+    return images.repeat(factor, axis=1).repeat(factor, axis=2)
+
+def sheet(images, columns, gap=2):
+    """Lay [N, H, W, 3] out row by row. Returns an RGB image."""
+    count, height, width, _ = images.shape
+    rows = -(-count // columns)
+    canvas = np.full([rows * (height + gap) + gap, columns * (width + gap) + gap, 3], 255, dtype=np.uint8)
+    for index, image in enumerate(images):
+        y, x = gap + index // columns * (height + gap), gap + index % columns * (width + gap)
+        canvas[y : y + height, x : x + width] = image
+    return PIL.Image.fromarray(canvas)
+
+#----------------------------------------------------------------------------
+
+def heat_overlay(images, maps):
+    """Lay attention maps over images: the less a place is attended to the greyer and darker it gets, the more the redder.
+
+    images: uint8 [N, H, W, 3]. maps: [N, h, w], any range; scaled to [0, 1] over all N together. Returns uint8 [N, H, W, 3].
+    """
+    maps = torch.nn.functional.interpolate(maps[:, None].float(), size=images.shape[1:3], mode='bilinear')[:, 0].cpu().numpy()
+    low, high = np.quantile(maps, [0.02, 0.98]) # A single hot pixel must not decide.
+    heat = ((maps - low) / max(high - low, 1e-8)).clip(0, 1)[..., None]
+    grey = images.mean(axis=3, keepdims=True) * 0.55
+    warm = np.concatenate([np.ones_like(heat), 0.85 * (1 - heat), np.zeros_like(heat)], axis=3) * 255 # Yellow to red.
+    weight = 0.75 * heat
+    return (grey * (1 - weight) + warm * weight).astype(np.uint8)
+
+#----------------------------------------------------------------------------
+
+def caption(image, title, row_labels=(), row_height=0):
+    """Write a title above a picture and a label beside each of its rows. Returns a new image."""
+    font = PIL.ImageFont.load_default(13)
+    margin = 8 + max([int(font.getlength(label)) for label in row_labels], default=0)
+    canvas = PIL.Image.new('RGB', (max(image.width + margin, int(font.getlength(title)) + 12), image.height + 22), 'white')
+    canvas.paste(image, (margin, 22))
+    draw = PIL.ImageDraw.Draw(canvas)
+    draw.text((margin + 2, 3), title, fill='black', font=font)
+    for row, label in enumerate(row_labels):
+        draw.text((4, 22 + row * row_height + row_height // 2 - 8), label, fill='black', font=font)
+    return canvas
+
+def mosaic(pictures, columns):
+    """Put pictures of different sizes into cells of one size."""
+    width, height = max(p.width for p in pictures) + 8, max(p.height for p in pictures) + 8
+    canvas = PIL.Image.new('RGB', (columns * width, -(-len(pictures) // columns) * height), 'white')
+    for index, picture in enumerate(pictures):
+        canvas.paste(picture, (index % columns * width + 4, index // columns * height + 4))
+    return canvas
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,157 @@
+"""Attention maps, edits of one group, generated images: what the tools make of a network pickle."""
+
+import os
+import pickle
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from click.testing import CliRunner
+
+from sarigan_plugin import groups
+from sarigan_plugin import pictures
+from sarigan_plugin import snapshot
+from sarigan_plugin.cli import UserError, main
+from sarigan_plugin.generate import latents
+from sarigan_plugin.networks import grouped_layers
+
+@pytest.fixture
+def network(make_generator, make_discriminator, tmp_path):
+    """Path of a network pickle."""
+    torch.manual_seed(0)
+    G = make_generator().requires_grad_(False)
+    path = tmp_path / 'network.pkl'
+    path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(), G_ema=G, training_set_kwargs=None, augment_pipe=None)))
+    return path
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+def last_line(result):
+    return result.stderr.strip().splitlines()[-1]
+
+#----------------------------------------------------------------------------
+
+def test_attention_map_of_a_group_is_the_mean_of_its_feature_maps(make_generator):
+    G = make_generator().requires_grad_(False)
+    ws = torch.randn(2, G.num_ws, G.w_dim)
+    features = dict()
+    for name, layer, _source in grouped_layers(G.synthesis):
+        layer.register_forward_pre_hook(lambda _layer, args, name=name: features.update({name: args[0]}))
+    images, maps = groups.attention_maps(G, ws)
+    assert torch.equal(images, G.synthesis(ws, noise_mode='const'))
+    for name, layer, _source in grouped_layers(G.synthesis):
+        for group in range(layer.grouping.num_groups):
+            members = [c for c in range(layer.grouping.num_channels) if layer.grouping.assignment[c] == group]
+            if members:
+                torch.testing.assert_close(maps[name][:, group], features[name][:, members].mean(dim=1), rtol=1e-4, atol=1e-5)
+
+def test_looking_at_a_network_leaves_no_hooks_behind(make_generator):
+    G = make_generator().requires_grad_(False)
+    ws = torch.randn(1, G.num_ws, G.w_dim)
+    groups.attention_maps(G, ws)
+    with pytest.raises(ZeroDivisionError), groups.edited_group(G, 'b8.conv0', 0):
+        raise ZeroDivisionError
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in G.modules()) # pylint: disable=protected-access
+
+def test_edit_scales_the_styles_of_one_group_and_no_other(make_generator):
+    G = make_generator().requires_grad_(False)
+    layer = G.synthesis.b16.conv0
+    w = torch.randn(3, G.w_dim)
+    before = layer.styles(w)
+    with groups.edited_group(G, 'b16.conv0', 1, inter_scale=2.5):
+        after = layer.styles(w)
+    members = layer.grouping.assignment == 1
+    torch.testing.assert_close(after[:, members], 2.5 * before[:, members])
+    torch.testing.assert_close(after[:, ~members], before[:, ~members])
+    torch.testing.assert_close(layer.styles(w), before)
+
+def test_edit_takes_over_the_intra_code_of_one_group_from_another_image(make_generator):
+    G = make_generator().requires_grad_(False)
+    layer = G.synthesis.b16.conv0
+    w, other = torch.randn(3, G.w_dim), torch.randn(3, G.w_dim)
+    both = torch.cat([w[:, :G.code_dim], other[:, G.code_dim:]], dim=1) # The other's intra code, our inter code.
+    members = layer.grouping.assignment == 2
+    with groups.edited_group(G, 'b16.conv0', 2, intra_from=other):
+        after = layer.styles(w)
+    torch.testing.assert_close(after[:, members], layer.styles(both)[:, members])
+    torch.testing.assert_close(after[:, ~members], layer.styles(w)[:, ~members])
+    with groups.edited_group(G, 'b16.conv0', 2, intra_from=other, intra_mix=0):
+        torch.testing.assert_close(layer.styles(w), layer.styles(w))
+
+def test_effect_of_scaling_a_group_by_one_is_nothing(make_generator):
+    G = make_generator().requires_grad_(False)
+    ws = torch.randn(1, G.num_ws, G.w_dim)
+    assert max(groups.group_effects(G, ws, inter_scale=1).values()) < 1e-6
+    assert max(groups.group_effects(G, ws, inter_scale=0).values()) > 1e-3
+
+#----------------------------------------------------------------------------
+
+def test_heat_overlay_is_red_where_the_map_is_high_and_grey_where_it_is_low():
+    images = np.full([1, 8, 8, 3], 200, dtype=np.uint8)
+    heat = torch.zeros(1, 8, 8)
+    heat[:, :, 4:] = 1
+    overlay = pictures.heat_overlay(images, heat)[0]
+    red, green, blue = overlay[4, 7].astype(int)
+    assert red > green + 100 and red > blue + 100
+    assert np.ptp(overlay[4, 0]) == 0
+
+def test_sheet_puts_images_row_by_row():
+    images = np.stack([np.full([4, 4, 3], value, dtype=np.uint8) for value in [10, 20, 30]])
+    sheet = np.asarray(pictures.sheet(images, columns=2, gap=1))
+    assert sheet.shape == (11, 11, 3)
+    assert [sheet[1, 1, 0], sheet[1, 6, 0], sheet[6, 1, 0], sheet[6, 6, 0]] == [10, 20, 30, 255]
+
+def test_groups_command_draws_both_pictures(network, tmp_path):
+    done = run('groups', network, f'--outdir={tmp_path / "out"}', '--seeds=1-3')
+    assert done.exit_code == 0, done.output
+    for name in ['groups.png', 'strip.png']:
+        picture = np.asarray(PIL.Image.open(tmp_path / 'out' / name))
+        assert min(picture.shape[:2]) > 200 and picture.std() > 10
+
+#----------------------------------------------------------------------------
+
+def test_generated_image_is_the_one_that_upstreams_tool_makes(network, tmp_path):
+    done = run('generate', f'--network={network}', '--seeds=3,5-6', '--trunc=0.5', f'--outdir={tmp_path / "out"}', '--device=cpu')
+    assert done.exit_code == 0, done.output
+    assert sorted(os.listdir(tmp_path / 'out')) == ['seed0003.png', 'seed0005.png', 'seed0006.png']
+    G = snapshot.load(str(network), 'network')
+    z = torch.from_numpy(np.random.RandomState(5).randn(1, G.z_dim))
+    img = (G(z, None, truncation_psi=0.5, noise_mode='const').permute(0, 2, 3, 1) * 127.5 + 128).clamp(0, 255).to(torch.uint8)[0]
+    assert np.array_equal(np.asarray(PIL.Image.open(tmp_path / 'out' / 'seed0005.png')), img.numpy())
+
+def test_projected_w_is_rendered(network, tmp_path):
+    G = snapshot.load(str(network), 'network')
+    np.savez(tmp_path / 'w.npz', w=G.mapping(latents(G, [0, 1]), None).numpy())
+    done = run('generate', f'--network={network}', f'--projected-w={tmp_path / "w.npz"}', f'--outdir={tmp_path / "out"}')
+    assert done.exit_code == 0, done.output
+    assert sorted(os.listdir(tmp_path / 'out')) == ['proj00.png', 'proj01.png']
+
+@pytest.mark.parametrize('arguments, sentence', [
+    (['--seeds=a'], "Invalid value for '--seeds': 'a' is neither numbers, as in 1,5,7, nor a range, as in 0-3"),
+    ([], '--seeds is required where there is no --projected-w.'),
+    (['--projected-w=nowhere.npz'], "--projected-w: 'nowhere.npz' is not an .npz file with an array w"),
+    (['--seeds=0', '--outdir=/dev/null/x'], '--outdir: /dev/null/x cannot be written to: Not a directory.'),
+    (['--seeds=0', '--network=nowhere.pkl'], "--network: there is no file 'nowhere.pkl'."),
+])
+def test_generate_names_the_option_that_is_wrong(network, tmp_path, arguments, sentence):
+    done = run('generate', f'--network={network}', f'--outdir={tmp_path / "out"}', *arguments)
+    assert done.exit_code == 2 and sentence in last_line(done)
+    assert not (tmp_path / 'out').exists()
+
+@pytest.mark.parametrize('content', [b'', b'not a pickle', pickle.dumps(3), pickle.dumps(dict(G=1)), b'\x80\x04cnowhere\nnothing\n.'])
+def test_what_is_no_network_pickle_gets_a_sentence(tmp_path, content):
+    path = tmp_path / 'broken.pkl'
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r'--network: .*broken\.pkl. is not a network pickle \(.+\)\.'):
+        snapshot.load(str(path), '--network')
+
+def test_groups_need_a_generator_that_has_them(make_generator, make_discriminator, tmp_path):
+    G = make_generator(grouping='none')
+    path = tmp_path / 'plain.pkl'
+    path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(), G_ema=G)))
+    done = run('groups', path, f'--outdir={tmp_path / "out"}')
+    assert done.exit_code == 2 and 'holds a generator without channel groups.' in last_line(done)
+
+#----------------------------------------------------------------------------
