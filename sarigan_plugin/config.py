@@ -326,9 +326,13 @@ def _training(args, recipe, snap, gamma, kimg, batch):
     _put(args.loss_kwargs, pl_weight=plan.pl_weight, style_mixing_prob=plan.style_mixing)
     args.total_kimg = plan.kimg if kimg is None else kimg
     args.batch_size = plan.batch if batch is None else batch
-    args.batch_gpu = args.batch_size // args.num_gpus
-    if batch is None:
-        args.batch_gpu = plan.batch // plan.ref_gpus if plan.ref_gpus is not None else min(args.batch_gpu, plan.batch_gpu or plan.batch)
+    if batch is None and plan.ref_gpus is not None:
+        args.batch_gpu = plan.batch // plan.ref_gpus
+    else:
+        _require(args.batch_size % args.num_gpus == 0, f'--gpus must divide the batch of {args.batch_size}, not be {args.num_gpus}; --batch sets another')
+        args.batch_gpu = args.batch_size // args.num_gpus
+        if batch is None and plan.batch_gpu is not None:
+            args.batch_gpu = min(args.batch_gpu, plan.batch_gpu)
     args.ema_kimg = plan.ema_kimg
     args.ema_rampup = plan.ema_rampup
     args.data_loader_kwargs.num_workers = plan.workers

@@ -10,6 +10,7 @@ import time
 
 import click
 import dnnlib
+import requests
 import torch
 
 from sarigan_plugin import config
@@ -214,6 +215,8 @@ def train_process(rank, args, device_type, temp_dir, minutes):
     training_stats.init_multiprocessing(rank=rank, sync_device=device if args.num_gpus > 1 else None)
     if rank != 0:
         custom_ops.verbosity = 'none'
+    if device_type == 'cpu' and args.num_gpus > 1:
+        torch.set_num_threads(max(torch.get_num_threads() // args.num_gpus, 1)) # Processes that share cores slow each other down.
 
     runtime.prepare(device_type, grid=args.pop('grid', None))
     runtime.fit_to_device(args, device_type)
@@ -222,13 +225,21 @@ def train_process(rank, args, device_type, temp_dir, minutes):
     try:
         with dnnlib.util.Logger(file_name=os.path.join(args.run_dir, 'log.txt'), file_mode='a', should_flush=True):
             training_loop.training_loop(rank=rank, abort_fn=_alarm(minutes, device, args.num_gpus), **args)
+    except UserError as error:
+        return _complain(error)
+    except requests.RequestException as error:
+        url = getattr(error.request, 'url', 'a file')
+        return _complain(f'{url} could not be downloaded: --metrics=none needs no detector networks, and --resume takes a file as well.')
     except OSError as error:
         if error.errno not in OUT_OF_SPACE:
             raise
-        print(f'Error: --outdir: {error.strerror} while writing to {args.run_dir}; the snapshots that are there are whole. '
-            'Free some space and go on from the last one with --resume.', file=sys.stderr)
-        return 2
+        return _complain(f'--outdir: {error.strerror} while writing to {args.run_dir}; the snapshots that are there are whole. '
+            'Free some space and go on from the last one with --resume.')
     return 0
+
+def _complain(sentence):
+    print(f'Error: {sentence}', file=sys.stderr)
+    return UserError.exit_code
 
 def _alarm(minutes, device, num_gpus):
     """A function that says whether time is up, the same on every rank; None where there is no limit."""

@@ -72,6 +72,11 @@ def test_sarigan_is_the_papers_setting(images):
     assert args.ema_kimg == 10 and args.ema_rampup is None
     assert 'augment_kwargs' not in args and 'ada_target' not in args
 
+def test_fewer_gpus_than_the_papers_take_turns(images):
+    for gpus in [1, 2, 8, 16]:
+        _desc, args = config.training_options(data=images, cfg='sarigan', gpus=gpus)
+        assert args.batch_size == 32 and args.batch_gpu == min(4, 32 // gpus)
+
 def test_options_of_the_command_line_overrule_the_file(images):
     desc, args = config.training_options(data=images, cfg='sarigan', num_groups=8, lambda_group=0.5, lambda_info=0.0, grouping='blocks', norm='feature')
     assert (args.G_kwargs.num_groups, args.G_kwargs.grouping, args.G_kwargs.norm) == (8, 'blocks', 'feature')
@@ -136,6 +141,7 @@ def test_a_broken_toml_names_its_file_and_key(text, sentence, tmp_path):
     (dict(gamma=-1.0), '--gamma must be non-negative, not -1.0'),
     (dict(kimg=0), '--kimg must be at least 1, not 0'),
     (dict(batch=3, gpus=2), '--batch must be at least 1 and divisible by --gpus, not 3'),
+    (dict(cfg='tiny', gpus=32), '--gpus must divide the batch of 16, not be 32; --batch sets another'),
     (dict(aug='fixed'), '--aug=fixed requires specifying --p'),
     (dict(p=0.3), '--p can only be specified with --aug=fixed'),
     (dict(aug='fixed', p=1.5), '--p must be between 0 and 1, not 1.5'),

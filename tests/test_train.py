@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,11 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from click.testing import CliRunner
 
 
 from sarigan_plugin import upstream
+from sarigan_plugin.train import main
 
 TINY = '''
 [method]
@@ -31,7 +34,7 @@ mbstd_group     = 4
 num_fp16_res    = 4
 [training]
 kimg            = 1
-batch           = 8
+batch           = 32
 learning_rate   = 0.002
 r1_gamma        = 1.0
 ema_kimg        = 1.0
@@ -147,6 +150,24 @@ def test_training_goes_on_from_a_pickle(run, images, cfg, tmp_path):
     assert done.returncode == 0, done.stderr
     assert 'Resuming from' in done.stdout
 
+def test_a_pickle_that_does_not_fit_is_refused_before_training(run, images, cfg, tmp_path):
+    snapshot = run[1] / 'network-snapshot-000001.pkl'
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none', '--device=cpu', '--num-groups=8', f'--resume={snapshot}')
+    assert done.returncode == 2 and 'Traceback' not in done.stderr
+    assert re.search(r'Error: --resume: synthesis\.b8\.conv0\.\S+ of Generator is \[.*\] in the pickle and \[.*\] here; go on with the options', done.stderr)
+
+@pytest.mark.parametrize('gpus', [1, 2])
+def test_what_is_no_pickle_is_refused_by_every_process(images, cfg, tmp_path, gpus):
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none', '--device=cpu', f'--gpus={gpus}', f'--resume={cfg}')
+    assert done.returncode == 2 and 'Traceback' not in done.stderr
+    assert f"Error: --resume: '{cfg}' is not a network pickle" in done.stderr
+
+def test_tensors_that_a_pickle_lacks_are_named(run, images, cfg, tmp_path):
+    snapshot = run[1] / 'network-snapshot-000001.pkl'
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none', '--device=cpu', '--norm=feature', f'--resume={snapshot}')
+    assert done.returncode == 0, done.stderr
+    assert re.search(r'Generator: \d+ of \d+ tensors are not in the pickle and start afresh: synthesis\.b8\.conv0\.shift\.weight, ', done.stdout)
+
 def test_disk_full_at_snapshot_time_ends_in_one_sentence_and_keeps_what_is_there(images, cfg, tmp_path):
     def limit_file_size():
         resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, 120_000)) # Sample sheets fit, pickles don't.
@@ -169,7 +190,8 @@ def test_disk_full_at_snapshot_time_ends_in_one_sentence_and_keeps_what_is_there
     (['--grouping=best'], "Invalid value for '--grouping': 'best' is not one of 'similarity', 'blocks', 'random', 'none'."),
     (['--grid=3'], "Invalid value for '--grid': '3' is not COLUMNSxROWS, as in 8x4"),
     (['--device=tpu'], "Invalid value for '--device': 'tpu' is not one of 'auto', 'cuda', 'cpu'."),
-    (['--device=cpu', '--gpus=1024'], '--gpus=1024 is more than the '),
+    (['--device=cpu', '--gpus=1024', '--batch=1024'], '--gpus=1024 is more than the '),
+    (['--cfg=cifar', '--gpus=8'], '--gpus=8 GPUs of 32 images at a time do not divide the batch of 64; add --batch, a multiple of --gpus.'),
     (['--data=nowhere'], '--data: '),
     (['--outdir=/dev/null/runs'], '--outdir: /dev/null is not a folder that can be written to.'),
     (['--groups=8'], 'No such option'),
@@ -179,14 +201,25 @@ def test_disk_full_at_snapshot_time_ends_in_one_sentence_and_keeps_what_is_there
     ]),
 ])
 def test_a_mistake_gets_one_sentence_and_exit_code_2(images, cfg, tmp_path, options, sentence):
-    from click.testing import CliRunner
-    from sarigan_plugin.train import main
     outdir = tmp_path / 'out'
     done = CliRunner().invoke(main, [f'--cfg={cfg}', f'--data={images}', f'--outdir={outdir}', *options])
     assert done.exit_code == 2
     error = done.stderr.strip().splitlines()[-1]
     assert error.startswith('Error: ') and sentence in error
     assert not outdir.exists()
+
+@pytest.mark.parametrize('break_it, sentence', [
+    (lambda folder: (folder / '03.png').write_bytes((folder / '03.png').read_bytes()[:40]), '--data: 03.png is corrupt'),
+    (lambda folder: PIL.Image.new('RGB', (16, 8)).save(folder / '00.png'), '--data: 00.png is 16x8, but images must be square'),
+    (lambda folder: PIL.Image.new('L', (16, 16)).save(folder / '05.png'), '--data: images differ: 00.png is 16x16 with 3 channels, 05.png is 16x16 with 1 channel'),
+    (lambda folder: [path.unlink() for path in folder.iterdir()], 'has no images in it'),
+])
+def test_a_bad_dataset_is_described_in_one_sentence(images, cfg, tmp_path, break_it, sentence):
+    folder = shutil.copytree(images, tmp_path / 'copy')
+    break_it(folder)
+    done = CliRunner().invoke(main, [f'--cfg={cfg}', f'--data={folder}', f'--outdir={tmp_path / "out"}'])
+    assert done.exit_code == 2 and sentence in done.stderr.strip().splitlines()[-1]
+    assert not (tmp_path / 'out').exists()
 
 def test_a_dry_run_says_what_this_machine_would_refuse(images, cfg, tmp_path):
     done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--gpus=1024', '--batch=1024', '--dry-run')

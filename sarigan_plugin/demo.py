@@ -1,0 +1,84 @@
+"""`sarigan demo`: real images, a few minutes of training, pictures to look at."""
+
+import glob
+import os
+import shutil
+
+import click
+
+from sarigan_plugin import config
+from sarigan_plugin import data
+from sarigan_plugin import groups
+from sarigan_plugin import runtime
+from sarigan_plugin import snapshot
+from sarigan_plugin import train
+from sarigan_plugin.cli import UserError
+
+#----------------------------------------------------------------------------
+
+@click.command()
+@click.option('--outdir',   help='Where to leave everything', default='out/demo', show_default=True, metavar='DIR')
+@click.option('--minutes',  help='How long to train', type=click.FloatRange(min=0, min_open=True), default=5, show_default=True)
+@click.option('--device',   help='Where to train', type=click.Choice(runtime.DEVICES), default='auto', show_default=True)
+def demo(outdir, minutes, device):
+    """Train a small SariGAN on 10,000 pixel faces and draw its groups.
+
+    Run it again and it goes on from where it stopped.
+    """
+    try:
+        device_type = runtime.resolve_device(device)
+        os.makedirs(outdir, exist_ok=True)
+    except ValueError as error:
+        raise UserError(f'--device: {error}.') from None
+    except OSError as error:
+        raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
+
+    images = os.path.join(outdir, 'punks.zip')
+    if not os.path.exists(images):
+        data.make_punks(images, resolution=32)
+    runs = os.path.join(outdir, 'runs')
+    earlier = last_snapshot(runs)
+    run_dir, code = _train(images, runs, earlier, minutes, device_type)
+    if code != 0:
+        raise SystemExit(code)
+    _collect(run_dir, outdir, _total_kimg(runs))
+
+def last_snapshot(runs):
+    """The newest network pickle of the newest run that has one, or None."""
+    found = sorted(glob.glob(os.path.join(glob.escape(runs), '[0-9]*', 'network-snapshot-*.pkl')))
+    return found[-1] if found else None
+
+def _total_kimg(runs):
+    """Thousands of images over all runs: each continues the last snapshot of the one before."""
+    last = {os.path.dirname(path): path for path in sorted(glob.glob(os.path.join(glob.escape(runs), '[0-9]*', 'network-snapshot-*.pkl')))}
+    return sum(int(path[-len('000000.pkl'):-len('.pkl')]) for path in last.values())
+
+def _train(images, runs, earlier, minutes, device_type):
+    """Train on one GPU, or on up to four CPU cores, a process each. Returns (run folder, exit code)."""
+    num_processes = 1
+    while device_type == 'cpu' and 2 * num_processes <= min(4, runtime.num_devices(device_type)):
+        num_processes *= 2
+    desc, args = config.training_options(data=images, cfg='tiny', metrics=[], gpus=num_processes, resume=earlier)
+    args.run_dir = os.path.join(runs, f'{train.next_run_id(runs):05d}-{desc}')
+    click.echo(f'Training for {minutes:g} minutes on {images}' + (f', from {earlier}' if earlier is not None else '') + ' ...')
+    return args.run_dir, train.launch(args, device_type, minutes=minutes)
+
+def _collect(run_dir, outdir, total_kimg):
+    """Leave the results of the last run in outdir and say what to look at."""
+    fakes = sorted(glob.glob(os.path.join(glob.escape(run_dir), 'fakes[0-9]*.png')))[-1]
+    for source, name in [(fakes, 'fakes.png'), (last_snapshot(os.path.dirname(run_dir)), 'network.pkl'), (os.path.join(run_dir, 'log.txt'), 'log.txt')]:
+        shutil.copyfile(source, os.path.join(outdir, name))
+    groups.draw_all(snapshot.load_grouped(os.path.join(outdir, 'network.pkl'), '--outdir'), outdir, seeds=range(6))
+    click.echo(f"""
+Done: {total_kimg} thousand images seen in all. Look at these, in {outdir}:
+
+  fakes.png    Generated faces. The real ones are in runs/*/reals.png.
+  groups.png   One block per layer, one row per group of channels: red is where the group is active (paper, Fig. 3).
+               Groups that light up on hair, outline or background, whatever the face, have found a meaning.
+  strip.png    The strongest group of all, turned from negative over none (0) and as it is (1) to three times as much (Fig. 5).
+  network.pkl  The network, for every StyleGAN2-ADA tool; log.txt tells how it was trained.
+
+Run `sarigan demo` again to train on from here: the faces get better.
+`sarigan generate --network={os.path.join(outdir, 'network.pkl')} --seeds=0-35 --outdir={os.path.join(outdir, 'images')}` makes more of them.""")
+
+#----------------------------------------------------------------------------
