@@ -156,7 +156,7 @@ def _class_pattern(class_name):
 EDITS = {
     'training/networks.py': [
         # Embeddings between class labels, and noise per instance.
-        ('\n#TODO: implement support for missing class labels\n', ''),
+        (re.compile(r'\n#\w+: implement support for missing class labels\n'), ''),
         ('        interp_embed        = False, # Interpolate embedding, used for linear labels\n', ''),
         ('        interp_embed        = False,    # Interpolate embedding, used for linear labels\n', ''),
         ('        inst_noise_sigma    = 0,        # Instance noise sigma. 0 = disable instance noise.\n', ''),
@@ -171,7 +171,7 @@ EDITS = {
         # Datasets that are iterators, and `lazy=`, an argument that upstream's copy_params_and_buffers does not have.
         ('import training\n', ''),
         ('import random\n', ''),
-        ('# TODO: Fix seg fault in sample image generation\n\n', ''),
+        (re.compile(r'# \w+: Fix seg fault in sample image generation\n\n'), ''),
         (re.compile(r'def setup_snapshot_image_grid_iterator\(.*?(?=def setup_snapshot_image_grid\()', re.S), ''),
         ('random_seed=0, training_set_iterator=None):', 'random_seed=0):'),
         ('training_set=training_set, training_set_iterator=training_set_iterator)', 'training_set=training_set)'),
