@@ -36,7 +36,9 @@ def resolve_device(name='auto'):
 
 def num_devices(device_type):
     """How many processes of one device each this machine can run: GPUs, or CPU cores."""
-    return torch.cuda.device_count() if device_type == 'cuda' else len(os.sched_getaffinity(0))
+    if device_type == 'cuda':
+        return torch.cuda.device_count()
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() # Linux knows which are ours.
 
 #----------------------------------------------------------------------------
 # A stand-in for the name `torch` inside one of upstream's modules.

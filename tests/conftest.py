@@ -2,11 +2,18 @@
 
 import shutil
 
+import numpy as np
 import pytest
+import torch
 
 import trees
 
 from sarigan_plugin import networks
+
+@pytest.fixture(autouse=True)
+def same_random_numbers_every_time():
+    torch.manual_seed(0)
+    np.random.seed(0)
 
 #----------------------------------------------------------------------------
 # Upstream's tree, by origin. Each test gets a copy of its own, without our patches.

@@ -204,6 +204,19 @@ def test_modulated_convolution_in_fp16_neither_overflows_nor_drifts():
     assert half.dtype == torch.float16 and half.isfinite().all()
     torch.testing.assert_close(half.float(), exact, rtol=1e-2, atol=1e-2)
 
+@pytest.mark.parametrize('norm', ['weight', 'feature'])
+def test_generator_in_fp16_makes_the_images_of_fp32(make_generator, norm):
+    size = dict(channel_base=256, channel_max=16, conv_clamp=256)
+    exact, half = make_generator(norm=norm, synthesis_kwargs=size), make_generator(norm=norm, synthesis_kwargs=dict(num_fp16_res=2, **size))
+    half.load_state_dict(exact.state_dict())
+    ws = torch.randn(2, exact.num_ws, exact.w_dim)
+    images = half.synthesis(ws, noise_mode='const')
+    assert half.synthesis.b32.use_fp16 and not half.synthesis.b8.use_fp16
+    expected = exact.synthesis(ws, noise_mode='const')
+    assert (images - expected).norm() < 1e-2 * expected.norm() # fp16 keeps eleven bits, and single pixels may be worse.
+    images.square().mean().backward() # A mean, as every loss is: sums over pixels leave the range of fp16.
+    assert all(p.grad.isfinite().all() for p in half.synthesis.parameters())
+
 @pytest.mark.parametrize('grouping', ['one group', 'none'])
 def test_layer_with_one_group_and_inter_code_one_is_upstreams_layer(grouping):
     theirs = upstream_networks.SynthesisLayer(8, 6, w_dim=16, resolution=16, up=2)
