@@ -5,6 +5,7 @@ import os
 import shutil
 
 import click
+import PIL.Image
 
 from sarigan_plugin import config
 from sarigan_plugin import data
@@ -65,8 +66,9 @@ def _train(images, runs, earlier, minutes, device_type):
 
 def _collect(run_dir, outdir, total_kimg):
     """Leave the results of the last run in outdir and say what to look at."""
-    fakes = sorted(glob.glob(os.path.join(glob.escape(run_dir), 'fakes[0-9]*.png')))[-1]
-    for source, name in [(fakes, 'fakes.png'), (last_snapshot(os.path.dirname(run_dir)), 'network.pkl'), (os.path.join(run_dir, 'log.txt'), 'log.txt')]:
+    fakes = PIL.Image.open(sorted(glob.glob(os.path.join(glob.escape(run_dir), 'fakes[0-9]*.png')))[-1])
+    fakes.resize((fakes.width * 3, fakes.height * 3), PIL.Image.Resampling.NEAREST).save(os.path.join(outdir, 'fakes.png')) # 32 pixels are few to look at.
+    for source, name in [(last_snapshot(os.path.dirname(run_dir)), 'network.pkl'), (os.path.join(run_dir, 'log.txt'), 'log.txt')]:
         shutil.copyfile(source, os.path.join(outdir, name))
     groups.draw_all(snapshot.load_grouped(os.path.join(outdir, 'network.pkl'), '--outdir'), outdir, seeds=range(6))
     click.echo(f"""
