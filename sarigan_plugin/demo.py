@@ -77,7 +77,8 @@ Done: {total_kimg} thousand images seen in all. Look at these, in {outdir}:
   fakes.png    Generated faces. The real ones are in runs/*/reals.png.
   groups.png   One block per layer, one row per group of channels: red is where the group is active (paper, Fig. 3).
                Groups that light up on hair, outline or background, whatever the face, have found a meaning.
-  strip.png    The strongest group of all, turned from negative over none (0) and as it is (1) to three times as much (Fig. 5).
+  strip.png    The group that moves one part of the image most, turned from negative over none (0) and as it is (1) to three
+               times as much (Fig. 5).
   network.pkl  The network, for every StyleGAN2-ADA tool; log.txt tells how it was trained.
 
 Run `sarigan demo` again to train on from here: the faces get better.

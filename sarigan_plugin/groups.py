@@ -60,13 +60,21 @@ def edited_group(G, layer_name, group, inter_scale=1, intra_from=None, intra_mix
             hook.remove()
 
 def group_effects(G, ws, inter_scale=0):
-    """How much each group moves the image when its inter code is scaled. Returns {(layer name, group): mean |change|}."""
+    """How much each group moves one part of the image and leaves the rest, when its inter code is scaled.
+
+    With a the mean change of the quarter of pixels that change most, and b that of the others: (a - b)^2 / a, which is a
+    where the rest stays as it is, and nothing where all changes alike. Returns {(layer name, group): effect}.
+    """
     before = G.synthesis(ws, noise_mode='const')
     effects = dict()
     for name, layer, _source in grouped_layers(G.synthesis):
         for group in range(layer.grouping.num_groups):
             with edited_group(G, name, group, inter_scale=inter_scale):
-                effects[name, group] = (G.synthesis(ws, noise_mode='const') - before).abs().mean().item()
+                change = (G.synthesis(ws, noise_mode='const') - before).abs().mean(dim=1).flatten(1) # [N, HW]
+            ranked = change.sort(dim=1, descending=True).values
+            quarter = ranked.shape[1] // 4
+            inside, outside = ranked[:, :quarter].mean(), ranked[:, quarter:].mean()
+            effects[name, group] = ((inside - outside).square() / inside.clamp(min=1e-12)).item()
     return effects
 
 #----------------------------------------------------------------------------
@@ -103,7 +111,8 @@ def draw_strip(G, ws, layer_name, group, scales=(-2, -1, 0, 0.5, 1, 1.5, 2, 3), 
 @click.option('--seeds',  help='Random seeds of the images', type=NumberRange(), default='0-5', show_default=True)
 @click.option('--trunc',  help='Truncation psi', type=float, default=0.7, show_default=True)
 def groups(network, outdir, seeds, trunc):
-    """Draw what every channel group of a SariGAN attends to (groups.png), and what the strongest one does (strip.png)."""
+    """Draw what every channel group of a SariGAN attends to (groups.png), and what the one does
+    that moves one part of the image most (strip.png)."""
     G = snapshot.load_grouped(network, 'PKL')
     try:
         os.makedirs(outdir, exist_ok=True)

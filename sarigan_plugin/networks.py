@@ -359,13 +359,16 @@ class Generator(torch.nn.Module):
             block = getattr(self.synthesis, f'b{res}')
             for name in ['conv0', 'conv1']:
                 if hasattr(block, name):
-                    layer = getattr(block, name)
-                    out_channels, in_channels, kernel_size, _ = layer.weight.shape
-                    setattr(block, name, SynthesisLayer(in_channels, out_channels, self.code_dim, res, kernel_size=kernel_size,
-                        up=layer.up, use_noise=layer.use_noise, activation=layer.activation, conv_clamp=layer.conv_clamp,
-                        channels_last=block.channels_last, **(how if res > 4 else dict(grouping='none'))))
+                    setattr(block, name, self._grouped(getattr(block, name), block.channels_last, how if res > 4 else dict(grouping='none')))
             if hasattr(block, 'torgb'):
                 block.torgb.affine = IntraAffine(self.code_dim, block.torgb.weight.shape[1])
+
+    def _grouped(self, layer, channels_last, how):
+        out_channels, in_channels, kernel_size, _ = layer.weight.shape
+        ours = SynthesisLayer(in_channels, out_channels, self.code_dim, layer.resolution, kernel_size=kernel_size, up=layer.up,
+            use_noise=layer.use_noise, activation=layer.activation, conv_clamp=layer.conv_clamp, channels_last=channels_last, **how)
+        ours.resample_filter.copy_(layer.resample_filter)
+        return ours
 
     def forward(self, z, c, truncation_psi=1, truncation_cutoff=None, **synthesis_kwargs):
         """z: [N, z_dim], c: [N, c_dim]. Returns images [N, img_channels, H, W], about [-1, 1]."""

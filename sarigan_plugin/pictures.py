@@ -40,7 +40,7 @@ def heat_overlay(images, maps):
     heat = ((maps - low) / max(high - low, 1e-8)).clip(0, 1)[..., None]
     grey = images.mean(axis=3, keepdims=True) * 0.55
     warm = np.concatenate([np.ones_like(heat), 0.85 * (1 - heat), np.zeros_like(heat)], axis=3) * 255 # Yellow to red.
-    weight = 0.75 * heat
+    weight = 0.8 * heat ** 2 # What is attended to a little stays grey.
     return (grey * (1 - weight) + warm * weight).astype(np.uint8)
 
 #----------------------------------------------------------------------------
