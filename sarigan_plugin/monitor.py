@@ -141,6 +141,7 @@ class _ClearedLine:
     def __init__(self, stream, terminal):
         self.stream = stream
         self.terminal = terminal
+        self.starts_line = True
 
     @classmethod
     def install(cls, terminal):
@@ -149,11 +150,19 @@ class _ClearedLine:
             logger.stdout = cls(logger.stdout, terminal)
 
     def write(self, text):
-        self.terminal.write('\r\x1b[K')
-        self.terminal.flush()
+        if self.starts_line:
+            self.terminal.write('\r\x1b[K')
+            self.terminal.flush()
+        self.starts_line = text.endswith('\n')
         return self.stream.write(text)
 
     def __getattr__(self, name):
         return getattr(self.stream, name)
+
+def restore_terminal():
+    """Show the cursor again, which the bar has hidden, whatever ended the training."""
+    if sys.__stderr__ is not None and sys.__stderr__.isatty():
+        sys.__stderr__.write('\x1b[?25h')
+        sys.__stderr__.flush()
 
 #----------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import requests
 import torch
 
 from sarigan_plugin import config
+from sarigan_plugin import monitor
 from sarigan_plugin import runtime
 from sarigan_plugin.cli import UserError
 
@@ -187,13 +188,15 @@ def launch(args, device_type, minutes=None):
         raise UserError(f'--outdir: {args.run_dir} cannot be written to: {error.strerror}.') from None
 
     print(f'Training on {device_type.upper()}{"; mixed precision is off there" if device_type == "cpu" else ""} ...')
-    with tempfile.TemporaryDirectory() as temp_dir:
-        if args.num_gpus == 1:
-            return train_process(0, args, device_type, temp_dir, minutes)
-        try:
+    try:
+        with tempfile.TemporaryDirectory() as temp_dir:
+            if args.num_gpus == 1:
+                return train_process(0, args, device_type, temp_dir, minutes)
             torch.multiprocessing.spawn(_exit_with_code, args=(args, device_type, temp_dir, minutes), nprocs=args.num_gpus)
-        except torch.multiprocessing.ProcessExitedException as error:
-            return error.exit_code
+    except torch.multiprocessing.ProcessExitedException as error:
+        return error.exit_code
+    finally:
+        monitor.restore_terminal()
     return 0
 
 def _exit_with_code(rank, *args):

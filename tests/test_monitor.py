@@ -99,9 +99,17 @@ def test_no_bar_where_stderr_is_a_file(monkeypatch):
     bar.advance(500)
     assert stream.getvalue() == ''
 
-def test_lines_of_text_wipe_the_bar_first():
-    terminal, text = Terminal(), io.StringIO()
-    monitor._ClearedLine(text, terminal).write('tick 3') # pylint: disable=protected-access
-    assert terminal.getvalue() == '\r\x1b[K' and text.getvalue() == 'tick 3'
+def test_lines_of_text_wipe_the_bar_but_not_themselves():
+    terminal = Terminal()
+    stream = monitor._ClearedLine(terminal, terminal) # pylint: disable=protected-access
+    print('tick', 3, file=stream) # print() writes a line in parts.
+    print('tick', 4, file=stream)
+    assert terminal.getvalue() == '\r\x1b[Ktick 3\n\r\x1b[Ktick 4\n'
+
+def test_cursor_is_shown_again_on_a_terminal_only(monkeypatch):
+    for stream, expected in [(Terminal(), '\x1b[?25h'), (io.StringIO(), '')]:
+        monkeypatch.setattr('sys.__stderr__', stream)
+        monitor.restore_terminal()
+        assert stream.getvalue() == expected
 
 #----------------------------------------------------------------------------
