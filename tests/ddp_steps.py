@@ -1,0 +1,47 @@
+"""Train a few iterations on a fixed batch of eight, in one process or two. Run: python ddp_steps.py RANK WORLD RENDEZVOUS OUT.pt
+
+Without noise inputs, style mixing and path length, whose random numbers and running mean belong to a process, the result
+must not depend on the number of processes.
+"""
+
+import sys
+
+import torch
+
+import sarigan_plugin # Puts upstream on sys.path. pylint: disable=unused-import
+from sarigan_plugin import networks
+from sarigan_plugin import runtime
+from sarigan_plugin.loss import SariGANLoss
+
+BATCH, ITERATIONS = 8, 3
+
+def main(rank, world, rendezvous, out):
+    if world > 1:
+        torch.distributed.init_process_group('gloo', rank=rank, world_size=world, init_method=f'file://{rendezvous}')
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    size = dict(channel_base=256, channel_max=16)
+    common = dict(c_dim=0, img_resolution=16, img_channels=3, code_dim=16)
+    G = networks.Generator(z_dim=16, num_groups=4, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=dict(use_noise=False, **size), **common).train()
+    D = networks.Discriminator(**size, **common).train()
+    batches = [(torch.rand(BATCH, 3, 16, 16) * 2 - 1, torch.randn(2, BATCH, 16)) for _ in range(ITERATIONS)]
+
+    wrapped = [G.mapping, G.synthesis, D]
+    if world > 1:
+        wrapped = [runtime.stand_in('cpu').nn.parallel.DistributedDataParallel(module, broadcast_buffers=False) for module in wrapped]
+    loss = SariGANLoss('cpu', *wrapped, style_mixing_prob=0, pl_weight=0, r1_gamma=1)
+    optimizers = {network: torch.optim.Adam(network.parameters(), lr=0.002, betas=(0.0, 0.99)) for network in [G, D]}
+    for network in [G, D]:
+        network.requires_grad_(False)
+    for images, latents in batches:
+        for phase, network, z in [('Gmain', G, latents[0]), ('Dmain', D, latents[1]), ('Dreg', D, latents[1])]:
+            optimizers[network].zero_grad(set_to_none=True)
+            network.requires_grad_(True)
+            share = slice(rank, None, world) # Every second one: D's minibatch deviation then compares the same images.
+            loss.accumulate_gradients(phase=phase, real_img=images[share], real_c=torch.zeros(BATCH // world, 0), gen_z=z[share], gen_c=torch.zeros(BATCH // world, 0), sync=True, gain=1)
+            network.requires_grad_(False)
+            optimizers[network].step()
+    torch.save({**{f'G.{k}': v for k, v in G.state_dict().items()}, **{f'D.{k}': v for k, v in D.state_dict().items()}}, out)
+
+if __name__ == '__main__':
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])
