@@ -26,6 +26,8 @@ except ImportError: # Python 3.10
 
 GROUPINGS = ('similarity', 'blocks', 'random', 'none')
 NORMS = ('weight', 'feature')
+INFO_VARIANCES = ('unit', 'learned')
+INFO_MIXINGS = ('mean', 'skip')
 AUGMENTATIONS = ('noaug', 'ada', 'fixed')
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Method:
     num_groups:     int                 = 16            # Groups per layer (paper: g).
     lambda_group:   float               = 2.0           # Weight of the grouping loss (paper: lambda_1).
     lambda_info:    float               = 10.0          # Weight of the info loss (paper: lambda_2).
+    info_variance:  Literal[INFO_VARIANCES] = 'unit'    # Of Q's Gaussian (Eq. 8).
+    info_mixing:    Literal[INFO_MIXINGS] = 'mean'      # What Q aims at under style mixing.
     code_dim:       int                 = 512           # Dimensionality of each code, and of z.
 
 @dataclasses.dataclass(frozen=True)
@@ -301,8 +305,8 @@ def _networks(args, recipe, overrides):
     args.G_kwargs.class_name = 'sarigan_plugin.networks.Generator'
     del args.G_kwargs.w_dim # Twice code_dim.
     args.G_kwargs.update(z_dim=method.code_dim, code_dim=method.code_dim, num_groups=method.num_groups, grouping=method.grouping, norm=method.norm)
-    args.D_kwargs.update(class_name='sarigan_plugin.networks.Discriminator', code_dim=method.code_dim)
-    args.loss_kwargs.update(class_name='sarigan_plugin.loss.SariGANLoss', lambda_group=method.lambda_group, lambda_info=method.lambda_info)
+    args.D_kwargs.update(class_name='sarigan_plugin.networks.Discriminator', code_dim=method.code_dim, info_variance=method.info_variance)
+    args.loss_kwargs.update(class_name='sarigan_plugin.loss.SariGANLoss', lambda_group=method.lambda_group, lambda_info=method.lambda_info, info_mixing=method.info_mixing)
     return ''.join(f'-{name.replace("_", "")}{value}' for name, value in checked.items())
 
 def _check_num_groups(method, size, resolution):

@@ -11,17 +11,20 @@ from sarigan_plugin.networks import ChannelGrouping, grouped_layers
 
 #----------------------------------------------------------------------------
 
-def info_losses(predicted, codes):
-    """Squared error of Q's codes, the negative log-likelihood of a unit Gaussian up to constants (Eq. 8; paper: -L_I).
+def info_losses(predicted, codes, log_variance=None):
+    """Negative log-likelihood of the codes under Q's Gaussian, times two and up to constants (Eq. 8; paper: -L_I).
 
-    predicted: [N, 2 * code_dim] from the Q head.
-    codes:     [N, num_ws, 2 * code_dim], the codes that made each layer. Under style mixing they differ between layers,
-               and the mean over layers is what a single prediction can hope for: the gradient is that of the
-               likelihood averaged over layers. No gradient into the codes: they would shrink to be guessed easily.
+    predicted:    [N, 2 * code_dim] from the Q head, the mean.
+    codes:        [N, num_ws, 2 * code_dim], the codes that made each layer. Under style mixing they differ between layers,
+                  and the mean over layers is what a single prediction can hope for: the gradient is that of the
+                  likelihood averaged over layers. No gradient into the codes: they would shrink to be guessed easily.
+    log_variance: [2 * code_dim]; None = unit variance, which leaves the squared error.
     Returns (inter, intra), [N] each, averaged over the dimensions of a code.
     """
-    error = (predicted - codes.detach().mean(dim=1)).square()
-    inter, intra = error.chunk(2, dim=1)
+    loss = (predicted - codes.detach().mean(dim=1)).square()
+    if log_variance is not None:
+        loss = loss * (-log_variance).exp() + log_variance
+    inter, intra = loss.chunk(2, dim=1)
     return inter.mean(dim=1), intra.mean(dim=1)
 
 #----------------------------------------------------------------------------
@@ -39,6 +42,7 @@ class SariGANLoss:
         augment_pipe        = None, # Augmentation of all images that D sees, None = disable.
         lambda_group        = 2,    # Weight of the grouping loss (paper: lambda_1).
         lambda_info         = 10,   # Weight of the info loss (paper: lambda_2).
+        info_mixing         = 'mean', # Under style mixing Q aims at the 'mean' of the codes, or 'skip' the info loss.
         style_mixing_prob   = 0.9,  # Probability that a batch mixes two styles.
         r1_gamma            = 10,   # Weight of the R1 penalty.
         pl_weight           = 2,    # Weight of the path length penalty.
@@ -55,6 +59,7 @@ class SariGANLoss:
         self.augment_pipe = augment_pipe
         self.lambda_group = lambda_group
         self.lambda_info = lambda_info
+        self.info_mixing = info_mixing
         self.style_mixing_prob = style_mixing_prob
         self.r1_gamma = r1_gamma
         self.pl_weight = pl_weight
@@ -127,10 +132,13 @@ class SariGANLoss:
 
     def _info_loss(self, predicted, ws):
         """Weighted -L_I; both codes count the same."""
-        inter, intra = info_losses(predicted, ws)
+        inter, intra = info_losses(predicted, ws, getattr(self.D, 'module', self.D).q_log_variance)
         training_stats.report('Loss/info/inter', inter)
         training_stats.report('Loss/info/intra', intra)
-        return self.lambda_info * (inter + intra).mean() / 2
+        loss = self.lambda_info * (inter + intra).mean() / 2
+        if self.info_mixing == 'skip':
+            loss = loss * (ws == ws[:, :1]).all() # Times zero, not left out: all ranks take the same path.
+        return loss
 
     def _regularise_path_length(self, z, c, sync):
         batch_size = z.shape[0] // self.pl_batch_shrink

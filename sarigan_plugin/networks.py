@@ -389,6 +389,7 @@ class Discriminator(torch.nn.Module):
         img_resolution,         # Input resolution, pixels.
         img_channels,           # Number of input color channels.
         code_dim        = 512,  # Dimensionality of each of the two codes that Q predicts.
+        info_variance   = 'unit', # Variance of Q's Gaussian: 'unit', or 'learned' for each dimension.
         **trunk_kwargs,         # Arguments for upstream's Discriminator.
     ):
         super().__init__()
@@ -400,6 +401,7 @@ class Discriminator(torch.nn.Module):
         for name, module in trunk.named_children():
             self.add_module(name, module)
         self.q = _upstream('FullyConnectedLayer', self.b4.out.weight.shape[1], 2 * code_dim)
+        self.q_log_variance = torch.nn.Parameter(torch.zeros([2 * code_dim])) if info_variance == 'learned' else None
 
     def features(self, img, **block_kwargs):
         """All that D and Q share. img: [N, img_channels, H, W]. Returns [N, F], fp32."""
@@ -420,6 +422,9 @@ class Discriminator(torch.nn.Module):
         if self.c_dim > 0:
             label = self.mapping(None, c)
             logits = (logits * label).sum(dim=1, keepdim=True) / np.sqrt(label.shape[1])
-        return (logits, self.q(features)) if return_codes else logits
+        if not return_codes:
+            return logits
+        codes = self.q(features)
+        return logits, codes if self.q_log_variance is None else codes + 0 * self.q_log_variance # For DDP, see ChannelGrouping.
 
 #----------------------------------------------------------------------------

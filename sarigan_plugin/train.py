@@ -78,6 +78,8 @@ def _describe_configs():
 @click.option('--norm',         help='Normalise weights (Eq. 5-6) or features (Eq. 3-4)', type=click.Choice(config.NORMS))
 @click.option('--lambda-group', help='Weight of the grouping loss (lambda_1)', type=float)
 @click.option('--lambda-info',  help='Weight of the info loss (lambda_2)', type=float)
+@click.option('--info-variance', help="Variance of Q's Gaussian", type=click.Choice(config.INFO_VARIANCES))
+@click.option('--info-mixing',  help='Under style mixing, Q aims at the mean of the codes, or skips', type=click.Choice(config.INFO_MIXINGS))
 @click.option('--code-dim',     help='Dimensionality of each of the two codes', type=int, metavar='INT')
 
 # Discriminator augmentation.

@@ -68,7 +68,7 @@ def test_sarigan_is_the_papers_setting(images):
     assert args.G_kwargs.class_name == 'sarigan_plugin.networks.Generator'
     assert args.G_kwargs.mapping_kwargs.num_layers == 8
     assert (args.G_kwargs.num_groups, args.G_kwargs.code_dim, args.G_kwargs.grouping, args.G_kwargs.norm) == (16, 512, 'similarity', 'weight')
-    assert args.loss_kwargs == dict(class_name='sarigan_plugin.loss.SariGANLoss', lambda_group=2, lambda_info=10, r1_gamma=10, pl_weight=2, style_mixing_prob=0.9)
+    assert args.loss_kwargs == dict(class_name='sarigan_plugin.loss.SariGANLoss', lambda_group=2, lambda_info=10, info_mixing='mean', r1_gamma=10, pl_weight=2, style_mixing_prob=0.9)
     assert args.ema_kimg == 10 and args.ema_rampup is None
     assert 'augment_kwargs' not in args and 'ada_target' not in args
 
@@ -112,7 +112,7 @@ GOOD = '[networks]\nchannel_base = 256\nmapping_layers = 2\nmbstd_group = 4\n[tr
     ('kimg = = 3', ' is not valid TOML: '),
     (GOOD + '[methods]\n', ": unknown key 'methods' in the file; did you mean method?"),
     (GOOD + 'kimgs = 3\n', ": unknown key 'kimgs' in [training]; did you mean kimg?"),
-    (GOOD + '[method]\nxyzzy = 3\n', ": unknown key 'xyzzy' in [method]; it takes grouping, norm, num_groups, lambda_group, lambda_info, code_dim"),
+    (GOOD + '[method]\nxyzzy = 3\n', ": unknown key 'xyzzy' in [method]; it takes grouping, norm, num_groups, lambda_group, lambda_info, info_variance, info_mixing, code_dim"),
     (GOOD + '[method]\nnum_groups = 0\n', ': num_groups must be at least 1, not 0'),
     (GOOD + '[method]\nnum_groups = 2.5\n', ': num_groups must be an integer, not 2.5'),
     (GOOD + '[method]\nnum_groups = true\n', ': num_groups must be an integer, not True'),

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
@@ -76,6 +77,32 @@ def test_info_loss_works_in_every_step_with_and_without_style_mixing(make_genera
     of_G, _loss = run_phase(SariGANLoss, G, D, 'Gmain', style_mixing_prob=mixing, lambda_info=10)
     without, _loss = run_phase(SariGANLoss, G, D, 'Gmain', style_mixing_prob=mixing, lambda_info=0)
     assert not torch.allclose(of_G['synthesis.b32.conv1.weight'], without['synthesis.b32.conv1.weight'])
+
+def test_learned_variances_make_the_loss_a_gaussian_likelihood_and_settle_at_the_squared_error():
+    predicted, codes = torch.randn(50, 10), torch.randn(50, 1, 10) * torch.linspace(0.5, 3, 10)
+    log_variance = torch.randn(10)
+    likelihood = torch.distributions.Normal(predicted, (log_variance / 2).exp()).log_prob(codes[:, 0]) # [N, 10]
+    expected = -2 * likelihood - np.log(2 * np.pi)
+    inter, intra = info_losses(predicted, codes, log_variance)
+    torch.testing.assert_close(inter, expected[:, :5].mean(dim=1))
+    torch.testing.assert_close(intra, expected[:, 5:].mean(dim=1))
+
+    best = (predicted - codes[:, 0]).square().mean(dim=0).log().requires_grad_(True)
+    gradient, = torch.autograd.grad(torch.cat(info_losses(predicted, codes, best)).mean(), best)
+    assert gradient.abs().max() < 1e-6
+
+def test_learned_variances_are_trained_with_q_and_reach_every_synchronised_phase(make_generator, make_discriminator):
+    G, D = make_generator(), make_discriminator(info_variance='learned')
+    assert run_phase(SariGANLoss, G, D, 'Dmain')[0]['q_log_variance'].abs().max() > 0
+    assert run_phase(SariGANLoss, G, D, 'Dreg')[0]['q_log_variance'].abs().max() == 0
+
+def test_info_loss_can_skip_mixed_styles_as_the_released_code_does(make_generator, make_discriminator):
+    G, D = make_generator(), make_discriminator()
+    mixed, _loss = run_phase(SariGANLoss, G, D, 'Dmain', style_mixing_prob=1, info_mixing='skip')
+    assert mixed['q.weight'].abs().max() == 0
+    pure, _loss = run_phase(SariGANLoss, G, D, 'Dmain', style_mixing_prob=0, info_mixing='skip')
+    same, _loss = run_phase(SariGANLoss, G, D, 'Dmain', style_mixing_prob=0, info_mixing='mean')
+    assert torch.equal(pure['q.weight'], same['q.weight']) and pure['q.weight'].abs().max() > 0
 
 def test_info_gradients_grow_with_lambda_info(make_generator, make_discriminator):
     G, D = make_generator(), make_discriminator()
