@@ -195,7 +195,7 @@ def normalized_conv2d(
     **resampling,           # up, padding, resample_filter and flip_weight, as in modulated_conv2d().
 ):
     """Normalise every channel of the features, give it a new mean and deviation (Eq. 3-4), convolve."""
-    features = x.to(torch.float32) # Squares of fp16 overflow.
+    features = x.to(torch.float32) if x.dtype == torch.float16 else x # Squares of fp16 overflow.
     variance, mean = torch.var_mean(features, dim=[2,3], keepdim=True, correction=0)
     features = (features - mean) * (variance + eps).rsqrt() * styles[:, :, None, None] + shifts[:, :, None, None]
     weight = weight / np.sqrt(weight[0].numel())
