@@ -104,6 +104,17 @@ def test_info_loss_can_skip_mixed_styles_as_the_released_code_does(make_generato
     same, _loss = run_phase(SariGANLoss, G, D, 'Dmain', style_mixing_prob=0, info_mixing='mean')
     assert torch.equal(pure['q.weight'], same['q.weight']) and pure['q.weight'].abs().max() > 0
 
+def test_info_loss_pulls_equally_at_the_shared_features_whatever_the_width_of_the_codes():
+    def pull(code_dim):
+        loss = SariGANLoss('cpu', None, None, torch.nn.Module(), lambda_info=10)
+        loss.D.q_log_variance = None
+        q = torch.randn(2 * code_dim, 64) / 8 # Upstream's fully connected layers at their start.
+        features = torch.zeros(256, 64, requires_grad=True) # What is still wrong has nothing to do with them, as after training.
+        ws = torch.randn(256, 1, 2 * code_dim).repeat(1, 4, 1)
+        return torch.autograd.grad(loss._info_loss(features @ q.t(), ws), features)[0].norm() # pylint: disable=protected-access
+    for code_dim in [64, 128]:
+        assert pull(code_dim) == pytest.approx(pull(512).item(), rel=0.1) # Without the normalisation: 2.8 and 2 times as much.
+
 def test_info_gradients_grow_with_lambda_info(make_generator, make_discriminator):
     G, D = make_generator(), make_discriminator()
     one, _loss = run_phase(SariGANLoss, G, D, 'Dmain', lambda_info=1)
