@@ -169,7 +169,16 @@ class SariGANLoss:
         img, ws = self.generate(z, c, sync=False)
         logits, predicted = self.discriminate(img, c, sync=False) # Synchronised by the reals that follow.
         _report_fakes(logits)
-        return torch.nn.functional.softplus(logits), self._info_loss(predicted, ws) # -log(1 - sigmoid(logits))
+        adversarial = torch.nn.functional.softplus(logits) # -log(1 - sigmoid(logits))
+        info = self._info_loss(predicted, ws)
+        self._report_share(adversarial.mean(), info)
+        return adversarial, info
+
+    def _report_share(self, adversarial, info):
+        """The info loss's share of the gradient in the last layer that D and Q share: near 1, D learns little else."""
+        shared = getattr(self.D, 'module', self.D).b4.fc.weight
+        pulls = [torch.autograd.grad(loss, shared, retain_graph=True)[0].norm() for loss in [adversarial, info]]
+        training_stats.report('Loss/info/share', pulls[1] / (pulls[0] + pulls[1]).clamp(min=1e-12))
 
     def _accept_reals(self, img, c, sync, fakes_adversarial, r1):
         img = img.detach().requires_grad_(r1)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from torch_utils import training_stats
 from training.loss import StyleGAN2Loss
 
 from sarigan_plugin.loss import SariGANLoss, info_losses
@@ -114,6 +115,14 @@ def test_info_loss_pulls_equally_at_the_shared_features_whatever_the_width_of_th
         return torch.autograd.grad(loss._info_loss(features @ q.t(), ws), features)[0].norm() # pylint: disable=protected-access
     for code_dim in [64, 128]:
         assert pull(code_dim) == pytest.approx(pull(512).item(), rel=0.1) # Without the normalisation: 2.8 and 2 times as much.
+
+@pytest.mark.parametrize('lambda_info, low, high', [(0, 0, 0), (1, 0.01, 0.99), (1e6, 0.999, 1)])
+def test_share_of_ds_gradient_that_is_infos_is_reported(make_generator, make_discriminator, lambda_info, low, high):
+    training_stats.report('Loss/info/share', [])
+    collector = training_stats.Collector(regex='Loss/info/share')
+    run_phase(SariGANLoss, make_generator(), make_discriminator(), 'Dmain', lambda_info=lambda_info)
+    collector.update()
+    assert low <= collector.mean('Loss/info/share') <= high and collector.num('Loss/info/share') == 1
 
 def test_info_gradients_grow_with_lambda_info(make_generator, make_discriminator):
     G, D = make_generator(), make_discriminator()
