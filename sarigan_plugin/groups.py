@@ -10,26 +10,49 @@ from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.generate import NumberRange, labels, latents
-from sarigan_plugin.networks import grouped_layers
+from sarigan_plugin.networks import cosine_similarity, grouped_layers
 
 #----------------------------------------------------------------------------
+
+def capture_features(G, ws):
+    """Run the generator and keep what each grouped layer gets. Returns (images [N, C, H, W], {layer name: [N, C, h, w]})."""
+    features = dict()
+    with contextlib.ExitStack() as stack:
+        for name, layer, _source in grouped_layers(G.synthesis):
+            hook = layer.register_forward_pre_hook(lambda _layer, args, name=name: features.update({name: args[0].float()}))
+            stack.callback(hook.remove)
+        return G.synthesis(ws, noise_mode='const'), features
 
 def attention_maps(G, ws):
     """The mean of the feature maps of each group, at the input of each grouped layer (Fig. 3).
 
     ws: [N, num_ws, w_dim]. Returns (images [N, C, H, W], {layer name: [N, g, h, w]}). An empty group's map is zero.
     """
+    images, features = capture_features(G, ws)
     maps = dict()
-    def capture(name):
-        def hook(layer, args):
-            membership = layer.grouping().to(args[0].dtype) # [Cg]
-            means = membership / membership.sum(dim=0).clamp(min=1)
-            maps[name] = torch.einsum('nchw,cg->nghw', args[0], means).float()
-        return hook
-    with contextlib.ExitStack() as stack:
-        for name, layer, _source in grouped_layers(G.synthesis):
-            stack.callback(layer.register_forward_pre_hook(capture(name)).remove)
-        return G.synthesis(ws, noise_mode='const'), maps
+    for name, layer, _source in grouped_layers(G.synthesis):
+        membership = layer.grouping() # [Cg]
+        maps[name] = torch.einsum('nchw,cg->nghw', features[name], membership / membership.sum(dim=0).clamp(min=1))
+    return images, maps
+
+def cluster_quality(G, ws):
+    """How alike channels are inside a group, and between groups: their kernels (Eq. 1), and where in images they respond.
+
+    ws: [N, num_ws, w_dim], the images to look at.
+    Returns {layer name: dict of kernel_within, kernel_between, response_within, response_between}: mean cosine of the
+    kernels, and mean correlation of the feature maps over all pixels of all images, of two channels of one group and of
+    two groups. nan where there is no such pair.
+    """
+    _images, features = capture_features(G, ws)
+    quality = dict()
+    for name, layer, source in grouped_layers(G.synthesis):
+        assignment = layer.grouping.assignment
+        same = assignment[:, None] == assignment
+        pairs = dict(within=same & ~torch.eye(len(assignment), dtype=torch.bool, device=same.device), between=~same)
+        responses = features[name].transpose(0, 1).flatten(1) # [C, NHW]
+        similarity = dict(kernel=cosine_similarity(source.weight), response=cosine_similarity(responses - responses.mean(dim=1, keepdim=True)))
+        quality[name] = {f'{what}_{where}': matrix[mask].mean().item() for what, matrix in similarity.items() for where, mask in pairs.items()}
+    return quality
 
 @contextlib.contextmanager
 def edited_group(G, layer_name, group, inter_scale=1, intra_from=None, intra_mix=1):
@@ -112,18 +135,29 @@ def draw_strip(G, ws, layer_name, group, scales=(-2, -1, 0, 0.5, 1, 1.5, 2, 3), 
 @click.option('--trunc',  help='Truncation psi', type=float, default=0.7, show_default=True)
 def groups(network, outdir, seeds, trunc):
     """Draw what every channel group of a SariGAN attends to (groups.png), and what the one does
-    that moves one part of the image most (strip.png)."""
+    that moves one part of the image most (strip.png); print how alike channels of one group are."""
     G = snapshot.load_grouped(network, 'PKL')
     try:
         os.makedirs(outdir, exist_ok=True)
         for path in draw_all(G, outdir, seeds, trunc):
             click.echo(path)
+        _print_quality(cluster_quality(G, sample_ws(G, seeds, trunc)))
     except OSError as error:
         raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
 
+def _print_quality(quality):
+    click.echo('\nHow alike two channels are   kernels (cosine)      responses (correlation)')
+    click.echo('in one group | in two:       within   between      within   between')
+    for name, row in quality.items():
+        click.echo(f'  {name:<24}{row["kernel_within"]:9.3f}{row["kernel_between"]:10.3f}{row["response_within"]:12.3f}{row["response_between"]:10.3f}')
+
+def sample_ws(G, seeds, trunc):
+    """[N, num_ws, w_dim] codes of the seeds; class 0 where the network is conditional."""
+    return G.mapping(latents(G, seeds), labels(G, len(seeds), 0 if G.c_dim > 0 else None), truncation_psi=trunc)
+
 def draw_all(G, outdir, seeds, trunc=0.7):
     """Write groups.png and strip.png into an existing folder. Returns their paths."""
-    ws = G.mapping(latents(G, seeds), labels(G, len(seeds), 0 if G.c_dim > 0 else None), truncation_psi=trunc)
+    ws = sample_ws(G, seeds, trunc)
     effects = group_effects(G, ws)
     strongest = max(effects, key=effects.get)
     paths = []

@@ -47,6 +47,15 @@ def test_attention_map_of_a_group_is_the_mean_of_its_feature_maps(make_generator
             if members:
                 torch.testing.assert_close(maps[name][:, group], features[name][:, members].mean(dim=1), rtol=1e-4, atol=1e-5)
 
+def test_cluster_quality_is_one_inside_groups_of_equal_channels_and_zero_between(make_generator):
+    G = make_generator(grouping='blocks').requires_grad_(False)
+    with torch.no_grad(): # Four blocks of four channels: equal kernels and biases inside a block, orthogonal between.
+        kernels = torch.linalg.qr(torch.randn(16 * 9, 4)).Q.t().reshape(4, 16, 3, 3)
+        G.synthesis.b8.conv0.weight.copy_(kernels.repeat_interleave(4, dim=0))
+    quality = groups.cluster_quality(G, torch.randn(3, G.num_ws, G.w_dim))['b8.conv1'] # Its input channels.
+    assert quality['kernel_within'] == pytest.approx(1, abs=1e-5) and quality['kernel_between'] == pytest.approx(0, abs=1e-5)
+    assert quality['response_within'] == pytest.approx(1, abs=1e-4) and quality['response_between'] < 0.9
+
 def test_looking_at_a_network_leaves_no_hooks_behind(make_generator):
     G = make_generator().requires_grad_(False)
     ws = torch.randn(1, G.num_ws, G.w_dim)
@@ -107,6 +116,7 @@ def test_sheet_puts_images_row_by_row():
 def test_groups_command_draws_both_pictures(network, tmp_path):
     done = run('groups', network, f'--outdir={tmp_path / "out"}', '--seeds=1-3')
     assert done.exit_code == 0, done.output
+    assert [line.split()[0] for line in done.stdout.splitlines()[-6:]] == [f'b{res}.{conv}' for res in [8, 16, 32] for conv in ['conv0', 'conv1']]
     for name in ['groups.png', 'strip.png']:
         picture = np.asarray(PIL.Image.open(tmp_path / 'out' / name))
         assert min(picture.shape[:2]) > 200 and picture.std() > 10
