@@ -113,19 +113,12 @@ def config_dir():
 
 def our_configs():
     """{name: path} of our own configs, sorted."""
-    return {path.stem: path for path in sorted(config_dir().glob('*.toml'))}
+    return {path.stem: path for path in sorted(config_dir().glob('*.toml'), key=lambda path: path.stem)}
 
 def read_recipe(path):
     """Read one TOML file. Raises UserError naming the file and the key for anything that a recipe can't have."""
-    try:
-        with open(path, 'rb') as f:
-            tables = tomllib.load(f)
-    except OSError as error:
-        raise UserError(f'{path}: {error.strerror}') from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f'{path} is not valid TOML: {error}') from None
-
-    _check_names(path, 'the file', tables, ['summary', 'method', 'networks', 'training'])
+    tables = _inherit(path, _read_toml(path))
+    _check_names(path, 'the file', tables, ['base', 'summary', 'method', 'networks', 'training'])
     if not isinstance(tables.get('summary', ''), str):
         raise UserError(f'{path}: summary must be a string')
     parts = {name: _read_table(path, name, cls, tables[name]) for name, cls in [('method', Method), ('networks', Networks), ('training', Training)] if name in tables}
@@ -133,6 +126,29 @@ def read_recipe(path):
         if name not in parts:
             raise UserError(f'{path}: the table [{name}] is missing')
     return Recipe(summary=tables.get('summary', ''), **parts)
+
+def _read_toml(path):
+    try:
+        with open(path, 'rb') as f:
+            return tomllib.load(f)
+    except OSError as error:
+        raise UserError(f'{path}: {error.strerror}') from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f'{path} is not valid TOML: {error}') from None
+
+def _inherit(path, tables):
+    """Where a file says `base = NAME`, what it leaves out is as in our config of that name, which has no base itself."""
+    tables = dict(tables)
+    name = tables.pop('base', None)
+    if name is None:
+        return tables
+    bases = {stem: _read_toml(file) for stem, file in our_configs().items()}
+    bases = {stem: base for stem, base in bases.items() if 'base' not in base}
+    if name not in list(bases): # A list, as a name of the wrong type may not be hashable.
+        raise UserError(f'{path}: base must be one of {", ".join(bases)}, not {name!r}')
+    base = bases[name]
+    both = {key: {**base[key], **tables[key]} for key in base.keys() & tables.keys() if isinstance(base[key], dict) and isinstance(tables[key], dict)}
+    return {**base, **tables, **both}
 
 def _read_table(path, name, cls, table):
     if not isinstance(table, dict):
@@ -296,7 +312,8 @@ def _networks(args, recipe, overrides):
 
     flags = {name: f'--{name.replace("_", "-")}' for name in overrides}
     if recipe.method is None:
-        _require(not overrides, f'{", ".join(flags.values())}: only for the configs of SariGAN, {", ".join(our_configs())}')
+        grouped = [name for name, path in our_configs().items() if read_recipe(path).method is not None]
+        _require(not overrides, f'{", ".join(flags.values())}: only for the configs of SariGAN, {", ".join(grouped)}')
         return ''
 
     checked = {name: _typed(flags[name], next(f.type for f in dataclasses.fields(Method) if f.name == name), value) for name, value in overrides.items()}

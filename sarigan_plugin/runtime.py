@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from sarigan_plugin import snapshot
-from sarigan_plugin.cli import UserError
+from sarigan_plugin import transfer
 
 #----------------------------------------------------------------------------
 # The device.
@@ -114,7 +114,7 @@ def prepare(device_type, grid=None):
 
     misc.InfiniteSampler.__bases__ = (_Sampler,)
     _exchange(misc, 'print_module_summary', _without_side_effects)
-    _exchange(misc, 'copy_params_and_buffers', _with_report)
+    _exchange(misc, 'copy_params_and_buffers', lambda _copy: transfer.copy_with_report)
     _exchange(training_loop, 'legacy', lambda legacy: _Overlay(legacy, load_network_pkl=lambda f: snapshot.read(f, getattr(f, 'name', '?'), '--resume')))
     _exchange(training_loop, 'torch', lambda torch: stand_in(device_type))
     _exchange(training_loop, 'open', lambda _builtin: atomic_open)
@@ -149,23 +149,6 @@ def _without_side_effects(print_module_summary):
             buffer.copy_(value)
         return outputs
     return wrapper
-
-def _with_report(copy_params_and_buffers):
-    """misc.py:159 says nothing of tensors that it can't find and fails in the midst of those that don't fit."""
-    def wrapper(source, target, require_all=False):
-        theirs, ours = dict(_named_tensors(source)), dict(_named_tensors(target))
-        for name, tensor in ours.items():
-            if name in theirs and theirs[name].shape != tensor.shape:
-                raise UserError(f'--resume: {name} of {type(target).__name__} is {list(theirs[name].shape)} in the pickle and '
-                    f'{list(tensor.shape)} here; go on with the options that the pickle was trained with.')
-        copy_params_and_buffers(source, target, require_all=require_all)
-        missing = [name for name in ours if name not in theirs]
-        if missing:
-            print(f'{type(target).__name__}: {len(missing)} of {len(ours)} tensors are not in the pickle and start afresh: {", ".join(missing)}')
-    return wrapper
-
-def _named_tensors(module):
-    return [*module.named_parameters(), *module.named_buffers()]
 
 def _percentile(a, q, interpolation='linear', **kwargs):
     """perceptual_path_length.py:126 names an argument that NumPy 2.4 removed."""

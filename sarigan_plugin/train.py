@@ -45,8 +45,8 @@ class GridSize(click.ParamType):
 def _describe_configs():
     ours = {name: config.read_recipe(path).summary for name, path in config.our_configs().items()}
     theirs = {name: recipe.summary if recipe is not None else 'Chosen from resolution and GPU count.' for name, recipe in config.UPSTREAM_RECIPES.items()}
-    lines = [f'  {name:<14}{summary}' for name, summary in {**ours, **theirs}.items()]
-    return '\n'.join(['\b', 'Base configs (--cfg):', *lines, f'  {"<FILE>.toml":<14}Your own; copy one from configs/.'])
+    lines = [f'  {name:<18}{summary}' for name, summary in {**ours, **theirs}.items()]
+    return '\n'.join(['\b', 'Base configs (--cfg):', *lines, f'  {"<FILE>.toml":<18}Your own; copy one from configs/.'])
 
 @click.command(epilog=_describe_configs(), context_settings=dict(max_content_width=120))
 

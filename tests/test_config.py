@@ -1,5 +1,7 @@
 """Command line and TOML -> training options: upstream's names as upstream has them, ours as the files say."""
 
+import dataclasses
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import trees
 from upstream_dry_run import dry_run
 
 from sarigan_plugin import config
+from sarigan_plugin import networks
 from sarigan_plugin import train
 from sarigan_plugin.cli import UserError
 
@@ -86,13 +89,60 @@ def test_options_of_the_command_line_overrule_the_file(images):
 def test_every_config_file_can_be_read_and_summarised():
     for name, path in config.our_configs().items():
         recipe = config.read_recipe(path)
-        assert recipe.summary.endswith('.') and recipe.method is not None, name
+        assert recipe.summary.endswith('.') and (recipe.method is None) == (name == 'stylegan2-e'), name
+
+@pytest.mark.parametrize('cfg, resolution, kimg, layers_of_d', [
+    ('sarigan-cats256', 256, 1_400_000 * 32 // 1000, 16),
+    ('sarigan-cars512', 512, 1_000_000 * 32 // 1000, 18),
+    ('sarigan-ffhq1024', 1024, 25000, 20),
+])
+def test_configs_of_the_papers_data_sets_train_as_long_and_as_deep_as_it_says(cfg, resolution, kimg, layers_of_d):
+    recipe = config.read_recipe(config.our_configs()[cfg])
+    sarigan = config.read_recipe(config.our_configs()['sarigan'])
+    assert recipe == dataclasses.replace(sarigan, summary=recipe.summary, training=dataclasses.replace(sarigan.training, kimg=kimg))
+    D = networks.Discriminator(c_dim=0, img_resolution=resolution, img_channels=3, channel_base=8 * resolution, channel_max=8)
+    layers = [name for name, m in D.named_modules() if type(m).__name__ in ['Conv2dLayer', 'FullyConnectedLayer'] and not name.endswith(('.skip', 'q'))]
+    assert len(layers) == layers_of_d
+
+def test_the_papers_baseline_is_upstreams_own_generator_and_loss_at_half_of_config_f(images):
+    _desc, baseline = config.training_options(data=images, cfg='stylegan2-e', gpus=8)
+    _desc, ours = config.training_options(data=images, cfg='sarigan-cats256', gpus=8)
+    assert baseline.G_kwargs.class_name == 'training.networks.Generator' and baseline.loss_kwargs.class_name == 'training.loss.StyleGAN2Loss'
+    assert baseline.G_kwargs.synthesis_kwargs == ours.G_kwargs.synthesis_kwargs and baseline.G_kwargs.synthesis_kwargs.channel_base == 16384
+    for name in ['total_kimg', 'batch_size', 'batch_gpu', 'G_opt_kwargs', 'D_opt_kwargs', 'ema_kimg', 'ema_rampup']:
+        assert baseline[name] == ours[name], name
+
+def test_sarigan_ada_augments_and_sarigan_released_weighs_as_the_released_code_does(images):
+    _desc, ada = config.training_options(data=images, cfg='sarigan-ada')
+    assert ada.ada_target == 0.6 and ada.augment_kwargs.class_name == 'training.augment.AugmentPipe'
+    _desc, released = config.training_options(data=images, cfg='sarigan-released')
+    assert (released.loss_kwargs.lambda_group, released.loss_kwargs.lambda_info) == (2.56, 20)
+
+def test_a_toml_file_says_only_what_differs_from_its_base(images, tmp_path):
+    mine = tmp_path / 'mine.toml'
+    mine.write_text('base = "sarigan"\n[method]\nnum_groups = 4\n')
+    _desc, args = config.training_options(data=images, cfg=str(mine))
+    _desc, sarigan = config.training_options(data=images, cfg='sarigan')
+    assert args.G_kwargs == {**sarigan.G_kwargs, 'num_groups': 4} and args.loss_kwargs == sarigan.loss_kwargs
 
 def test_a_toml_file_of_ones_own_works_like_a_name(images, tmp_path):
     mine = tmp_path / 'mine.toml'
     mine.write_text(config.our_configs()['sarigan'].read_text().replace('num_groups          = 16', 'num_groups = 4'))
     desc, args = config.training_options(data=images, cfg=str(mine))
     assert args.G_kwargs.num_groups == 4 and desc == 'images-mine'
+
+def test_the_commands_of_the_documentation_are_understood():
+    pytest.importorskip('tqdm') # Upstream's dataset_tool.py.
+    dataset_tool = importlib.import_module('dataset_tool')
+    text = (HERE.parent / 'docs' / 'datasets.md').read_text()
+    commands = [line.split()[1:] for line in text.splitlines() if line.startswith('python ')]
+    assert len(commands) >= 8
+    for script, *arguments in commands:
+        if script == 'dataset_tool.py':
+            dataset_tool.convert_dataset.make_context(script, arguments) # Raises if there is no such option.
+        else:
+            cfg = train.main.make_context(script, arguments).params['cfg']
+            config.find_recipe(cfg, resolution=256, gpus=8)
 
 #----------------------------------------------------------------------------
 # Mistakes.
@@ -126,12 +176,15 @@ GOOD = '[networks]\nchannel_base = 256\nmapping_layers = 2\nmbstd_group = 4\n[tr
     (GOOD.split('[training]', maxsplit=1)[0], ': the table [training] is missing'),
     ('networks = 3\n', ': networks must be a table, [networks]'),
     ('summary = 3\n' + GOOD, ': summary must be a string'),
+    ('base = "sarigam"', ": base must be one of sarigan, stylegan2-e, tiny, not 'sarigam'"),
+    ('base = ["sarigan"]', ": base must be one of sarigan, stylegan2-e, tiny, not ['sarigan']"),
+    ('base = "sarigan"\ntraining = 3', ': training must be a table, [training]'),
 ])
 def test_a_broken_toml_names_its_file_and_key(text, sentence, tmp_path):
     assert broken(text, tmp_path).startswith(sentence)
 
 @pytest.mark.parametrize('options, sentence', [
-    (dict(cfg='sarigam'), "--cfg must be one of sarigan, tiny, auto, stylegan2, paper256, paper512, paper1024, cifar, or the path of a .toml file, not 'sarigam'"),
+    (dict(cfg='sarigam'), f"--cfg must be one of {', '.join([*config.our_configs(), *config.UPSTREAM_RECIPES])}, or the path of a .toml file, not 'sarigam'"),
     (dict(cfg='missing.toml'), 'missing.toml: No such file or directory'),
     (dict(gpus=3), '--gpus must be a power of two, not 3'),
     (dict(gpus=0), '--gpus must be a power of two, not 0'),
@@ -157,7 +210,7 @@ def test_a_broken_toml_names_its_file_and_key(text, sentence, tmp_path):
     (dict(cfg='tiny', num_groups=9), '--num-groups must be between 1 and 8, the channels of the layers at 64x64, not 9'),
     (dict(cfg='sarigan', lambda_group=-0.1), '--lambda-group must be at least 0, not -0.1'),
     (dict(cfg='sarigan', lambda_info=float('nan')), '--lambda-info must be a number, not nan'),
-    (dict(cfg='stylegan2', num_groups=8), '--num-groups: only for the configs of SariGAN, sarigan, tiny'),
+    (dict(cfg='stylegan2', num_groups=8), '--num-groups: only for the configs of SariGAN, sarigan, sarigan-ada, sarigan-cars512, sarigan-cats256, sarigan-ffhq1024, sarigan-released, tiny'),
 ])
 def test_a_mistaken_option_is_named_with_what_it_takes(images, options, sentence):
     with pytest.raises(UserError) as caught:

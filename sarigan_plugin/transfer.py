@@ -1,0 +1,124 @@
+"""--resume: from the networks of a pickle to those of this run, which may be a SariGAN and the pickle's a plain StyleGAN2.
+
+A plain generator has one code w and one style per channel. A grouped generator that is to make the same images starts
+with w for both codes. Its intra-group code then gives the source's styles s through the source's own affine layers, and
+Eq. 5 turns them into f_j = h_i s_j / n_i for each channel j of group i, n_i = sqrt(1/C sum_{k in group i} s_k^2). So h_i
+has to be n_i. That is no affine function of the inter-group code, and h_i is one: the closest, in least squares over
+codes that the mapping network makes, is what group_affine starts as. Layers that are not grouped are copied exactly.
+"""
+
+import torch
+
+from sarigan_plugin.cli import UserError
+from sarigan_plugin.networks import grouped_layers
+
+NUM_CODES = 8192    # Codes that the styles are fitted to: 16 for each unknown at the usual 512 dimensions.
+RIDGE     = 1e-3    # Share of the codes' mean variance, so that directions which hardly vary count for little.
+
+#----------------------------------------------------------------------------
+
+@torch.no_grad()
+def copy_with_report(source, target, require_all=False):
+    """For upstream's misc.copy_params_and_buffers(), which says nothing of tensors that it can't find and fails in the
+    midst of those that don't fit.
+
+    source, target: two generators or two discriminators. Prints what was and wasn't copied. Raises UserError, with the
+    target untouched, where they don't fit.
+    """
+    theirs, ours = _tensors(source), _tensors(target)
+    from_plain = _is_sarigan(target) and not _is_sarigan(source)
+    if _is_sarigan(target):
+        _check_images(source, target)
+    if from_plain and hasattr(target, 'code_dim'):
+        _check_codes(source, target)
+        theirs = _for_two_codes(theirs, last_layer=f'mapping.fc{source.mapping.num_layers - 1}')
+    kind = type(target).__name__
+    for name, tensor in ours.items():
+        if name in theirs and theirs[name].shape != tensor.shape:
+            advice = 'choose a --cfg that has the channels of the pickle' if from_plain else 'go on with the options that the pickle was trained with'
+            raise UserError(f'--resume: {name} of {kind} is {list(theirs[name].shape)} in the pickle and {list(tensor.shape)} here; {advice}.')
+    missing = [name for name in ours if name not in theirs]
+    assert not (require_all and missing)
+
+    for name, tensor in ours.items():
+        if name in theirs:
+            tensor.copy_(theirs[name])
+    if from_plain:
+        print(f'{kind}: {len(ours) - len(missing)} of {len(ours)} tensors are copied from a plain StyleGAN2')
+    if from_plain and hasattr(target, 'code_dim'):
+        print(f'{kind}: w makes both codes; group_affine is fitted, which keeps styles within {fit_group_styles(target):.1%}')
+        missing = [name for name in missing if '.group_affine.' not in name]
+    if missing:
+        print(f'{kind}: {len(missing)} of {len(ours)} tensors are not in the pickle and start afresh: {", ".join(missing)}')
+    unused = [name for name in theirs if name not in ours]
+    if unused:
+        print(f'{kind}: {len(unused)} tensors of the pickle have no place here: {", ".join(unused)}')
+
+def _tensors(module):
+    return dict([*module.named_parameters(), *module.named_buffers()])
+
+def _is_sarigan(module):
+    return hasattr(module, 'code_dim') or hasattr(module, 'q') # Generator, discriminator; a pickle's classes are not ours.
+
+def _check_images(source, target):
+    _check_equal('the resolution', source.img_resolution, target.img_resolution)
+    _check_equal('the number of color channels', source.img_channels, target.img_channels)
+    _check_equal('the number of class labels', source.c_dim, target.c_dim)
+
+def _check_codes(source, target):
+    _check_equal('the dimensionality of z', source.z_dim, target.z_dim)
+    _check_equal('the dimensionality of w, here that of each code,', source.w_dim, target.code_dim)
+    _check_equal('the number of mapping layers', source.mapping.num_layers, target.mapping.num_layers)
+
+def _check_equal(what, theirs, ours):
+    if theirs != ours:
+        raise UserError(f'--resume: {what} is {theirs} in the pickle and {ours} here; they must be equal.')
+
+def _for_two_codes(tensors, last_layer):
+    """A plain generator's tensors under the names that they have in a SariGAN of equal size, with w for both codes."""
+    def shape(name, tensor):
+        return torch.cat([tensor, tensor]) if name in [f'{last_layer}.weight', f'{last_layer}.bias', 'mapping.w_avg'] else tensor
+    return {name.replace('.torgb.affine.', '.torgb.affine.affine.'): shape(name, tensor) for name, tensor in tensors.items()}
+
+#----------------------------------------------------------------------------
+
+@torch.no_grad()
+def fit_group_styles(G):
+    """Choose each grouped layer's group_affine so that its styles (Eq. 5) are, nearly, those of its affine layer alone.
+
+    G: Generator. The codes come from its mapping network; random numbers of one's own keep the caller's as they were.
+    Returns the relative error of the styles, root mean square over all layers, 0 where no layer is grouped.
+    """
+    device = next(G.parameters()).device
+    codes = _sample_codes(G, NUM_CODES).double()
+    inter, intra = codes.chunk(2, dim=1) # [ND]
+    centred = inter - inter.mean(dim=0)
+    covariance = centred.t() @ centred / len(codes)
+    covariance += torch.eye(len(covariance), device=device) * covariance.diagonal().mean() * RIDGE
+    solver = torch.linalg.solve(covariance, centred.t() / len(codes)) # [DN]
+
+    errors = []
+    for _name, layer, _source in grouped_layers(G.synthesis):
+        membership = layer.grouping().double() # [Cg]
+        styles = layer.affine(intra).square()
+        wanted = (styles @ membership / len(membership)).sqrt() # [Ng]: n_i.
+        empty = membership.sum(dim=0) == 0
+        wanted[:, empty] = (styles.mean(dim=1, keepdim=True) / membership.shape[1]).sqrt() # Ready for the channels that may come.
+        slope = solver @ wanted # [Dg]
+        layer.group_affine.weight.copy_(slope.t() / layer.group_affine.weight_gain)
+        layer.group_affine.bias.copy_(wanted.mean(dim=0) - inter.mean(dim=0) @ slope)
+        error = (layer.group_affine(inter) - wanted)[:, ~empty]
+        errors.append(error.square().sum() / wanted[:, ~empty].square().sum()) # |f - s|^2 / |s|^2
+    return torch.stack(errors).mean().sqrt().item() if errors else 0
+
+def _sample_codes(G, num):
+    """[num, 2 * code_dim], with class labels drawn evenly."""
+    random = torch.Generator().manual_seed(0)
+    codes = []
+    for z in torch.randn([num, G.z_dim], generator=random).split(256): # In parts, as each code comes num_ws times.
+        c = torch.eye(G.c_dim)[torch.randint(G.c_dim, [len(z)], generator=random)] if G.c_dim > 0 else torch.zeros([len(z), 0])
+        device = next(G.parameters()).device
+        codes.append(G.mapping(z.to(device), c.to(device), skip_w_avg_update=True)[:, 0].clone())
+    return torch.cat(codes)
+
+#----------------------------------------------------------------------------

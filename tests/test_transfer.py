@@ -1,0 +1,205 @@
+"""From a plain StyleGAN2-ADA pickle to a SariGAN: what is copied, how near the first images are, what is refused."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+from training import networks as upstream_networks
+
+from sarigan_plugin import transfer
+from sarigan_plugin.cli import UserError
+from sarigan_plugin.networks import Generator, grouped_layers
+
+from conftest import SIZE
+from test_train import cfg, images, sarigan # pylint: disable=unused-import # Two fixtures and a function.
+
+def perturbed(network):
+    """As after training: no bias is left at its start, noise is on, and weights are other random numbers."""
+    for name, tensor in network.named_parameters():
+        tensor.data.add_(torch.randn_like(tensor) * (10 if name.startswith('mapping') else 0.2)) # The mapping's learn at 0.01.
+    return network.eval().requires_grad_(False)
+
+def plain_generator(width=32, resolution=32, c_dim=0, layers=2, channel_max=16):
+    G = perturbed(upstream_networks.Generator(z_dim=width, c_dim=c_dim, w_dim=width, img_resolution=resolution, img_channels=3,
+        mapping_kwargs=dict(num_layers=layers), synthesis_kwargs=dict(channel_base=resolution * channel_max, channel_max=channel_max)))
+    G.mapping.w_avg.copy_(G.mapping(torch.randn(2000, width), labels(2000, c_dim))[:, 0].mean(dim=0))
+    return G
+
+def plain_discriminator():
+    return perturbed(upstream_networks.Discriminator(c_dim=0, img_resolution=32, img_channels=3, **SIZE))
+
+def sarigan_for(G, **kwargs):
+    channels, _, _, _ = G.synthesis.b4.conv1.weight.shape
+    return Generator(z_dim=G.z_dim, c_dim=G.c_dim, img_resolution=G.img_resolution, img_channels=3, **dict(dict(code_dim=G.w_dim, num_groups=4,
+        mapping_kwargs=dict(num_layers=G.mapping.num_layers), synthesis_kwargs=dict(channel_base=G.img_resolution * channels, channel_max=channels)), **kwargs)).eval().requires_grad_(False)
+
+def labels(num, c_dim):
+    return torch.eye(c_dim)[torch.arange(num) % c_dim] if c_dim > 0 else torch.zeros([num, 0])
+
+def distance(ours, theirs, **kwargs):
+    """Root mean square of the difference of their images, relative to how much the source's differ from each other."""
+    z, c = torch.randn(64, theirs.z_dim), labels(64, theirs.c_dim)
+    wanted = theirs(z, c, noise_mode='const', **kwargs)
+    error = (ours(z, c, noise_mode='const', **kwargs) - wanted).square().mean()
+    return (error / (theirs(z, c, noise_mode='const') - wanted.mean(dim=0)).square().mean()).sqrt().item()
+
+#----------------------------------------------------------------------------
+# The first images.
+
+@pytest.mark.parametrize('kwargs', [dict(num_groups=1), dict(grouping='none')], ids=str)
+def test_images_are_the_sources_where_there_is_nothing_to_group(kwargs):
+    # One group's h cancels in the demodulation, but for its epsilon.
+    source = plain_generator()
+    target = sarigan_for(source, **kwargs)
+    transfer.copy_with_report(source, target)
+    assert distance(target, source) < 1e-3
+
+@pytest.mark.parametrize('c_dim', [0, 3])
+@pytest.mark.parametrize('grouping', ['similarity', 'blocks'])
+def test_images_of_a_narrow_generator_stay_recognisable(grouping, c_dim):
+    # Four channels to a group: the norm of a group depends much on the code and in no straight line. Seen: 0.14-0.22,
+    # while two generators that have nothing in common differ by 1.4.
+    source = plain_generator(c_dim=c_dim)
+    target = sarigan_for(source, grouping=grouping)
+    before = distance(target, source)
+    transfer.copy_with_report(source, target)
+    assert distance(target, source) < 0.3 < 0.8 < before
+
+def test_images_of_a_wide_generator_stay_nearly_the_same():
+    # Sixteen channels to a group, as 256 channels in the paper's 16 groups. Seen: 0.05.
+    source = plain_generator(width=128, resolution=16, channel_max=128)
+    target = sarigan_for(source, num_groups=8)
+    transfer.copy_with_report(source, target)
+    assert distance(target, source) < 0.1
+
+def test_fitting_to_the_code_beats_a_constant_inter_group_style():
+    source = plain_generator()
+    target = sarigan_for(source)
+    transfer.copy_with_report(source, target)
+    constant = copy.deepcopy(target)
+    mean = constant.mapping.w_avg[:constant.code_dim]
+    for _name, layer, _source in grouped_layers(constant.synthesis):
+        styles = layer.group_affine(mean[None])[0]
+        layer.group_affine.weight.zero_()
+        layer.group_affine.bias.copy_(styles)
+    assert distance(target, source) < 0.8 * distance(constant, source) # Seen: 0.54.
+
+def test_truncation_has_the_sources_average():
+    source = plain_generator()
+    target = sarigan_for(source)
+    transfer.copy_with_report(source, target)
+    assert torch.equal(target.mapping.w_avg, torch.cat([source.mapping.w_avg] * 2))
+    assert distance(target, source, truncation_psi=0.5) < 0.3
+
+def test_the_reported_error_is_that_of_the_styles(capsys):
+    source = plain_generator()
+    target = sarigan_for(source)
+    transfer.copy_with_report(source, target)
+    ws = target.mapping(torch.randn(4000, 32), torch.zeros([4000, 0]))[:, 0]
+    errors = []
+    for _name, layer, _source in grouped_layers(target.synthesis):
+        plain = layer.affine(ws[:, 32:])
+        errors.append((layer.styles(ws) - plain).square().sum() / plain.square().sum())
+    error = torch.stack(errors).mean().sqrt().item()
+    assert abs(transfer.fit_group_styles(target) - error) < 0.01 # Other codes.
+    assert f'keeps styles within {transfer.fit_group_styles(target):.1%}' in capsys.readouterr().out
+
+def test_channels_may_come_to_a_group_that_was_empty():
+    source = plain_generator()
+    target = sarigan_for(source)
+    for _name, layer, _source in grouped_layers(target.synthesis):
+        layer.grouping.logits[:, 0] = -1
+    transfer.copy_with_report(source, target)
+    assert distance(target, source) < 0.3
+    for _name, layer, _source in grouped_layers(target.synthesis):
+        empty, *others = layer.group_affine(target.mapping.w_avg[None, :32])[0].tolist()
+        assert min(others) / 3 < empty < max(others)
+
+#----------------------------------------------------------------------------
+# What is copied.
+
+def test_all_tensors_of_the_plain_networks_are_copied_and_the_rest_is_named(capsys):
+    source = plain_generator()
+    target = sarigan_for(source)
+    transfer.copy_with_report(source, target)
+    ours = dict([*target.named_parameters(), *target.named_buffers()])
+    for name, tensor in [*source.named_parameters(), *source.named_buffers()]:
+        copied = ours[name.replace('torgb.affine', 'torgb.affine.affine')]
+        assert all(torch.equal(part, tensor) for part in ([copied] if copied.shape == tensor.shape else copied.chunk(2))), name
+    out = capsys.readouterr().out
+    total = len([*source.named_parameters(), *source.named_buffers()])
+    assert f'Generator: {total} of {len(ours)} tensors are copied from a plain StyleGAN2\n' in out
+    assert 'start afresh: synthesis.b8.conv0.grouping.logits, synthesis.b8.conv0.grouping.temperature_logit, ' in out
+
+def test_discriminator_scores_as_the_plain_one_and_q_starts_afresh(make_discriminator, capsys):
+    source, target = plain_discriminator(), make_discriminator().requires_grad_(False)
+    transfer.copy_with_report(source, target)
+    image = torch.randn(8, 3, 32, 32)
+    torch.testing.assert_close(target(image, None), source(image, None))
+    assert 'Discriminator: 2 of ' in capsys.readouterr().out and target.q.weight.std() > 0.5
+
+def test_tensors_that_have_no_place_are_named(make_discriminator, capsys):
+    transfer.copy_with_report(plain_discriminator(), make_discriminator(architecture='orig').requires_grad_(False))
+    assert 'Discriminator: 6 tensors of the pickle have no place here: b32.skip.weight, ' in capsys.readouterr().out
+
+def test_the_callers_random_numbers_stay_as_they_were():
+    source = plain_generator()
+    target = sarigan_for(source)
+    state = torch.get_rng_state()
+    transfer.copy_with_report(source, target)
+    assert torch.equal(torch.get_rng_state(), state)
+
+#----------------------------------------------------------------------------
+# What doesn't fit.
+
+@pytest.mark.parametrize('source, options, sentence', [
+    (dict(resolution=16), dict(), '--resume: the resolution is 16 in the pickle and 32 here; they must be equal.'),
+    (dict(c_dim=2), dict(), '--resume: the number of class labels is 2 in the pickle and 0 here; they must be equal.'),
+    (dict(width=16), dict(), '--resume: the dimensionality of z is 16 in the pickle and 32 here; they must be equal.'),
+    (dict(), dict(code_dim=16), '--resume: the dimensionality of w, here that of each code, is 32 in the pickle and 16 here; they must be equal.'),
+    (dict(layers=8), dict(), '--resume: the number of mapping layers is 8 in the pickle and 2 here; they must be equal.'),
+    (dict(channel_max=32), dict(), '--resume: synthesis.b4.const of Generator is [32, 4, 4] in the pickle and [16, 4, 4] here; choose a --cfg that has the channels of the pickle.'),
+])
+def test_a_plain_generator_that_does_not_fit_is_refused_and_nothing_is_copied(make_generator, source, options, sentence):
+    target = make_generator(**options).requires_grad_(False)
+    before = copy.deepcopy(target.state_dict())
+    with pytest.raises(UserError) as caught:
+        transfer.copy_with_report(plain_generator(**source), target)
+    assert str(caught.value) == sentence
+    assert all(torch.equal(tensor, before[name]) for name, tensor in target.state_dict().items())
+
+def test_a_sarigan_of_another_resolution_is_refused(make_generator):
+    other = Generator(z_dim=32, c_dim=0, img_resolution=16, img_channels=3, code_dim=32, num_groups=4,
+        mapping_kwargs=dict(num_layers=2), synthesis_kwargs=dict(channel_base=256, channel_max=16))
+    with pytest.raises(UserError, match='^--resume: the resolution is 16 in the pickle and 32 here; they must be equal.$'):
+        transfer.copy_with_report(other, make_generator())
+
+#----------------------------------------------------------------------------
+# The command line.
+
+@pytest.fixture
+def plain_pickle(tmp_path):
+    """make(channels) -> the path of a plain pickle for 16x16 images that fits the configuration of test_train.py at 8."""
+    def make(channels=8):
+        size = dict(channel_base=16 * channels, channel_max=channels)
+        G = perturbed(upstream_networks.Generator(z_dim=16, c_dim=0, w_dim=16, img_resolution=16, img_channels=3, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=size))
+        D = perturbed(upstream_networks.Discriminator(c_dim=0, img_resolution=16, img_channels=3, **size))
+        path = tmp_path / 'plain.pkl'
+        path.write_bytes(pickle.dumps(dict(G=G, D=D, G_ema=G, training_set_kwargs=None, augment_pipe=None)))
+        return path
+    return make
+
+def test_training_goes_on_from_a_plain_pickle_and_says_what_it_copied(plain_pickle, images, cfg, tmp_path):
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none', '--device=cpu', f'--resume={plain_pickle()}')
+    assert done.returncode == 0, done.stderr
+    assert 'Generator: w makes both codes; group_affine is fitted, which keeps styles within ' in done.stdout
+    assert 'tensors are not in the pickle and start afresh: q.weight, q.bias' in done.stdout
+
+def test_a_plain_pickle_of_other_channels_is_refused_in_one_sentence(plain_pickle, images, cfg, tmp_path):
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none', '--device=cpu', f'--resume={plain_pickle(channels=16)}')
+    assert done.returncode == 2 and 'Traceback' not in done.stderr
+    assert 'Error: --resume: synthesis.b4.const of Generator is [16, 4, 4] in the pickle and [8, 4, 4] here; choose a --cfg that has the channels of the pickle.' in done.stderr
+
+#----------------------------------------------------------------------------
