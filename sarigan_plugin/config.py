@@ -6,6 +6,7 @@ turns either into keyword arguments, so upstream's names give exactly upstream's
 
 import dataclasses
 import difflib
+import inspect
 import math
 import os
 from typing import Literal, Optional, get_args, get_origin
@@ -28,6 +29,18 @@ GROUPINGS = ('similarity', 'blocks', 'random', 'none')
 NORMS = ('weight', 'feature')
 AUGMENTATIONS = ('noaug', 'ada', 'fixed')
 
+def as_threshold(what, value):
+    """'auto', 'learned' or a number in [-1, 1], also as text. Raises UserError naming `what`."""
+    if value in ['auto', 'learned']:
+        return value
+    try:
+        number = float(value) if not isinstance(value, bool) else math.nan
+    except (TypeError, ValueError):
+        number = math.nan
+    if not -1 <= number <= 1:
+        raise UserError(f'{what} must be auto, learned or a number in [-1, 1], not {value!r}')
+    return number
+
 @dataclasses.dataclass(frozen=True)
 class Method:
     """[method]: what makes it SariGAN."""
@@ -37,6 +50,7 @@ class Method:
     lambda_group:   float               = 2.0           # Weight of the grouping loss (paper: lambda_1).
     lambda_info:    float               = 10.0          # Weight of the info loss (paper: lambda_2).
     code_dim:       int                 = 512           # Dimensionality of each code, and of z.
+    threshold:      as_threshold        = 'auto'        # Cosine from which kernels are alike (paper: r).
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
@@ -149,6 +163,8 @@ def _check_names(path, where, given, known):
 
 def _typed(what, kind, value):
     """`value` as the type of its field, or UserError saying what `what` takes."""
+    if inspect.isfunction(kind):
+        return kind(what, value)
     kinds = get_args(kind) if get_origin(kind) is not Literal else ()
     kind = kinds[0] if type(None) in kinds else kind # Optional[X] -> X
     if get_origin(kind) is Literal:
@@ -300,7 +316,8 @@ def _networks(args, recipe, overrides):
     _check_num_groups(method, size, args.training_set_kwargs.resolution)
     args.G_kwargs.class_name = 'sarigan_plugin.networks.Generator'
     del args.G_kwargs.w_dim # Twice code_dim.
-    args.G_kwargs.update(z_dim=method.code_dim, code_dim=method.code_dim, num_groups=method.num_groups, grouping=method.grouping, norm=method.norm)
+    args.G_kwargs.update(z_dim=method.code_dim, code_dim=method.code_dim, num_groups=method.num_groups, grouping=method.grouping, norm=method.norm,
+        threshold=method.threshold)
     args.D_kwargs.update(class_name='sarigan_plugin.networks.Discriminator', code_dim=method.code_dim)
     args.loss_kwargs.update(class_name='sarigan_plugin.loss.SariGANLoss', lambda_group=method.lambda_group, lambda_info=method.lambda_info)
     return ''.join(f'-{name.replace("_", "")}{value}' for name, value in checked.items())

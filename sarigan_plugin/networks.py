@@ -19,6 +19,8 @@ from torch_utils.ops import fma
 from torch_utils.ops import upfirdn2d
 
 MAX_TEMPERATURE = 5 # Upper end of the learnable temperature; the paper reports that it settles near 0.3.
+STEP_SLOPE = 50 # Of the soft step that learns a threshold, in the released code.
+STEP_WEIGHT = 5 # Of the term that learns it, in the released code.
 
 #----------------------------------------------------------------------------
 # Similarity-based grouping (Section 3.1).
@@ -42,17 +44,26 @@ def similarity_threshold(similarity, num_groups):
     kept = round(total / num_groups)
     return similarity.flatten().kthvalue(total - kept + 1).values
 
+def soft_step(similarity, threshold, num_groups):
+    """A step H(S - r) that is smooth in r, and how far its number of ones is from C*C/g, as in the released code.
+
+    similarity: [C, C]. threshold: scalar tensor (paper: r).
+    Returns (similar [C, C] in (0, 1), excess), excess being the squared difference between the share of ones and 1/g.
+    """
+    similar = (STEP_SLOPE * (similarity - threshold)).sigmoid()
+    return similar, (similar.mean() - 1 / num_groups).square()
+
 def grouping_loss(probabilities, similar):
     """Mean squared error between the groups' and the kernels' similarity (Eq. 2; paper: L_g).
 
     probabilities: [C, g] rows of N(G/t).
-    similar:       [C, C] zero-one matrix H(S - r).
+    similar:       [C, C] zero-one matrix H(S - r), or a soft one in [0, 1].
     Returns a scalar. Expands |P P^T - H|^2 as |P^T P|^2 - 2 <P, H P> + |H|^2, which needs no [C, C] matrix of its own
     in the backward pass.
     """
     overlap = probabilities.t() @ probabilities # [gg]
     agreement = (probabilities * (similar @ probabilities)).sum()
-    return (overlap.square().sum() - 2 * agreement + similar.sum()) / similar.numel()
+    return (overlap.square().sum() - 2 * agreement + similar.square().sum()) / similar.numel()
 
 @persistence.persistent_class
 class ChannelGrouping(torch.nn.Module):
@@ -64,13 +75,19 @@ class ChannelGrouping(torch.nn.Module):
     def __init__(self,
         num_channels,               # Number of channels to group (paper: c).
         num_groups,                 # Number of groups (paper: g).
+        threshold           = 'auto', # Cosine from which two kernels are alike (paper: r): a number in [-1, 1], 'auto' (see
+                                    # similarity_threshold()) or 'learned' (see soft_step()).
         temperature         = 0.3,  # Initial softmax temperature (paper: t), in (0, 5).
         init_std            = 0.01, # Standard deviation of the initial logits.
     ):
         _check_num_groups(num_groups, num_channels)
+        if threshold not in ['auto', 'learned'] and not (isinstance(threshold, (int, float)) and -1 <= threshold <= 1):
+            raise ValueError(f"threshold must be 'auto', 'learned' or a number in [-1, 1], not {threshold!r}")
         super().__init__()
         self.num_channels = num_channels
         self.num_groups = num_groups
+        self.threshold = threshold
+        self.learned_threshold = torch.nn.Parameter(torch.tensor(0.1)) if threshold == 'learned' else None # The paper's r.
         self.logits = torch.nn.Parameter(torch.randn([num_channels, num_groups]) * init_std)
         self.temperature_logit = torch.nn.Parameter(torch.logit(torch.tensor(temperature / MAX_TEMPERATURE)))
 
@@ -89,20 +106,26 @@ class ChannelGrouping(torch.nn.Module):
         return (self.logits / self.temperature).softmax(dim=1)
 
     def loss(self, kernels):
-        """Eq. 2 for the kernels that produce these channels, [C, ...]; no gradient into them. Returns (L_g, r)."""
+        """Eq. 2 for the kernels that produce these channels, [C, ...]; no gradient into them.
+
+        Returns (L_g, r). With a learned threshold L_g includes the term that learns it.
+        """
         similarity = cosine_similarity(kernels.detach())
-        threshold = similarity_threshold(similarity, self.num_groups)
+        if self.threshold == 'learned':
+            similar, excess = soft_step(similarity, self.learned_threshold, self.num_groups)
+            return grouping_loss(self.probabilities(), similar.detach()) + STEP_WEIGHT * excess, self.learned_threshold
+        threshold = similarity_threshold(similarity, self.num_groups) if self.threshold == 'auto' else similarity.new_tensor(self.threshold)
         similar = (similarity >= threshold).to(self.logits.dtype)
         return grouping_loss(self.probabilities(), similar), threshold
 
     def forward(self):
         """[C, g] one-hot rows of the hard assignment.
 
-        Images send no gradient to the grouping, but DistributedDataParallel waits for one: both parameters take part
+        Images send no gradient to the grouping, but DistributedDataParallel waits for one: all parameters take part
         with weight zero.
         """
         membership = torch.nn.functional.one_hot(self.assignment, self.num_groups).to(self.logits.dtype)
-        return membership + 0 * (self.logits + self.temperature_logit)
+        return membership + 0 * sum(self.parameters())
 
 @persistence.persistent_class
 class FixedGrouping(torch.nn.Module):
@@ -238,6 +261,7 @@ class SynthesisLayer(torch.nn.Module):
         resolution,                     # Resolution of this layer, pixels.
         num_groups      = 16,           # Number of channel groups (paper: g).
         grouping        = 'similarity', # 'similarity' (learned), 'blocks', 'random', or 'none': the intra-group code alone.
+        threshold       = 'auto',       # Of a learned grouping, see ChannelGrouping.
         norm            = 'weight',     # Normalise weights (Eq. 5-6) or the grouped 'feature' maps (Eq. 3-4).
         kernel_size     = 3,            # Convolution kernel size.
         up              = 1,            # Integer upsampling factor.
@@ -262,7 +286,7 @@ class SynthesisLayer(torch.nn.Module):
         self.affine = _upstream('FullyConnectedLayer', code_dim, in_channels, bias_init=1)
         self.grouping = None
         if grouping != 'none':
-            self.grouping = ChannelGrouping(in_channels, num_groups) if grouping == 'similarity' else FixedGrouping(in_channels, num_groups, grouping)
+            self.grouping = ChannelGrouping(in_channels, num_groups, threshold) if grouping == 'similarity' else FixedGrouping(in_channels, num_groups, grouping)
             self.group_affine = _upstream('FullyConnectedLayer', code_dim, num_groups, bias_init=1)
             if norm == 'feature':
                 self.shift = _upstream('FullyConnectedLayer', code_dim, in_channels)
@@ -335,6 +359,7 @@ class Generator(torch.nn.Module):
         code_dim            = 512,  # Dimensionality of each of the two codes.
         num_groups          = 16,   # Channel groups per layer (paper: g).
         grouping            = 'similarity', # How channels come to their groups, see SynthesisLayer.
+        threshold           = 'auto',       # How similar kernels of one group are, see ChannelGrouping.
         norm                = 'weight',     # What is normalised, see SynthesisLayer.
         mapping_kwargs      = {},   # Arguments for upstream's MappingNetwork.
         synthesis_kwargs    = {},   # Arguments for upstream's SynthesisNetwork.
@@ -348,7 +373,7 @@ class Generator(torch.nn.Module):
         self.img_channels = img_channels
         self.num_groups = num_groups
         self.synthesis = _upstream('SynthesisNetwork', w_dim=self.w_dim, img_resolution=img_resolution, img_channels=img_channels, **synthesis_kwargs)
-        self._group_channels(dict(num_groups=num_groups, grouping=grouping, norm=norm))
+        self._group_channels(dict(num_groups=num_groups, grouping=grouping, threshold=threshold, norm=norm))
         self.num_ws = self.synthesis.num_ws
         widths = dict(layer_features=code_dim, embed_features=code_dim) # Only the last layer is as wide as both codes.
         self.mapping = _upstream('MappingNetwork', z_dim=z_dim, c_dim=c_dim, w_dim=self.w_dim, num_ws=self.num_ws, **{**widths, **mapping_kwargs})
