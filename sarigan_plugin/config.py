@@ -25,7 +25,7 @@ except ImportError: # Python 3.10
 #----------------------------------------------------------------------------
 # Recipes: what a --cfg name means.
 
-GROUPINGS = ('similarity', 'blocks', 'random', 'none')
+GROUPINGS = ('similarity', 'kmeans', 'blocks', 'random', 'none')
 NORMS = ('weight', 'feature')
 AUGMENTATIONS = ('noaug', 'ada', 'fixed')
 
@@ -51,6 +51,7 @@ class Method:
     lambda_info:    float               = 10.0          # Weight of the info loss (paper: lambda_2).
     code_dim:       int                 = 512           # Dimensionality of each code, and of z.
     threshold:      as_threshold        = 'auto'        # Cosine from which kernels are alike (paper: r).
+    kmeans_kimg:    float               = 4.0           # Thousands of images between two rounds of k-means.
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
@@ -320,6 +321,9 @@ def _networks(args, recipe, overrides):
         threshold=method.threshold)
     args.D_kwargs.update(class_name='sarigan_plugin.networks.Discriminator', code_dim=method.code_dim)
     args.loss_kwargs.update(class_name='sarigan_plugin.loss.SariGANLoss', lambda_group=method.lambda_group, lambda_info=method.lambda_info)
+    if method.grouping == 'kmeans':
+        _require(method.kmeans_kimg > 0, f'--kmeans-kimg must be more than 0, not {method.kmeans_kimg:g}')
+        args.loss_kwargs.kmeans_kimg = method.kmeans_kimg
     return ''.join(f'-{name.replace("_", "")}{value}' for name, value in checked.items())
 
 def _check_num_groups(method, size, resolution):
