@@ -6,6 +6,7 @@ turns either into keyword arguments, so upstream's names give exactly upstream's
 
 import dataclasses
 import difflib
+import inspect
 import math
 import os
 from typing import Literal, Optional, get_args, get_origin
@@ -24,11 +25,23 @@ except ImportError: # Python 3.10
 #----------------------------------------------------------------------------
 # Recipes: what a --cfg name means.
 
-GROUPINGS = ('similarity', 'blocks', 'random', 'none')
+GROUPINGS = ('similarity', 'kmeans', 'blocks', 'random', 'none')
 NORMS = ('weight', 'feature')
 INFO_VARIANCES = ('unit', 'learned')
 INFO_MIXINGS = ('mean', 'skip')
 AUGMENTATIONS = ('noaug', 'ada', 'fixed')
+
+def as_threshold(what, value):
+    """'auto', 'learned' or a number in [-1, 1], also as text. Raises UserError naming `what`."""
+    if value in ['auto', 'learned']:
+        return value
+    try:
+        number = float(value) if not isinstance(value, bool) else math.nan
+    except (TypeError, ValueError):
+        number = math.nan
+    if not -1 <= number <= 1:
+        raise UserError(f'{what} must be auto, learned or a number in [-1, 1], not {value!r}')
+    return number
 
 @dataclasses.dataclass(frozen=True)
 class Method:
@@ -41,6 +54,8 @@ class Method:
     info_variance:  Literal[INFO_VARIANCES] = 'unit'    # Of Q's Gaussian (Eq. 8).
     info_mixing:    Literal[INFO_MIXINGS] = 'mean'      # What Q aims at under style mixing.
     code_dim:       int                 = 512           # Dimensionality of each code, and of z.
+    threshold:      as_threshold        = 'auto'        # Cosine from which kernels are alike (paper: r).
+    kmeans_kimg:    float               = 4.0           # Thousands of images between two rounds of k-means.
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
@@ -169,6 +184,8 @@ def _check_names(path, where, given, known):
 
 def _typed(what, kind, value):
     """`value` as the type of its field, or UserError saying what `what` takes."""
+    if inspect.isfunction(kind):
+        return kind(what, value)
     kinds = get_args(kind) if get_origin(kind) is not Literal else ()
     kind = kinds[0] if type(None) in kinds else kind # Optional[X] -> X
     if get_origin(kind) is Literal:
@@ -321,9 +338,13 @@ def _networks(args, recipe, overrides):
     _check_num_groups(method, size, args.training_set_kwargs.resolution)
     args.G_kwargs.class_name = 'sarigan_plugin.networks.Generator'
     del args.G_kwargs.w_dim # Twice code_dim.
-    args.G_kwargs.update(z_dim=method.code_dim, code_dim=method.code_dim, num_groups=method.num_groups, grouping=method.grouping, norm=method.norm)
+    args.G_kwargs.update(z_dim=method.code_dim, code_dim=method.code_dim, num_groups=method.num_groups, grouping=method.grouping, norm=method.norm,
+        threshold=method.threshold)
     args.D_kwargs.update(class_name='sarigan_plugin.networks.Discriminator', code_dim=method.code_dim, info_variance=method.info_variance)
     args.loss_kwargs.update(class_name='sarigan_plugin.loss.SariGANLoss', lambda_group=method.lambda_group, lambda_info=method.lambda_info, info_mixing=method.info_mixing)
+    if method.grouping == 'kmeans':
+        _require(method.kmeans_kimg > 0, f'--kmeans-kimg must be more than 0, not {method.kmeans_kimg:g}')
+        args.loss_kwargs.kmeans_kimg = method.kmeans_kimg
     return ''.join(f'-{name.replace("_", "")}{value}' for name, value in checked.items())
 
 def _check_num_groups(method, size, resolution):

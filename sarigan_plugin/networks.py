@@ -19,6 +19,9 @@ from torch_utils.ops import fma
 from torch_utils.ops import upfirdn2d
 
 MAX_TEMPERATURE = 5 # Upper end of the learnable temperature; the paper reports that it settles near 0.3.
+STEP_SLOPE = 50 # Of the soft step that learns a threshold, in the released code.
+STEP_WEIGHT = 5 # Of the term that learns it, in the released code.
+KMEANS_GAIN = 0.02 # How much tighter new k-means groups must be to take over; on random kernels two starts differ by less.
 
 #----------------------------------------------------------------------------
 # Similarity-based grouping (Section 3.1).
@@ -42,17 +45,26 @@ def similarity_threshold(similarity, num_groups):
     kept = round(total / num_groups)
     return similarity.flatten().kthvalue(total - kept + 1).values
 
+def soft_step(similarity, threshold, num_groups):
+    """A step H(S - r) that is smooth in r, and how far its number of ones is from C*C/g, as in the released code.
+
+    similarity: [C, C]. threshold: scalar tensor (paper: r).
+    Returns (similar [C, C] in (0, 1), excess), excess being the squared difference between the share of ones and 1/g.
+    """
+    similar = (STEP_SLOPE * (similarity - threshold)).sigmoid()
+    return similar, (similar.mean() - 1 / num_groups).square()
+
 def grouping_loss(probabilities, similar):
     """Mean squared error between the groups' and the kernels' similarity (Eq. 2; paper: L_g).
 
     probabilities: [C, g] rows of N(G/t).
-    similar:       [C, C] zero-one matrix H(S - r).
+    similar:       [C, C] zero-one matrix H(S - r), or a soft one in [0, 1].
     Returns a scalar. Expands |P P^T - H|^2 as |P^T P|^2 - 2 <P, H P> + |H|^2, which needs no [C, C] matrix of its own
     in the backward pass.
     """
     overlap = probabilities.t() @ probabilities # [gg]
     agreement = (probabilities * (similar @ probabilities)).sum()
-    return (overlap.square().sum() - 2 * agreement + similar.sum()) / similar.numel()
+    return (overlap.square().sum() - 2 * agreement + similar.square().sum()) / similar.numel()
 
 @persistence.persistent_class
 class ChannelGrouping(torch.nn.Module):
@@ -64,13 +76,19 @@ class ChannelGrouping(torch.nn.Module):
     def __init__(self,
         num_channels,               # Number of channels to group (paper: c).
         num_groups,                 # Number of groups (paper: g).
+        threshold           = 'auto', # Cosine from which two kernels are alike (paper: r): a number in [-1, 1], 'auto' (see
+                                    # similarity_threshold()) or 'learned' (see soft_step()).
         temperature         = 0.3,  # Initial softmax temperature (paper: t), in (0, 5).
         init_std            = 0.01, # Standard deviation of the initial logits.
     ):
         _check_num_groups(num_groups, num_channels)
+        if threshold not in ['auto', 'learned'] and not (isinstance(threshold, (int, float)) and -1 <= threshold <= 1):
+            raise ValueError(f"threshold must be 'auto', 'learned' or a number in [-1, 1], not {threshold!r}")
         super().__init__()
         self.num_channels = num_channels
         self.num_groups = num_groups
+        self.threshold = threshold
+        self.learned_threshold = torch.nn.Parameter(torch.tensor(0.1)) if threshold == 'learned' else None # The paper's r.
         self.logits = torch.nn.Parameter(torch.randn([num_channels, num_groups]) * init_std)
         self.temperature_logit = torch.nn.Parameter(torch.logit(torch.tensor(temperature / MAX_TEMPERATURE)))
 
@@ -89,20 +107,26 @@ class ChannelGrouping(torch.nn.Module):
         return (self.logits / self.temperature).softmax(dim=1)
 
     def loss(self, kernels):
-        """Eq. 2 for the kernels that produce these channels, [C, ...]; no gradient into them. Returns (L_g, r)."""
+        """Eq. 2 for the kernels that produce these channels, [C, ...]; no gradient into them.
+
+        Returns (L_g, r). With a learned threshold L_g includes the term that learns it.
+        """
         similarity = cosine_similarity(kernels.detach())
-        threshold = similarity_threshold(similarity, self.num_groups)
+        if self.threshold == 'learned':
+            similar, excess = soft_step(similarity, self.learned_threshold, self.num_groups)
+            return grouping_loss(self.probabilities(), similar.detach()) + STEP_WEIGHT * excess, self.learned_threshold
+        threshold = similarity_threshold(similarity, self.num_groups) if self.threshold == 'auto' else similarity.new_tensor(self.threshold)
         similar = (similarity >= threshold).to(self.logits.dtype)
         return grouping_loss(self.probabilities(), similar), threshold
 
     def forward(self):
         """[C, g] one-hot rows of the hard assignment.
 
-        Images send no gradient to the grouping, but DistributedDataParallel waits for one: both parameters take part
+        Images send no gradient to the grouping, but DistributedDataParallel waits for one: all parameters take part
         with weight zero.
         """
         membership = torch.nn.functional.one_hot(self.assignment, self.num_groups).to(self.logits.dtype)
-        return membership + 0 * (self.logits + self.temperature_logit)
+        return membership + 0 * sum(self.parameters())
 
 @persistence.persistent_class
 class FixedGrouping(torch.nn.Module):
@@ -122,6 +146,115 @@ class FixedGrouping(torch.nn.Module):
     def forward(self):
         """[C, g] one-hot rows."""
         return torch.nn.functional.one_hot(self.assignment, self.num_groups).to(torch.float32)
+
+@persistence.persistent_class
+class KMeansGrouping(torch.nn.Module):
+    """Groups found by k-means on the directions of the kernels, to compare with; refresh() follows kernels that move.
+
+    No group is ever empty or larger than twice the average. Blocks of equal size until the first refresh().
+    """
+    def __init__(self,
+        num_channels,       # Number of channels to group (paper: c).
+        num_groups,         # Number of groups (paper: g).
+        iterations  = 20,   # Most rounds of assigning channels and moving centres in one refresh().
+    ):
+        _check_num_groups(num_groups, num_channels)
+        super().__init__()
+        self.num_channels = num_channels
+        self.num_groups = num_groups
+        self.iterations = iterations
+        self.register_buffer('assignment', torch.arange(num_channels) * num_groups // num_channels)
+
+    @torch.no_grad()
+    def refresh(self, kernels):
+        """Group again by the kernels that produce these channels, [C, ...]. Uses no random numbers: ranks stay alike.
+
+        k-means starts twice, at the centres of the present groups and at kernels far from each other. The present groups
+        go on unless the others are clearly tighter, which then take over the names of those that they share most channels with.
+        """
+        similarity = cosine_similarity(kernels.double())
+        ours = self._cluster(similarity, self.assignment)
+        fresh = self._cluster(similarity, self._farthest_first(similarity))
+        if tightness(similarity, fresh, self.num_groups) > tightness(similarity, ours, self.num_groups) * (1 + KMEANS_GAIN):
+            ours = renamed_groups(fresh, ours, self.num_groups)
+        self.assignment.copy_(ours)
+
+    def _farthest_first(self, similarity):
+        """[C] groups around kernels each of which is as unlike the ones before as can be, the first one the most typical."""
+        seeds = [similarity.sum(dim=1).argmax()]
+        for _index in range(1, self.num_groups):
+            nearest = similarity[:, torch.stack(seeds)].amax(dim=1)
+            nearest[torch.stack(seeds)] = float('inf')
+            seeds.append(nearest.argmin())
+        seeds = torch.stack(seeds)
+        assignment = similarity[:, seeds].argmax(dim=1)
+        assignment[seeds] = torch.arange(self.num_groups, device=seeds.device) # Kernels of zeros are unlike themselves.
+        return assignment
+
+    def _cluster(self, similarity, assignment):
+        """Rounds of k-means from the groups of `assignment`, [C], none of them empty; until nothing changes."""
+        capacity = 2 * self.num_channels // self.num_groups
+        for _round in range(self.iterations):
+            affinity = centre_similarity(similarity, assignment, self.num_groups)
+            proposed = _assign_with_capacity(affinity, capacity)
+            for group in (proposed.bincount(minlength=self.num_groups) == 0).nonzero().flatten().tolist():
+                fit = affinity.gather(1, proposed[:, None])[:, 0]
+                fit[proposed.bincount(minlength=self.num_groups)[proposed] == 1] = float('inf')
+                proposed[fit.argmin()] = group # The channel that fits worst where it is.
+            if torch.equal(proposed, assignment):
+                break
+            assignment = proposed
+        return assignment
+
+    def forward(self):
+        """[C, g] one-hot rows."""
+        return torch.nn.functional.one_hot(self.assignment, self.num_groups).to(torch.float32)
+
+def centre_similarity(similarity, assignment, num_groups):
+    """Cosine between every kernel and the mean direction of every group: [C, C], [C] -> [C, g], -inf for an empty group."""
+    membership = torch.nn.functional.one_hot(assignment, num_groups).to(similarity.dtype) # [Cg]
+    sums = similarity @ membership
+    lengths = (membership * sums).sum(dim=0).sqrt() # Of the sum of the group's unit kernels.
+    return torch.where(membership.sum(dim=0) > 0, sums / lengths.clamp(min=1e-12), -float('inf'))
+
+def tightness(similarity, assignment, num_groups):
+    """Mean cosine between a kernel and the centre of its group, what k-means on directions maximises. Scalar tensor."""
+    return centre_similarity(similarity, assignment, num_groups).gather(1, assignment[:, None]).mean()
+
+def renamed_groups(assignment, previous, num_groups):
+    """`assignment` [C] with its groups renumbered so that they share many channels with those of `previous` [C].
+
+    Pairs of groups are matched greedily, most shared channels first.
+    """
+    one_hot = torch.nn.functional.one_hot
+    shared = one_hot(assignment, num_groups).t() @ one_hot(previous, num_groups) # [gg]
+    names = torch.empty_like(assignment[:1].expand(num_groups))
+    for _pair in range(num_groups):
+        group, name = divmod(shared.argmax().item(), num_groups)
+        names[group] = name
+        shared[group], shared[:, name] = -1, -1
+    return names[assignment]
+
+def _assign_with_capacity(affinity, capacity):
+    """[C, g] -> [C]: each channel joins the group it likes best of those that keep it; a group keeps the `capacity` best."""
+    affinity = affinity.clone()
+    while True:
+        assignment = affinity.argmax(dim=1)
+        crowded = (assignment.bincount(minlength=affinity.shape[1]) > capacity).nonzero().flatten().tolist()
+        if not crowded:
+            return assignment
+        for group in crowded:
+            members = (assignment == group).nonzero().flatten()
+            order = affinity[members, group].argsort(descending=True, stable=True)
+            affinity[members[order[capacity:]], group] = -float('inf')
+
+def make_grouping(kind, num_channels, num_groups, threshold='auto'):
+    """The module that groups channels: 'similarity' (learned, with its threshold), 'kmeans', 'blocks' or 'random'."""
+    if kind == 'similarity':
+        return ChannelGrouping(num_channels, num_groups, threshold)
+    if kind == 'kmeans':
+        return KMeansGrouping(num_channels, num_groups)
+    return FixedGrouping(num_channels, num_groups, kind)
 
 def _check_num_groups(num_groups, num_channels):
     if not 1 <= num_groups <= num_channels:
@@ -237,7 +370,8 @@ class SynthesisLayer(torch.nn.Module):
         code_dim,                       # Dimensionality of each of the two codes in w.
         resolution,                     # Resolution of this layer, pixels.
         num_groups      = 16,           # Number of channel groups (paper: g).
-        grouping        = 'similarity', # 'similarity' (learned), 'blocks', 'random', or 'none': the intra-group code alone.
+        grouping        = 'similarity', # 'similarity' (learned), 'kmeans', 'blocks', 'random', or 'none': the intra-group code alone.
+        threshold       = 'auto',       # Of a learned grouping, see ChannelGrouping.
         norm            = 'weight',     # Normalise weights (Eq. 5-6) or the grouped 'feature' maps (Eq. 3-4).
         kernel_size     = 3,            # Convolution kernel size.
         up              = 1,            # Integer upsampling factor.
@@ -262,7 +396,7 @@ class SynthesisLayer(torch.nn.Module):
         self.affine = _upstream('FullyConnectedLayer', code_dim, in_channels, bias_init=1)
         self.grouping = None
         if grouping != 'none':
-            self.grouping = ChannelGrouping(in_channels, num_groups) if grouping == 'similarity' else FixedGrouping(in_channels, num_groups, grouping)
+            self.grouping = make_grouping(grouping, in_channels, num_groups, threshold)
             self.group_affine = _upstream('FullyConnectedLayer', code_dim, num_groups, bias_init=1)
             if norm == 'feature':
                 self.shift = _upstream('FullyConnectedLayer', code_dim, in_channels)
@@ -335,6 +469,7 @@ class Generator(torch.nn.Module):
         code_dim            = 512,  # Dimensionality of each of the two codes.
         num_groups          = 16,   # Channel groups per layer (paper: g).
         grouping            = 'similarity', # How channels come to their groups, see SynthesisLayer.
+        threshold           = 'auto',       # How similar kernels of one group are, see ChannelGrouping.
         norm                = 'weight',     # What is normalised, see SynthesisLayer.
         mapping_kwargs      = {},   # Arguments for upstream's MappingNetwork.
         synthesis_kwargs    = {},   # Arguments for upstream's SynthesisNetwork.
@@ -348,7 +483,7 @@ class Generator(torch.nn.Module):
         self.img_channels = img_channels
         self.num_groups = num_groups
         self.synthesis = _upstream('SynthesisNetwork', w_dim=self.w_dim, img_resolution=img_resolution, img_channels=img_channels, **synthesis_kwargs)
-        self._group_channels(dict(num_groups=num_groups, grouping=grouping, norm=norm))
+        self._group_channels(dict(num_groups=num_groups, grouping=grouping, threshold=threshold, norm=norm))
         self.num_ws = self.synthesis.num_ws
         widths = dict(layer_features=code_dim, embed_features=code_dim) # Only the last layer is as wide as both codes.
         self.mapping = _upstream('MappingNetwork', z_dim=z_dim, c_dim=c_dim, w_dim=self.w_dim, num_ws=self.num_ws, **{**widths, **mapping_kwargs})

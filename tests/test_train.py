@@ -187,7 +187,7 @@ def test_disk_full_at_snapshot_time_ends_in_one_sentence_and_keeps_what_is_there
     (['--num-groups=9'], '--num-groups must be between 1 and 8, the channels of the layers at 16x16, not 9'),
     (['--num-groups=many'], "Invalid value for '--num-groups': 'many' is not a valid integer."),
     (['--lambda-info=-1'], '--lambda-info must be at least 0, not -1.0'),
-    (['--grouping=best'], "Invalid value for '--grouping': 'best' is not one of 'similarity', 'blocks', 'random', 'none'."),
+    (['--grouping=best'], "Invalid value for '--grouping': 'best' is not one of 'similarity', 'kmeans', 'blocks', 'random', 'none'."),
     (['--grid=3'], "Invalid value for '--grid': '3' is not COLUMNSxROWS, as in 8x4"),
     (['--device=tpu'], "Invalid value for '--device': 'tpu' is not one of 'auto', 'cuda', 'cpu'."),
     (['--device=cpu', '--gpus=1024', '--batch=1024'], '--gpus=1024 is more than the '),
