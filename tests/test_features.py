@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import pickle
 import shutil
+import sys
 
 import numpy as np
 import PIL.Image
@@ -12,6 +14,7 @@ import torch
 
 import projector
 import style_mixing
+import trees
 
 from sarigan_plugin import runtime
 from sarigan_plugin.networks import Generator, grouped_layers
@@ -100,9 +103,9 @@ def snapshot_of_sarigan(tmp_path_factory):
     path.write_bytes(pickle.dumps(dict(G=G, D=G, G_ema=G, training_set_kwargs=None, augment_pipe=None))) # The tools don't look at D.
     return G, path
 
-def mixed_image(G, row, col, styles, psi):
+def mixed_image(G, row, col, styles, psi, c=None):
     """uint8 [H, W, 3]: the row's codes, with the column's in the layers `styles`."""
-    ws = [G.mapping(torch.from_numpy(np.random.RandomState(seed).randn(1, G.z_dim)), None, truncation_psi=psi) for seed in [row, col]]
+    ws = [G.mapping(torch.from_numpy(np.random.RandomState(seed).randn(1, G.z_dim)), c, truncation_psi=psi) for seed in [row, col]]
     ws[0][:, styles] = ws[1][:, styles]
     img = G.synthesis(ws[0], noise_mode='const')[0].permute(1, 2, 0)
     return (img * 127.5 + 128).clamp(0, 255).to(torch.uint8).numpy()
@@ -137,5 +140,36 @@ def test_projection_of_a_generated_image_comes_near_it_in_upstreams_projector(sn
     def distance(ws):
         return (features((G.synthesis(ws, noise_mode='const') + 1) * (255 / 2), False, True) - features(target[None].float(), False, True)).square().sum().item()
     assert distance(steps[-1:]) < 0.2 * distance(G.mapping.w_avg.repeat(1, G.num_ws, 1))
+
+#----------------------------------------------------------------------------
+# Pickles in stylegan3, whose tools are the ones that people use today.
+
+@pytest.fixture
+def stylegan3():
+    tree = os.environ.get('SARIGAN_STYLEGAN3')
+    if tree is None:
+        pytest.skip('SARIGAN_STYLEGAN3 does not name a checkout of NVlabs/stylegan3')
+    return tree
+
+@pytest.mark.parametrize('options', [dict(), dict(norm='feature'), dict(grouping='blocks'), dict(c_dim=3)], ids=str)
+def test_unmodified_stylegan3_loads_generates_and_mixes_without_the_plugin(stylegan3, make_generator, make_discriminator, options, tmp_path):
+    G = make_generator(**options).requires_grad_(False)
+    D = make_discriminator(c_dim=G.c_dim).requires_grad_(False)
+    G.mapping.w_avg.normal_()
+    (tmp_path / 'network.pkl').write_bytes(pickle.dumps(dict(G=G, D=D, G_ema=G, training_set_kwargs=None, augment_pipe=None)))
+    label = 1 if G.c_dim > 0 else None
+    done = trees.run([sys.executable, '-I', trees.ROOT / 'tests' / 'stylegan3_tools.py', stylegan3, tmp_path / 'network.pkl', tmp_path, *([label] if label is not None else [])], tmp_path)
+    assert done.returncode == 0, done.stderr
+
+    c = torch.eye(3)[[label]] if label is not None else None
+    for seed in [1, 2]:
+        made = np.array(PIL.Image.open(tmp_path / f'seed{seed:04d}.png')).astype(int)
+        assert np.abs(made - mixed_image(G, seed, seed, [], psi=0.5, c=c)).max() <= 1
+    seen = np.load(tmp_path / 'seen.npz')
+    assert seen['captured'].shape == (16, 16, 3)
+    z = torch.from_numpy(np.random.RandomState(1).randn(1, G.z_dim))
+    np.testing.assert_allclose(seen['logits'], D(G(z, c, noise_mode='const'), c), rtol=1e-3)
+    if label is None: # The renderer draws classes of its own.
+        assert np.abs(seen['rendered'].astype(int) - mixed_image(G, 1, 2, [0, 1, 2], psi=1)).max() <= 1
 
 #----------------------------------------------------------------------------
