@@ -5,13 +5,18 @@ with w for both codes. Its intra-group code then gives the source's styles s thr
 Eq. 5 turns them into f_j = h_i s_j / n_i for each channel j of group i, n_i = sqrt(1/C sum_{k in group i} s_k^2). So h_i
 has to be n_i. That is no affine function of the inter-group code, and h_i is one: the closest, in least squares over
 codes that the mapping network makes, is what group_affine starts as. Layers that are not grouped are copied exactly.
+With --norm=feature the same is done, but there features are normalised, the source's were not, and its images don't stay.
+
+All this holds for one grouping, and a fresh one would change with each of the first steps. So the groups are learned
+first: the grouping loss needs the source's kernels alone.
 """
 
 import torch
 
 from sarigan_plugin.cli import UserError
-from sarigan_plugin.networks import grouped_layers
+from sarigan_plugin.networks import ChannelGrouping, grouped_layers
 
+NUM_STEPS = 1000    # Of the grouping loss, at the training's learning rate: planted clusters are found by then.
 NUM_CODES = 8192    # Codes that the styles are fitted to: 16 for each unknown at the usual 512 dimensions.
 RIDGE     = 1e-3    # Share of the codes' mean variance, so that directions which hardly vary count for little.
 
@@ -27,9 +32,10 @@ def copy_with_report(source, target, require_all=False):
     """
     theirs, ours = _tensors(source), _tensors(target)
     from_plain = _is_sarigan(target) and not _is_sarigan(source)
+    two_codes = from_plain and hasattr(target, 'code_dim') # The discriminator has none.
     if _is_sarigan(target):
         _check_images(source, target)
-    if from_plain and hasattr(target, 'code_dim'):
+    if two_codes:
         _check_codes(source, target)
         theirs = _for_two_codes(theirs, last_layer=f'mapping.fc{source.mapping.num_layers - 1}')
     kind = type(target).__name__
@@ -44,10 +50,11 @@ def copy_with_report(source, target, require_all=False):
         if name in theirs:
             tensor.copy_(theirs[name])
     if from_plain:
-        print(f'{kind}: {len(ours) - len(missing)} of {len(ours)} tensors are copied from a plain StyleGAN2')
-    if from_plain and hasattr(target, 'code_dim'):
-        print(f'{kind}: w makes both codes; group_affine is fitted, which keeps styles within {fit_group_styles(target):.1%}')
-        missing = [name for name in missing if '.group_affine.' not in name]
+        print(f'{kind}: {len(ours) - len(missing)} of {len(ours)} tensors are copied from a plain StyleGAN2{"; both codes start as its w" if two_codes else ""}')
+    if two_codes and grouped_layers(target.synthesis):
+        settle_groups(target)
+        print(f'{kind}: groups are settled and group_affine is fitted, which keeps styles within {fit_group_styles(target):.1%}')
+        missing = [name for name in missing if '.grouping.' not in name and '.group_affine.' not in name]
     if missing:
         print(f'{kind}: {len(missing)} of {len(ours)} tensors are not in the pickle and start afresh: {", ".join(missing)}')
     unused = [name for name in theirs if name not in ours]
@@ -82,12 +89,32 @@ def _for_two_codes(tensors, last_layer):
 
 #----------------------------------------------------------------------------
 
+def settle_groups(G):
+    """Learn the groups of the kernels that G has, by the grouping loss alone (Eq. 2). Fixed groups stay as they are."""
+    layers = [(layer.grouping, source.weight) for _name, layer, source in grouped_layers(G.synthesis) if isinstance(layer.grouping, ChannelGrouping)]
+    parameters = [parameter for grouping, _kernels in layers for parameter in grouping.parameters()]
+    if not parameters:
+        return
+    wanted_gradients = [parameter.requires_grad for parameter in parameters]
+    with torch.enable_grad():
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        optimizer = torch.optim.Adam(parameters, lr=0.002, betas=(0.0, 0.99))
+        for _step in range(NUM_STEPS):
+            loss = sum(grouping.num_channels * grouping.loss(kernels)[0] for grouping, kernels in layers)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    for parameter, wanted in zip(parameters, wanted_gradients):
+        parameter.requires_grad_(wanted)
+
 @torch.no_grad()
 def fit_group_styles(G):
     """Choose each grouped layer's group_affine so that its styles (Eq. 5) are, nearly, those of its affine layer alone.
 
     G: Generator. The codes come from its mapping network; random numbers of one's own keep the caller's as they were.
-    Returns the relative error of the styles, root mean square over all layers, 0 where no layer is grouped.
+    At least one layer must be grouped. Returns the relative error of the styles, root mean square over all layers.
     """
     device = next(G.parameters()).device
     codes = _sample_codes(G, NUM_CODES).double()
@@ -109,7 +136,7 @@ def fit_group_styles(G):
         layer.group_affine.bias.copy_(wanted.mean(dim=0) - inter.mean(dim=0) @ slope)
         error = (layer.group_affine(inter) - wanted)[:, ~empty]
         errors.append(error.square().sum() / wanted[:, ~empty].square().sum()) # |f - s|^2 / |s|^2
-    return torch.stack(errors).mean().sqrt().item() if errors else 0
+    return torch.stack(errors).mean().sqrt().item()
 
 def _sample_codes(G, num):
     """[num, 2 * code_dim], with class labels drawn evenly."""

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -143,6 +144,20 @@ def test_the_commands_of_the_documentation_are_understood():
         else:
             cfg = train.main.make_context(script, arguments).params['cfg']
             config.find_recipe(cfg, resolution=256, gpus=8)
+
+def test_the_table_of_the_paper_names_code_and_tests_that_exist():
+    text = (HERE.parent / 'docs' / 'paper-to-code.md').read_text()
+    names = re.findall(r'`((?:networks|loss|groups|transfer)\.[\w.]+)`', text)
+    assert len(names) > 20
+    for name in names:
+        module, *path = name.split('.')
+        found = importlib.import_module(f'sarigan_plugin.{module}')
+        for part in path:
+            found = getattr(found, part) # Raises if it isn't there.
+    for file, test in re.findall(r'`(tests/\w+\.py)::(\w+)`', text):
+        assert f'def {test}(' in (HERE.parent / file).read_text(), test
+    for file in re.findall(r'`(configs/[\w-]+\.toml)`', text):
+        assert (HERE.parent / file).is_file(), file
 
 #----------------------------------------------------------------------------
 # Mistakes.
