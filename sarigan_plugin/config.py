@@ -51,6 +51,7 @@ class Method:
     lambda_info:    float               = 10.0          # Weight of the info loss (paper: lambda_2).
     code_dim:       int                 = 512           # Dimensionality of each code, and of z.
     threshold:      as_threshold        = 'auto'        # Cosine from which kernels are alike (paper: r).
+    inertia:        float               = 3.0           # How much channels keep to their groups, in deviations of unrelated cosines.
     kmeans_kimg:    float               = 4.0           # Thousands of images between two rounds of k-means.
 
 @dataclasses.dataclass(frozen=True)
@@ -318,7 +319,7 @@ def _networks(args, recipe, overrides):
     args.G_kwargs.class_name = 'sarigan_plugin.networks.Generator'
     del args.G_kwargs.w_dim # Twice code_dim.
     args.G_kwargs.update(z_dim=method.code_dim, code_dim=method.code_dim, num_groups=method.num_groups, grouping=method.grouping, norm=method.norm,
-        threshold=method.threshold)
+        threshold=method.threshold, inertia=method.inertia)
     args.D_kwargs.update(class_name='sarigan_plugin.networks.Discriminator', code_dim=method.code_dim)
     args.loss_kwargs.update(class_name='sarigan_plugin.loss.SariGANLoss', lambda_group=method.lambda_group, lambda_info=method.lambda_info)
     if method.grouping == 'kmeans':
