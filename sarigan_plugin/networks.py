@@ -25,7 +25,7 @@ MAX_TEMPERATURE = 5 # Upper end of the learnable temperature; the paper reports 
 STEP_SLOPE = 50 # Of the soft step that learns a threshold, in the released code.
 STEP_WEIGHT = 5 # Of the term that learns it, in the released code.
 INERTIA_STEPS = 4000 # Training steps after which the inertia has reached half its value.
-KMEANS_GAIN = 0.02 # How much tighter new k-means groups must be to take over; on random kernels two starts differ by less.
+KMEANS_GAIN = 0.01 # How much tighter new k-means groups must be to take over; on random kernels most pairs of starts differ by less.
 
 #----------------------------------------------------------------------------
 # Similarity-based grouping (Section 3.1).
