@@ -55,6 +55,7 @@ class Method:
     info_mixing:    Literal[INFO_MIXINGS] = 'mean'      # What Q aims at under style mixing.
     code_dim:       int                 = 512           # Dimensionality of each code, and of z.
     threshold:      as_threshold        = 'auto'        # Cosine from which kernels are alike (paper: r).
+    inertia:        float               = 3.0           # How much channels keep to their groups, in deviations of unrelated cosines.
     kmeans_kimg:    float               = 4.0           # Thousands of images between two rounds of k-means.
 
 @dataclasses.dataclass(frozen=True)
@@ -339,7 +340,7 @@ def _networks(args, recipe, overrides):
     args.G_kwargs.class_name = 'sarigan_plugin.networks.Generator'
     del args.G_kwargs.w_dim # Twice code_dim.
     args.G_kwargs.update(z_dim=method.code_dim, code_dim=method.code_dim, num_groups=method.num_groups, grouping=method.grouping, norm=method.norm,
-        threshold=method.threshold)
+        threshold=method.threshold, inertia=method.inertia)
     args.D_kwargs.update(class_name='sarigan_plugin.networks.Discriminator', code_dim=method.code_dim, info_variance=method.info_variance)
     args.loss_kwargs.update(class_name='sarigan_plugin.loss.SariGANLoss', lambda_group=method.lambda_group, lambda_info=method.lambda_info, info_mixing=method.info_mixing)
     if method.grouping == 'kmeans':

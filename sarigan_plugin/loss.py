@@ -134,6 +134,7 @@ class SariGANLoss:
         for _name, layer, source in grouped_layers(synthesis):
             if not isinstance(layer.grouping, ChannelGrouping):
                 continue # Other groups learn nothing from it.
+            layer.grouping.steps.add_(1)
             loss, _threshold = layer.grouping.loss(source.weight)
             training_stats.report('Loss/grouping', loss)
             total = total + loss * layer.grouping.num_channels

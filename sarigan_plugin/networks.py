@@ -18,10 +18,14 @@ from torch_utils.ops import conv2d_resample
 from torch_utils.ops import fma
 from torch_utils.ops import upfirdn2d
 
+# Below 0.2 the groups of kernels that are still random harden until nothing moves them: without this limit, kernels that
+# cluster from step 2000 to 4000 ended at an adjusted Rand index of 0.34-0.46 (C=64), with it at 1.00.
+MIN_TEMPERATURE = 0.2
 MAX_TEMPERATURE = 5 # Upper end of the learnable temperature; the paper reports that it settles near 0.3.
 STEP_SLOPE = 50 # Of the soft step that learns a threshold, in the released code.
 STEP_WEIGHT = 5 # Of the term that learns it, in the released code.
-KMEANS_GAIN = 0.02 # How much tighter new k-means groups must be to take over; on random kernels two starts differ by less.
+INERTIA_STEPS = 4000 # Training steps after which the inertia has reached half its value.
+KMEANS_GAIN = 0.01 # How much tighter new k-means groups must be to take over; on random kernels most pairs of starts differ by less.
 
 #----------------------------------------------------------------------------
 # Similarity-based grouping (Section 3.1).
@@ -34,6 +38,13 @@ def cosine_similarity(kernels):
     """
     rows = torch.nn.functional.normalize(kernels.flatten(1), dim=1)
     return rows @ rows.t()
+
+def similarity_noise(similarity):
+    """Standard deviation of the cosines between unrelated kernels, from the median deviation, which clusters hardly change.
+
+    similarity: [C, C]. Returns a scalar tensor.
+    """
+    return 1.4826 * (similarity - similarity.median()).abs().median() # The factor is that of a Gaussian.
 
 def similarity_threshold(similarity, num_groups):
     """The threshold that leaves every channel C/g similar ones on average (Section 4.1; paper: r).
@@ -71,31 +82,44 @@ class ChannelGrouping(torch.nn.Module):
     """The group of each channel, learned from the kernels that produce the channels (Section 3.1).
 
     `logits` (paper: G) start near zero, where the softmax is smooth enough for every channel to change its mind; the
-    temperature t = 5 sigmoid(temperature_logit) is learnable and positive by construction.
+    temperature is learnable and in (0.2, 5) by construction.
+
+    Kernels in training turn slowly, and their similarities are mostly small: the best groups by Eq. 2 change all the time,
+    and each channel that changes group jumps to another style. Hence the inertia: channels that are in one group count as
+    more similar by so many deviations of the cosines between unrelated kernels. Groups give way to clusters that stand
+    out, not to noise. It grows as steps / (steps + 4000), so that the first groups are found freely. Measured with
+    configs/tiny.toml on 32x32 faces, mean over three layers: 19-46% of the channels changed group in 1000 steps after step
+    2000 without inertia, 4-8% and falling with a constant one of 1.5, 1% from step 4500 on with 3 that grows like this. The mean
+    cosine inside groups was 0.058, 0.048 and 0.057, between groups 0.002 or less.
     """
     def __init__(self,
         num_channels,               # Number of channels to group (paper: c).
         num_groups,                 # Number of groups (paper: g).
         threshold           = 'auto', # Cosine from which two kernels are alike (paper: r): a number in [-1, 1], 'auto' (see
                                     # similarity_threshold()) or 'learned' (see soft_step()).
-        temperature         = 0.3,  # Initial softmax temperature (paper: t), in (0, 5).
+        inertia             = 3,    # Bonus for the present groups, deviations of the cosines between unrelated kernels.
+        temperature         = 0.3,  # Initial softmax temperature (paper: t), in (0.2, 5).
         init_std            = 0.01, # Standard deviation of the initial logits.
     ):
         _check_num_groups(num_groups, num_channels)
         if threshold not in ['auto', 'learned'] and not (isinstance(threshold, (int, float)) and -1 <= threshold <= 1):
             raise ValueError(f"threshold must be 'auto', 'learned' or a number in [-1, 1], not {threshold!r}")
+        if not inertia >= 0:
+            raise ValueError(f'inertia must be non-negative, not {inertia}')
         super().__init__()
         self.num_channels = num_channels
         self.num_groups = num_groups
         self.threshold = threshold
+        self.inertia = inertia
+        self.register_buffer('steps', torch.zeros([])) # Of training, counted by whoever trains.
         self.learned_threshold = torch.nn.Parameter(torch.tensor(0.1)) if threshold == 'learned' else None # The paper's r.
         self.logits = torch.nn.Parameter(torch.randn([num_channels, num_groups]) * init_std)
-        self.temperature_logit = torch.nn.Parameter(torch.logit(torch.tensor(temperature / MAX_TEMPERATURE)))
+        self.temperature_logit = torch.nn.Parameter(torch.logit(torch.tensor((temperature - MIN_TEMPERATURE) / (MAX_TEMPERATURE - MIN_TEMPERATURE))))
 
     @property
     def temperature(self):
-        """Scalar tensor in (0, 5)."""
-        return MAX_TEMPERATURE * self.temperature_logit.sigmoid()
+        """Scalar tensor in (0.2, 5)."""
+        return MIN_TEMPERATURE + (MAX_TEMPERATURE - MIN_TEMPERATURE) * self.temperature_logit.sigmoid()
 
     @property
     def assignment(self):
@@ -112,6 +136,9 @@ class ChannelGrouping(torch.nn.Module):
         Returns (L_g, r). With a learned threshold L_g includes the term that learns it.
         """
         similarity = cosine_similarity(kernels.detach())
+        if self.inertia > 0:
+            together = self.assignment[:, None] == self.assignment
+            similarity = similarity + self.inertia * self.steps / (self.steps + INERTIA_STEPS) * similarity_noise(similarity) * together
         if self.threshold == 'learned':
             similar, excess = soft_step(similarity, self.learned_threshold, self.num_groups)
             return grouping_loss(self.probabilities(), similar.detach()) + STEP_WEIGHT * excess, self.learned_threshold
@@ -248,10 +275,10 @@ def _assign_with_capacity(affinity, capacity):
             order = affinity[members, group].argsort(descending=True, stable=True)
             affinity[members[order[capacity:]], group] = -float('inf')
 
-def make_grouping(kind, num_channels, num_groups, threshold='auto'):
-    """The module that groups channels: 'similarity' (learned, with its threshold), 'kmeans', 'blocks' or 'random'."""
+def make_grouping(kind, num_channels, num_groups, **learning):
+    """The module that groups channels: 'similarity' (learned, with its threshold and inertia), 'kmeans', 'blocks' or 'random'."""
     if kind == 'similarity':
-        return ChannelGrouping(num_channels, num_groups, threshold)
+        return ChannelGrouping(num_channels, num_groups, **learning)
     if kind == 'kmeans':
         return KMeansGrouping(num_channels, num_groups)
     return FixedGrouping(num_channels, num_groups, kind)
@@ -371,7 +398,8 @@ class SynthesisLayer(torch.nn.Module):
         resolution,                     # Resolution of this layer, pixels.
         num_groups      = 16,           # Number of channel groups (paper: g).
         grouping        = 'similarity', # 'similarity' (learned), 'kmeans', 'blocks', 'random', or 'none': the intra-group code alone.
-        threshold       = 'auto',       # Of a learned grouping, see ChannelGrouping.
+        threshold       = 'auto',       # Of a learned grouping, see ChannelGrouping; as is
+        inertia         = 3,            # how much it keeps to its groups.
         norm            = 'weight',     # Normalise weights (Eq. 5-6) or the grouped 'feature' maps (Eq. 3-4).
         kernel_size     = 3,            # Convolution kernel size.
         up              = 1,            # Integer upsampling factor.
@@ -396,7 +424,7 @@ class SynthesisLayer(torch.nn.Module):
         self.affine = _upstream('FullyConnectedLayer', code_dim, in_channels, bias_init=1)
         self.grouping = None
         if grouping != 'none':
-            self.grouping = make_grouping(grouping, in_channels, num_groups, threshold)
+            self.grouping = make_grouping(grouping, in_channels, num_groups, threshold=threshold, inertia=inertia)
             self.group_affine = _upstream('FullyConnectedLayer', code_dim, num_groups, bias_init=1)
             if norm == 'feature':
                 self.shift = _upstream('FullyConnectedLayer', code_dim, in_channels)
@@ -470,6 +498,7 @@ class Generator(torch.nn.Module):
         num_groups          = 16,   # Channel groups per layer (paper: g).
         grouping            = 'similarity', # How channels come to their groups, see SynthesisLayer.
         threshold           = 'auto',       # How similar kernels of one group are, see ChannelGrouping.
+        inertia             = 3,            # How much channels keep to their groups, see ChannelGrouping.
         norm                = 'weight',     # What is normalised, see SynthesisLayer.
         mapping_kwargs      = {},   # Arguments for upstream's MappingNetwork.
         synthesis_kwargs    = {},   # Arguments for upstream's SynthesisNetwork.
@@ -483,7 +512,7 @@ class Generator(torch.nn.Module):
         self.img_channels = img_channels
         self.num_groups = num_groups
         self.synthesis = _upstream('SynthesisNetwork', w_dim=self.w_dim, img_resolution=img_resolution, img_channels=img_channels, **synthesis_kwargs)
-        self._group_channels(dict(num_groups=num_groups, grouping=grouping, threshold=threshold, norm=norm))
+        self._group_channels(dict(num_groups=num_groups, grouping=grouping, threshold=threshold, inertia=inertia, norm=norm))
         self.num_ws = self.synthesis.num_ws
         widths = dict(layer_features=code_dim, embed_features=code_dim) # Only the last layer is as wide as both codes.
         self.mapping = _upstream('MappingNetwork', z_dim=z_dim, c_dim=c_dim, w_dim=self.w_dim, num_ws=self.num_ws, **{**widths, **mapping_kwargs})

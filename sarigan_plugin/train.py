@@ -76,6 +76,7 @@ def _describe_configs():
 @click.option('--num-groups',   help='Channel groups per layer (g)', type=int, metavar='INT')
 @click.option('--grouping',     help='How channels come to their groups', type=click.Choice(config.GROUPINGS))
 @click.option('--threshold',    help='Cosine from which kernels are alike (r): auto, learned or a number', metavar='R')
+@click.option('--inertia',      help='How much channels keep to their groups; 0 as in the paper', type=float)
 @click.option('--kmeans-kimg',  help='Thousands of images between two rounds of --grouping=kmeans', type=float, metavar='KIMG')
 @click.option('--norm',         help='Normalise weights (Eq. 5-6) or features (Eq. 3-4)', type=click.Choice(config.NORMS))
 @click.option('--lambda-group', help='Weight of the grouping loss (lambda_1)', type=float)

@@ -1,0 +1,291 @@
+"""Whether groups find the clusters of kernels, follow them when they move, and otherwise stay as they are."""
+
+import copy
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from sarigan_plugin import networks
+from sarigan_plugin.cli import UserError
+from sarigan_plugin.config import as_threshold
+from sarigan_plugin.loss import SariGANLoss
+from sarigan_plugin.networks import ChannelGrouping, KMeansGrouping, grouped_layers
+from sarigan_plugin.train import main
+
+LEARNING_RATE = 0.002 # The paper's training.
+
+def adjusted_rand_index(a, b):
+    """Agreement of two partitions, [C] each: 1 = equal up to names, 0 = as expected by chance (Hubert and Arabie 1985)."""
+    table = torch.nn.functional.one_hot(a).double().t() @ torch.nn.functional.one_hot(b).double()
+    pairs = lambda counts: (counts * (counts - 1) / 2).sum()
+    both, in_a, in_b, total = pairs(table), pairs(table.sum(dim=1)), pairs(table.sum(dim=0)), len(a) * (len(a) - 1) / 2
+    chance = in_a * in_b / total
+    return ((both - chance) / ((in_a + in_b) / 2 - chance)).item()
+
+class Planted:
+    """Kernels [C, 9C] in clusters: cosine w^2 / (1 + w^2) inside a cluster, so 0.5 at w = 1, and 0 between them."""
+    def __init__(self, num_channels, num_clusters, seed):
+        generator = torch.Generator().manual_seed(seed)
+        self.truth = torch.arange(num_channels) % num_clusters
+        self.centres = torch.randn(num_clusters, 9 * num_channels, generator=generator)
+        self.noise = torch.randn(num_channels, 9 * num_channels, generator=generator)
+
+    def kernels(self, weight=1.0):
+        return self.noise + weight * self.centres[self.truth]
+
+def same_angles(kernels):
+    """[C, d] -> [C, C] with the same cosines, which is all that the grouping reads, in less time."""
+    return torch.linalg.cholesky((kernels @ kernels.t()).double()).float()
+
+class Trainer:
+    """The grouping loss alone, as SariGANLoss weights and counts it."""
+    def __init__(self, grouping):
+        self.grouping = grouping
+        self.optimizer = torch.optim.Adam(grouping.parameters(), lr=LEARNING_RATE, betas=(0.0, 0.99))
+
+    def train(self, kernels, steps):
+        for _step in range(steps):
+            self.grouping.steps.add_(1)
+            loss, _threshold = self.grouping.loss(kernels)
+            self.optimizer.zero_grad()
+            (2 * self.grouping.num_channels * loss).backward()
+            self.optimizer.step()
+
+def sizes(grouping):
+    return grouping.assignment.bincount(minlength=grouping.num_groups)
+
+def learn_planted(num_channels, seed, **options):
+    """Train for 3000 steps or until the clusters are found. Returns (adjusted Rand index, steps, grouping)."""
+    planted = Planted(num_channels, 16, seed)
+    torch.manual_seed(seed)
+    trainer = Trainer(ChannelGrouping(num_channels, 16, **options))
+    kernels = same_angles(planted.kernels())
+    for step in range(250, 3001, 250):
+        trainer.train(kernels, 250)
+        index = adjusted_rand_index(trainer.grouping.assignment, planted.truth)
+        if index >= 0.99:
+            break
+    return index, step, trainer.grouping
+
+#----------------------------------------------------------------------------
+# The measure itself.
+
+def test_rand_index_is_one_for_renamed_groups_and_the_textbooks_number_for_others():
+    assert adjusted_rand_index(torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([2, 2, 0, 0, 1, 1])) == pytest.approx(1)
+    assert adjusted_rand_index(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 1, 2])) == pytest.approx(4 / 7) # 1 - 1/3 over 3/2 - 1/3.
+    assert adjusted_rand_index(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])) == pytest.approx(-1 / 2)
+
+#----------------------------------------------------------------------------
+# Learned groups.
+
+@pytest.mark.parametrize('threshold', ['auto', 0.25, 'learned'])
+def test_every_way_to_set_the_threshold_recovers_planted_clusters(threshold):
+    for seed in range(3):
+        index, _step, grouping = learn_planted(64, seed, threshold=threshold)
+        assert index >= 0.99
+        assert sizes(grouping).min() > 0 and sizes(grouping).max() <= 2 * 64 / 16
+
+@pytest.mark.slow
+@pytest.mark.parametrize('num_channels', [64, 512])
+def test_all_of_fifteen_seeds_recover_planted_clusters(num_channels):
+    found = [learn_planted(num_channels, seed) for seed in range(15)]
+    print(f'C={num_channels}: lowest index {min(f[0] for f in found):.3f}, most steps {max(f[1] for f in found)}')
+    for index, _step, grouping in found:
+        assert index >= 0.99
+        assert sizes(grouping).min() > 0 and sizes(grouping).max() <= 2 * num_channels / 16
+
+@pytest.mark.parametrize('num_channels', [64, pytest.param(512, marks=pytest.mark.slow)])
+def test_random_kernels_leave_no_group_empty_or_huge(num_channels):
+    for seed in range(3):
+        torch.manual_seed(seed)
+        trainer = Trainer(ChannelGrouping(num_channels, 16))
+        trainer.train(same_angles(torch.randn(num_channels, 9 * num_channels)), 3000)
+        print(f'C={num_channels}: sizes {sizes(trainer.grouping).min()} to {sizes(trainer.grouping).max()}')
+        assert sizes(trainer.grouping).min() > 0 and sizes(trainer.grouping).max() <= 3 * num_channels / 16
+
+def drift(trainer, planted, random_steps):
+    """Random kernels for so many steps, clusters that grow over 2000 more, 1000 with the clusters. Churn of the last 1000."""
+    trainer.train(same_angles(planted.kernels(0)), random_steps)
+    for index in range(100):
+        trainer.train(same_angles(planted.kernels((index + 1) / 100)), 20)
+    before = trainer.grouping.assignment
+    trainer.train(same_angles(planted.kernels()), 1000)
+    return (trainer.grouping.assignment != before).float().mean().item()
+
+@pytest.mark.parametrize('num_channels, random_steps', [(64, 0), (64, 2000), *[pytest.param(512, steps, marks=pytest.mark.slow) for steps in [0, 2000]]])
+def test_groups_follow_kernels_that_drift_from_random_to_clustered_and_then_stay(num_channels, random_steps):
+    planted = Planted(num_channels, 16, seed=1)
+    trainer = Trainer(ChannelGrouping(num_channels, 16))
+    churn = drift(trainer, planted, random_steps)
+    index = adjusted_rand_index(trainer.grouping.assignment, planted.truth)
+    print(f'C={num_channels}, {random_steps} random steps: index {index:.3f}, churn {churn:.3f}')
+    assert index >= 0.99
+    assert churn < 0.02
+
+def test_inertia_keeps_groups_while_unrelated_kernels_turn():
+    churn = dict()
+    for inertia in [0, 3]:
+        torch.manual_seed(0)
+        trainer = Trainer(ChannelGrouping(64, 16, inertia=inertia))
+        trainer.grouping.steps.fill_(20000) # Late in a training.
+        kernels = torch.randn(64, 576)
+        trainer.train(kernels, 500)
+        before = trainer.grouping.assignment
+        for _turn in range(50): # By 45 degrees in all.
+            kernels = kernels + torch.randn_like(kernels) / 50 ** 0.5
+            trainer.train(kernels, 20)
+        churn[inertia] = (trainer.grouping.assignment != before).float().mean().item()
+    assert churn[0] > 0.5 and churn[3] < 0.2
+
+def test_inertia_grows_with_the_steps_of_training_and_monitoring_does_not_count():
+    grouping = ChannelGrouping(16, 4)
+    kernels = torch.randn(16, 50)
+    fresh = grouping.loss(kernels)[1].item()
+    assert grouping.loss(kernels)[1].item() == fresh == networks.similarity_threshold(networks.cosine_similarity(kernels), 4).item()
+    grouping.steps.fill_(4000)
+    assert grouping.loss(kernels)[1].item() > fresh
+
+def test_a_training_step_counts_once_however_many_rounds_it_takes(make_generator, make_discriminator):
+    G, D = make_generator().train(), make_discriminator().train()
+    loss = SariGANLoss('cpu', G.mapping, G.synthesis, D)
+    train_steps(loss, G, steps=3, rounds=2)
+    assert {layer.grouping.steps.item() for _name, layer, _source in grouped_layers(G.synthesis)} == {3}
+
+def train_steps(loss, G, steps, rounds=1):
+    """The generator's main phase, batches of 4 images a round; nothing is updated but what the loss itself updates."""
+    c = torch.zeros(4, 0)
+    for _step in range(steps):
+        for index in range(rounds):
+            loss.accumulate_gradients(phase='Gmain', real_img=torch.zeros(4, 3, 32, 32), real_c=c, gen_z=torch.randn(4, G.z_dim), gen_c=c, sync=(index == rounds - 1), gain=1)
+
+#----------------------------------------------------------------------------
+# Thresholds.
+
+def test_fixed_threshold_is_used_as_it_is():
+    kernels = torch.randn(16, 50)
+    grouping = ChannelGrouping(16, 4, threshold=0.1)
+    loss, threshold = grouping.loss(kernels)
+    similar = (networks.cosine_similarity(kernels) >= 0.1).float()
+    assert threshold.item() == pytest.approx(0.1)
+    torch.testing.assert_close(loss, networks.grouping_loss(grouping.probabilities(), similar))
+
+def test_learned_threshold_comes_to_where_c_over_g_channels_are_similar():
+    similarity = networks.cosine_similarity(torch.randn(64, 576))
+    grouping = ChannelGrouping(64, 16, threshold='learned', inertia=0)
+    with torch.no_grad():
+        grouping.learned_threshold.fill_(-0.1)
+    Trainer(grouping).train(torch.linalg.cholesky(similarity.double()).float(), 1500)
+    ones = networks.soft_step(similarity, grouping.learned_threshold, 16)[0].sum().item()
+    assert ones == pytest.approx(64 * 64 / 16, rel=0.1) # One step of Adam, 0.002, changes the number by 9%.
+
+def test_the_soft_step_is_the_hard_one_away_from_the_threshold():
+    similarity = torch.tensor([[1.0, -0.2], [-0.2, 1.0]])
+    similar, excess = networks.soft_step(similarity, torch.tensor(0.4), 4)
+    torch.testing.assert_close(similar, torch.eye(2), atol=1e-6, rtol=0)
+    assert excess.item() == pytest.approx((1 / 2 - 1 / 4) ** 2)
+
+def test_images_send_the_learned_threshold_a_gradient_of_zero_as_ddp_requires():
+    grouping = ChannelGrouping(8, 2, threshold='learned')
+    grouping().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() == 0 for p in grouping.parameters())
+
+@pytest.mark.parametrize('value, expected', [('auto', 'auto'), ('learned', 'learned'), ('0.1', 0.1), (-1, -1.0)])
+def test_threshold_is_read_from_text_or_number(value, expected):
+    assert as_threshold('--threshold', value) == expected
+
+@pytest.mark.parametrize('value', ['best', '1.5', 'nan', True, None])
+def test_a_wrong_threshold_is_answered_with_the_choices(value):
+    with pytest.raises(UserError, match=r'^--threshold must be auto, learned or a number in \[-1, 1\], not '):
+        as_threshold('--threshold', value)
+    with pytest.raises(ValueError, match="threshold must be 'auto', 'learned' or a number in"):
+        ChannelGrouping(8, 2, threshold='1.5')
+
+#----------------------------------------------------------------------------
+# k-means.
+
+@pytest.mark.parametrize('num_channels', [64, 512])
+def test_kmeans_finds_planted_clusters_of_any_size_up_to_twice_the_average(num_channels):
+    for seed in range(5):
+        planted = Planted(num_channels, 16, seed)
+        unequal = torch.tensor([num_channels // 32] * 8 + [3 * num_channels // 32] * 8)
+        for planted.truth in [planted.truth, torch.repeat_interleave(torch.arange(16), unequal)]:
+            grouping = KMeansGrouping(num_channels, 16)
+            grouping.refresh(planted.kernels())
+            assert adjusted_rand_index(grouping.assignment, planted.truth) == pytest.approx(1)
+
+def test_kmeans_groups_are_never_empty_nor_more_than_twice_the_average():
+    for kernels in [torch.randn(64, 576), torch.zeros(64, 576), torch.ones(64, 576), torch.eye(64)]:
+        grouping = KMeansGrouping(64, 16)
+        grouping.refresh(kernels)
+        assert sizes(grouping).min() > 0 and sizes(grouping).max() <= 8
+
+def test_kmeans_follows_kernels_that_cluster_and_keeps_the_names_of_groups():
+    planted = Planted(64, 16, seed=0)
+    grouping = KMeansGrouping(64, 16)
+    for weight in [0, 0.4, 0.8]:
+        grouping.refresh(planted.kernels(weight))
+    assert adjusted_rand_index(grouping.assignment, planted.truth) == pytest.approx(1)
+    before = grouping.assignment.clone()
+    grouping.refresh(planted.kernels() + 0.1 * torch.randn(64, 576))
+    assert torch.equal(grouping.assignment, before)
+    planted.truth = planted.truth.clone()
+    planted.truth[:4] = planted.truth[:4].roll(1) # Four channels change places.
+    grouping.refresh(planted.kernels())
+    assert (grouping.assignment != before).nonzero().flatten().tolist() == [0, 1, 2, 3]
+
+def test_renamed_groups_take_the_names_of_those_they_share_most_channels_with():
+    previous = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2])
+    found = torch.tensor([2, 2, 2, 2, 0, 1, 1, 1])
+    assert networks.renamed_groups(found, previous, 3).tolist() == [0, 0, 0, 0, 1, 2, 2, 2]
+
+def test_kmeans_draws_no_random_numbers_so_that_ranks_agree():
+    kernels = torch.randn(64, 576)
+    first, second = KMeansGrouping(64, 16), KMeansGrouping(64, 16)
+    state = torch.get_rng_state()
+    first.refresh(kernels)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(123)
+    second.refresh(kernels)
+    assert torch.equal(first.assignment, second.assignment)
+
+def test_kmeans_is_refreshed_by_the_first_step_and_then_every_so_many_images(make_generator, make_discriminator, monkeypatch):
+    calls = []
+    monkeypatch.setattr(KMeansGrouping, 'refresh', lambda self, kernels: calls.append(len(kernels)))
+    G, D = make_generator(grouping='kmeans'), make_discriminator()
+    G.synthesis.train()
+    loss = SariGANLoss('cpu', G.mapping, G.synthesis, D, kmeans_kimg=0.016)
+    counts = []
+    for _step in range(7): # Of 8 images each.
+        train_steps(loss, G, steps=1, rounds=2)
+        counts.append(len(calls) // len(grouped_layers(G.synthesis)))
+    assert counts == [1, 1, 2, 2, 3, 3, 4]
+
+def test_kmeans_groups_live_in_the_pickle(make_generator):
+    G = make_generator(grouping='kmeans')
+    for _name, layer, source in grouped_layers(G.synthesis):
+        layer.grouping.refresh(source.weight)
+    again = copy.deepcopy(make_generator(grouping='kmeans'))
+    again.load_state_dict(G.state_dict())
+    ws = torch.randn(1, G.num_ws, G.w_dim)
+    assert torch.equal(again.synthesis(ws, noise_mode='const'), G.synthesis(ws, noise_mode='const'))
+
+#----------------------------------------------------------------------------
+# What a user types.
+
+@pytest.mark.parametrize('option, sentence', [
+    ('--threshold=best', "Error: --threshold must be auto, learned or a number in [-1, 1], not 'best'"),
+    ('--threshold=2', "Error: --threshold must be auto, learned or a number in [-1, 1], not '2'"),
+    ('--inertia=-1', 'Error: --inertia must be at least 0, not -1.0'),
+])
+def test_a_mistake_gets_one_sentence_and_exit_code_2(tmp_path, option, sentence):
+    import PIL.Image
+    (tmp_path / 'images').mkdir()
+    for index in range(2):
+        PIL.Image.new('RGB', (64, 64), (index, 0, 0)).save(tmp_path / 'images' / f'{index}.png')
+    done = CliRunner().invoke(main, ['--cfg=tiny', f'--data={tmp_path / "images"}', f'--outdir={tmp_path / "out"}', option])
+    assert done.exit_code == 2
+    assert done.stderr.strip().splitlines()[-1] == sentence
+    assert not (tmp_path / 'out').exists()
+
+#----------------------------------------------------------------------------
