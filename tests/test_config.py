@@ -119,6 +119,11 @@ def test_sarigan_ada_augments_and_sarigan_released_weighs_as_the_released_code_d
     _desc, released = config.training_options(data=images, cfg='sarigan-released')
     assert (released.loss_kwargs.lambda_group, released.loss_kwargs.lambda_info) == (2.56, 20)
 
+@pytest.mark.parametrize('cfg', ['sarigan', 'sarigan-ada', 'sarigan-cats256'])
+def test_upstreams_pickles_of_256x256_have_the_size_of_our_networks(cfg):
+    theirs, ours = config.UPSTREAM_RECIPES['paper256'].networks, config.read_recipe(config.our_configs()[cfg]).networks # ffhq256 and two more.
+    assert (theirs.channel_base, theirs.channel_max, theirs.mapping_layers, theirs.architecture) == (ours.channel_base, ours.channel_max, ours.mapping_layers, ours.architecture)
+
 def test_a_toml_file_says_only_what_differs_from_its_base(images, tmp_path):
     mine = tmp_path / 'mine.toml'
     mine.write_text('base = "sarigan"\n[method]\nnum_groups = 4\n')
