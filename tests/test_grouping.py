@@ -2,6 +2,7 @@
 
 import copy
 
+import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
@@ -300,14 +301,14 @@ def test_number_of_groups_is_read_from_text_integer_or_table(value, expected):
     ('--num-groups=8:4,16:4,32:4,64:9', 'Error: --num-groups must be between 1 and 8, the channels of the layers at 64x64, not 9'),
     ('--num-groups=8:4,16:4,32:99,64:4', 'Error: --num-groups must be between 1 and 16, the channels of the layers at 32x32, not 99'),
     ('--num-groups=8:4,16:4,32:4,64:4,128:4', 'Error: --num-groups: 128 is none of the resolutions 8, 16, 32, 64, nor a layer such as b8.conv0'),
+    ('--grouping=kmeans --kmeans-kimg=0', 'Error: --kmeans-kimg must be more than 0, not 0'),
     ('--inertia=-1', 'Error: --inertia must be at least 0, not -1.0'),
 ])
 def test_a_mistake_gets_one_sentence_and_exit_code_2(tmp_path, option, sentence):
-    import PIL.Image
     (tmp_path / 'images').mkdir()
     for index in range(2):
         PIL.Image.new('RGB', (64, 64), (index, 0, 0)).save(tmp_path / 'images' / f'{index}.png')
-    done = CliRunner().invoke(main, ['--cfg=tiny', f'--data={tmp_path / "images"}', f'--outdir={tmp_path / "out"}', option])
+    done = CliRunner().invoke(main, ['--cfg=tiny', f'--data={tmp_path / "images"}', f'--outdir={tmp_path / "out"}', *option.split()])
     assert done.exit_code == 2
     assert done.stderr.strip().splitlines()[-1] == sentence
     assert not (tmp_path / 'out').exists()
