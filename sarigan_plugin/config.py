@@ -9,6 +9,7 @@ import difflib
 import inspect
 import math
 import os
+import re
 from typing import Literal, Optional, get_args, get_origin
 
 import dnnlib
@@ -43,12 +44,28 @@ def as_threshold(what, value):
         raise UserError(f'{what} must be auto, learned or a number in [-1, 1], not {value!r}')
     return number
 
+def as_num_groups(what, value):
+    """An integer, or {resolution or layer: integer}; as text '8' or '8:16,16:8,b32.conv0:4'. Raises UserError naming `what`."""
+    given = value
+    if isinstance(value, str):
+        pairs = [pair.strip().rpartition(':') for pair in value.split(',')]
+        value = {place: _integer(number) for place, _colon, number in pairs} if ':' in value else _integer(value)
+    if isinstance(value, str) or (isinstance(value, dict) and not all(re.fullmatch(r'\d+|b\d+\.conv[01]', place) for place in value)):
+        raise UserError(f"{what} must be an integer, or RESOLUTION:INTEGER or LAYER:INTEGER pairs as in 8:16,16:8,b32.conv0:4, not {given!r}")
+    if isinstance(value, dict):
+        return {place: _typed(f'{what} of {place}', int, number) for place, number in value.items()}
+    return _typed(what, int, value)
+
+def _integer(text):
+    """'8' -> 8; other text as it is."""
+    return int(text) if re.fullmatch(r'\s*[+-]?\d+\s*', text) else text
+
 @dataclasses.dataclass(frozen=True)
 class Method:
     """[method]: what makes it SariGAN."""
     grouping:       Literal[GROUPINGS]  = 'similarity'  # How channels come to their groups.
     norm:           Literal[NORMS]      = 'weight'      # Eq. 5-6 or Eq. 3-4.
-    num_groups:     int                 = 16            # Groups per layer (paper: g).
+    num_groups:     as_num_groups       = 16            # Groups per layer (paper: g), or a table of {resolution or layer: groups}.
     lambda_group:   float               = 2.0           # Weight of the grouping loss (paper: lambda_1).
     lambda_info:    float               = 10.0          # Weight of the info loss (paper: lambda_2).
     info_variance:  Literal[INFO_VARIANCES] = 'unit'    # Of Q's Gaussian (Eq. 8).
@@ -346,13 +363,28 @@ def _networks(args, recipe, overrides):
     if method.grouping == 'kmeans':
         _require(method.kmeans_kimg > 0, f'--kmeans-kimg must be more than 0, not {method.kmeans_kimg:g}')
         args.loss_kwargs.kmeans_kimg = method.kmeans_kimg
-    return ''.join(f'-{name.replace("_", "")}{value}' for name, value in checked.items())
+    return ''.join(f'-{name.replace("_", "")}{_in_a_file_name(value)}' for name, value in checked.items())
+
+def _in_a_file_name(value):
+    return '_'.join(f'{place}x{number}' for place, number in value.items()) if isinstance(value, dict) else value
 
 def _check_num_groups(method, size, resolution):
-    """No more groups than the narrowest grouped layer has input channels: it is the last convolution."""
-    narrowest = min(size.channel_base // resolution, size.channel_max)
-    _require(method.num_groups <= narrowest, f'--num-groups must be between 1 and {narrowest}, '
-        f'the channels of the layers at {resolution}x{resolution}, not {method.num_groups}')
+    """Every grouped layer has a number of groups, no larger than that of its input channels; every number has a layer."""
+    from sarigan_plugin.networks import layer_num_groups # Here, as upstream's tree may come to sys.path late.
+    resolutions = [2 ** power for power in range(resolution.bit_length() - 1, 2, -1)] # The narrowest layers first.
+    layers = {f'b{res}.{conv}': source for res in resolutions for conv, source in [('conv1', res), ('conv0', res // 2)]} # Where the input is made.
+    if isinstance(method.num_groups, dict):
+        for place in method.num_groups:
+            _require(place in layers or place in map(str, resolutions), f'--num-groups: {place} is none of the resolutions '
+                f'{", ".join(map(str, reversed(resolutions)))}, nor a layer such as {next(reversed(layers))}')
+    for name, source in layers.items():
+        try:
+            number = layer_num_groups(method.num_groups, name)
+        except ValueError:
+            raise UserError(f'--num-groups must have a number for each of the resolutions {", ".join(map(str, reversed(resolutions)))}, '
+                f'or for both layers of one; {name} has none') from None
+        channels = min(size.channel_base // source, size.channel_max)
+        _require(number <= channels, f'--num-groups must be between 1 and {channels}, the channels of the layers at {source}x{source}, not {number}')
 
 def _training(args, recipe, snap, gamma, kimg, batch):
     plan = recipe.training

@@ -73,7 +73,7 @@ def _describe_configs():
 @click.option('--batch',        help='Override batch size', type=int, metavar='INT')
 
 # SariGAN.
-@click.option('--num-groups',   help='Channel groups per layer (g)', type=int, metavar='INT')
+@click.option('--num-groups',   help='Channel groups per layer (g), or RESOLUTION:GROUPS pairs as in 8:16,16:8', metavar='INT')
 @click.option('--grouping',     help='How channels come to their groups', type=click.Choice(config.GROUPINGS))
 @click.option('--threshold',    help='Cosine from which kernels are alike (r): auto, learned or a number', metavar='R')
 @click.option('--inertia',      help='How much channels keep to their groups; 0 as in the paper', type=float)

@@ -2,13 +2,14 @@
 
 import copy
 
+import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
 
 from sarigan_plugin import networks
 from sarigan_plugin.cli import UserError
-from sarigan_plugin.config import as_threshold
+from sarigan_plugin.config import as_num_groups, as_threshold
 from sarigan_plugin.loss import SariGANLoss
 from sarigan_plugin.networks import ChannelGrouping, KMeansGrouping, grouped_layers
 from sarigan_plugin.train import main
@@ -271,19 +272,43 @@ def test_kmeans_groups_live_in_the_pickle(make_generator):
     assert torch.equal(again.synthesis(ws, noise_mode='const'), G.synthesis(ws, noise_mode='const'))
 
 #----------------------------------------------------------------------------
+# Numbers of groups by layer.
+
+def test_number_of_groups_goes_by_layer_then_by_resolution(make_generator):
+    for number in [{8: 2, 16: 4, 32: 8, 'b32.conv1': 3}, {'8': 2, '16': 4, '32': 8, 'b32.conv1': 3}]:
+        G = make_generator(num_groups=number, synthesis_kwargs=dict(channel_base=512, channel_max=16))
+        found = {name: (layer.grouping.num_groups, layer.group_affine.weight.shape[0]) for name, layer, _source in grouped_layers(G.synthesis)}
+        assert found == {'b8.conv0': (2, 2), 'b8.conv1': (2, 2), 'b16.conv0': (4, 4), 'b16.conv1': (4, 4), 'b32.conv0': (8, 8), 'b32.conv1': (3, 3)}
+        assert G(torch.randn(1, G.z_dim), None).isfinite().all()
+
+def test_a_layer_without_a_number_of_groups_is_named(make_generator):
+    with pytest.raises(ValueError, match='num_groups has neither b32.conv0 nor 32'):
+        make_generator(num_groups={8: 2, 16: 4, 'b32.conv1': 3})
+
+@pytest.mark.parametrize('value, expected', [(8, 8), ('8', 8), ('8:16, 16:8,b32.conv0:4', {'8': 16, '16': 8, 'b32.conv0': 4}), ({'8': 4}, {'8': 4})])
+def test_number_of_groups_is_read_from_text_integer_or_table(value, expected):
+    assert as_num_groups('--num-groups', value) == expected
+
+#----------------------------------------------------------------------------
 # What a user types.
 
 @pytest.mark.parametrize('option, sentence', [
     ('--threshold=best', "Error: --threshold must be auto, learned or a number in [-1, 1], not 'best'"),
     ('--threshold=2', "Error: --threshold must be auto, learned or a number in [-1, 1], not '2'"),
+    ('--num-groups=8:4,16', "Error: --num-groups must be an integer, or RESOLUTION:INTEGER or LAYER:INTEGER pairs as in 8:16,16:8,b32.conv0:4, not '8:4,16'"),
+    ('--num-groups=8:4,16:4,32:4', 'Error: --num-groups must have a number for each of the resolutions 8, 16, 32, 64, or for both layers of one; b64.conv1 has none'),
+    ('--num-groups=8:0,16:4,32:4,64:4', 'Error: --num-groups of 8 must be at least 1, not 0'),
+    ('--num-groups=8:4,16:4,32:4,64:9', 'Error: --num-groups must be between 1 and 8, the channels of the layers at 64x64, not 9'),
+    ('--num-groups=8:4,16:4,32:99,64:4', 'Error: --num-groups must be between 1 and 16, the channels of the layers at 32x32, not 99'),
+    ('--num-groups=8:4,16:4,32:4,64:4,128:4', 'Error: --num-groups: 128 is none of the resolutions 8, 16, 32, 64, nor a layer such as b8.conv0'),
+    ('--grouping=kmeans --kmeans-kimg=0', 'Error: --kmeans-kimg must be more than 0, not 0'),
     ('--inertia=-1', 'Error: --inertia must be at least 0, not -1.0'),
 ])
 def test_a_mistake_gets_one_sentence_and_exit_code_2(tmp_path, option, sentence):
-    import PIL.Image
     (tmp_path / 'images').mkdir()
     for index in range(2):
         PIL.Image.new('RGB', (64, 64), (index, 0, 0)).save(tmp_path / 'images' / f'{index}.png')
-    done = CliRunner().invoke(main, ['--cfg=tiny', f'--data={tmp_path / "images"}', f'--outdir={tmp_path / "out"}', option])
+    done = CliRunner().invoke(main, ['--cfg=tiny', f'--data={tmp_path / "images"}', f'--outdir={tmp_path / "out"}', *option.split()])
     assert done.exit_code == 2
     assert done.stderr.strip().splitlines()[-1] == sentence
     assert not (tmp_path / 'out').exists()
