@@ -4,6 +4,7 @@ import contextlib
 import os
 
 import click
+import numpy as np
 import torch
 
 from sarigan_plugin import pictures
@@ -111,7 +112,7 @@ def draw_groups(G, ws, size=64):
         sizes = layer.grouping.assignment.bincount(minlength=layer.grouping.num_groups).tolist()
         rows = [images, *[pictures.heat_overlay(images, maps[name][:, group]) for group in range(len(sizes))]]
         tiles = [pictures.enlarge(row, size) for row in rows]
-        block = pictures.sheet(torch.cat([torch.from_numpy(t) for t in tiles]).numpy(), columns=len(images))
+        block = pictures.sheet(np.concatenate(tiles), columns=len(images))
         row_labels = ['images', *[f'group {group}: {count}' for group, count in enumerate(sizes)]]
         blocks.append(pictures.caption(block, f'{name}: {sum(sizes)} channels, mean feature map of each group', row_labels, tiles[0].shape[1] + 2))
     return pictures.mosaic(blocks, columns=min(len(blocks), 2))
@@ -123,7 +124,7 @@ def draw_strip(G, ws, layer_name, group, scales=(-2, -1, 0, 0.5, 1, 1.5, 2, 3), 
         with edited_group(G, layer_name, group, inter_scale=scale):
             columns.append(pictures.enlarge(pictures.to_uint8(G.synthesis(ws, noise_mode='const')), size))
     tiles = [column[row] for row in range(len(ws)) for column in columns]
-    picture = pictures.sheet(torch.stack([torch.from_numpy(t) for t in tiles]).numpy(), columns=len(scales))
+    picture = pictures.sheet(np.stack(tiles), columns=len(scales))
     return pictures.caption(picture, f'{layer_name}, group {group}: inter-group code times {", ".join(f"{s:g}" for s in scales)}')
 
 #----------------------------------------------------------------------------

@@ -13,6 +13,10 @@ PAPER_CODE_DIM = 512 # The width of the codes at which the paper's lambda_2 = 10
 
 #----------------------------------------------------------------------------
 
+def unwrapped(module):
+    """The network itself, where DistributedDataParallel may have wrapped it."""
+    return getattr(module, 'module', module)
+
 def info_losses(predicted, codes, log_variance=None):
     """Negative log-likelihood of the codes under Q's Gaussian, times two and up to constants (Eq. 8; paper: -L_I).
 
@@ -129,7 +133,7 @@ class SariGANLoss:
         Each layer's mean over C*C pairs counts C times, that is, the errors of a channel's pairs are added up and then
         averaged over channels. The minimum is the same, and wide layers keep gradients well above Adam's epsilon.
         """
-        synthesis = getattr(self.G_synthesis, 'module', self.G_synthesis)
+        synthesis = unwrapped(self.G_synthesis)
         total = torch.zeros([], device=self.device)
         for _name, layer, source in grouped_layers(synthesis):
             if not isinstance(layer.grouping, ChannelGrouping):
@@ -149,7 +153,7 @@ class SariGANLoss:
         if not last or self.images_to_kmeans >= 0:
             return
         self.images_to_kmeans += self.kmeans_nimg
-        synthesis = getattr(self.G_synthesis, 'module', self.G_synthesis)
+        synthesis = unwrapped(self.G_synthesis)
         for _name, layer, source in grouped_layers(synthesis):
             if isinstance(layer.grouping, KMeansGrouping):
                 layer.grouping.refresh(source.weight)
@@ -162,7 +166,7 @@ class SariGANLoss:
         mends that, relative to the paper's width. Measured after 150 steps at lambda_info = 10, codes of
         64 / 128 / 512: 27 / 14 / 13 percent with it, 30 / 44 / 13 without.
         """
-        inter, intra = info_losses(predicted, ws, getattr(self.D, 'module', self.D).q_log_variance)
+        inter, intra = info_losses(predicted, ws, unwrapped(self.D).q_log_variance)
         training_stats.report('Loss/info/inter', inter)
         training_stats.report('Loss/info/intra', intra)
         code_dim = predicted.shape[1] // 2
@@ -198,7 +202,7 @@ class SariGANLoss:
 
     def _report_share(self, adversarial, info):
         """The info loss's share of the gradient in the last layer that D and Q share: near 1, D learns little else."""
-        shared = getattr(self.D, 'module', self.D).b4.fc.weight
+        shared = unwrapped(self.D).b4.fc.weight
         pulls = [torch.autograd.grad(loss, shared, retain_graph=True)[0].norm() for loss in [adversarial, info]]
         training_stats.report('Loss/info/share', pulls[1] / (pulls[0] + pulls[1]).clamp(min=1e-12))
 

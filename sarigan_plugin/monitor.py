@@ -12,6 +12,7 @@ import dnnlib
 import torch
 from torch_utils import training_stats
 
+from sarigan_plugin.loss import unwrapped
 from sarigan_plugin.networks import ChannelGrouping, grouped_layers
 
 REFRESH_ITERATIONS = 16 # Reading a loss makes a GPU wait for it, as upstream's ADA does every 4 iterations.
@@ -75,8 +76,7 @@ class TickClock:
 class GroupStatistics:
     """Grouping/<layer>/... in upstream's statistics; empty for networks without groups."""
     def __init__(self, G_synthesis):
-        synthesis = getattr(G_synthesis, 'module', G_synthesis) # Out of DistributedDataParallel.
-        self.layers = grouped_layers(synthesis)
+        self.layers = grouped_layers(unwrapped(G_synthesis))
         self.previous = {name: layer.grouping.assignment.clone() for name, layer, _source in self.layers}
 
     @torch.no_grad()
