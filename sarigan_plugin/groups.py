@@ -11,7 +11,8 @@ from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.generate import NumberRange, labels, latents
-from sarigan_plugin.networks import cosine_similarity, grouped_layers
+from sarigan_plugin.grouping import cosine_similarity
+from sarigan_plugin.networks import grouped_layers
 
 #----------------------------------------------------------------------------
 

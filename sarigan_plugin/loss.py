@@ -7,7 +7,8 @@ from torch_utils import misc
 from torch_utils import training_stats
 from torch_utils.ops import conv2d_gradfix
 
-from sarigan_plugin.networks import ChannelGrouping, KMeansGrouping, grouped_layers
+from sarigan_plugin.grouping import ChannelGrouping, KMeansGrouping
+from sarigan_plugin.networks import grouped_layers
 
 PAPER_CODE_DIM = 512 # The width of the codes at which the paper's lambda_2 = 10 was found.
 

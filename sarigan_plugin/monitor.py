@@ -12,8 +12,9 @@ import dnnlib
 import torch
 from torch_utils import training_stats
 
+from sarigan_plugin.grouping import ChannelGrouping
 from sarigan_plugin.loss import unwrapped
-from sarigan_plugin.networks import ChannelGrouping, grouped_layers
+from sarigan_plugin.networks import grouped_layers
 
 REFRESH_ITERATIONS = 16 # Reading a loss makes a GPU wait for it, as upstream's ADA does every 4 iterations.
 

@@ -14,7 +14,8 @@ first: the grouping loss needs the source's kernels alone.
 import torch
 
 from sarigan_plugin.cli import UserError
-from sarigan_plugin.networks import ChannelGrouping, grouped_layers
+from sarigan_plugin.grouping import ChannelGrouping
+from sarigan_plugin.networks import grouped_layers
 
 NUM_STEPS = 1000    # Of the grouping loss, at the training's learning rate: planted clusters are found by then.
 NUM_CODES = 8192    # Codes that the styles are fitted to: 16 for each unknown at the usual 512 dimensions.

@@ -7,11 +7,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from sarigan_plugin import networks
+from sarigan_plugin import grouping as sgm
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.config import as_num_groups, as_threshold
+from sarigan_plugin.grouping import ChannelGrouping, KMeansGrouping
 from sarigan_plugin.loss import SariGANLoss
-from sarigan_plugin.networks import ChannelGrouping, KMeansGrouping, grouped_layers
+from sarigan_plugin.networks import grouped_layers
 from sarigan_plugin.train import main
 
 LEARNING_RATE = 0.002 # The paper's training.
@@ -143,7 +144,7 @@ def test_inertia_grows_with_the_steps_of_training_and_monitoring_does_not_count(
     grouping = ChannelGrouping(16, 4)
     kernels = torch.randn(16, 50)
     fresh = grouping.loss(kernels)[1].item()
-    assert grouping.loss(kernels)[1].item() == fresh == networks.similarity_threshold(networks.cosine_similarity(kernels), 4).item()
+    assert grouping.loss(kernels)[1].item() == fresh == sgm.similarity_threshold(sgm.cosine_similarity(kernels), 4).item()
     grouping.steps.fill_(4000)
     assert grouping.loss(kernels)[1].item() > fresh
 
@@ -167,22 +168,22 @@ def test_fixed_threshold_is_used_as_it_is():
     kernels = torch.randn(16, 50)
     grouping = ChannelGrouping(16, 4, threshold=0.1)
     loss, threshold = grouping.loss(kernels)
-    similar = (networks.cosine_similarity(kernels) >= 0.1).float()
+    similar = (sgm.cosine_similarity(kernels) >= 0.1).float()
     assert threshold.item() == pytest.approx(0.1)
-    torch.testing.assert_close(loss, networks.grouping_loss(grouping.probabilities(), similar))
+    torch.testing.assert_close(loss, sgm.grouping_loss(grouping.probabilities(), similar))
 
 def test_learned_threshold_comes_to_where_c_over_g_channels_are_similar():
-    similarity = networks.cosine_similarity(torch.randn(64, 576))
+    similarity = sgm.cosine_similarity(torch.randn(64, 576))
     grouping = ChannelGrouping(64, 16, threshold='learned', inertia=0)
     with torch.no_grad():
         grouping.learned_threshold.fill_(-0.1)
     Trainer(grouping).train(torch.linalg.cholesky(similarity.double()).float(), 1500)
-    ones = networks.soft_step(similarity, grouping.learned_threshold, 16)[0].sum().item()
+    ones = sgm.soft_step(similarity, grouping.learned_threshold, 16)[0].sum().item()
     assert ones == pytest.approx(64 * 64 / 16, rel=0.1) # One step of Adam, 0.002, changes the number by 9%.
 
 def test_the_soft_step_is_the_hard_one_away_from_the_threshold():
     similarity = torch.tensor([[1.0, -0.2], [-0.2, 1.0]])
-    similar, excess = networks.soft_step(similarity, torch.tensor(0.4), 4)
+    similar, excess = sgm.soft_step(similarity, torch.tensor(0.4), 4)
     torch.testing.assert_close(similar, torch.eye(2), atol=1e-6, rtol=0)
     assert excess.item() == pytest.approx((1 / 2 - 1 / 4) ** 2)
 
@@ -238,7 +239,7 @@ def test_kmeans_follows_kernels_that_cluster_and_keeps_the_names_of_groups():
 def test_renamed_groups_take_the_names_of_those_they_share_most_channels_with():
     previous = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2])
     found = torch.tensor([2, 2, 2, 2, 0, 1, 1, 1])
-    assert networks.renamed_groups(found, previous, 3).tolist() == [0, 0, 0, 0, 1, 2, 2, 2]
+    assert sgm.renamed_groups(found, previous, 3).tolist() == [0, 0, 0, 0, 1, 2, 2, 2]
 
 def test_kmeans_draws_no_random_numbers_so_that_ranks_agree():
     kernels = torch.randn(64, 576)

@@ -13,8 +13,10 @@ import torch
 import legacy
 from training import networks as upstream_networks
 
+from sarigan_plugin import grouping as sgm
 from sarigan_plugin import networks
-from sarigan_plugin.networks import ChannelGrouping, FixedGrouping, SynthesisLayer, group_styles, grouped_layers
+from sarigan_plugin.grouping import ChannelGrouping, FixedGrouping
+from sarigan_plugin.networks import SynthesisLayer, group_styles, grouped_layers
 
 F = torch.nn.functional
 
@@ -32,7 +34,7 @@ def one_hot(assignment, num_groups):
 
 def test_similarity_is_the_cosine_of_every_pair_of_kernels():
     kernels = torch.randn(5, 3, 3, 3, dtype=torch.double)
-    similarity = networks.cosine_similarity(kernels)
+    similarity = sgm.cosine_similarity(kernels)
     for i in range(5):
         for j in range(5):
             a, b = kernels[i].flatten(), kernels[j].flatten()
@@ -41,8 +43,8 @@ def test_similarity_is_the_cosine_of_every_pair_of_kernels():
 def test_similarity_ignores_the_length_of_kernels_and_survives_one_of_zeros():
     kernels = torch.randn(4, 9)
     scaled = kernels * torch.tensor([[1.0], [10.0], [0.1], [0.0]])
-    similarity = networks.cosine_similarity(scaled)
-    torch.testing.assert_close(similarity[:3, :3], networks.cosine_similarity(kernels)[:3, :3])
+    similarity = sgm.cosine_similarity(scaled)
+    torch.testing.assert_close(similarity[:3, :3], sgm.cosine_similarity(kernels)[:3, :3])
     assert similarity[3].abs().max() == 0
 
 #----------------------------------------------------------------------------
@@ -50,8 +52,8 @@ def test_similarity_ignores_the_length_of_kernels_and_survives_one_of_zeros():
 
 @pytest.mark.parametrize('num_groups', [1, 2, 3, 8, 24])
 def test_threshold_leaves_each_channel_c_over_g_similar_ones_on_average(num_groups):
-    similarity = networks.cosine_similarity(torch.randn(24, 50))
-    threshold = networks.similarity_threshold(similarity, num_groups)
+    similarity = sgm.cosine_similarity(torch.randn(24, 50))
+    threshold = sgm.similarity_threshold(similarity, num_groups)
     passed = (similarity >= threshold).sum().item()
     assert abs(passed - 24 * 24 / num_groups) <= 1 # Off-diagonal values come in pairs: a tie may let one more pass.
 
@@ -59,20 +61,20 @@ def test_grouping_loss_is_the_mean_squared_error_of_equation_2():
     probabilities = torch.rand(10, 4, dtype=torch.double).softmax(dim=1)
     similar = (torch.rand(10, 10) < 0.3).double()
     expected = F.mse_loss(probabilities @ probabilities.t(), similar)
-    torch.testing.assert_close(networks.grouping_loss(probabilities, similar), expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(sgm.grouping_loss(probabilities, similar), expected, rtol=1e-12, atol=0)
 
 def test_grouping_loss_has_the_gradient_of_the_mean_squared_error():
     logits = torch.randn(10, 4, dtype=torch.double, requires_grad=True)
     similar = (torch.rand(10, 10) < 0.3).double()
-    fast, = torch.autograd.grad(networks.grouping_loss(logits.softmax(1), similar), logits)
+    fast, = torch.autograd.grad(sgm.grouping_loss(logits.softmax(1), similar), logits)
     probabilities = logits.softmax(1)
     slow, = torch.autograd.grad(F.mse_loss(probabilities @ probabilities.t(), similar), logits)
     torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-14)
 
 def test_grouping_loss_is_zero_for_the_true_groups_and_more_for_any_others():
     truth = one_hot([0, 0, 1, 1, 2, 2], 3)
-    assert networks.grouping_loss(truth, truth @ truth.t()).item() == 0
-    assert networks.grouping_loss(one_hot([0, 1, 1, 1, 2, 2], 3), truth @ truth.t()).item() > 0.1
+    assert sgm.grouping_loss(truth, truth @ truth.t()).item() == 0
+    assert sgm.grouping_loss(one_hot([0, 1, 1, 1, 2, 2], 3), truth @ truth.t()).item() > 0.1
 
 def test_no_gradient_of_the_grouping_loss_reaches_the_kernels():
     grouping = ChannelGrouping(8, 2)

@@ -1,0 +1,282 @@
+"""The groups of channels (Section 3.1): learned from the similarity of kernels, or fixed, or by k-means, to compare with.
+
+Imports nothing but torch and torch_utils, since its source travels in every pickle; see networks.py.
+
+Index letters in shape comments: C channels, g groups.
+"""
+
+import torch
+
+from torch_utils import persistence
+
+# Below 0.2 the groups of kernels that are still random harden until nothing moves them: without this limit, kernels that
+# cluster from step 2000 to 4000 ended at an adjusted Rand index of 0.34-0.46 (C=64), with it at 1.00.
+MIN_TEMPERATURE = 0.2
+MAX_TEMPERATURE = 5 # Upper end of the learnable temperature; the paper reports that it settles near 0.3.
+STEP_SLOPE = 50 # Of the soft step that learns a threshold, in the released code.
+STEP_WEIGHT = 5 # Of the term that learns it, in the released code.
+INERTIA_STEPS = 4000 # Training steps after which the inertia has reached half its value.
+KMEANS_GAIN = 0.01 # How much tighter new k-means groups must be to take over; on random kernels most pairs of starts differ by less.
+
+#----------------------------------------------------------------------------
+# Similarity of kernels (Eq. 1-2).
+
+def cosine_similarity(kernels):
+    """Cosine of the angle between every two kernels (Eq. 1; paper: S).
+
+    kernels: [C, ...] one kernel per channel, flattened here to [C, d].
+    Returns [C, C], symmetric, values in [-1, 1]. A kernel of zeros is similar to nothing, itself included.
+    """
+    rows = torch.nn.functional.normalize(kernels.flatten(1), dim=1)
+    return rows @ rows.t()
+
+def similarity_noise(similarity):
+    """Standard deviation of the cosines between unrelated kernels, from the median deviation, which clusters hardly change.
+
+    similarity: [C, C]. Returns a scalar tensor.
+    """
+    return 1.4826 * (similarity - similarity.median()).abs().median() # The factor is that of a Gaussian.
+
+def similarity_threshold(similarity, num_groups):
+    """The threshold that leaves every channel C/g similar ones on average (Section 4.1; paper: r).
+
+    That is the (1 - 1/g) quantile of all C*C similarities, the diagonal included, so that `similarity >= threshold`
+    holds for C*C/g pairs. similarity: [C, C]. Returns a scalar tensor.
+    """
+    total = similarity.numel()
+    kept = round(total / num_groups)
+    return similarity.flatten().kthvalue(total - kept + 1).values
+
+def soft_step(similarity, threshold, num_groups):
+    """A step H(S - r) that is smooth in r, and how far its number of ones is from C*C/g, as in the released code.
+
+    similarity: [C, C]. threshold: scalar tensor (paper: r).
+    Returns (similar [C, C] in (0, 1), excess), excess being the squared difference between the share of ones and 1/g.
+    """
+    similar = (STEP_SLOPE * (similarity - threshold)).sigmoid()
+    return similar, (similar.mean() - 1 / num_groups).square()
+
+def grouping_loss(probabilities, similar):
+    """Mean squared error between the groups' and the kernels' similarity (Eq. 2; paper: L_g).
+
+    probabilities: [C, g] rows of N(G/t).
+    similar:       [C, C] zero-one matrix H(S - r), or a soft one in [0, 1].
+    Returns a scalar. Expands |P P^T - H|^2 as |P^T P|^2 - 2 <P, H P> + |H|^2, which needs no [C, C] matrix of its own
+    in the backward pass.
+    """
+    overlap = probabilities.t() @ probabilities # [gg]
+    agreement = (probabilities * (similar @ probabilities)).sum()
+    return (overlap.square().sum() - 2 * agreement + similar.square().sum()) / similar.numel()
+
+@persistence.persistent_class
+class ChannelGrouping(torch.nn.Module):
+    """The group of each channel, learned from the kernels that produce the channels (Section 3.1).
+
+    `logits` (paper: G) start near zero, where the softmax is smooth enough for every channel to change its mind; the
+    temperature is learnable and in (0.2, 5) by construction.
+
+    Kernels in training turn slowly, and their similarities are mostly small: the best groups by Eq. 2 change all the time,
+    and each channel that changes group jumps to another style. Hence the inertia: channels that are in one group count as
+    more similar by so many deviations of the cosines between unrelated kernels. Groups give way to clusters that stand
+    out, not to noise. It grows as steps / (steps + 4000), so that the first groups are found freely. Measured with the
+    networks of configs/tiny.toml on 32x32 faces, mean over three layers: 19-46% of the channels changed group in 1000 steps after step
+    2000 without inertia, 4-8% and falling with a constant one of 1.5, 1% from step 4500 on with 3 that grows like this. The mean
+    cosine inside groups was 0.058, 0.048 and 0.057, between groups 0.002 or less. These are the recorded kernels of one
+    training, replayed; trained anew with 3, all channels together, 6% changed group up to step 2000, 2% to 3000, 1% to 5000.
+    """
+    def __init__(self,
+        num_channels,               # Number of channels to group (paper: c).
+        num_groups,                 # Number of groups (paper: g).
+        threshold           = 'auto', # Cosine from which two kernels are alike (paper: r): a number in [-1, 1], 'auto' (see
+                                    # similarity_threshold()) or 'learned' (see soft_step()).
+        inertia             = 3,    # Bonus for the present groups, deviations of the cosines between unrelated kernels.
+        temperature         = 0.3,  # Initial softmax temperature (paper: t), in (0.2, 5).
+        init_std            = 0.01, # Standard deviation of the initial logits.
+    ):
+        _check_num_groups(num_groups, num_channels)
+        if threshold not in ['auto', 'learned'] and not (isinstance(threshold, (int, float)) and -1 <= threshold <= 1):
+            raise ValueError(f"threshold must be 'auto', 'learned' or a number in [-1, 1], not {threshold!r}")
+        if not inertia >= 0:
+            raise ValueError(f'inertia must be non-negative, not {inertia}')
+        super().__init__()
+        self.num_channels = num_channels
+        self.num_groups = num_groups
+        self.threshold = threshold
+        self.inertia = inertia
+        self.register_buffer('steps', torch.zeros([])) # Of training, counted by whoever trains.
+        self.learned_threshold = torch.nn.Parameter(torch.tensor(0.1)) if threshold == 'learned' else None # The paper's r.
+        self.logits = torch.nn.Parameter(torch.randn([num_channels, num_groups]) * init_std)
+        self.temperature_logit = torch.nn.Parameter(torch.logit(torch.tensor((temperature - MIN_TEMPERATURE) / (MAX_TEMPERATURE - MIN_TEMPERATURE))))
+
+    @property
+    def temperature(self):
+        """Scalar tensor in (0.2, 5)."""
+        return MIN_TEMPERATURE + (MAX_TEMPERATURE - MIN_TEMPERATURE) * self.temperature_logit.sigmoid()
+
+    @property
+    def assignment(self):
+        """[C] int64: the group of each channel, the argmax of its logits."""
+        return self.logits.argmax(dim=1)
+
+    def probabilities(self):
+        """[C, g]: the soft assignment N(G/t)."""
+        return (self.logits / self.temperature).softmax(dim=1)
+
+    def loss(self, kernels):
+        """Eq. 2 for the kernels that produce these channels, [C, ...]; no gradient into them.
+
+        Returns (L_g, r). With a learned threshold L_g includes the term that learns it.
+        """
+        similarity = cosine_similarity(kernels.detach())
+        if self.inertia > 0:
+            together = self.assignment[:, None] == self.assignment
+            similarity = similarity + self.inertia * self.steps / (self.steps + INERTIA_STEPS) * similarity_noise(similarity) * together
+        if self.threshold == 'learned':
+            similar, excess = soft_step(similarity, self.learned_threshold, self.num_groups)
+            return grouping_loss(self.probabilities(), similar.detach()) + STEP_WEIGHT * excess, self.learned_threshold
+        threshold = similarity_threshold(similarity, self.num_groups) if self.threshold == 'auto' else similarity.new_tensor(self.threshold)
+        similar = (similarity >= threshold).to(self.logits.dtype)
+        return grouping_loss(self.probabilities(), similar), threshold
+
+    def forward(self):
+        """[C, g] one-hot rows of the hard assignment.
+
+        Images send no gradient to the grouping, but DistributedDataParallel waits for one: all parameters take part
+        with weight zero.
+        """
+        membership = torch.nn.functional.one_hot(self.assignment, self.num_groups).to(self.logits.dtype)
+        return membership + 0 * sum(self.parameters())
+
+@persistence.persistent_class
+class FixedGrouping(torch.nn.Module):
+    """Groups that are not learned, to compare with: equal `blocks` of consecutive channels, or `random` ones of equal size."""
+    def __init__(self,
+        num_channels,   # Number of channels to group (paper: c).
+        num_groups,     # Number of groups (paper: g).
+        kind,           # 'blocks' or 'random'.
+    ):
+        _check_num_groups(num_groups, num_channels)
+        super().__init__()
+        self.num_channels = num_channels
+        self.num_groups = num_groups
+        assignment = torch.arange(num_channels) * num_groups // num_channels
+        self.register_buffer('assignment', assignment if kind == 'blocks' else assignment[torch.randperm(num_channels)])
+
+    def forward(self):
+        """[C, g] one-hot rows."""
+        return torch.nn.functional.one_hot(self.assignment, self.num_groups).to(torch.float32)
+
+@persistence.persistent_class
+class KMeansGrouping(torch.nn.Module):
+    """Groups found by k-means on the directions of the kernels, to compare with; refresh() follows kernels that move.
+
+    No group is ever empty or larger than twice the average. Blocks of equal size until the first refresh().
+    """
+    def __init__(self,
+        num_channels,       # Number of channels to group (paper: c).
+        num_groups,         # Number of groups (paper: g).
+        iterations  = 20,   # Most rounds of assigning channels and moving centres in one refresh().
+    ):
+        _check_num_groups(num_groups, num_channels)
+        super().__init__()
+        self.num_channels = num_channels
+        self.num_groups = num_groups
+        self.iterations = iterations
+        self.register_buffer('assignment', torch.arange(num_channels) * num_groups // num_channels)
+
+    @torch.no_grad()
+    def refresh(self, kernels):
+        """Group again by the kernels that produce these channels, [C, ...]. Uses no random numbers: ranks stay alike.
+
+        k-means starts twice, at the centres of the present groups and at kernels far from each other. The present groups
+        go on unless the others are clearly tighter, which then take over the names of those that they share most channels with.
+        """
+        similarity = cosine_similarity(kernels.double())
+        ours = self._cluster(similarity, self.assignment)
+        fresh = self._cluster(similarity, self._farthest_first(similarity))
+        if tightness(similarity, fresh, self.num_groups) > tightness(similarity, ours, self.num_groups) * (1 + KMEANS_GAIN):
+            ours = renamed_groups(fresh, ours, self.num_groups)
+        self.assignment.copy_(ours)
+
+    def _farthest_first(self, similarity):
+        """[C] groups around kernels each of which is as unlike the ones before as can be, the first one the most typical."""
+        seeds = [similarity.sum(dim=1).argmax()]
+        for _index in range(1, self.num_groups):
+            nearest = similarity[:, torch.stack(seeds)].amax(dim=1)
+            nearest[torch.stack(seeds)] = float('inf')
+            seeds.append(nearest.argmin())
+        seeds = torch.stack(seeds)
+        assignment = similarity[:, seeds].argmax(dim=1)
+        assignment[seeds] = torch.arange(self.num_groups, device=seeds.device) # Kernels of zeros are unlike themselves.
+        return assignment
+
+    def _cluster(self, similarity, assignment):
+        """Rounds of k-means from the groups of `assignment`, [C], none of them empty; until nothing changes."""
+        capacity = 2 * self.num_channels // self.num_groups
+        for _round in range(self.iterations):
+            affinity = centre_similarity(similarity, assignment, self.num_groups)
+            proposed = _assign_with_capacity(affinity, capacity)
+            for group in (proposed.bincount(minlength=self.num_groups) == 0).nonzero().flatten().tolist():
+                fit = affinity.gather(1, proposed[:, None])[:, 0]
+                fit[proposed.bincount(minlength=self.num_groups)[proposed] == 1] = float('inf')
+                proposed[fit.argmin()] = group # The channel that fits worst where it is.
+            if torch.equal(proposed, assignment):
+                break
+            assignment = proposed
+        return assignment
+
+    def forward(self):
+        """[C, g] one-hot rows."""
+        return torch.nn.functional.one_hot(self.assignment, self.num_groups).to(torch.float32)
+
+def centre_similarity(similarity, assignment, num_groups):
+    """Cosine between every kernel and the mean direction of every group: [C, C], [C] -> [C, g], -inf for an empty group."""
+    membership = torch.nn.functional.one_hot(assignment, num_groups).to(similarity.dtype) # [Cg]
+    sums = similarity @ membership
+    lengths = (membership * sums).sum(dim=0).sqrt() # Of the sum of the group's unit kernels.
+    return torch.where(membership.sum(dim=0) > 0, sums / lengths.clamp(min=1e-12), -float('inf'))
+
+def tightness(similarity, assignment, num_groups):
+    """Mean cosine between a kernel and the centre of its group, what k-means on directions maximises. Scalar tensor."""
+    return centre_similarity(similarity, assignment, num_groups).gather(1, assignment[:, None]).mean()
+
+def renamed_groups(assignment, previous, num_groups):
+    """`assignment` [C] with its groups renumbered so that they share many channels with those of `previous` [C].
+
+    Pairs of groups are matched greedily, most shared channels first.
+    """
+    one_hot = torch.nn.functional.one_hot
+    shared = one_hot(assignment, num_groups).t() @ one_hot(previous, num_groups) # [gg]
+    names = torch.empty_like(assignment[:1].expand(num_groups))
+    for _pair in range(num_groups):
+        group, name = divmod(shared.argmax().item(), num_groups)
+        names[group] = name
+        shared[group], shared[:, name] = -1, -1
+    return names[assignment]
+
+def _assign_with_capacity(affinity, capacity):
+    """[C, g] -> [C]: each channel joins the group it likes best of those that keep it; a group keeps the `capacity` best."""
+    affinity = affinity.clone()
+    while True:
+        assignment = affinity.argmax(dim=1)
+        crowded = (assignment.bincount(minlength=affinity.shape[1]) > capacity).nonzero().flatten().tolist()
+        if not crowded:
+            return assignment
+        for group in crowded:
+            members = (assignment == group).nonzero().flatten()
+            order = affinity[members, group].argsort(descending=True, stable=True)
+            affinity[members[order[capacity:]], group] = -float('inf')
+
+def make_grouping(kind, num_channels, num_groups, **learning):
+    """The module that groups channels: 'similarity' (learned, with its threshold and inertia), 'kmeans', 'blocks' or 'random'."""
+    if kind == 'similarity':
+        return ChannelGrouping(num_channels, num_groups, **learning)
+    if kind == 'kmeans':
+        return KMeansGrouping(num_channels, num_groups)
+    return FixedGrouping(num_channels, num_groups, kind)
+
+def _check_num_groups(num_groups, num_channels):
+    if not 1 <= num_groups <= num_channels:
+        raise ValueError(f'num_groups must be between 1 and the {num_channels} channels of the layer, not {num_groups}')
+
+#----------------------------------------------------------------------------
