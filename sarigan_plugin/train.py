@@ -73,11 +73,11 @@ def _describe_configs():
 @click.option('--batch',        help='Override batch size', type=int, metavar='INT')
 
 # SariGAN.
-@click.option('--num-groups',   help='Channel groups per layer (g), or RESOLUTION:GROUPS pairs as in 8:16,16:8', metavar='INT')
+@click.option('--num-groups',   help='Channel groups per layer (g), auto, or RESOLUTION:GROUPS pairs as in 8:16,16:8', metavar='INT')
 @click.option('--grouping',     help='How channels come to their groups', type=click.Choice(config.GROUPINGS))
 @click.option('--threshold',    help='Cosine from which kernels are alike (r): auto, learned or a number', metavar='R')
 @click.option('--inertia',      help='How much channels keep to their groups; 0 as in the paper', type=float)
-@click.option('--kmeans-kimg',  help='Thousands of images between two rounds of --grouping=kmeans', type=float, metavar='KIMG')
+@click.option('--regroup-kimg', help='Thousands of images between two rounds of k-means, or of merging groups', type=float, metavar='KIMG')
 @click.option('--norm',         help='Normalise weights (Eq. 5-6) or features (Eq. 3-4)', type=click.Choice(config.NORMS))
 @click.option('--lambda-group', help='Weight of the grouping loss (lambda_1)', type=float)
 @click.option('--lambda-info',  help='Weight of the info loss (lambda_2)', type=float)
