@@ -16,6 +16,7 @@ MAX_TEMPERATURE = 5 # Upper end of the learnable temperature; the paper reports 
 STEP_SLOPE = 50 # Of the soft step that learns a threshold, in the released code.
 STEP_WEIGHT = 5 # Of the term that learns it, in the released code.
 INERTIA_STEPS = 4000 # Training steps after which the inertia has reached half its value.
+RESPONSE_SIDE = 64 # Of a feature map, at most so many rows and columns are compared: thousands of pixels per image are enough.
 KMEANS_GAIN = 0.01 # How much tighter new k-means groups must be to take over; on random kernels most pairs of starts differ by less.
 
 #----------------------------------------------------------------------------
@@ -29,6 +30,16 @@ def cosine_similarity(kernels):
     """
     rows = torch.nn.functional.normalize(kernels.flatten(1), dim=1)
     return rows @ rows.t()
+
+def channel_responses(features):
+    """Where in a batch each channel responds: takes the place of its kernel where groups go by responses.
+
+    features: [N, C, H, W]. Returns [C, N*h*w] fp32, each row less its mean, so that the cosines of Eq. 1 are correlations.
+    No gradient into the features.
+    """
+    stride = max(features.shape[-1] // RESPONSE_SIDE, 1)
+    rows = features.detach()[:, :, ::stride, ::stride].to(torch.float32).transpose(0, 1).flatten(1)
+    return rows - rows.mean(dim=1, keepdim=True)
 
 def similarity_noise(similarity):
     """Standard deviation of the cosines between unrelated kernels, from the median deviation, which clusters hardly change.

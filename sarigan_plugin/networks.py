@@ -8,6 +8,8 @@ with no plugin installed.
 Index letters in shape comments: N batch, C channels, O output channels, I input channels, g groups, k kernel size.
 """
 
+import contextlib
+
 import numpy as np
 import torch
 
@@ -214,6 +216,16 @@ def grouped_layers(synthesis):
     convs = [(f'b{res}.{conv}', getattr(getattr(synthesis, f'b{res}'), conv))
         for res in synthesis.block_resolutions for conv in ['conv0', 'conv1'] if hasattr(getattr(synthesis, f'b{res}'), conv)]
     return [(name, layer, source) for (name, layer), (_name, source) in zip(convs[1:], convs) if getattr(layer, 'grouping', None) is not None]
+
+@contextlib.contextmanager
+def captured_features(synthesis):
+    """Inside the `with`, what each grouped layer got to read last: {layer name: [N, C, H, W]}, filled as images are made."""
+    features = dict()
+    with contextlib.ExitStack() as stack:
+        for name, layer, _source in grouped_layers(synthesis):
+            hook = layer.register_forward_pre_hook(lambda _layer, args, name=name: features.update({name: args[0]}))
+            stack.callback(hook.remove)
+        yield features
 
 def layer_num_groups(num_groups, name):
     """The number of groups of one layer, e.g. 'b16.conv0'.
