@@ -75,14 +75,14 @@ class TickClock:
 #----------------------------------------------------------------------------
 
 class GroupStatistics:
-    """Grouping/<layer>/... in upstream's statistics; empty for networks without groups."""
+    """Grouping/<layer>/... in upstream's statistics; empty for networks without groups. The loss adds the threshold."""
     def __init__(self, G_synthesis):
         self.layers = grouped_layers(unwrapped(G_synthesis))
         self.previous = {name: layer.grouping.assignment.clone() for name, layer, _source in self.layers}
 
     @torch.no_grad()
     def report(self):
-        for name, layer, source in self.layers:
+        for name, layer, _source in self.layers:
             grouping = layer.grouping
             assignment = grouping.assignment.clone()
             sizes = assignment.bincount(minlength=grouping.num_groups).float()
@@ -94,7 +94,6 @@ class GroupStatistics:
                 churn       = (assignment != self.previous[name]).float().mean(), # Share of channels, since the last tick.
             )
             if isinstance(grouping, ChannelGrouping):
-                _loss, values['threshold'] = grouping.loss(source.weight)
                 values['temperature'] = grouping.temperature
             for key, value in values.items():
                 training_stats.report0(f'Grouping/{name}/{key}', value)

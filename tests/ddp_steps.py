@@ -1,7 +1,7 @@
-"""Train a few iterations on a fixed batch of eight, in one process or two. Run: python ddp_steps.py RANK WORLD RENDEZVOUS OUT.pt
+"""Train a few iterations on a fixed batch of eight, in one process or two. Run: python ddp_steps.py RANK WORLD RENDEZVOUS OUT.pt SIMILARITY
 
 Without noise inputs, style mixing and path length, whose random numbers and running mean belong to a process, the result
-must not depend on the number of processes.
+must not depend on the number of processes; but for groups by responses, of which each process has its own.
 """
 
 import sys
@@ -15,7 +15,7 @@ from sarigan_plugin.loss import SariGANLoss
 
 BATCH, ITERATIONS = 8, 3
 
-def main(rank, world, rendezvous, out):
+def main(rank, world, rendezvous, out, similarity):
     if world > 1:
         torch.distributed.init_process_group('gloo', rank=rank, world_size=world, init_method=f'file://{rendezvous}')
     torch.set_num_threads(1)
@@ -29,7 +29,7 @@ def main(rank, world, rendezvous, out):
     wrapped = [G.mapping, G.synthesis, D]
     if world > 1:
         wrapped = [runtime.stand_in('cpu').nn.parallel.DistributedDataParallel(module, broadcast_buffers=False) for module in wrapped]
-    loss = SariGANLoss('cpu', *wrapped, style_mixing_prob=0, pl_weight=0, r1_gamma=1)
+    loss = SariGANLoss('cpu', *wrapped, style_mixing_prob=0, pl_weight=0, r1_gamma=1, similarity=similarity)
     optimizers = {network: torch.optim.Adam(network.parameters(), lr=0.002, betas=(0.0, 0.99)) for network in [G, D]}
     for network in [G, D]:
         network.requires_grad_(False)
@@ -44,4 +44,4 @@ def main(rank, world, rendezvous, out):
     torch.save({**{f'G.{k}': v for k, v in G.state_dict().items()}, **{f'D.{k}': v for k, v in D.state_dict().items()}}, out)
 
 if __name__ == '__main__':
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])
+    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
