@@ -73,7 +73,7 @@ def cluster_quality(G, ws):
         quality[name] = {f'{what}_{where}': matrix[mask].mean().item() for what, matrix in similarity.items() for where, mask in pairs.items()}
         random = torch.Generator().manual_seed(0)
         shuffled = [assignment[torch.randperm(len(assignment), generator=random).to(assignment.device)] for _shuffle in range(NUM_SHUFFLES)]
-        coherence = [_coherence_of_groups(features[name], groups, layer.grouping.num_groups) for groups in [assignment, *shuffled]]
+        coherence = [_coherence_of_groups(features[name], any_groups, layer.grouping.num_groups) for any_groups in [assignment, *shuffled]]
         quality[name].update(coherence=coherence[0], coherence_random=float(np.mean(coherence[1:])))
     return quality
 

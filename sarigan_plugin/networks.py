@@ -1,7 +1,7 @@
 """SariGAN's networks: upstream's generator and discriminator with a few layers exchanged.
 
 Upstream pickles a network as the source text of its module and runs that text again when the pickle is loaded. So this
-file imports nothing but torch, numpy and what every StyleGAN tool carries (dnnlib, torch_utils), and asks for upstream's
+file imports nothing but contextlib, torch, numpy and what every StyleGAN tool carries (dnnlib, torch_utils), and asks for upstream's
 own layers and for ours in grouping.py by name while building: each of them brings its own source. The pickles then load
 with no plugin installed.
 
