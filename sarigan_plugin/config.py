@@ -27,6 +27,7 @@ except ImportError: # Python 3.10
 # Recipes: what a --cfg name means.
 
 GROUPINGS = ('similarity', 'kmeans', 'blocks', 'random', 'none')
+SIMILARITIES = ('kernels', 'responses')
 NORMS = ('weight', 'feature')
 INFO_VARIANCES = ('unit', 'learned')
 INFO_MIXINGS = ('mean', 'skip')
@@ -76,6 +77,7 @@ class Method:
     info_variance:  Literal[INFO_VARIANCES] = 'unit'    # Of Q's Gaussian (Eq. 8).
     info_mixing:    Literal[INFO_MIXINGS] = 'mean'      # What Q aims at under style mixing.
     code_dim:       int                 = 512           # Dimensionality of each code, and of z.
+    similarity:     Literal[SIMILARITIES] = 'kernels'   # What is alike in learned groups: Eq. 1, or where channels respond.
     threshold:      as_threshold        = 'auto'        # Cosine from which kernels are alike (paper: r).
     inertia:        float               = 3.0           # How much channels keep to their groups, in deviations of unrelated cosines.
     regroup_kimg:   float               = 4.0           # Thousands of images between two rounds of k-means, or of merging groups.
@@ -364,7 +366,10 @@ def _networks(args, recipe, overrides):
     args.G_kwargs.update(z_dim=method.code_dim, code_dim=method.code_dim, num_groups=method.num_groups, grouping=method.grouping, norm=method.norm,
         threshold=method.threshold, inertia=method.inertia)
     args.D_kwargs.update(class_name='sarigan_plugin.networks.Discriminator', code_dim=method.code_dim, info_variance=method.info_variance)
-    args.loss_kwargs.update(class_name='sarigan_plugin.loss.SariGANLoss', lambda_group=method.lambda_group, lambda_info=method.lambda_info, info_mixing=method.info_mixing)
+    args.loss_kwargs.update(class_name='sarigan_plugin.loss.SariGANLoss', lambda_group=method.lambda_group, lambda_info=method.lambda_info,
+        similarity=method.similarity, info_mixing=method.info_mixing)
+    _require(method.similarity == 'kernels' or method.grouping == 'similarity', f'--similarity={method.similarity} needs --grouping=similarity, not {method.grouping}')
+    _require(method.similarity == 'kernels' or method.num_groups != 'auto', f'--similarity={method.similarity} needs a number for --num-groups, not auto')
     if method.grouping == 'kmeans' or method.num_groups == 'auto':
         _require(method.regroup_kimg > 0, f'--regroup-kimg must be more than 0, not {method.regroup_kimg:g}')
         args.loss_kwargs.regroup_kimg = method.regroup_kimg

@@ -21,6 +21,7 @@ MAX_GROUPS = 32 # From which the number of groups is found; the most that the pa
 MERGE_AFTER = 1000 # Training steps without merging. Groups still mix clusters before, and of 24 only 19-21 would be left.
 MERGE_RATIO = 0.6 # Groups merge whose channels are so much as alike as those of one group; 1 for halves of a cluster, 0 for two clusters.
 MERGE_DEVIATIONS = 4 # And more alike than chance by so many deviations, since random kernels have groups that are no clusters.
+RESPONSE_SIDE = 64 # Of a feature map, at most so many rows and columns are compared: thousands of pixels per image are enough.
 KMEANS_GAIN = 0.01 # How much tighter new k-means groups must be to take over; on random kernels most pairs of starts differ by less.
 
 #----------------------------------------------------------------------------
@@ -34,6 +35,16 @@ def cosine_similarity(kernels):
     """
     rows = torch.nn.functional.normalize(kernels.flatten(1), dim=1)
     return rows @ rows.t()
+
+def channel_responses(features):
+    """Where in a batch each channel responds: takes the place of its kernel where groups go by responses.
+
+    features: [N, C, H, W]. Returns [C, N*h*w] fp32, each row less its mean, so that the cosines of Eq. 1 are correlations.
+    No gradient into the features.
+    """
+    stride = max(features.shape[-1] // RESPONSE_SIDE, 1)
+    rows = features.detach()[:, :, ::stride, ::stride].to(torch.float32).transpose(0, 1).flatten(1)
+    return rows - rows.mean(dim=1, keepdim=True)
 
 def similarity_noise(similarity):
     """Standard deviation of the cosines between unrelated kernels, from the median deviation, which clusters hardly change.

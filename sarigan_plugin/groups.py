@@ -11,19 +11,22 @@ from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.generate import NumberRange, labels, latents
-from sarigan_plugin.grouping import cosine_similarity
-from sarigan_plugin.networks import grouped_layers
+from sarigan_plugin.grouping import channel_responses, cosine_similarity
+from sarigan_plugin.networks import captured_features, grouped_layers
+
+NUM_SHUFFLES = 8 # Random groups that the coherence of attention maps is compared with.
 
 #----------------------------------------------------------------------------
 
 def capture_features(G, ws):
     """Run the generator and keep what each grouped layer gets. Returns (images [N, C, H, W], {layer name: [N, C, h, w]})."""
-    features = dict()
-    with contextlib.ExitStack() as stack:
-        for name, layer, _source in grouped_layers(G.synthesis):
-            hook = layer.register_forward_pre_hook(lambda _layer, args, name=name: features.update({name: args[0].float()}))
-            stack.callback(hook.remove)
-        return G.synthesis(ws, noise_mode='const'), features
+    with captured_features(G.synthesis) as features:
+        images = G.synthesis(ws, noise_mode='const')
+    return images, {name: x.float() for name, x in features.items()}
+
+def group_maps(features, membership):
+    """The mean of the feature maps of each group. [N, C, h, w], [C, g] one-hot -> [N, g, h, w], zero for an empty group."""
+    return torch.einsum('nchw,cg->nghw', features, membership / membership.sum(dim=0).clamp(min=1))
 
 def attention_maps(G, ws):
     """The mean of the feature maps of each group, at the input of each grouped layer (Fig. 3).
@@ -31,19 +34,34 @@ def attention_maps(G, ws):
     ws: [N, num_ws, w_dim]. Returns (images [N, C, H, W], {layer name: [N, g, h, w]}). An empty group's map is zero.
     """
     images, features = capture_features(G, ws)
-    maps = dict()
-    for name, layer, _source in grouped_layers(G.synthesis):
-        membership = layer.grouping() # [Cg]
-        maps[name] = torch.einsum('nchw,cg->nghw', features[name], membership / membership.sum(dim=0).clamp(min=1))
-    return images, maps
+    return images, {name: group_maps(features[name], layer.grouping()) for name, layer, _source in grouped_layers(G.synthesis)}
+
+def spatial_coherence(maps):
+    """Correlation of each map with itself, shifted right or down by 1/16 of its side, a pixel at least: Moran's I at that lag.
+
+    maps: [N, K, h, w]. Returns [K], over the pixels of all N images less the mean of each: near 1 for one large blob, about 0
+    for noise, negative where neighbours differ. nan for a map that is flat in every image.
+    """
+    lag = max(maps.shape[-1] // 16, 1)
+    maps = maps - maps.mean(dim=[2,3], keepdim=True)
+    right = (maps[..., lag:] * maps[..., :-lag]).mean(dim=[0,2,3])
+    down = (maps[..., lag:, :] * maps[..., :-lag, :]).mean(dim=[0,2,3])
+    return (right + down) / 2 / maps.square().mean(dim=[0,2,3])
+
+def _coherence_of_groups(features, assignment, num_groups):
+    """Mean over the groups that have channels. [N, C, h, w], [C] -> float."""
+    membership = torch.nn.functional.one_hot(assignment, num_groups).to(features.dtype)
+    return spatial_coherence(group_maps(features, membership)).nanmean().item()
 
 def cluster_quality(G, ws):
-    """How alike channels are inside a group, and between groups: their kernels (Eq. 1), and where in images they respond.
+    """How alike channels are inside a group, and between groups: their kernels (Eq. 1), and where in images they respond;
+    and how smooth the attention maps are.
 
     ws: [N, num_ws, w_dim], the images to look at.
-    Returns {layer name: dict of kernel_within, kernel_between, response_within, response_between}: mean cosine of the
-    kernels, and mean correlation of the feature maps over all pixels of all images, of two channels of one group and of
-    two groups. nan where there is no such pair.
+    Returns {layer name: dict of kernel_within, kernel_between, response_within, response_between, coherence,
+    coherence_random}: mean cosine of the kernels, and mean correlation of the feature maps over the pixels of all images, of two
+    channels of one group and of two groups, nan where there is no such pair; the mean spatial_coherence() of the groups'
+    attention maps, and that of random groups of the same sizes.
     """
     _images, features = capture_features(G, ws)
     quality = dict()
@@ -51,9 +69,12 @@ def cluster_quality(G, ws):
         assignment = layer.grouping.assignment
         same = assignment[:, None] == assignment
         pairs = dict(within=same & ~torch.eye(len(assignment), dtype=torch.bool, device=same.device), between=~same)
-        responses = features[name].transpose(0, 1).flatten(1) # [C, NHW]
-        similarity = dict(kernel=cosine_similarity(source.weight), response=cosine_similarity(responses - responses.mean(dim=1, keepdim=True)))
+        similarity = dict(kernel=cosine_similarity(source.weight), response=cosine_similarity(channel_responses(features[name])))
         quality[name] = {f'{what}_{where}': matrix[mask].mean().item() for what, matrix in similarity.items() for where, mask in pairs.items()}
+        random = torch.Generator().manual_seed(0)
+        shuffled = [assignment[torch.randperm(len(assignment), generator=random).to(assignment.device)] for _shuffle in range(NUM_SHUFFLES)]
+        coherence = [_coherence_of_groups(features[name], any_groups, layer.grouping.num_groups) for any_groups in [assignment, *shuffled]]
+        quality[name].update(coherence=coherence[0], coherence_random=float(np.mean(coherence[1:])))
     return quality
 
 @contextlib.contextmanager
@@ -138,7 +159,7 @@ def draw_strip(G, ws, layer_name, group, scales=(-2, -1, 0, 0.5, 1, 1.5, 2, 3), 
 @click.option('--trunc',  help='Truncation psi', type=float, default=0.7, show_default=True)
 def groups(network, outdir, seeds, trunc):
     """Draw what every channel group of a SariGAN attends to (groups.png), and what the one does
-    that moves one part of the image most (strip.png); print how alike channels of one group are."""
+    that moves one part of the image most (strip.png); print how good the groups are."""
     G = snapshot.load_grouped(network, 'PKL')
     try:
         os.makedirs(outdir, exist_ok=True)
@@ -149,10 +170,11 @@ def groups(network, outdir, seeds, trunc):
         raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
 
 def _print_quality(quality):
-    click.echo('\nHow alike two channels are   kernels (cosine)      responses (correlation)')
-    click.echo('in one group | in two:       within   between      within   between')
+    click.echo('\nHow alike two channels are   kernels (cosine)      responses (correlation)   Coherence of maps')
+    click.echo('in one group | in two:       within   between      within   between          groups    random')
     for name, row in quality.items():
-        click.echo(f'  {name:<24}{row["kernel_within"]:9.3f}{row["kernel_between"]:10.3f}{row["response_within"]:12.3f}{row["response_between"]:10.3f}')
+        click.echo(f'  {name:<24}{row["kernel_within"]:9.3f}{row["kernel_between"]:10.3f}{row["response_within"]:12.3f}{row["response_between"]:10.3f}'
+            f'{row["coherence"]:16.3f}{row["coherence_random"]:10.3f}')
 
 def sample_ws(G, seeds, trunc):
     """[N, num_ws, w_dim] codes of the seeds; class 0 where the network is conditional."""

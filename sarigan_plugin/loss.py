@@ -7,8 +7,8 @@ from torch_utils import misc
 from torch_utils import training_stats
 from torch_utils.ops import conv2d_gradfix
 
-from sarigan_plugin.grouping import MERGE_AFTER, ChannelGrouping, KMeansGrouping, MergingGrouping
-from sarigan_plugin.networks import grouped_layers
+from sarigan_plugin.grouping import MERGE_AFTER, ChannelGrouping, KMeansGrouping, MergingGrouping, channel_responses
+from sarigan_plugin.networks import captured_features, grouped_layers
 
 PAPER_CODE_DIM = 512 # The width of the codes at which the paper's lambda_2 = 10 was found.
 
@@ -49,6 +49,7 @@ class SariGANLoss:
         augment_pipe        = None, # Augmentation of all images that D sees, None = disable.
         lambda_group        = 2,    # Weight of the grouping loss (paper: lambda_1).
         lambda_info         = 10,   # Weight of the info loss (paper: lambda_2).
+        similarity          = 'kernels', # Channels of learned groups have similar 'kernels' (Eq. 1), or 'responses' to the batch of the step.
         info_mixing         = 'mean', # Under style mixing Q aims at the 'mean' of the codes, or 'skip' the info loss.
         style_mixing_prob   = 0.9,  # Probability that a batch mixes two styles.
         r1_gamma            = 10,   # Weight of the R1 penalty.
@@ -60,6 +61,8 @@ class SariGANLoss:
         for name, weight in dict(lambda_group=lambda_group, lambda_info=lambda_info, r1_gamma=r1_gamma, pl_weight=pl_weight).items():
             if not weight >= 0:
                 raise ValueError(f'{name} must be non-negative, not {weight}')
+        if similarity not in ['kernels', 'responses']:
+            raise ValueError(f"similarity must be 'kernels' or 'responses', not {similarity!r}")
         if not regroup_kimg > 0:
             raise ValueError(f'regroup_kimg must be positive, not {regroup_kimg}')
         self.device = device
@@ -69,6 +72,7 @@ class SariGANLoss:
         self.augment_pipe = augment_pipe
         self.lambda_group = lambda_group
         self.lambda_info = lambda_info
+        self.similarity = similarity
         self.info_mixing = info_mixing
         self.style_mixing_prob = style_mixing_prob
         self.r1_gamma = r1_gamma
@@ -120,28 +124,32 @@ class SariGANLoss:
     # Generator phases.
 
     def _fool_discriminator(self, z, c, sync, last):
-        img, ws = self.generate(z, c, sync)
+        with captured_features(unwrapped(self.G_synthesis)) as features:
+            img, ws = self.generate(z, c, sync)
         logits, predicted = self.discriminate(img, c, sync=False)
         adversarial = torch.nn.functional.softplus(-logits) # -log(sigmoid(logits))
         _report_fakes(logits)
         training_stats.report('Loss/G/loss', adversarial)
         loss = adversarial.mean() + self._info_loss(predicted, ws)
-        return loss + self._grouping_loss() if last else loss
+        return loss + self._grouping_loss(features) if last else loss
 
-    def _grouping_loss(self):
-        """Weighted L_g, once per step: it depends on the weights alone.
+    def _grouping_loss(self, features):
+        """Weighted L_g, once per step: kernels are the same in all its rounds, and for responses the images of one are enough.
+
+        features: {layer name: [N, C, H, W]} of the last round. Processes have different images, and share the gradients.
 
         Each layer's mean over C*C pairs counts C times, that is, the errors of a channel's pairs are added up and then
         averaged over channels. The minimum is the same, and wide layers keep gradients well above Adam's epsilon.
         """
         synthesis = unwrapped(self.G_synthesis)
         total = torch.zeros([], device=self.device)
-        for _name, layer, source in grouped_layers(synthesis):
+        for name, layer, source in grouped_layers(synthesis):
             if not isinstance(layer.grouping, ChannelGrouping):
                 continue # Other groups learn nothing from it.
             layer.grouping.steps.add_(1)
-            loss, _threshold = layer.grouping.loss(source.weight)
+            loss, threshold = layer.grouping.loss(source.weight if self.similarity == 'kernels' else channel_responses(features[name]))
             training_stats.report('Loss/grouping', loss)
+            training_stats.report(f'Grouping/{name}/threshold', threshold)
             total = total + loss * layer.grouping.num_channels
         return self.lambda_group * total
 

@@ -77,7 +77,7 @@ class TickClock:
 #----------------------------------------------------------------------------
 
 class GroupStatistics:
-    """Grouping/<layer>/... in upstream's statistics; empty for networks without groups."""
+    """Grouping/<layer>/... in upstream's statistics; empty for networks without groups. The loss adds the threshold."""
     def __init__(self, G_synthesis):
         self.layers = grouped_layers(unwrapped(G_synthesis))
         self.previous = {name: layer.grouping.assignment.clone() for name, layer, _source in self.layers}
@@ -89,7 +89,7 @@ class GroupStatistics:
     @torch.no_grad()
     def report(self):
         """Returns {layer name: number of groups} where groups have merged since the last call, or None."""
-        for name, layer, source in self.layers:
+        for name, layer, _source in self.layers:
             grouping = layer.grouping
             assignment = grouping.assignment.clone()
             sizes = assignment.bincount(minlength=grouping.num_groups)[grouping.live_groups].float()
@@ -102,7 +102,6 @@ class GroupStatistics:
                 churn       = (assignment != self.previous[name]).float().mean(), # Share of channels, since the last tick.
             )
             if isinstance(grouping, ChannelGrouping):
-                _loss, values['threshold'] = grouping.loss(source.weight)
                 values['temperature'] = grouping.temperature
             for key, value in values.items():
                 training_stats.report0(f'Grouping/{name}/{key}', value)

@@ -1,12 +1,14 @@
 """SariGAN's networks: upstream's generator and discriminator with a few layers exchanged.
 
 Upstream pickles a network as the source text of its module and runs that text again when the pickle is loaded. So this
-file imports nothing but torch, numpy and what every StyleGAN tool carries (dnnlib, torch_utils), and asks for upstream's
+file imports nothing but contextlib, torch, numpy and what every StyleGAN tool carries (dnnlib, torch_utils), and asks for upstream's
 own layers and for ours in grouping.py by name while building: each of them brings its own source. The pickles then load
 with no plugin installed.
 
 Index letters in shape comments: N batch, C channels, O output channels, I input channels, g groups, k kernel size.
 """
+
+import contextlib
 
 import numpy as np
 import torch
@@ -228,6 +230,16 @@ def grouped_layers(synthesis):
     convs = [(f'b{res}.{conv}', getattr(getattr(synthesis, f'b{res}'), conv))
         for res in synthesis.block_resolutions for conv in ['conv0', 'conv1'] if hasattr(getattr(synthesis, f'b{res}'), conv)]
     return [(name, layer, source) for (name, layer), (_name, source) in zip(convs[1:], convs) if getattr(layer, 'grouping', None) is not None]
+
+@contextlib.contextmanager
+def captured_features(synthesis):
+    """Inside the `with`, what each grouped layer got to read last: {layer name: [N, C, H, W]}, filled as images are made."""
+    features = dict()
+    with contextlib.ExitStack() as stack:
+        for name, layer, _source in grouped_layers(synthesis):
+            hook = layer.register_forward_pre_hook(lambda _layer, args, name=name: features.update({name: args[0]}))
+            stack.callback(hook.remove)
+        yield features
 
 def layer_num_groups(num_groups, name):
     """The number of groups of one layer, e.g. 'b16.conv0'.

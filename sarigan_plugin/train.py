@@ -67,6 +67,7 @@ def _describe_configs():
 # SariGAN.
 @click.option('--num-groups',   help='Channel groups per layer (g), auto, or RESOLUTION:GROUPS pairs as in 8:16,16:8', metavar='INT')
 @click.option('--grouping',     help='How channels come to their groups', type=click.Choice(config.GROUPINGS))
+@click.option('--similarity',   help='What is alike in learned groups: kernels (Eq. 1), or responses to images', type=click.Choice(config.SIMILARITIES))
 @click.option('--threshold',    help='Cosine from which kernels are alike (r): auto, learned or a number', metavar='R')
 @click.option('--inertia',      help='How much channels keep to their groups; 0 as in the paper', type=float)
 @click.option('--regroup-kimg', help='Thousands of images between two rounds of k-means, or of merging groups', type=float, metavar='KIMG')

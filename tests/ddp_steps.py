@@ -3,6 +3,7 @@
 MODE comparable: three iterations without noise inputs, style mixing and path length, whose random numbers and running mean
 belong to a process, so that the result must not depend on the number of processes.
 MODE everything: fifty iterations with all of these, groups that merge, and seeds of each process's own.
+MODE responses: as comparable, with groups by responses, of which each process has its own.
 """
 
 import sys
@@ -31,7 +32,8 @@ def main(rank, world, rendezvous, out, mode):
     wrapped = [G.mapping, G.synthesis, D]
     if world > 1:
         wrapped = [runtime.stand_in('cpu').nn.parallel.DistributedDataParallel(module, broadcast_buffers=False) for module in wrapped]
-    loss = SariGANLoss('cpu', *wrapped, r1_gamma=1, regroup_kimg=0.064, **({} if everything else dict(style_mixing_prob=0, pl_weight=0)))
+    loss = SariGANLoss('cpu', *wrapped, r1_gamma=1, regroup_kimg=0.064, similarity=('responses' if mode == 'responses' else 'kernels'),
+        **({} if everything else dict(style_mixing_prob=0, pl_weight=0)))
     for _name, layer, _source in networks.grouped_layers(G.synthesis):
         layer.grouping.steps.fill_(1000) # Old enough to merge.
     optimizers = {network: torch.optim.Adam(network.parameters(), lr=0.002, betas=(0.0, 0.99)) for network in [G, D]}

@@ -72,7 +72,8 @@ def test_sarigan_is_the_papers_setting(images):
     assert args.G_kwargs.class_name == 'sarigan_plugin.networks.Generator'
     assert args.G_kwargs.mapping_kwargs.num_layers == 8
     assert (args.G_kwargs.num_groups, args.G_kwargs.code_dim, args.G_kwargs.grouping, args.G_kwargs.norm) == (16, 512, 'similarity', 'weight')
-    assert args.loss_kwargs == dict(class_name='sarigan_plugin.loss.SariGANLoss', lambda_group=2, lambda_info=10, info_mixing='mean', r1_gamma=10, pl_weight=2, style_mixing_prob=0.9)
+    assert args.loss_kwargs == dict(class_name='sarigan_plugin.loss.SariGANLoss', lambda_group=2, lambda_info=10, similarity='kernels', info_mixing='mean',
+        r1_gamma=10, pl_weight=2, style_mixing_prob=0.9)
     assert args.ema_kimg == 10 and args.ema_rampup is None
     assert 'augment_kwargs' not in args and 'ada_target' not in args
 
@@ -86,6 +87,8 @@ def test_options_of_the_command_line_overrule_the_file(images):
     assert (args.G_kwargs.num_groups, args.G_kwargs.grouping, args.G_kwargs.norm) == (8, 'blocks', 'feature')
     assert (args.loss_kwargs.lambda_group, args.loss_kwargs.lambda_info) == (0.5, 0)
     assert 'numgroups8' in desc and 'lambdainfo0.0' in desc
+    _desc, args = config.training_options(data=images, cfg='sarigan', similarity='responses')
+    assert args.loss_kwargs.similarity == 'responses'
 
 def test_every_config_file_can_be_read_and_summarised():
     for name, path in config.our_configs().items():

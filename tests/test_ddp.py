@@ -23,10 +23,13 @@ def states(tmp_path_factory):
     """After three iterations: one process with all eight images, and both of two with four each."""
     return run(tmp_path_factory.mktemp('ddp'), 'comparable', [(0, 1, 'alone'), (0, 2, 'first'), (1, 2, 'second')])
 
-def test_both_ranks_hold_the_same_parameters_and_buffers(states):
+def assert_equal_on_both_ranks(states):
     for name, tensor in states['first'].items():
         if name != 'G.mapping.w_avg': # A running mean over each rank's own images, as upstream has it.
-            assert torch.equal(tensor, states['second'][name]), name
+            assert tensor.isfinite().all() and torch.equal(tensor, states['second'][name]), name
+
+def test_both_ranks_hold_the_same_parameters_and_buffers(states):
+    assert_equal_on_both_ranks(states)
 
 def test_two_processes_of_four_images_are_one_process_of_eight(states):
     for name, tensor in states['alone'].items():
@@ -37,13 +40,12 @@ def test_the_average_w_of_all_images_is_the_mean_over_ranks(states):
     mean = (states['first']['G.mapping.w_avg'] + states['second']['G.mapping.w_avg']) / 2
     torch.testing.assert_close(mean, states['alone']['G.mapping.w_avg'], rtol=1e-4, atol=1e-5)
 
+def test_groups_by_responses_leave_both_ranks_alike(tmp_path):
+    assert_equal_on_both_ranks(run(tmp_path, 'responses', [(0, 2, 'first'), (1, 2, 'second')]))
+
 def test_fifty_iterations_of_all_phases_leave_both_ranks_alike(tmp_path):
     states = run(tmp_path, 'everything', [(0, 2, 'first'), (1, 2, 'second')])
-    for name, tensor in states['first'].items():
-        assert tensor.isfinite().all(), name
-        if name != 'G.mapping.w_avg':
-            assert torch.equal(tensor, states['second'][name]), name
-    steps = [tensor.item() for name, tensor in states['first'].items() if name.endswith('.steps')]
-    assert set(steps) == {1050}
+    assert_equal_on_both_ranks(states)
+    assert {tensor.item() for name, tensor in states['first'].items() if name.endswith('.steps')} == {1050}
 
 #----------------------------------------------------------------------------

@@ -162,6 +162,57 @@ def train_steps(loss, G, steps, rounds=1):
             loss.accumulate_gradients(phase='Gmain', real_img=torch.zeros(4, 3, 32, 32), real_c=c, gen_z=torch.randn(4, G.z_dim), gen_c=c, sync=(index == rounds - 1), gain=1)
 
 #----------------------------------------------------------------------------
+# Responses in the place of kernels.
+
+def test_cosines_of_responses_are_the_correlations_of_feature_maps():
+    features = torch.randn(3, 5, 8, 8, requires_grad=True) + 10 * torch.arange(5)[:, None, None]
+    responses = sgm.channel_responses(features)
+    assert responses.shape == (5, 3 * 64) and not responses.requires_grad
+    torch.testing.assert_close(sgm.cosine_similarity(responses), torch.corrcoef(features.detach().transpose(0, 1).flatten(1)), rtol=1e-4, atol=1e-5)
+
+def test_of_large_feature_maps_every_so_many_pixels_are_compared():
+    features = torch.randn(2, 3, 256, 256, dtype=torch.float16)
+    responses = sgm.channel_responses(features)
+    assert responses.shape == (3, 2 * 64 * 64) and responses.dtype == torch.float32
+    torch.testing.assert_close(responses[1] + features[:, 1, ::4, ::4].float().mean(), features[:, 1, ::4, ::4].flatten().float(), rtol=1e-4, atol=1e-4)
+
+def test_channels_that_respond_in_the_same_places_form_groups():
+    truth = torch.arange(64) % 16
+    trainer = Trainer(ChannelGrouping(64, 16))
+    for _step in range(10): # Other images each time, in which other places are alike.
+        features = torch.randn(4, 16, 16, 16)[:, truth] + torch.randn(4, 64, 16, 16)
+        trainer.train(same_angles(sgm.channel_responses(features)), 150)
+    assert adjusted_rand_index(trainer.grouping.assignment, truth) >= 0.99
+
+@pytest.mark.parametrize('similarity', ['kernels', 'responses'])
+def test_the_loss_shows_each_grouping_what_the_config_names(make_generator, make_discriminator, monkeypatch, similarity):
+    shown, learn = [], ChannelGrouping.loss
+    monkeypatch.setattr(ChannelGrouping, 'loss', lambda self, kernels: (shown.append(kernels), learn(self, kernels))[1])
+    G, D = make_generator().train(), make_discriminator().train()
+    read = dict()
+    for name, layer, _source in grouped_layers(G.synthesis):
+        layer.register_forward_pre_hook(lambda _layer, args, name=name: read.update({name: args[0]}))
+    train_steps(SariGANLoss('cpu', G.mapping, G.synthesis, D, similarity=similarity), G, steps=1, rounds=2)
+    assert len(shown) == 6
+    for kernels, (name, _layer, source) in zip(shown, grouped_layers(G.synthesis)):
+        assert torch.equal(kernels, source.weight if similarity == 'kernels' else sgm.channel_responses(read[name])) # Of the last round.
+    assert all(layer.grouping.logits.grad.abs().max() > 0 for _name, layer, _source in grouped_layers(G.synthesis))
+
+def test_groups_by_responses_send_images_no_gradient(make_generator, make_discriminator):
+    gradients = []
+    for weight in [0, 2]:
+        torch.manual_seed(0)
+        G, D = make_generator().train(), make_discriminator().train()
+        train_steps(SariGANLoss('cpu', G.mapping, G.synthesis, D, similarity='responses', lambda_group=weight), G, steps=1)
+        gradients.append({name: p.grad for name, p in G.named_parameters() if '.grouping.' not in name})
+    assert all(torch.equal(gradient, gradients[1][name]) for name, gradient in gradients[0].items())
+
+def test_the_loss_knows_two_similarities(make_generator, make_discriminator):
+    G, D = make_generator(), make_discriminator()
+    with pytest.raises(ValueError, match="similarity must be 'kernels' or 'responses', not 'taps'"):
+        SariGANLoss('cpu', G.mapping, G.synthesis, D, similarity='taps')
+
+#----------------------------------------------------------------------------
 # Thresholds.
 
 def test_fixed_threshold_is_used_as_it_is():
@@ -401,7 +452,9 @@ def test_number_of_groups_is_read_from_text_integer_or_table(value, expected):
     ('--num-groups=8:4,16:4,32:99,64:4', 'Error: --num-groups must be between 1 and 16, the channels of the layers at 32x32, not 99'),
     ('--num-groups=8:4,16:4,32:4,64:4,128:4', 'Error: --num-groups: 128 is none of the resolutions 8, 16, 32, 64, nor a layer such as b8.conv0'),
     ('--num-groups=auto --grouping=kmeans', 'Error: --num-groups=auto: only with --grouping=similarity, not kmeans'),
+    ('--num-groups=auto --similarity=responses', 'Error: --similarity=responses needs a number for --num-groups, not auto'),
     ('--grouping=kmeans --regroup-kimg=0', 'Error: --regroup-kimg must be more than 0, not 0'),
+    ('--grouping=kmeans --similarity=responses', 'Error: --similarity=responses needs --grouping=similarity, not kmeans'),
     ('--inertia=-1', 'Error: --inertia must be at least 0, not -1.0'),
 ])
 def test_a_mistake_gets_one_sentence_and_exit_code_2(tmp_path, option, sentence):

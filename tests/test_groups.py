@@ -14,7 +14,7 @@ from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError, main
 from sarigan_plugin.generate import latents
-from sarigan_plugin.networks import grouped_layers
+from sarigan_plugin.networks import captured_features, grouped_layers
 
 @pytest.fixture
 def network(make_generator, make_discriminator, tmp_path):
@@ -56,10 +56,62 @@ def test_cluster_quality_is_one_inside_groups_of_equal_channels_and_zero_between
     assert quality['kernel_within'] == pytest.approx(1, abs=1e-5) and quality['kernel_between'] == pytest.approx(0, abs=1e-5)
     assert quality['response_within'] == pytest.approx(1, abs=1e-4) and quality['response_between'] < 0.9
 
+def checkerboard(side):
+    """[1, 1, side, side] in -1 and 1, cells of 1/16 of the side, at least a pixel."""
+    cell = (torch.arange(side) // max(side // 16, 1)) % 2
+    return (2.0 * (cell[:, None] ^ cell) - 1)[None, None]
+
+def blob(side, width=0.15):
+    """[1, 1, side, side]: a Gaussian in the middle, `width` of the side wide."""
+    profile = (-((torch.arange(side) + 0.5) / side - 0.5).square() / (2 * width ** 2)).exp()
+    return (profile[:, None] * profile)[None, None]
+
+@pytest.mark.parametrize('side', [8, 16, 64])
+def test_coherence_is_minus_one_for_a_checkerboard_and_zero_for_its_first_row_as_stripes(side):
+    assert groups.spatial_coherence(checkerboard(side)).item() == pytest.approx(-1)
+    stripes = checkerboard(side)[:, :, :1].expand(1, 1, side, side) # 1 downwards, -1 to the right.
+    assert groups.spatial_coherence(stripes).item() == pytest.approx(0)
+
+def test_coherence_of_noise_is_nothing_however_bright_its_images_are():
+    brightness = torch.tensor([-100.0, 0.0, 30.0, 70.0])[:, None, None, None]
+    noise = torch.randn(4, 5, 64, 64)
+    assert groups.spatial_coherence(brightness + noise).abs().max() < 0.03 # Standard deviation: 1/sqrt(4 * 64 * 60 * 2) = 0.006.
+
+def test_coherence_of_a_blob_is_high_the_same_at_every_resolution_and_scale_and_falls_with_noise():
+    smooth = {side: groups.spatial_coherence(blob(side)).item() for side in [16, 32, 64, 128]}
+    assert min(smooth.values()) > 0.85 and max(smooth.values()) - min(smooth.values()) < 0.02
+    assert groups.spatial_coherence(7 - 3 * blob(64)).item() == pytest.approx(smooth[64], abs=1e-4)
+    noisy = blob(64) + blob(64).std() * torch.randn(1, 1, 64, 64) # Half of the variance is noise.
+    assert groups.spatial_coherence(noisy).item() == pytest.approx(smooth[64] / 2, abs=0.05)
+
+def test_coherence_of_a_flat_map_is_no_number():
+    assert groups.spatial_coherence(torch.cat([torch.ones(2, 1, 8, 8), blob(8).expand(2, 1, 8, 8)], dim=1)).isnan().tolist() == [True, False]
+
+def test_groups_of_like_channels_are_more_coherent_than_random_ones_and_empty_groups_do_not_count(make_generator, monkeypatch):
+    G = make_generator(grouping='blocks', num_groups=5).requires_grad_(False)
+    layer = dict((name, layer) for name, layer, _source in grouped_layers(G.synthesis))['b16.conv1']
+    layer.grouping.assignment.copy_(torch.arange(16) // 8) # Groups 2 to 4 are empty.
+    signs = torch.tensor([1.0, -1.0]).repeat(4)
+    features = {name: torch.randn(2, other.grouping.num_channels, 16, 16) for name, other, _source in grouped_layers(G.synthesis)}
+    features['b16.conv1'] = torch.cat([blob(16).expand(2, 8, 16, 16), signs[:, None, None] * checkerboard(16) + blob(16).expand(2, 8, 16, 16)], dim=1)
+    monkeypatch.setattr(groups, 'capture_features', lambda _G, _ws: (None, features))
+    state = torch.get_rng_state()
+    quality = groups.cluster_quality(G, None)['b16.conv1']
+    assert torch.equal(torch.get_rng_state(), state)
+    assert quality['coherence'] == pytest.approx(groups.spatial_coherence(blob(16)).item(), abs=1e-5)
+    assert quality['coherence_random'] < quality['coherence'] - 0.05
+
+def test_where_all_channels_are_one_group_random_groups_are_the_same(make_generator):
+    G = make_generator(num_groups=1).requires_grad_(False)
+    for row in groups.cluster_quality(G, torch.randn(2, G.num_ws, G.w_dim)).values():
+        assert row['coherence'] == pytest.approx(row['coherence_random'], abs=1e-5)
+
 def test_looking_at_a_network_leaves_no_hooks_behind(make_generator):
     G = make_generator().requires_grad_(False)
     ws = torch.randn(1, G.num_ws, G.w_dim)
     groups.attention_maps(G, ws)
+    with pytest.raises(ZeroDivisionError), captured_features(G.synthesis):
+        raise ZeroDivisionError
     with pytest.raises(ZeroDivisionError), groups.edited_group(G, 'b8.conv0', 0):
         raise ZeroDivisionError
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in G.modules()) # pylint: disable=protected-access
@@ -117,6 +169,7 @@ def test_groups_command_draws_both_pictures(network, tmp_path):
     done = run('groups', network, f'--outdir={tmp_path / "out"}', '--seeds=1-3')
     assert done.exit_code == 0, done.output
     assert [line.split()[0] for line in done.stdout.splitlines()[-6:]] == [f'b{res}.{conv}' for res in [8, 16, 32] for conv in ['conv0', 'conv1']]
+    assert all(len(line.split()) == 7 for line in done.stdout.splitlines()[-6:]) # The name, and all of cluster_quality().
     for name in ['groups.png', 'strip.png']:
         picture = np.asarray(PIL.Image.open(tmp_path / 'out' / name))
         assert min(picture.shape[:2]) > 200 and picture.std() > 10

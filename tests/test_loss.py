@@ -46,6 +46,13 @@ def test_every_parameter_gets_a_gradient_in_every_phase_as_ddp_requires(make_gen
     gradients, _loss = run_phase(SariGANLoss, make_generator(), make_discriminator(), phase)
     assert [name for name, gradient in gradients.items() if gradient is None] == []
 
+def test_each_layers_threshold_is_reported(make_generator, make_discriminator):
+    collector = training_stats.Collector(regex='Grouping/.*/threshold')
+    run_phase(SariGANLoss, make_generator(), make_discriminator(), 'Gmain')
+    collector.update()
+    assert collector.names() == [f'Grouping/b{res}.{conv}/threshold' for res in [8, 16, 32] for conv in ['conv0', 'conv1']]
+    assert all(0 < collector.mean(name) < 1 for name in collector.names()) # A quarter of all pairs is more alike.
+
 #----------------------------------------------------------------------------
 # Info loss (Eq. 8).
 

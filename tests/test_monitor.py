@@ -50,7 +50,6 @@ def test_group_statistics_describe_each_layer(make_generator):
     assert [collector.mean(prefix + f'size_{which}') for which in ['min', 'median', 'max']] == [0, 1, 10]
     assert collector.mean(prefix + 'churn') == pytest.approx((before != layer.grouping.assignment).float().mean().item())
     assert collector.mean(prefix + 'temperature') == pytest.approx(0.3, rel=1e-5)
-    assert -1 <= collector.mean(prefix + 'threshold') <= 1
     statistics.report() # Nothing has moved since.
     collector.update()
     assert collector.mean(prefix + 'churn') == 0
