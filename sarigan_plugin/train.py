@@ -16,6 +16,7 @@ import torch
 from sarigan_plugin import config
 from sarigan_plugin import monitor
 from sarigan_plugin import runtime
+from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
 
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -92,7 +93,8 @@ def _describe_configs():
 @click.option('--augpipe',      help='Augmentation pipeline [default: bgc]', type=click.Choice(list(config.AUGMENT_PIPES)))
 
 # Transfer learning.
-@click.option('--resume',       help=f'Network pickle to start from: a path, a URL, or one of {", ".join(config.TRANSFER_SOURCES)}', metavar='PKL')
+@click.option('--resume',       help=f'Networks to start from: a pickle, an exported folder, a URL, or one of {", ".join(config.TRANSFER_SOURCES)}', metavar='PKL')
+@snapshot.trust_option
 @click.option('--freezed',      help='Freeze-D [default: 0 layers]', type=int, metavar='INT')
 
 # Performance options.
@@ -102,7 +104,7 @@ def _describe_configs():
 @click.option('--allow-tf32',   help='Allow PyTorch to use TF32 internally', type=bool, metavar='BOOL')
 @click.option('--workers',      help='Override number of DataLoader workers', type=int, metavar='INT')
 
-def main(outdir, dry_run, device, grid, **options):
+def main(outdir, dry_run, device, grid, trust, **options):
     """Train SariGAN, or plain StyleGAN2-ADA, on a folder or zip of images.
 
     All options of upstream's train.py keep their names and meaning.
@@ -120,6 +122,8 @@ def main(outdir, dry_run, device, grid, **options):
     run_desc, args = config.training_options(**options)
     if grid is not None:
         args.grid = grid
+    if trust:
+        args.trust_pickle = True
     obstacle = _find_obstacle(outdir, device, args)
     args.run_dir = os.path.join(outdir, f'{next_run_id(outdir):05d}-{run_desc}')
     print_options(args)
@@ -226,7 +230,7 @@ def train_process(rank, args, device_type, temp_dir, minutes):
     if device_type == 'cpu' and args.num_gpus > 1:
         torch.set_num_threads(max(torch.get_num_threads() // args.num_gpus, 1)) # Processes that share cores slow each other down.
 
-    runtime.prepare(device_type, grid=args.pop('grid', None))
+    runtime.prepare(device_type, grid=args.pop('grid', None), trust=args.pop('trust_pickle', False))
     runtime.fit_to_device(args, device_type)
     args.loss_kwargs = dnnlib.EasyDict(class_name='sarigan_plugin.monitor.MonitoredLoss', loss_kwargs=args.loss_kwargs, rank=rank, minutes=minutes,
         num_gpus=args.num_gpus, batch_size=args.batch_size, total_kimg=args.total_kimg, kimg_per_tick=args.get('kimg_per_tick', 4))
