@@ -46,13 +46,18 @@ def as_threshold(what, value):
     return number
 
 def as_num_groups(what, value):
-    """An integer, or {resolution or layer: integer}; as text '8' or '8:16,16:8,b32.conv0:4'. Raises UserError naming `what`."""
+    """An integer, 'auto', or {resolution or layer: integer}; as text '8', 'auto' or '8:16,16:8,b32.conv0:4'.
+
+    Raises UserError naming `what`.
+    """
+    if value == 'auto':
+        return value
     given = value
     if isinstance(value, str):
         pairs = [pair.strip().rpartition(':') for pair in value.split(',')]
         value = {place: _integer(number) for place, _colon, number in pairs} if ':' in value else _integer(value)
     if isinstance(value, str) or (isinstance(value, dict) and not all(re.fullmatch(r'\d+|b\d+\.conv[01]', place) for place in value)):
-        raise UserError(f"{what} must be an integer, or RESOLUTION:INTEGER or LAYER:INTEGER pairs as in 8:16,16:8,b32.conv0:4, not {given!r}")
+        raise UserError(f"{what} must be an integer, auto, or RESOLUTION:INTEGER or LAYER:INTEGER pairs as in 8:16,16:8,b32.conv0:4, not {given!r}")
     if isinstance(value, dict):
         return {place: _typed(f'{what} of {place}', int, number) for place, number in value.items()}
     return _typed(what, int, value)
@@ -66,7 +71,7 @@ class Method:
     """[method]: what makes it SariGAN."""
     grouping:       Literal[GROUPINGS]  = 'similarity'  # How channels come to their groups.
     norm:           Literal[NORMS]      = 'weight'      # Eq. 5-6 or Eq. 3-4.
-    num_groups:     as_num_groups       = 16            # Groups per layer (paper: g), or a table of {resolution or layer: groups}.
+    num_groups:     as_num_groups       = 16            # Groups per layer (paper: g), 'auto', or a table of {resolution or layer: groups}.
     lambda_group:   float               = 2.0           # Weight of the grouping loss (paper: lambda_1).
     lambda_info:    float               = 10.0          # Weight of the info loss (paper: lambda_2).
     info_variance:  Literal[INFO_VARIANCES] = 'unit'    # Of Q's Gaussian (Eq. 8).
@@ -74,7 +79,7 @@ class Method:
     code_dim:       int                 = 512           # Dimensionality of each code, and of z.
     threshold:      as_threshold        = 'auto'        # Cosine from which kernels are alike (paper: r).
     inertia:        float               = 3.0           # How much channels keep to their groups, in deviations of unrelated cosines.
-    kmeans_kimg:    float               = 4.0           # Thousands of images between two rounds of k-means.
+    regroup_kimg:   float               = 4.0           # Thousands of images between two rounds of k-means, or of merging groups.
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
@@ -361,9 +366,9 @@ def _networks(args, recipe, overrides):
         threshold=method.threshold, inertia=method.inertia)
     args.D_kwargs.update(class_name='sarigan_plugin.networks.Discriminator', code_dim=method.code_dim, info_variance=method.info_variance)
     args.loss_kwargs.update(class_name='sarigan_plugin.loss.SariGANLoss', lambda_group=method.lambda_group, lambda_info=method.lambda_info, info_mixing=method.info_mixing)
-    if method.grouping == 'kmeans':
-        _require(method.kmeans_kimg > 0, f'--kmeans-kimg must be more than 0, not {method.kmeans_kimg:g}')
-        args.loss_kwargs.kmeans_kimg = method.kmeans_kimg
+    if method.grouping == 'kmeans' or method.num_groups == 'auto':
+        _require(method.regroup_kimg > 0, f'--regroup-kimg must be more than 0, not {method.regroup_kimg:g}')
+        args.loss_kwargs.regroup_kimg = method.regroup_kimg
     return ''.join(f'-{name.replace("_", "")}{_in_a_file_name(value)}' for name, value in checked.items())
 
 def _in_a_file_name(value):
@@ -371,6 +376,9 @@ def _in_a_file_name(value):
 
 def _check_num_groups(method, size, resolution):
     """Every grouped layer has a number of groups, no larger than that of its input channels; every number has a layer."""
+    if method.num_groups == 'auto':
+        _require(method.grouping == 'similarity', f'--num-groups=auto: only with --grouping=similarity, not {method.grouping}')
+        return
     from sarigan_plugin.networks import layer_num_groups # Here, as upstream's tree may come to sys.path late.
     resolutions = [2 ** power for power in range(resolution.bit_length() - 1, 2, -1)] # The narrowest layers first.
     layers = {f'b{res}.{conv}': source for res in resolutions for conv, source in [('conv1', res), ('conv0', res // 2)]} # Where the input is made.

@@ -10,6 +10,7 @@ import PIL.Image
 from sarigan_plugin import config
 from sarigan_plugin import data
 from sarigan_plugin import groups
+from sarigan_plugin import launch
 from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
 from sarigan_plugin import train
@@ -62,7 +63,7 @@ def _train(images, runs, earlier, minutes, device_type):
     desc, args = config.training_options(data=images, cfg='tiny', metrics=[], gpus=num_processes, resume=earlier)
     args.run_dir = os.path.join(runs, f'{train.next_run_id(runs):05d}-{desc}')
     click.echo(f'Training for {minutes:g} minutes on {images}' + (f', from {earlier}' if earlier is not None else '') + ' ...')
-    return args.run_dir, train.launch(args, device_type, minutes=minutes)
+    return args.run_dir, launch.launch(args, device_type, minutes=minutes)
 
 def _collect(run_dir, outdir, total_kimg):
     """Leave the results of the last run in outdir and say what to look at."""

@@ -1,4 +1,5 @@
-"""The groups of channels (Section 3.1): learned from the similarity of kernels, or fixed, or by k-means, to compare with.
+"""The groups of channels (Section 3.1): learned from the similarity of kernels, as many as are asked for or as there are,
+or, to compare with, fixed or by k-means.
 
 Imports nothing but torch and torch_utils, since its source travels in every pickle; see networks.py.
 
@@ -16,6 +17,10 @@ MAX_TEMPERATURE = 5 # Upper end of the learnable temperature; the paper reports 
 STEP_SLOPE = 50 # Of the soft step that learns a threshold, in the released code.
 STEP_WEIGHT = 5 # Of the term that learns it, in the released code.
 INERTIA_STEPS = 4000 # Training steps after which the inertia has reached half its value.
+MAX_GROUPS = 32 # From which the number of groups is found; the most that the paper tries (Table 3).
+MERGE_AFTER = 1000 # Training steps without merging. Groups still mix clusters before, and of 24 only 19-21 would be left.
+MERGE_RATIO = 0.6 # Groups merge whose channels are so much as alike as those of one group; 1 for halves of a cluster, 0 for two clusters.
+MERGE_DEVIATIONS = 4 # And more alike than chance by so many deviations, since random kernels have groups that are no clusters.
 KMEANS_GAIN = 0.01 # How much tighter new k-means groups must be to take over; on random kernels most pairs of starts differ by less.
 
 #----------------------------------------------------------------------------
@@ -69,7 +74,29 @@ def grouping_loss(probabilities, similar):
     return (overlap.square().sum() - 2 * agreement + similar.square().sum()) / similar.numel()
 
 @persistence.persistent_class
-class ChannelGrouping(torch.nn.Module):
+class Grouping(torch.nn.Module):
+    """What all groupings share: the group of each channel is `assignment`, [C] int64, which a subclass has."""
+    def __init__(self,
+        num_channels,   # Number of channels to group (paper: c).
+        num_groups,     # Number of groups (paper: g).
+    ):
+        if not 1 <= num_groups <= num_channels:
+            raise ValueError(f'num_groups must be between 1 and the {num_channels} channels of the layer, not {num_groups}')
+        super().__init__()
+        self.num_channels = num_channels
+        self.num_groups = num_groups
+
+    @property
+    def live_groups(self):
+        """int64 indices of the groups that channels may join: all of them, but where a subclass merges some."""
+        return torch.arange(self.num_groups, device=self.assignment.device)
+
+    def forward(self):
+        """[C, g] one-hot rows."""
+        return torch.nn.functional.one_hot(self.assignment, self.num_groups).to(torch.float32)
+
+@persistence.persistent_class
+class ChannelGrouping(Grouping):
     """The group of each channel, learned from the kernels that produce the channels (Section 3.1).
 
     `logits` (paper: G) start near zero, where the softmax is smooth enough for every channel to change its mind; the
@@ -93,14 +120,11 @@ class ChannelGrouping(torch.nn.Module):
         temperature         = 0.3,  # Initial softmax temperature (paper: t), in (0.2, 5).
         init_std            = 0.01, # Standard deviation of the initial logits.
     ):
-        _check_num_groups(num_groups, num_channels)
+        super().__init__(num_channels, num_groups)
         if threshold not in ['auto', 'learned'] and not (isinstance(threshold, (int, float)) and -1 <= threshold <= 1):
             raise ValueError(f"threshold must be 'auto', 'learned' or a number in [-1, 1], not {threshold!r}")
         if not inertia >= 0:
             raise ValueError(f'inertia must be non-negative, not {inertia}')
-        super().__init__()
-        self.num_channels = num_channels
-        self.num_groups = num_groups
         self.threshold = threshold
         self.inertia = inertia
         self.register_buffer('steps', torch.zeros([])) # Of training, counted by whoever trains.
@@ -132,9 +156,9 @@ class ChannelGrouping(torch.nn.Module):
             together = self.assignment[:, None] == self.assignment
             similarity = similarity + self.inertia * self.steps / (self.steps + INERTIA_STEPS) * similarity_noise(similarity) * together
         if self.threshold == 'learned':
-            similar, excess = soft_step(similarity, self.learned_threshold, self.num_groups)
+            similar, excess = soft_step(similarity, self.learned_threshold, len(self.live_groups))
             return grouping_loss(self.probabilities(), similar.detach()) + STEP_WEIGHT * excess, self.learned_threshold
-        threshold = similarity_threshold(similarity, self.num_groups) if self.threshold == 'auto' else similarity.new_tensor(self.threshold)
+        threshold = similarity_threshold(similarity, len(self.live_groups)) if self.threshold == 'auto' else similarity.new_tensor(self.threshold)
         similar = (similarity >= threshold).to(self.logits.dtype)
         return grouping_loss(self.probabilities(), similar), threshold
 
@@ -144,30 +168,95 @@ class ChannelGrouping(torch.nn.Module):
         Images send no gradient to the grouping, but DistributedDataParallel waits for one: all parameters take part
         with weight zero.
         """
-        membership = torch.nn.functional.one_hot(self.assignment, self.num_groups).to(self.logits.dtype)
-        return membership + 0 * sum(self.parameters())
+        return super().forward().to(self.logits.dtype) + 0 * sum(self.parameters())
 
 @persistence.persistent_class
-class FixedGrouping(torch.nn.Module):
+class MergingGrouping(ChannelGrouping):
+    """Learns the number of groups as well (Section 5, future work): starts with many and merges those that are one cluster.
+
+    Merging joins columns of N(G/t) and leaves the logits alone, so that an average of networks whose groups merge stays
+    an average. Planted clusters (cosine 0.5), 8, 16 or 24 of them in 64 or 512 channels, are found to +-1 from 32.
+    """
+    def __init__(self,
+        num_channels,       # Number of channels to group (paper: c).
+        max_groups,         # Number of groups at the start.
+        **learning,         # Threshold, inertia and so on, see ChannelGrouping.
+    ):
+        super().__init__(num_channels, max_groups, **learning)
+        self.register_buffer('merged_into', torch.arange(max_groups)) # The group that now has the channels of each group.
+
+    @property
+    def live_groups(self):
+        return self.merged_into.unique()
+
+    @property
+    def assignment(self):
+        return self.probabilities().detach().argmax(dim=1)
+
+    def probabilities(self):
+        """[C, g], zero for groups that are merged into others."""
+        return super().probabilities() @ torch.nn.functional.one_hot(self.merged_into, self.num_groups).to(self.logits.dtype)
+
+    @torch.no_grad()
+    def merge(self, kernels):
+        """Merge all pairs of groups that are one cluster by the kernels that produce these channels, [C, ...].
+
+        Two groups are if a channel of one and a channel of the other are, on average, nearly as alike as two channels of
+        the tighter one. An empty group joins the one that shares most channels with it. Uses no random numbers: ranks
+        stay alike. Returns a list of (kept, gone, share): group `gone` had that share of the channels they have together.
+        """
+        similarity = cosine_similarity(kernels)
+        noise = similarity_noise(similarity)
+        merged = []
+        while (pair := self._most_alike(similarity, noise)) is not None:
+            kept, gone, share = pair
+            self.merged_into[self.merged_into == gone] = kept
+            merged.append(pair)
+        return merged
+
+    def _most_alike(self, similarity, noise):
+        """The two groups to merge next, as merge() returns them, or None."""
+        live = self.live_groups
+        if len(live) == 1:
+            return None
+        membership = self.forward()[:, live] # [Cg], here and below g counts live groups.
+        sizes = membership.sum(dim=0)
+        if sizes.min() == 0:
+            empty = sizes.argmin()
+            overlap = self.probabilities()[:, live].t() @ self.probabilities()[:, live[empty]]
+            overlap[empty] = -1
+            return live[overlap.argmax()].item(), live[empty].item(), 0.0
+
+        sums = membership.t() @ similarity @ membership # [gg] over the pairs of channels of two groups, or of one and the same.
+        pairs = sizes[:, None] * sizes
+        pairs_inside = sizes * (sizes - 1)
+        sums_inside = sums.diagonal() - sizes # A channel and itself are no pair.
+        mean_inside = sums_inside.sum() / pairs_inside.sum().clamp(min=1) # Stands in for groups of one channel.
+        inside = torch.where(pairs_inside > 0, sums_inside / pairs_inside.clamp(min=1), mean_inside)
+        between = sums / pairs
+        ratio = between / torch.maximum(inside[:, None], inside).clamp(min=1e-6)
+        ratio[between < MERGE_DEVIATIONS * noise / pairs.sqrt()] = -1
+        ratio.fill_diagonal_(-1)
+        if ratio.max() < MERGE_RATIO:
+            return None
+        first, second = divmod(ratio.argmax().item(), len(live))
+        kept, gone = (first, second) if sizes[first] >= sizes[second] else (second, first)
+        return live[kept].item(), live[gone].item(), (sizes[gone] / (sizes[kept] + sizes[gone])).item()
+
+@persistence.persistent_class
+class FixedGrouping(Grouping):
     """Groups that are not learned, to compare with: equal `blocks` of consecutive channels, or `random` ones of equal size."""
     def __init__(self,
         num_channels,   # Number of channels to group (paper: c).
         num_groups,     # Number of groups (paper: g).
         kind,           # 'blocks' or 'random'.
     ):
-        _check_num_groups(num_groups, num_channels)
-        super().__init__()
-        self.num_channels = num_channels
-        self.num_groups = num_groups
+        super().__init__(num_channels, num_groups)
         assignment = torch.arange(num_channels) * num_groups // num_channels
         self.register_buffer('assignment', assignment if kind == 'blocks' else assignment[torch.randperm(num_channels)])
 
-    def forward(self):
-        """[C, g] one-hot rows."""
-        return torch.nn.functional.one_hot(self.assignment, self.num_groups).to(torch.float32)
-
 @persistence.persistent_class
-class KMeansGrouping(torch.nn.Module):
+class KMeansGrouping(Grouping):
     """Groups found by k-means on the directions of the kernels, to compare with; refresh() follows kernels that move.
 
     No group is ever empty or larger than twice the average. Blocks of equal size until the first refresh().
@@ -177,10 +266,7 @@ class KMeansGrouping(torch.nn.Module):
         num_groups,         # Number of groups (paper: g).
         iterations  = 20,   # Most rounds of assigning channels and moving centres in one refresh().
     ):
-        _check_num_groups(num_groups, num_channels)
-        super().__init__()
-        self.num_channels = num_channels
-        self.num_groups = num_groups
+        super().__init__(num_channels, num_groups)
         self.iterations = iterations
         self.register_buffer('assignment', torch.arange(num_channels) * num_groups // num_channels)
 
@@ -225,10 +311,6 @@ class KMeansGrouping(torch.nn.Module):
             assignment = proposed
         return assignment
 
-    def forward(self):
-        """[C, g] one-hot rows."""
-        return torch.nn.functional.one_hot(self.assignment, self.num_groups).to(torch.float32)
-
 def centre_similarity(similarity, assignment, num_groups):
     """Cosine between every kernel and the mean direction of every group: [C, C], [C] -> [C, g], -inf for an empty group."""
     membership = torch.nn.functional.one_hot(assignment, num_groups).to(similarity.dtype) # [Cg]
@@ -268,15 +350,18 @@ def _assign_with_capacity(affinity, capacity):
             affinity[members[order[capacity:]], group] = -float('inf')
 
 def make_grouping(kind, num_channels, num_groups, **learning):
-    """The module that groups channels: 'similarity' (learned, with its threshold and inertia), 'kmeans', 'blocks' or 'random'."""
+    """The module that groups channels: 'similarity' (learned, with its threshold and inertia), 'kmeans', 'blocks' or 'random'.
+
+    num_groups: a number or, for 'similarity', 'auto': found by merging, from MAX_GROUPS, but at least two channels a group.
+    """
+    if num_groups == 'auto':
+        if kind != 'similarity':
+            raise ValueError(f'num_groups must be a number for {kind} groups, not auto')
+        return MergingGrouping(num_channels, max(min(MAX_GROUPS, num_channels // 2), 1), **learning)
     if kind == 'similarity':
         return ChannelGrouping(num_channels, num_groups, **learning)
     if kind == 'kmeans':
         return KMeansGrouping(num_channels, num_groups)
     return FixedGrouping(num_channels, num_groups, kind)
-
-def _check_num_groups(num_groups, num_channels):
-    if not 1 <= num_groups <= num_channels:
-        raise ValueError(f'num_groups must be between 1 and the {num_channels} channels of the layer, not {num_groups}')
 
 #----------------------------------------------------------------------------

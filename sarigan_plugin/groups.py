@@ -93,7 +93,7 @@ def group_effects(G, ws, inter_scale=0):
     before = G.synthesis(ws, noise_mode='const')
     effects = dict()
     for name, layer, _source in grouped_layers(G.synthesis):
-        for group in range(layer.grouping.num_groups):
+        for group in layer.grouping.live_groups.tolist():
             with edited_group(G, name, group, inter_scale=inter_scale):
                 change = (G.synthesis(ws, noise_mode='const') - before).abs().mean(dim=1).flatten(1) # [N, HW]
             ranked = change.sort(dim=1, descending=True).values
@@ -110,12 +110,13 @@ def draw_groups(G, ws, size=64):
     images = pictures.to_uint8(images)
     blocks = []
     for name, layer, _source in grouped_layers(G.synthesis):
+        live = layer.grouping.live_groups.tolist()
         sizes = layer.grouping.assignment.bincount(minlength=layer.grouping.num_groups).tolist()
-        rows = [images, *[pictures.heat_overlay(images, maps[name][:, group]) for group in range(len(sizes))]]
+        rows = [images, *[pictures.heat_overlay(images, maps[name][:, group]) for group in live]]
         tiles = [pictures.enlarge(row, size) for row in rows]
         block = pictures.sheet(np.concatenate(tiles), columns=len(images))
-        row_labels = ['images', *[f'group {group}: {count}' for group, count in enumerate(sizes)]]
-        blocks.append(pictures.caption(block, f'{name}: {sum(sizes)} channels, mean feature map of each group', row_labels, tiles[0].shape[1] + 2))
+        row_labels = ['images', *[f'group {group}: {sizes[group]}' for group in live]]
+        blocks.append(pictures.caption(block, f'{name}: {sum(sizes)} channels in {len(live)} groups, mean feature map of each', row_labels, tiles[0].shape[1] + 2))
     return pictures.mosaic(blocks, columns=min(len(blocks), 2))
 
 def draw_strip(G, ws, layer_name, group, scales=(-2, -1, 0, 0.5, 1, 1.5, 2, 3), size=96):

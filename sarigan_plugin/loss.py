@@ -7,7 +7,7 @@ from torch_utils import misc
 from torch_utils import training_stats
 from torch_utils.ops import conv2d_gradfix
 
-from sarigan_plugin.grouping import ChannelGrouping, KMeansGrouping
+from sarigan_plugin.grouping import MERGE_AFTER, ChannelGrouping, KMeansGrouping, MergingGrouping
 from sarigan_plugin.networks import grouped_layers
 
 PAPER_CODE_DIM = 512 # The width of the codes at which the paper's lambda_2 = 10 was found.
@@ -55,13 +55,13 @@ class SariGANLoss:
         pl_weight           = 2,    # Weight of the path length penalty.
         pl_batch_shrink     = 2,    # Path length uses one in so many samples.
         pl_decay            = 0.01, # How fast the mean path length follows.
-        kmeans_kimg         = 4,    # Thousands of images between two refreshes of k-means groups.
+        regroup_kimg        = 4,    # Thousands of images between two refreshes of k-means groups, or two rounds of merging.
     ):
         for name, weight in dict(lambda_group=lambda_group, lambda_info=lambda_info, r1_gamma=r1_gamma, pl_weight=pl_weight).items():
             if not weight >= 0:
                 raise ValueError(f'{name} must be non-negative, not {weight}')
-        if not kmeans_kimg > 0:
-            raise ValueError(f'kmeans_kimg must be positive, not {kmeans_kimg}')
+        if not regroup_kimg > 0:
+            raise ValueError(f'regroup_kimg must be positive, not {regroup_kimg}')
         self.device = device
         self.G_mapping = G_mapping
         self.G_synthesis = G_synthesis
@@ -76,8 +76,8 @@ class SariGANLoss:
         self.pl_batch_shrink = pl_batch_shrink
         self.pl_decay = pl_decay
         self.pl_mean = torch.zeros([], device=device)
-        self.kmeans_nimg = kmeans_kimg * 1000
-        self.images_to_kmeans = 0 # The first step groups the first kernels, or those of the pickle that goes on.
+        self.regroup_nimg = regroup_kimg * 1000
+        self.images_to_regroup = 0 # The first step groups the first kernels, or those of the pickle that goes on.
         self.num_processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
     def accumulate_gradients(self, phase, real_img, real_c, gen_z, gen_c, sync, gain):
@@ -85,7 +85,7 @@ class SariGANLoss:
         if phase in ['Gmain', 'Gboth']:
             path_length_follows = (phase == 'Gboth' and self.pl_weight > 0)
             self._fool_discriminator(gen_z, gen_c, sync and not path_length_follows, last=sync).mul(gain).backward()
-            self._refresh_kmeans(len(gen_z), last=sync)
+            self._regroup(len(gen_z), last=sync)
         if phase in ['Greg', 'Gboth'] and self.pl_weight > 0:
             self._regularise_path_length(gen_z, gen_c, sync).mul(gain).backward()
         adversarial = None # Stays None where only R1 is due.
@@ -145,19 +145,21 @@ class SariGANLoss:
             total = total + loss * layer.grouping.num_channels
         return self.lambda_group * total
 
-    def _refresh_kmeans(self, num_images, last):
-        """Count the images of this round; after the last one of a step group again where that is due.
+    def _regroup(self, num_images, last):
+        """Count the images of this round; after the last one of a step find k-means groups anew, or merge, where that is due.
 
         Every rank counts alike and has the same kernels, so that all of them make the same groups.
         """
-        self.images_to_kmeans -= num_images * self.num_processes
-        if not last or self.images_to_kmeans >= 0:
+        self.images_to_regroup -= num_images * self.num_processes
+        if not last or self.images_to_regroup >= 0:
             return
-        self.images_to_kmeans += self.kmeans_nimg
+        self.images_to_regroup += self.regroup_nimg
         synthesis = unwrapped(self.G_synthesis)
         for _name, layer, source in grouped_layers(synthesis):
             if isinstance(layer.grouping, KMeansGrouping):
                 layer.grouping.refresh(source.weight)
+            if isinstance(layer.grouping, MergingGrouping) and layer.grouping.steps >= MERGE_AFTER:
+                layer.merge_groups(source.weight)
 
     def _info_loss(self, predicted, ws):
         """Weighted -L_I; both codes count the same.

@@ -48,7 +48,9 @@ class MonitoredLoss:
             self.bar.advance(len(real_img) * self.num_gpus)
         if sync: # The last round: the iteration is over, or all but its R1.
             if self.clock.iteration_ends_tick():
-                self.groups.report()
+                counts = self.groups.report()
+                if self.bar is not None and counts is not None:
+                    print('Groups:', ', '.join(f'{name} {count}' for name, count in counts.items()))
             if self.clock.iteration % REFRESH_ITERATIONS == 0:
                 self.losses.update() # On every rank: it adds up over them.
                 if self.bar is not None:
@@ -79,14 +81,20 @@ class GroupStatistics:
     def __init__(self, G_synthesis):
         self.layers = grouped_layers(unwrapped(G_synthesis))
         self.previous = {name: layer.grouping.assignment.clone() for name, layer, _source in self.layers}
+        self.counts = self._count()
+
+    def _count(self):
+        return {name: len(layer.grouping.live_groups) for name, layer, _source in self.layers}
 
     @torch.no_grad()
     def report(self):
+        """Returns {layer name: number of groups} where groups have merged since the last call, or None."""
         for name, layer, source in self.layers:
             grouping = layer.grouping
             assignment = grouping.assignment.clone()
-            sizes = assignment.bincount(minlength=grouping.num_groups).float()
+            sizes = assignment.bincount(minlength=grouping.num_groups)[grouping.live_groups].float()
             values = dict(
+                num_groups  = len(sizes), # That channels may join.
                 used_groups = (sizes > 0).sum(),
                 size_min    = sizes.min(),
                 size_median = sizes.median(),
@@ -99,6 +107,8 @@ class GroupStatistics:
             for key, value in values.items():
                 training_stats.report0(f'Grouping/{name}/{key}', value)
             self.previous[name] = assignment
+        previous_counts, self.counts = self.counts, self._count()
+        return self.counts if self.counts != previous_counts else None
 
 #----------------------------------------------------------------------------
 

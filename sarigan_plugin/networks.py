@@ -128,7 +128,7 @@ class SynthesisLayer(torch.nn.Module):
         out_channels,                   # Number of output channels.
         code_dim,                       # Dimensionality of each of the two codes in w.
         resolution,                     # Resolution of this layer, pixels.
-        num_groups      = 16,           # Number of channel groups (paper: g).
+        num_groups      = 16,           # Number of channel groups (paper: g), or 'auto', see make_grouping().
         grouping        = 'similarity', # 'similarity' (learned), 'kmeans', 'blocks', 'random', or 'none': the intra-group code alone.
         threshold       = 'auto',       # Of a learned grouping, see ChannelGrouping; as is
         inertia         = 3,            # how much it keeps to its groups.
@@ -158,10 +158,10 @@ class SynthesisLayer(torch.nn.Module):
         if grouping != 'none':
             self.grouping = dnnlib.util.call_func_by_name(grouping, in_channels, num_groups, func_name='sarigan_plugin.grouping.make_grouping',
                 threshold=threshold, inertia=inertia) # By name, as upstream's layers: pickled with its own source.
-            self.group_affine = _upstream('FullyConnectedLayer', code_dim, num_groups, bias_init=1)
+            self.group_affine = _upstream('FullyConnectedLayer', code_dim, self.grouping.num_groups, bias_init=1)
             if norm == 'feature':
                 self.shift = _upstream('FullyConnectedLayer', code_dim, in_channels)
-                self.group_shift = _upstream('FullyConnectedLayer', code_dim, num_groups)
+                self.group_shift = _upstream('FullyConnectedLayer', code_dim, self.grouping.num_groups)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.weight = torch.nn.Parameter(torch.randn([out_channels, in_channels, kernel_size, kernel_size]).to(memory_format=memory_format))
         self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
@@ -180,6 +180,20 @@ class SynthesisLayer(torch.nn.Module):
             return styles
         shifts = dict(intra_shifts=self.shift(intra_code), inter_shifts=self.group_shift(inter_code)) if self.norm == 'feature' else {}
         return group_styles(styles, self.group_affine(inter_code), self.grouping(), **shifts)
+
+    @torch.no_grad()
+    def merge_groups(self, kernels):
+        """Merge groups that are one cluster by the kernels that produce the input channels, [C, ...]; see MergingGrouping.
+
+        By Eq. 5 channels of equal z in a group of c have the style h / sqrt(c / C). So that the mean style of two groups
+        that merge stays as it is, sqrt(c_1 + c_2) h = sqrt(c_1) h_1 + sqrt(c_2) h_2.
+        """
+        for kept, gone, share in self.grouping.merge(kernels):
+            for rows in self.group_affine.parameters():
+                rows[kept] = rows[kept] * np.sqrt(1 - share) + rows[gone] * np.sqrt(share)
+            if self.norm == 'feature':
+                for rows in self.group_shift.parameters():
+                    rows[kept] = rows[kept] * (1 - share) + rows[gone] * share
 
     def forward(self, x, w, noise_mode='random', fused_modconv=None, gain=1):
         """x: [N, I, H, W], w: [N, 2 * code_dim]. Returns [N, O, H * up, W * up].
@@ -218,7 +232,7 @@ def grouped_layers(synthesis):
 def layer_num_groups(num_groups, name):
     """The number of groups of one layer, e.g. 'b16.conv0'.
 
-    num_groups: one number for all layers, or {layer or resolution: number} with keys such as 'b16.conv0', '16' or 16, where
+    num_groups: one number, or 'auto', for all layers, or {layer or resolution: number} with keys such as 'b16.conv0', '16' or 16, where
     a layer goes before its resolution. Raises ValueError for a layer without a number.
     """
     if not isinstance(num_groups, dict):
@@ -242,7 +256,7 @@ class Generator(torch.nn.Module):
         img_resolution,             # Output resolution, pixels, a power of two.
         img_channels,               # Number of output color channels.
         code_dim            = 512,  # Dimensionality of each of the two codes.
-        num_groups          = 16,   # Channel groups per layer (paper: g), one number or see layer_num_groups().
+        num_groups          = 16,   # Channel groups per layer (paper: g), a number, 'auto', or see layer_num_groups().
         grouping            = 'similarity', # How channels come to their groups, see SynthesisLayer.
         threshold           = 'auto',       # How similar kernels of one group are, see ChannelGrouping.
         inertia             = 3,            # How much channels keep to their groups, see ChannelGrouping.

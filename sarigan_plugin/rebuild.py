@@ -26,6 +26,7 @@ MAX_LENGTH   = 64       # Of lists and dicts among them; filters have 8 numbers 
 MAX_ITEMS    = 10000    # In all of a network's arguments.
 MAX_TENSORS  = 4000     # A generator of 1024 pixels makes about 300.
 
+GROUP_NUMBERS = ('grouping.assignment', 'grouping.merged_into') # Must be groups that the layer has.
 LATER_TENSORS = ('grouping.steps',) # Networks pickled before these came start with the constructor's.
 
 #----------------------------------------------------------------------------
@@ -69,7 +70,7 @@ def fill(network, tensors):
     for name, theirs in tensors.items():
         if theirs.shape != ours[name].shape or theirs.dtype != ours[name].dtype:
             raise ValueError(f'{name} is {describe(theirs)} where its network has {describe(ours[name])}')
-        if name.endswith('grouping.assignment'):
+        if name.endswith(GROUP_NUMBERS):
             num_groups = network.get_submodule(name.rsplit('.', maxsplit=1)[0]).num_groups
             if not (0 <= theirs.min() and theirs.max() < num_groups):
                 raise ValueError(f'{name} names groups that are not there')

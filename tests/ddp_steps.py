@@ -1,7 +1,8 @@
-"""Train a few iterations on a fixed batch of eight, in one process or two. Run: python ddp_steps.py RANK WORLD RENDEZVOUS OUT.pt
+"""Train a few iterations on batches of eight, in one process or two. Run: python ddp_steps.py RANK WORLD RENDEZVOUS OUT.pt MODE
 
-Without noise inputs, style mixing and path length, whose random numbers and running mean belong to a process, the result
-must not depend on the number of processes.
+MODE comparable: three iterations without noise inputs, style mixing and path length, whose random numbers and running mean
+belong to a process, so that the result must not depend on the number of processes.
+MODE everything: fifty iterations with all of these, groups that merge, and seeds of each process's own.
 """
 
 import sys
@@ -13,28 +14,32 @@ from sarigan_plugin import networks
 from sarigan_plugin import runtime
 from sarigan_plugin.loss import SariGANLoss
 
-BATCH, ITERATIONS = 8, 3
+BATCH = 8
 
-def main(rank, world, rendezvous, out):
+def main(rank, world, rendezvous, out, mode):
     if world > 1:
         torch.distributed.init_process_group('gloo', rank=rank, world_size=world, init_method=f'file://{rendezvous}')
     torch.set_num_threads(1)
-    torch.manual_seed(0)
+    everything = (mode == 'everything')
+    torch.manual_seed(rank if everything else 0)
     size = dict(channel_base=256, channel_max=16)
     common = dict(c_dim=0, img_resolution=16, img_channels=3, code_dim=16)
-    G = networks.Generator(z_dim=16, num_groups=4, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=dict(use_noise=False, **size), **common).train()
+    G = networks.Generator(z_dim=16, num_groups=('auto' if everything else 4), mapping_kwargs=dict(num_layers=2), synthesis_kwargs=dict(use_noise=everything, **size), **common).train()
     D = networks.Discriminator(**size, **common).train()
-    batches = [(torch.rand(BATCH, 3, 16, 16) * 2 - 1, torch.randn(2, BATCH, 16)) for _ in range(ITERATIONS)]
+    batches = [(torch.rand(BATCH, 3, 16, 16) * 2 - 1, torch.randn(2, BATCH, 16)) for _ in range(50 if everything else 3)]
 
     wrapped = [G.mapping, G.synthesis, D]
     if world > 1:
         wrapped = [runtime.stand_in('cpu').nn.parallel.DistributedDataParallel(module, broadcast_buffers=False) for module in wrapped]
-    loss = SariGANLoss('cpu', *wrapped, style_mixing_prob=0, pl_weight=0, r1_gamma=1)
+    loss = SariGANLoss('cpu', *wrapped, r1_gamma=1, regroup_kimg=0.064, **({} if everything else dict(style_mixing_prob=0, pl_weight=0)))
+    for _name, layer, _source in networks.grouped_layers(G.synthesis):
+        layer.grouping.steps.fill_(1000) # Old enough to merge.
     optimizers = {network: torch.optim.Adam(network.parameters(), lr=0.002, betas=(0.0, 0.99)) for network in [G, D]}
     for network in [G, D]:
         network.requires_grad_(False)
-    for images, latents in batches:
-        for phase, network, z in [('Gmain', G, latents[0]), ('Dmain', D, latents[1]), ('Dreg', D, latents[1])]:
+    for index, (images, latents) in enumerate(batches):
+        phases = [('Gmain', G, latents[0]), *([('Greg', G, latents[0])] if everything and index % 4 == 0 else []), ('Dmain', D, latents[1]), ('Dreg', D, latents[1])]
+        for phase, network, z in phases:
             optimizers[network].zero_grad(set_to_none=True)
             network.requires_grad_(True)
             share = slice(rank, None, world) # Every second one: D's minibatch deviation then compares the same images.
@@ -44,4 +49,4 @@ def main(rank, world, rendezvous, out):
     torch.save({**{f'G.{k}': v for k, v in G.state_dict().items()}, **{f'D.{k}': v for k, v in D.state_dict().items()}}, out)
 
 if __name__ == '__main__':
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])
+    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

@@ -9,17 +9,19 @@ import torch
 
 SCRIPT = Path(__file__).parent / 'ddp_steps.py'
 
-@pytest.fixture(scope='module')
-def states(tmp_path_factory):
-    """State dicts after three iterations: of one process with all eight images, and of both of two with four each."""
-    folder = tmp_path_factory.mktemp('ddp')
-    jobs = [(0, 1, 'alone'), (0, 2, 'first'), (1, 2, 'second')]
-    processes = [subprocess.Popen([sys.executable, SCRIPT, str(rank), str(world), folder / 'rendezvous', folder / f'{name}.pt'],
+def run(folder, mode, jobs):
+    """Run ddp_steps.py for jobs of (rank, world, name) together. Returns {name: state dict at the end}."""
+    processes = [subprocess.Popen([sys.executable, SCRIPT, str(rank), str(world), folder / 'rendezvous', folder / f'{name}.pt', mode],
         stderr=subprocess.PIPE, text=True) for rank, world, name in jobs]
     for process in processes:
         _out, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
     return {name: torch.load(folder / f'{name}.pt') for _rank, _world, name in jobs}
+
+@pytest.fixture(scope='module')
+def states(tmp_path_factory):
+    """After three iterations: one process with all eight images, and both of two with four each."""
+    return run(tmp_path_factory.mktemp('ddp'), 'comparable', [(0, 1, 'alone'), (0, 2, 'first'), (1, 2, 'second')])
 
 def test_both_ranks_hold_the_same_parameters_and_buffers(states):
     for name, tensor in states['first'].items():
@@ -34,3 +36,14 @@ def test_two_processes_of_four_images_are_one_process_of_eight(states):
 def test_the_average_w_of_all_images_is_the_mean_over_ranks(states):
     mean = (states['first']['G.mapping.w_avg'] + states['second']['G.mapping.w_avg']) / 2
     torch.testing.assert_close(mean, states['alone']['G.mapping.w_avg'], rtol=1e-4, atol=1e-5)
+
+def test_fifty_iterations_of_all_phases_leave_both_ranks_alike(tmp_path):
+    states = run(tmp_path, 'everything', [(0, 2, 'first'), (1, 2, 'second')])
+    for name, tensor in states['first'].items():
+        assert tensor.isfinite().all(), name
+        if name != 'G.mapping.w_avg':
+            assert torch.equal(tensor, states['second'][name]), name
+    steps = [tensor.item() for name, tensor in states['first'].items() if name.endswith('.steps')]
+    assert set(steps) == {1050}
+
+#----------------------------------------------------------------------------

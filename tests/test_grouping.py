@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from sarigan_plugin import grouping as sgm
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.config import as_num_groups, as_threshold
-from sarigan_plugin.grouping import ChannelGrouping, KMeansGrouping
+from sarigan_plugin.grouping import ChannelGrouping, KMeansGrouping, MergingGrouping
 from sarigan_plugin.loss import SariGANLoss
 from sarigan_plugin.networks import grouped_layers
 from sarigan_plugin.train import main
@@ -256,7 +256,7 @@ def test_kmeans_is_refreshed_by_the_first_step_and_then_every_so_many_images(mak
     monkeypatch.setattr(KMeansGrouping, 'refresh', lambda self, kernels: calls.append(len(kernels)))
     G, D = make_generator(grouping='kmeans'), make_discriminator()
     G.synthesis.train()
-    loss = SariGANLoss('cpu', G.mapping, G.synthesis, D, kmeans_kimg=0.016)
+    loss = SariGANLoss('cpu', G.mapping, G.synthesis, D, regroup_kimg=0.016)
     counts = []
     for _step in range(7): # Of 8 images each.
         train_steps(loss, G, steps=1, rounds=2)
@@ -273,6 +273,104 @@ def test_kmeans_groups_live_in_the_pickle(make_generator):
     assert torch.equal(again.synthesis(ws, noise_mode='const'), G.synthesis(ws, noise_mode='const'))
 
 #----------------------------------------------------------------------------
+# The number of groups, learned.
+
+def find_number(grouping, planted, steps):
+    """As SariGANLoss does it: the grouping loss, and merging every 250 steps."""
+    trainer = Trainer(grouping)
+    kernels = same_angles(planted.kernels())
+    for step in range(250, steps + 1, 250):
+        trainer.train(kernels, 250)
+        if step >= sgm.MERGE_AFTER:
+            grouping.merge(kernels)
+    return len(grouping.live_groups)
+
+@pytest.mark.parametrize('num_channels, seeds', [(64, 1), pytest.param(64, 10, marks=pytest.mark.slow), pytest.param(512, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('num_clusters', [8, 16, 24])
+def test_merging_finds_the_number_of_planted_clusters_from_32(num_channels, num_clusters, seeds):
+    for seed in range(seeds):
+        torch.manual_seed(seed)
+        grouping = MergingGrouping(num_channels, 32)
+        planted = Planted(num_channels, num_clusters, seed)
+        found = find_number(grouping, planted, steps=2500)
+        index = adjusted_rand_index(grouping.assignment, planted.truth)
+        print(f'C={num_channels}, {num_clusters} clusters, seed {seed}: {found} groups, index {index:.3f}')
+        assert abs(found - num_clusters) <= 1 and index > 0.9
+        assert set(grouping.assignment.tolist()) == set(grouping.live_groups.tolist())
+
+def test_random_kernels_of_wide_layers_keep_all_groups():
+    grouping = MergingGrouping(256, 32)
+    kernels = same_angles(torch.randn(256, 2304))
+    Trainer(grouping).train(kernels, 100)
+    grouping.merge(kernels)
+    assert len(grouping.live_groups) >= 30
+
+def test_halves_of_a_cluster_merge_and_clusters_do_not():
+    grouping = MergingGrouping(12, 6)
+    truth = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2])
+    kernels = torch.eye(3)[truth] + 0.1 * torch.eye(12)[:, :3]
+    with torch.no_grad(): # The second cluster in halves, the third in a part and a single channel; one group is empty.
+        grouping.logits.copy_(5 * torch.nn.functional.one_hot(torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 3, 4]), 6))
+    merged = grouping.merge(kernels)
+    assert {frozenset(pair[:2]): pair[2] for pair in merged if 5 not in pair[:2]} == {frozenset([1, 2]): 0.5, frozenset([3, 4]): 0.25}
+    assert len(grouping.live_groups) == 3 and 5 not in grouping.live_groups
+    assert adjusted_rand_index(grouping.assignment, truth) == 1
+    assert grouping.merge(kernels) == []
+
+def test_groups_that_merged_have_the_probabilities_of_both():
+    grouping = MergingGrouping(8, 4)
+    apart = grouping.probabilities()
+    grouping.merged_into[3] = 1
+    together = grouping.probabilities()
+    torch.testing.assert_close(together, torch.stack([apart[:, 0], apart[:, 1] + apart[:, 3], apart[:, 2], torch.zeros(8)], dim=1))
+    similarity = sgm.cosine_similarity(kernels := torch.randn(8, 50))
+    assert grouping.loss(kernels)[1] == sgm.similarity_threshold(similarity, 3)
+
+@pytest.mark.parametrize('norm', ['weight', 'feature'])
+def test_styles_change_little_where_equal_groups_merge(make_generator, norm):
+    G = make_generator(num_groups='auto', norm=norm, synthesis_kwargs=dict(channel_base=512, channel_max=32))
+    name, layer, source = grouped_layers(G.synthesis)[0]
+    with torch.no_grad():
+        layer.grouping.logits.copy_(5 * torch.nn.functional.one_hot(torch.arange(32) // 4, 16)) # Eight groups of four.
+        source.weight.copy_(torch.nn.functional.one_hot(torch.arange(32) // 8, 32)[:, :, None, None] + 0.01 * torch.randn_like(source.weight)) # Four clusters.
+        layer.affine.weight.zero_() # All intra styles equal one.
+        if norm == 'feature':
+            layer.shift.weight.zero_()
+    ws = torch.randn(5, G.w_dim)
+    before = layer.styles(ws)
+    layer.merge_groups(source.weight)
+    after = layer.styles(ws)
+    assert name == 'b8.conv0' and len(layer.grouping.live_groups) == 4
+    for old, new in zip(*([(before,), (after,)] if norm == 'weight' else [before, after])):
+        torch.testing.assert_close(new.unflatten(1, [4, 8]).mean(dim=2), old.unflatten(1, [4, 8]).mean(dim=2))
+
+def test_training_merges_from_the_thousandth_step_and_every_so_many_images(make_generator, make_discriminator, monkeypatch):
+    calls = []
+    monkeypatch.setattr(MergingGrouping, 'merge', lambda self, kernels: calls.append(len(kernels)) or [])
+    G, D = make_generator(num_groups='auto').train(), make_discriminator()
+    loss = SariGANLoss('cpu', G.mapping, G.synthesis, D, regroup_kimg=0.008)
+    layers = grouped_layers(G.synthesis)
+    for _name, layer, _source in layers:
+        layer.grouping.steps.fill_(sgm.MERGE_AFTER - 3)
+    counts = []
+    for _step in range(6): # Of 4 images each.
+        train_steps(loss, G, steps=1)
+        counts.append(len(calls) // len(layers))
+    assert counts == [0, 0, 1, 1, 2, 2]
+
+def test_merged_groups_live_in_the_pickle_and_images_send_gradients_of_zero(make_generator):
+    G = make_generator(num_groups='auto')
+    for _name, layer, _source in grouped_layers(G.synthesis):
+        assert layer.grouping.num_groups == layer.grouping.num_channels // 2
+        layer.grouping.merged_into[1] = 0
+    again = make_generator(num_groups='auto')
+    again.load_state_dict(G.state_dict())
+    ws = torch.randn(1, G.num_ws, G.w_dim)
+    assert torch.equal(again.synthesis(ws, noise_mode='const'), G.synthesis(ws, noise_mode='const'))
+    G.requires_grad_(True).synthesis(ws).sum().backward()
+    assert all(p.grad is not None for p in G.synthesis.parameters())
+
+#----------------------------------------------------------------------------
 # Numbers of groups by layer.
 
 def test_number_of_groups_goes_by_layer_then_by_resolution(make_generator):
@@ -286,7 +384,7 @@ def test_a_layer_without_a_number_of_groups_is_named(make_generator):
     with pytest.raises(ValueError, match='num_groups has neither b32.conv0 nor 32'):
         make_generator(num_groups={8: 2, 16: 4, 'b32.conv1': 3})
 
-@pytest.mark.parametrize('value, expected', [(8, 8), ('8', 8), ('8:16, 16:8,b32.conv0:4', {'8': 16, '16': 8, 'b32.conv0': 4}), ({'8': 4}, {'8': 4})])
+@pytest.mark.parametrize('value, expected', [(8, 8), ('8', 8), ('auto', 'auto'), ('8:16, 16:8,b32.conv0:4', {'8': 16, '16': 8, 'b32.conv0': 4}), ({'8': 4}, {'8': 4})])
 def test_number_of_groups_is_read_from_text_integer_or_table(value, expected):
     assert as_num_groups('--num-groups', value) == expected
 
@@ -296,13 +394,14 @@ def test_number_of_groups_is_read_from_text_integer_or_table(value, expected):
 @pytest.mark.parametrize('option, sentence', [
     ('--threshold=best', "Error: --threshold must be auto, learned or a number in [-1, 1], not 'best'"),
     ('--threshold=2', "Error: --threshold must be auto, learned or a number in [-1, 1], not '2'"),
-    ('--num-groups=8:4,16', "Error: --num-groups must be an integer, or RESOLUTION:INTEGER or LAYER:INTEGER pairs as in 8:16,16:8,b32.conv0:4, not '8:4,16'"),
+    ('--num-groups=8:4,16', "Error: --num-groups must be an integer, auto, or RESOLUTION:INTEGER or LAYER:INTEGER pairs as in 8:16,16:8,b32.conv0:4, not '8:4,16'"),
     ('--num-groups=8:4,16:4,32:4', 'Error: --num-groups must have a number for each of the resolutions 8, 16, 32, 64, or for both layers of one; b64.conv1 has none'),
     ('--num-groups=8:0,16:4,32:4,64:4', 'Error: --num-groups of 8 must be at least 1, not 0'),
     ('--num-groups=8:4,16:4,32:4,64:9', 'Error: --num-groups must be between 1 and 8, the channels of the layers at 64x64, not 9'),
     ('--num-groups=8:4,16:4,32:99,64:4', 'Error: --num-groups must be between 1 and 16, the channels of the layers at 32x32, not 99'),
     ('--num-groups=8:4,16:4,32:4,64:4,128:4', 'Error: --num-groups: 128 is none of the resolutions 8, 16, 32, 64, nor a layer such as b8.conv0'),
-    ('--grouping=kmeans --kmeans-kimg=0', 'Error: --kmeans-kimg must be more than 0, not 0'),
+    ('--num-groups=auto --grouping=kmeans', 'Error: --num-groups=auto: only with --grouping=similarity, not kmeans'),
+    ('--grouping=kmeans --regroup-kimg=0', 'Error: --regroup-kimg must be more than 0, not 0'),
     ('--inertia=-1', 'Error: --inertia must be at least 0, not -1.0'),
 ])
 def test_a_mistake_gets_one_sentence_and_exit_code_2(tmp_path, option, sentence):

@@ -55,6 +55,17 @@ def test_group_statistics_describe_each_layer(make_generator):
     collector.update()
     assert collector.mean(prefix + 'churn') == 0
 
+def test_number_of_groups_is_told_where_groups_merge(make_generator):
+    G = make_generator(num_groups='auto')
+    statistics = monitor.GroupStatistics(G.synthesis)
+    assert statistics.report() is None
+    grouped_layers(G.synthesis)[1][1].grouping.merged_into[[2, 5]] = 0
+    collector = training_stats.Collector(regex='Grouping/.*')
+    assert statistics.report() == {'b8.conv0': 8, 'b8.conv1': 6, 'b16.conv0': 8, 'b16.conv1': 8, 'b32.conv0': 8, 'b32.conv1': 4}
+    collector.update()
+    assert collector.mean('Grouping/b8.conv1/num_groups') == 6
+    assert statistics.report() is None
+
 def test_networks_without_learned_groups_have_fewer_statistics_or_none(make_generator):
     collector = training_stats.Collector(regex='Grouping/.*')
     collector.update()

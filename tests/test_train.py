@@ -185,7 +185,7 @@ def test_disk_full_at_snapshot_time_ends_in_one_sentence_and_keeps_what_is_there
     (['--cfg=sarigam'], '--cfg must be one of '),
     (['--num-groups=0'], '--num-groups must be at least 1, not 0'),
     (['--num-groups=9'], '--num-groups must be between 1 and 8, the channels of the layers at 16x16, not 9'),
-    (['--num-groups=many'], "--num-groups must be an integer, or RESOLUTION:INTEGER or LAYER:INTEGER pairs as in 8:16,16:8,b32.conv0:4, not 'many'"),
+    (['--num-groups=many'], "--num-groups must be an integer, auto, or RESOLUTION:INTEGER or LAYER:INTEGER pairs as in 8:16,16:8,b32.conv0:4, not 'many'"),
     (['--lambda-info=-1'], '--lambda-info must be at least 0, not -1.0'),
     (['--grouping=best'], "Invalid value for '--grouping': 'best' is not one of 'similarity', 'kmeans', 'blocks', 'random', 'none'."),
     (['--grid=3'], "Invalid value for '--grid': '3' is not COLUMNSxROWS, as in 8x4"),
