@@ -92,7 +92,7 @@ def _read_checkpoint(path):
                     raise ValueError('it would grow when read')
         with torch.serialization.safe_globals([Namespace]): # Their training options, which are not looked at.
             checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-        return rosinality.from_checkpoint(checkpoint, max_numbers=size)
+        return rosinality.from_checkpoint(checkpoint, file_size=size)
     except OSError as error:
         raise UserError(f'SOURCE: {path!r} cannot be read ({error.strerror}).') from None
     except pickle.UnpicklingError:

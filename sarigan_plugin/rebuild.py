@@ -1,7 +1,7 @@
 """Networks made anew by our installed code from what a file tells of them: a class, constructor arguments, tensors.
 
-Nothing of the file is trusted. The class is one of five, the arguments are plain and small, the constructor may make no
-more numbers than the file could hold, and names, shapes and types of the tensors must be those that it made.
+Nothing of the file is trusted. The class is one of five, the arguments are plain and small, the constructor may make
+hardly more numbers than the file could hold, and names, shapes and types of the tensors must be those that it made.
 """
 
 import importlib
@@ -39,10 +39,10 @@ def class_name(network):
         raise ValueError(f'{type(network).__name__} is not a network of this installation')
     return name
 
-def construct(name, args, kwargs, max_numbers):
+def construct(name, args, kwargs, file_size):
     """A fresh network of the class `name`, in eval mode, without gradients. The caller's random numbers stay as they are.
 
-    args, kwargs: of its constructor, checked here. max_numbers: most elements that its tensors may have.
+    args, kwargs: of its constructor, checked here. file_size: bytes of the file that it is in, which limits how large it is.
     Raises ValueError, or whatever a constructor raises at arguments that make no sense.
     """
     if name not in CLASSES:
@@ -52,7 +52,7 @@ def construct(name, args, kwargs, max_numbers):
     args, kwargs = plain(list(args), MAX_ARGUMENT), plain(kwargs, MAX_ARGUMENT)
     module, attribute = name.rsplit('.', maxsplit=1)
     constructor = getattr(importlib.import_module(module), attribute)
-    with torch.random.fork_rng(devices=[]), _Budget(max_numbers):
+    with torch.random.fork_rng(devices=[]), _Budget(file_size // 2): # Numbers of four bytes, made twice: SariGAN exchanges layers.
         network = constructor(*args, **kwargs).eval().requires_grad_(False)
     for module in network.modules():
         if getattr(module, 'activation', 'linear') not in bias_act.activation_funcs: # Some layers would ask only when they run.

@@ -21,6 +21,8 @@ from sarigan_plugin.networks import grouped_layers
 FILTER    = [1, 3, 3, 1] # Of all resampling in their networks.
 NUM_CODES = 4096         # Codes whose mean stands for w_avg where a checkpoint has none, as their generate.py does.
 
+UNLIMITED = 2 ** 40      # For networks of our own making.
+
 # Attributes that change no result, or that only training minds, or that a remark tells of.
 UNSEEN_ATTRIBUTES = ('conv_clamp', 'use_fp16', 'channels_last', 'w_avg_beta', 'threshold', 'learned_threshold', 'inertia')
 
@@ -119,7 +121,7 @@ def to_checkpoint(data):
         remarks += [(f'{name}: {grouping.num_groups} groups', 'their code has 16 in every layer; change g in it') for name, grouping in groupings if grouping.num_groups != 16]
 
     # What can't be expressed is what doesn't come back.
-    back, _remarks = from_checkpoint(checkpoint, max_numbers=2 ** 40)
+    back, _remarks = from_checkpoint(checkpoint, file_size=UNLIMITED)
     for name in ['G', 'D', 'G_ema']:
         _check_same(name, data[name], back[name])
     return checkpoint, remarks
@@ -170,11 +172,11 @@ def _state(network, pairs, kind):
 #----------------------------------------------------------------------------
 # From their checkpoints.
 
-def from_checkpoint(checkpoint, max_numbers):
+def from_checkpoint(checkpoint, file_size):
     """Networks as from snapshot.read() for one of their checkpoints.
 
-    checkpoint:  {'g_ema': state dict, and, where they are there, 'g', 'd' and 'latent_avg'}.
-    max_numbers: most elements that a network may have.
+    checkpoint: {'g_ema': state dict, and, where they are there, 'g', 'd' and 'latent_avg'}.
+    file_size:  bytes that it was read from, see rebuild.construct().
     Returns (data, remarks) as to_checkpoint(). Raises ValueError for what is none of their checkpoints.
     """
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('g_ema'), dict):
@@ -182,15 +184,15 @@ def from_checkpoint(checkpoint, max_numbers):
     grouped = 'final_style.weight' in checkpoint['g_ema']
     remarks = [(name, 'the optimizer\'s state has no place in a network pickle') for name in ['g_optim', 'd_optim'] if name in checkpoint]
     data = dict(training_set_kwargs=None, augment_pipe=None)
-    data['G_ema'] = _generator(checkpoint['g_ema'], grouped, max_numbers, 'G_ema', remarks)
+    data['G_ema'] = _generator(checkpoint['g_ema'], grouped, file_size, 'G_ema', remarks)
     if 'g' in checkpoint:
-        data['G'] = _generator(checkpoint['g'], grouped, max_numbers, 'G', remarks)
+        data['G'] = _generator(checkpoint['g'], grouped, file_size, 'G', remarks)
     else:
-        data['G'] = _generator(checkpoint['g_ema'], grouped, max_numbers, 'G', [])
+        data['G'] = _generator(checkpoint['g_ema'], grouped, file_size, 'G', [])
         remarks.append(('G', 'is not there: a copy of G_ema'))
     _set_average(data, checkpoint.get('latent_avg'), remarks)
     if 'd' in checkpoint:
-        data['D'] = _discriminator(checkpoint['d'], grouped, max_numbers)
+        data['D'] = _discriminator(checkpoint['d'], grouped, file_size)
     else:
         sizes = {key: data['G'].init_kwargs['synthesis_kwargs'][key] for key in ['channel_base', 'channel_max']}
         images = dict(c_dim=0, img_resolution=data['G'].img_resolution, img_channels=data['G'].img_channels)
@@ -224,7 +226,7 @@ def _channel_sizes(channels):
             raise ValueError(f'{number} channels at {res}x{res} are none of channel_base={sizes["channel_base"]} and channel_max={sizes["channel_max"]}')
     return sizes
 
-def _generator(state, grouped, max_numbers, kind, remarks):
+def _generator(state, grouped, file_size, kind, remarks):
     state = _tensors(state)
     num_layers = _count(state, r'style\.\d+\.weight') + grouped
     resolution = 4 * 2 ** min(_count(state, r'convs\.\d+\.conv\.weight') // 2, 16)
@@ -235,9 +237,9 @@ def _generator(state, grouped, max_numbers, kind, remarks):
     if grouped:
         _to_our_grouping(state, kind, remarks)
         how = dict(num_groups=_shape(state, 'convs.0.conv.logits', 2)[1], threshold='learned', inertia=0)
-        G = rebuild.construct('sarigan_plugin.networks.Generator', [], dict(images, **sizes, **how, code_dim=w_dim), max_numbers)
+        G = rebuild.construct('sarigan_plugin.networks.Generator', [], dict(images, **sizes, **how, code_dim=w_dim), file_size)
     else:
-        G = rebuild.construct('training.networks.Generator', [], dict(images, **sizes, w_dim=w_dim), max_numbers)
+        G = rebuild.construct('training.networks.Generator', [], dict(images, **sizes, w_dim=w_dim), file_size)
     _fill(G, state, _generator_pairs(resolution, num_layers, grouped), _filters('g', resolution))
     return G
 
@@ -275,7 +277,7 @@ def _set_average(data, average, remarks):
         mapping = data[name].mapping
         mapping.w_avg.copy_(average if average is not None else mapping(z, None)[:, 0].mean(dim=0))
 
-def _discriminator(state, grouped, max_numbers):
+def _discriminator(state, grouped, file_size):
     state = _tensors(state)
     if grouped:
         for part in ['weight', 'bias']:
@@ -285,14 +287,14 @@ def _discriminator(state, grouped, max_numbers):
     places = {4: 'final_conv.0', **{res: f'convs.{index}.conv1.0' for index, res in enumerate(_resolutions(resolution)[:0:-1], start=1)}}
     channels = {res: _shape(state, f'{place}.weight', 4)[0] for res, place in places.items()}
     images = dict(c_dim=0, img_resolution=resolution, img_channels=_shape(state, 'convs.0.0.weight', 4)[1])
-    D = _fresh_discriminator(images, _channel_sizes(channels), len(state['q.weight']) // 2 if grouped else None, max_numbers)
+    D = _fresh_discriminator(images, _channel_sizes(channels), len(state['q.weight']) // 2 if grouped else None, file_size)
     _fill(D, state, _discriminator_pairs(resolution, grouped), _filters('d', resolution))
     return D
 
-def _fresh_discriminator(images, sizes, code_dim, max_numbers=2 ** 40):
+def _fresh_discriminator(images, sizes, code_dim, file_size=UNLIMITED):
     if code_dim is not None:
-        return rebuild.construct('sarigan_plugin.networks.Discriminator', [], dict(images, **sizes, code_dim=code_dim), max_numbers)
-    return rebuild.construct('training.networks.Discriminator', [], dict(images, **sizes), max_numbers)
+        return rebuild.construct('sarigan_plugin.networks.Discriminator', [], dict(images, **sizes, code_dim=code_dim), file_size)
+    return rebuild.construct('training.networks.Discriminator', [], dict(images, **sizes), file_size)
 
 def _fill(network, state, pairs, filters):
     """Move their tensors into our fresh network; every one of both must find its other half."""

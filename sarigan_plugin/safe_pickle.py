@@ -2,7 +2,7 @@
 
 A pickle is a program for a small machine with a stack, and the usual machine calls whatever function the program names;
 StyleGAN's pickles moreover bring the source of their classes along, which is executed. The machine here knows the
-instructions that network pickles use and, instead of functions, the dozen names in _NAMES: what these stand for keeps a
+instructions that network pickles use and, instead of functions, the ten names below: what these stand for keeps a
 record or makes a tensor. The records then become networks of our installed code, see rebuild.py.
 
 Memory and time are in proportion to the size of the file.
@@ -19,7 +19,7 @@ import torch
 
 from sarigan_plugin import rebuild
 
-MAX_INSTRUCTIONS = 2_000_000 # The pickle of a 1024x1024 SariGAN has about 60,000.
+MAX_INSTRUCTIONS = 2_000_000 # The pickle of a SariGAN for 256x256 has 44,000.
 
 #----------------------------------------------------------------------------
 
@@ -32,7 +32,14 @@ def read(data):
     data: bytes of the file. Returns a dict of G, D, G_ema, augment_pipe and training_set_kwargs.
     Raises ForeignCode, ValueError, or any other Exception that a broken file leads to.
     """
-    content = _expect(_run(io.BytesIO(data), _NAMES), dict)
+    bytes_left = [len(data)] # A storage may be named many times and would be loaded as often.
+    def load_storage(storage):
+        bytes_left[0] -= len(storage)
+        if bytes_left[0] < 0:
+            raise ValueError('its tensors are larger than the file')
+        return _load_storage(storage)
+
+    content = _expect(_run(io.BytesIO(data), {**_NAMES, _LOAD_FROM_BYTES: load_storage}), dict)
     known = dict() # id of a record -> the network made of it, as G may be G_ema.
 
     def network(name, class_name, *classes):
@@ -76,10 +83,10 @@ class _Record:
             raise ValueError(f'the {name[1:]} of an object in it are no dict')
         return {key: value for key, value in found.items() if value is not None}
 
-def _network(record, classes, max_numbers):
+def _network(record, classes, file_size):
     has_codes = 'code_dim' in record.state or 'q' in record.part('_modules')
     try:
-        network = rebuild.construct(classes[-1 if has_codes else 0], record.state.get('_init_args'), record.state.get('_init_kwargs'), max_numbers)
+        network = rebuild.construct(classes[-1 if has_codes else 0], record.state.get('_init_args'), record.state.get('_init_kwargs'), file_size)
     except TypeError as error: # Arguments that our class doesn't take.
         raise ForeignCode(str(error)) from None
     tensors, wanted_gradients = dict(), []
@@ -180,6 +187,7 @@ def _load_storage(data):
         raise ValueError('a tensor in it is cut off')
     return torch.frombuffer(numbers, dtype=dtype, count=count) if count > 0 else torch.empty(0, dtype=dtype)
 
+_LOAD_FROM_BYTES = _Name('torch.storage', '_load_from_bytes')
 _NAMES = {_Name(*key.split(' ')): function for key, function in {
     'torch_utils.persistence _reconstruct_persistent_obj': _Record,
     'dnnlib.util EasyDict':             lambda: dnnlib.EasyDict(), # Without arguments: items come one by one and are looked at.
@@ -187,7 +195,6 @@ _NAMES = {_Name(*key.split(' ')): function for key, function in {
     'builtins set':                     _strings,
     'torch._utils _rebuild_tensor_v2':  _rebuild_tensor,
     'torch._utils _rebuild_parameter':  _rebuild_parameter,
-    'torch.storage _load_from_bytes':   _load_storage,
     'numpy dtype':                      _Dtype,
     'numpy.core.multiarray scalar':     _scalar,
     'numpy._core.multiarray scalar':    _scalar,

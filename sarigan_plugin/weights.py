@@ -59,7 +59,7 @@ def read(folder):
     tensors = safetensors.torch.load_file(path)
     data = dict.fromkeys(NETWORKS)
     for name, entry in described.items():
-        network = rebuild.construct(entry['class_name'], entry['args'], entry['kwargs'], max_numbers=os.path.getsize(path))
+        network = rebuild.construct(entry['class_name'], entry['args'], entry['kwargs'], file_size=os.path.getsize(path))
         rebuild.fill(network, {key[len(name) + 1:]: tensor for key, tensor in tensors.items() if key.startswith(f'{name}.')})
         data[name] = network
     data['training_set_kwargs'] = rebuild.plain_dataset(description.get('training_set_kwargs'))

@@ -236,13 +236,18 @@ def with_attribute(key, value):
 def storage(*numbers):
     """A tensor as pickles have it, without the view of it."""
     tensor = torch.tensor(numbers, dtype=torch.float32)
-    return next(arg for instruction, arg, _position in pickletools.genops(pickle.dumps(tensor)) if instruction.name == 'BINBYTES')
+    return next(arg for _instruction, arg, _position in pickletools.genops(pickle.dumps(tensor)) if isinstance(arg, bytes))
 
 def tensor_of(content, offset, size, stride):
     number = lambda n: b'\x8a\x08' + struct.pack('<q', n)
     numbers = lambda values: b'(' + b''.join(number(n) for n in values) + b't'
     loaded = call(name('torch.storage', '_load_from_bytes'), b'B' + struct.pack('<I', len(content)) + content)
     return networks_of(call(name('torch._utils', '_rebuild_tensor_v2'), loaded, number(offset), numbers(size), numbers(stride), b'\x89', b'}'))
+
+def many_times(content, times):
+    """One storage, loaded again and again."""
+    load = name('torch.storage', '_load_from_bytes')
+    return b'](' + call(load, b'B' + struct.pack('<I', len(content)) + content + b'q\x00') + call(load, b'h\x00') * times + b'e.'
 
 def laughs():
     value = [1]
@@ -299,6 +304,7 @@ WRONG = {
     'tensor of one number':         (tensor_of(storage(1, 2, 3), 0, [2 ** 30, 2 ** 30], [0, 0]), 'a tensor in it overlaps with itself'),
     'tensor of negative size':      (tensor_of(storage(1, 2, 3), 0, [-1], [1]), 'a tensor in it has no sensible shape'),
     'tensor that is cut off':       (tensor_of(storage(1, 2, 3)[:-1], 0, [3], [1]), 'a tensor in it is cut off'),
+    'tensor many times over':       (many_times(storage(*range(2 ** 20)), 300), 'its tensors are larger than the file'),
     'tensor without a storage':     (tensor_of(pickle.dumps(1001) * 5, 0, [3], [1]), 'is not a network pickle'),
     'numbers of objects':           (networks_of(call(name('numpy', 'dtype'), text('O8'))), "it has numpy numbers of the type 'O8'"),
     'unhashable key':               (b'\x80\x04}]Ns.', 'a dict in it has list for a key'),
