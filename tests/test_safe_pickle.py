@@ -202,6 +202,16 @@ def test_source_in_the_pickle_of_honest_networks_is_not_run_and_ours_is(tmp_path
     snapshot.load(str(path), '--network', trust=True)
     assert canary.exists()
 
+def test_importing_a_pickle_makes_one_with_our_source_that_other_tools_may_open(tmp_path):
+    canary = tmp_path / 'canary'
+    (tmp_path / 'evil.pkl').write_bytes(embedded_source_of_honest_networks(canary))
+    done = run('import', tmp_path / 'evil.pkl', f'--to={tmp_path / "clean.pkl"}')
+    assert done.exit_code == 0, done.output
+    with open(tmp_path / 'clean.pkl', 'rb') as f:
+        G = legacy.load_network_pkl(f)['G_ema']
+    assert_same(G, snapshot.load(str(tmp_path / 'evil.pkl'), 'PKL'))
+    assert not canary.exists()
+
 @pytest.mark.parametrize('content, words', [
     (call(SYSTEM, text('true')) + b'.', "(it asks for 'os.system', which no network of StyleGAN2-ADA or SariGAN needs); --trust-pickle runs the code inside it."),
     (name('dnnlib.tflib.network', 'Network') + b')R.', '(it is a TensorFlow network, which upstream\'s own reader converts); --trust-pickle runs the code inside it.'),
