@@ -16,6 +16,7 @@ import dnnlib
 
 from sarigan_plugin import dataset_check
 from sarigan_plugin import upstream
+from sarigan_plugin import weights
 from sarigan_plugin.cli import UserError
 
 try:
@@ -456,7 +457,7 @@ def _transfer(args, resume, freezed):
     if resume is not None and resume != 'noresume':
         known = resume in TRANSFER_SOURCES
         args.resume_pkl = TRANSFER_SOURCES[resume] if known else resume
-        _require(known or dnnlib.util.is_url(resume, allow_file_urls=True) or os.path.isfile(resume),
+        _require(known or dnnlib.util.is_url(resume, allow_file_urls=True) or os.path.isfile(resume) or weights.is_exported(resume),
             f'--resume must be a network pickle\'s path or URL, or one of {", ".join(TRANSFER_SOURCES)}, not {resume!r}')
         args.ada_kimg = 100 # ADA reacts faster at the beginning ...
         args.ema_rampup = None # ... and the average starts from good weights.

@@ -45,15 +45,16 @@ def labels(G, count, class_idx=None):
 #----------------------------------------------------------------------------
 
 @click.command()
-@click.option('--network',      help='Network pickle: file or URL', required=True, metavar='PATH')
+@click.option('--network',      help='Network pickle, file or URL, or exported folder', required=True, metavar='PATH')
 @click.option('--seeds',        help='Random seeds, e.g. 0-35 or 1,5,7', type=NumberRange())
 @click.option('--trunc',        help='Truncation psi', type=float, default=1, show_default=True)
 @click.option('--class', 'class_idx', help='Class label, for a conditional network', type=int)
 @click.option('--noise-mode',   help='Noise mode', type=click.Choice(['const', 'random', 'none']), default='const', show_default=True)
 @click.option('--projected-w',  help='Projection result of projector.py, in place of seeds', metavar='NPZ')
+@snapshot.trust_option
 @click.option('--device',       help='Where to generate', type=click.Choice(runtime.DEVICES), default='auto', show_default=True)
 @click.option('--outdir',       help='Where to save the images', required=True, metavar='DIR')
-def generate(network, seeds, trunc, class_idx, noise_mode, projected_w, device, outdir):
+def generate(network, seeds, trunc, class_idx, noise_mode, projected_w, trust, device, outdir):
     """Generate images with a network pickle of SariGAN or StyleGAN2-ADA, one PNG per seed.
 
     \b
@@ -63,7 +64,7 @@ def generate(network, seeds, trunc, class_idx, noise_mode, projected_w, device, 
         device = torch.device(runtime.resolve_device(device))
     except ValueError as error:
         raise UserError(f'--device: {error}.') from None
-    G = snapshot.load(network, '--network', device)
+    G = snapshot.load(network, '--network', device, trust)
     if projected_w is None and seeds is None:
         raise UserError('--seeds is required where there is no --projected-w.')
     if G.c_dim > 0 and projected_w is None and (class_idx is None or not 0 <= class_idx < G.c_dim):

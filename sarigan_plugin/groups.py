@@ -157,10 +157,11 @@ def draw_strip(G, ws, layer_name, group, scales=(-2, -1, 0, 0.5, 1, 1.5, 2, 3), 
 @click.option('--outdir', help='Where to save the pictures', required=True, metavar='DIR')
 @click.option('--seeds',  help='Random seeds of the images', type=NumberRange(), default='0-5', show_default=True)
 @click.option('--trunc',  help='Truncation psi', type=float, default=0.7, show_default=True)
-def groups(network, outdir, seeds, trunc):
+@snapshot.trust_option
+def groups(network, outdir, seeds, trunc, trust):
     """Draw what every channel group of a SariGAN attends to (groups.png), and what the one does
     that moves one part of the image most (strip.png); print how good the groups are."""
-    G = snapshot.load_grouped(network, 'PKL')
+    G = snapshot.load_grouped(network, 'PKL', trust=trust)
     try:
         os.makedirs(outdir, exist_ok=True)
         for path in draw_all(G, outdir, seeds, trunc):

@@ -68,7 +68,7 @@ def train_process(rank, args, device_type, temp_dir, minutes):
     if device_type == 'cpu' and args.num_gpus > 1:
         torch.set_num_threads(max(torch.get_num_threads() // args.num_gpus, 1)) # Processes that share cores slow each other down.
 
-    runtime.prepare(device_type, grid=args.pop('grid', None))
+    runtime.prepare(device_type, grid=args.pop('grid', None), trust=args.pop('trust_pickle', False))
     runtime.fit_to_device(args, device_type)
     args.loss_kwargs = dnnlib.EasyDict(class_name='sarigan_plugin.monitor.MonitoredLoss', loss_kwargs=args.loss_kwargs, rank=rank, minutes=minutes,
         num_gpus=args.num_gpus, batch_size=args.batch_size, total_kimg=args.total_kimg, kimg_per_tick=args.get('kimg_per_tick', 4))

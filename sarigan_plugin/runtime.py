@@ -101,11 +101,12 @@ def stand_in(device_type):
 #----------------------------------------------------------------------------
 # The exchanges.
 
-def prepare(device_type, grid=None):
+def prepare(device_type, grid=None, trust=False):
     """Make upstream's training loop, metrics and tools run here; call once per process, before using them.
 
     device_type: 'cuda' or 'cpu'.
     grid:        (columns, rows), the most images on a sample sheet; None = upstream's size.
+    trust:       run the code inside the pickle that training goes on from.
     """
     misc = importlib.import_module('torch_utils.misc')
     training_loop = importlib.import_module('training.training_loop')
@@ -115,7 +116,8 @@ def prepare(device_type, grid=None):
     misc.InfiniteSampler.__bases__ = (_Sampler,)
     _exchange(misc, 'print_module_summary', _without_side_effects)
     _exchange(misc, 'copy_params_and_buffers', lambda _copy: transfer.copy_with_report)
-    _exchange(training_loop, 'legacy', lambda legacy: _Overlay(legacy, load_network_pkl=lambda f: snapshot.read(f, getattr(f, 'name', '?'), '--resume')))
+    _exchange(training_loop, 'legacy', lambda legacy: _Overlay(legacy, load_network_pkl=lambda f: snapshot.read(f, getattr(f, 'name', '?'), '--resume', trust)))
+    _exchange(training_loop, 'dnnlib', lambda dnnlib: _Overlay(dnnlib, util=_Overlay(dnnlib.util, open_url=snapshot.open_any)))
     _exchange(training_loop, 'torch', lambda torch: stand_in(device_type))
     _exchange(training_loop, 'open', lambda _builtin: atomic_open)
     _exchange(training_loop, 'setup_snapshot_image_grid', lambda setup: setup if grid is None else _cut_grid(setup, *grid))

@@ -1,46 +1,70 @@
-"""Reading network pickles, with a sentence instead of a traceback for what can't be read."""
+"""Reading networks, from pickles and from folders that `sarigan export` wrote: the one way in for all our commands.
+
+Nothing that is inside of a file runs, unless the user trusts it. What can't be read gets a sentence, not a traceback.
+"""
 
 import os
-import pickle
 
+import click
 import dnnlib
 import legacy
 
+from sarigan_plugin import safe_pickle
+from sarigan_plugin import weights
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.networks import grouped_layers
 
 #----------------------------------------------------------------------------
 
-def load(path, option, device='cpu'):
+trust_option = click.option('--trust-pickle', 'trust', help='Run the code inside the pickle, as other StyleGAN tools do', is_flag=True)
+
+def load(path, option, device='cpu', trust=False):
     """Load the averaged generator (G_ema) of a network pickle.
 
-    path: file name or URL. option: what the user called it, for error messages. Returns the network in eval mode, on
-    `device`, with no gradients. Runs code from the pickle, as every StyleGAN tool does: open only what you trust.
-    Raises UserError.
+    path: file name or URL, or a folder that `sarigan export` wrote. option: what the user called it, for error messages.
+    trust: see read(). Returns the network in eval mode, on `device`, with no gradients. Raises UserError.
     """
-    if not dnnlib.util.is_url(path, allow_file_urls=True) and not os.path.isfile(path):
+    return load_all(path, option, trust)['G_ema'].eval().requires_grad_(False).to(device)
+
+def load_all(path, option, trust=False):
+    """As load(), but all that is there: see read()."""
+    if not dnnlib.util.is_url(path, allow_file_urls=True) and not os.path.exists(path):
         raise UserError(f'{option}: there is no file {path!r}.')
     try:
-        with dnnlib.util.open_url(path) as f:
-            return read(f, path, option)['G_ema'].eval().requires_grad_(False).to(device)
+        with open_any(path) as f:
+            return read(f, path, option, trust)
     except OSError as error:
-        raise UserError(f'{option}: {path!r} cannot be read ({_first_line(error)}).') from None
+        raise UserError(f'{option}: {path!r} cannot be read ({first_line(error)}).') from None
 
-def read(file, path, option):
-    """Upstream's legacy.load_network_pkl(file), a dict of networks. path and option are for the UserError it may raise."""
+def open_any(path):
+    """dnnlib.util.open_url(path), which may also be an exported folder. Returns a file for read()."""
+    return dnnlib.util.open_url(os.path.join(path, weights.DESCRIPTION) if os.path.isdir(path) else path)
+
+def read(file, path, option, trust=False):
+    """The networks in an open file: a dict of G, D, G_ema, augment_pipe and training_set_kwargs, as upstream has it.
+
+    path, option: for the UserError it may raise. trust: let upstream's own reader run the code in the pickle.
+    """
+    name = str(getattr(file, 'name', ''))
     try:
-        return legacy.load_network_pkl(file)
-    except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, KeyError, TypeError, ValueError, IndexError, AssertionError) as error:
-        raise UserError(f'{option}: {path!r} is not a network pickle ({_first_line(error)}).') from None
+        if os.path.basename(name) == weights.DESCRIPTION:
+            return weights.read(os.path.dirname(name))
+        return legacy.load_network_pkl(file) if trust else safe_pickle.read(file.read())
+    except safe_pickle.ForeignCode as error:
+        raise UserError(f'{option}: {path!r} is not a network pickle of StyleGAN2-ADA or SariGAN ({first_line(error)}); --trust-pickle runs the code inside it.') from None
+    except Exception as error: # pylint: disable=broad-except # Who knows what a broken or hostile file leads to.
+        raise UserError(f'{option}: {path!r} is not a network pickle ({first_line(error)}).') from None
 
-def load_grouped(path, option, device='cpu'):
+def load_grouped(path, option, device='cpu', trust=False):
     """As load(), but only a generator with channel groups will do."""
-    G = load(path, option, device)
+    G = load(path, option, device, trust)
     if not (hasattr(G.synthesis, 'block_resolutions') and grouped_layers(G.synthesis)):
         raise UserError(f'{option}: {path!r} holds a generator without channel groups.')
     return G
 
-def _first_line(error):
-    return (str(error).splitlines() or [''])[0] or type(error).__name__
+def first_line(error):
+    """What an error says, fit for a sentence."""
+    line = (str(error).splitlines() or [''])[0]
+    return ''.join(letter if letter.isprintable() else '?' for letter in line[:200]) or type(error).__name__
 
 #----------------------------------------------------------------------------

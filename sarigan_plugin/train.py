@@ -9,6 +9,7 @@ import click
 
 from sarigan_plugin import config
 from sarigan_plugin import runtime
+from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.launch import launch
 
@@ -85,7 +86,8 @@ def _describe_configs():
 @click.option('--augpipe',      help='Augmentation pipeline [default: bgc]', type=click.Choice(list(config.AUGMENT_PIPES)))
 
 # Transfer learning.
-@click.option('--resume',       help=f'Network pickle to start from: a path, a URL, or one of {", ".join(config.TRANSFER_SOURCES)}', metavar='PKL')
+@click.option('--resume',       help=f'Networks to start from: a pickle, an exported folder, a URL, or one of {", ".join(config.TRANSFER_SOURCES)}', metavar='PKL')
+@snapshot.trust_option
 @click.option('--freezed',      help='Freeze-D [default: 0 layers]', type=int, metavar='INT')
 
 # Performance options.
@@ -95,7 +97,7 @@ def _describe_configs():
 @click.option('--allow-tf32',   help='Allow PyTorch to use TF32 internally', type=bool, metavar='BOOL')
 @click.option('--workers',      help='Override number of DataLoader workers', type=int, metavar='INT')
 
-def main(outdir, dry_run, device, grid, **options):
+def main(outdir, dry_run, device, grid, trust, **options):
     """Train SariGAN, or plain StyleGAN2-ADA, on a folder or zip of images.
 
     All options of upstream's train.py keep their names and meaning.
@@ -113,6 +115,8 @@ def main(outdir, dry_run, device, grid, **options):
     run_desc, args = config.training_options(**options)
     if grid is not None:
         args.grid = grid
+    if trust:
+        args.trust_pickle = True
     obstacle = _find_obstacle(outdir, device, args)
     args.run_dir = os.path.join(outdir, f'{next_run_id(outdir):05d}-{run_desc}')
     print_options(args)

@@ -1,0 +1,114 @@
+"""`sarigan export` and `sarigan import`: network pickles to files that hold numbers alone, and back."""
+
+import os
+import pickle
+import shutil
+import tempfile
+import zipfile
+from argparse import Namespace
+
+import click
+import torch
+
+from sarigan_plugin import rosinality
+from sarigan_plugin import runtime
+from sarigan_plugin import snapshot
+from sarigan_plugin import weights
+from sarigan_plugin.cli import UserError
+
+#----------------------------------------------------------------------------
+
+@click.command(name='export')
+@click.argument('network', metavar='PKL')
+@click.option('--to', 'dest', help='A new folder, or a new FILE.pt', required=True, metavar='PATH')
+@snapshot.trust_option
+def export_command(network, dest, trust):
+    """Write all networks of a pickle as safetensors with a JSON of their constructor arguments, or as a checkpoint of
+    rosinality's stylegan2-pytorch.
+
+    \b
+    sarigan export network.pkl --to=network         # a folder, for every command that takes a pickle
+    sarigan export network.pkl --to=network.pt      # for rosinality's tools; a SariGAN in the released code's layout
+    """
+    _refuse_existing(dest)
+    data = snapshot.load_all(network, 'PKL', trust)
+    try:
+        if dest.endswith('.pt'):
+            checkpoint, remarks = rosinality.to_checkpoint(data)
+            with runtime.atomic_open(dest, 'wb') as f:
+                torch.save(checkpoint, f)
+            _print_remarks(remarks)
+        else:
+            _write_folder(data, dest)
+    except ValueError as error:
+        raise UserError(f'PKL: {network!r} cannot be exported ({snapshot.first_line(error)}).') from None
+    except OSError as error:
+        raise UserError(f'--to: {dest} cannot be written to: {error.strerror}.') from None
+    click.echo(f'Wrote {dest}')
+
+def _write_folder(data, dest):
+    """As a whole or not at all."""
+    parent = os.path.dirname(os.path.abspath(dest))
+    folder = tempfile.mkdtemp(dir=parent, prefix='.writing-')
+    try:
+        inside = os.path.join(folder, 'network') # Temporary folders are private; this one isn't.
+        os.mkdir(inside)
+        weights.write(data, inside)
+        os.rename(inside, dest)
+    finally:
+        shutil.rmtree(folder)
+
+@click.command(name='import')
+@click.argument('source', metavar='SOURCE')
+@click.option('--to', 'dest', help='A new network pickle', required=True, metavar='PKL')
+def import_command(source, dest):
+    """Make a network pickle of an exported folder, or of a checkpoint of rosinality's stylegan2-pytorch or the released
+    SariGAN (FILE.pt).
+
+    From another pickle it makes one that holds the source of the code installed here, and is safe for other tools to open.
+
+    \b
+    sarigan import network --to=network.pkl
+    """
+    _refuse_existing(dest)
+    if source.endswith('.pt'):
+        data, remarks = _read_checkpoint(source)
+        _print_remarks(remarks)
+    else:
+        data = snapshot.load_all(source, 'SOURCE')
+    try:
+        with runtime.atomic_open(dest, 'wb') as f:
+            pickle.dump(data, f)
+    except OSError as error:
+        raise UserError(f'--to: {dest} cannot be written to: {error.strerror}.') from None
+    click.echo(f'Wrote {dest}')
+
+def _read_checkpoint(path):
+    try:
+        size = os.path.getsize(path)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if sum(entry.file_size for entry in archive.infolist()) > size: # PyTorch never compresses.
+                    raise ValueError('it would grow when read')
+        with torch.serialization.safe_globals([Namespace]): # Their training options, which are not looked at.
+            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+        return rosinality.from_checkpoint(checkpoint, file_size=size)
+    except OSError as error:
+        raise UserError(f'SOURCE: {path!r} cannot be read ({error.strerror}).') from None
+    except pickle.UnpicklingError:
+        raise UserError(f'SOURCE: {path!r} is not a checkpoint (it holds more than tensors and plain values, or less).') from None
+    except Exception as error: # pylint: disable=broad-except # Who knows what a broken or hostile file leads to.
+        raise UserError(f'SOURCE: {path!r} is not a checkpoint that can be converted ({snapshot.first_line(error)}).') from None
+
+def _refuse_existing(dest):
+    if os.path.lexists(dest):
+        raise UserError(f'--to: {dest} exists already; nothing is overwritten.')
+
+def _print_remarks(remarks):
+    if remarks:
+        click.echo('Not converted:')
+        width = max(len(what) for what, _fate in remarks)
+        for what, fate in remarks:
+            click.echo(f'  {what:<{width}}  {fate}')
+
+#----------------------------------------------------------------------------
