@@ -16,6 +16,7 @@ from sarigan_plugin.grouping import ChannelGrouping
 from sarigan_plugin.loss import unwrapped
 from sarigan_plugin.networks import grouped_layers
 
+LOSS_STATE = ('pl_mean', 'images_to_regroup') # What a loss, upstream's or ours, remembers from step to step.
 REFRESH_ITERATIONS = 16 # Reading a loss makes a GPU wait for it, as upstream's ADA does every 4 iterations.
 
 #----------------------------------------------------------------------------
@@ -55,6 +56,28 @@ class MonitoredLoss:
                 self.losses.update() # On every rank: it adds up over them.
                 if self.bar is not None:
                     self.bar.show(self.losses)
+
+    # What a training state keeps, see checkpoint.py.
+
+    def state_dict(self):
+        return dict(
+            loss    = {name: getattr(self.loss, name) for name in LOSS_STATE if hasattr(self.loss, name)},
+            clock   = (self.clock.iteration, self.clock.tick_start),
+            groups  = (self.groups.previous, self.groups.counts),
+        )
+
+    def load_state_dict(self, state):
+        for name, value in state['loss'].items():
+            if isinstance(value, torch.Tensor):
+                getattr(self.loss, name).copy_(value)
+            else:
+                setattr(self.loss, name, value)
+        self.clock.iteration, self.clock.tick_start = state['clock']
+        previous, self.groups.counts = state['groups']
+        for name, assignment in previous.items():
+            self.groups.previous[name].copy_(assignment)
+        if self.bar is not None:
+            self.bar.go_on_from(self.clock.iteration * self.clock.batch_size)
 
 class TickClock:
     """Knows, one iteration before it happens, when upstream's loop ends a tick: the first alone, then every kimg_per_tick."""
@@ -121,7 +144,7 @@ class ProgressBar:
         terminal = sys.__stderr__
         self.visible = terminal is not None and terminal.isatty()
         self.start_time = time.monotonic() # Set again by the first images: CUDA ops are built before.
-        self.nimg = 0
+        self.nimg = self.first_nimg = 0
         self.seconds = minutes * 60 if minutes is not None else None
         self.losses = ''
         if self.visible:
@@ -129,14 +152,20 @@ class ProgressBar:
             self.bar = click.progressbar(length=length, file=terminal, label='Training', show_percent=False, item_show_func=lambda item: item)
             _ClearedLine.install(terminal)
 
+    def go_on_from(self, nimg):
+        """So many images were seen before this process started."""
+        self.nimg = self.first_nimg = nimg
+        if self.visible and self.seconds is None:
+            self.bar.pos = nimg
+
     def advance(self, nimg):
         """Count so many more images."""
         if not self.visible:
             return
-        if self.nimg == 0:
+        if self.nimg == self.first_nimg:
             self.start_time = time.monotonic()
         elapsed = time.monotonic() - self.start_time
-        rate = self.nimg / elapsed if elapsed > 0 else 0 # The first images start the clock.
+        rate = (self.nimg - self.first_nimg) / elapsed if elapsed > 0 else 0 # The first images start the clock.
         self.nimg += nimg
         steps = nimg if self.seconds is None else int(elapsed) - self.bar.pos
         self.bar.update(steps, f'{self.nimg / 1000:.1f} kimg {rate:.0f} img/s{self.losses}')

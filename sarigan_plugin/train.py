@@ -8,6 +8,7 @@ import sys
 import click
 
 from sarigan_plugin import config
+from sarigan_plugin import runs
 from sarigan_plugin import runtime
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.launch import launch
@@ -47,6 +48,8 @@ def _describe_configs():
 @click.option('--gpus',         help='Number of GPUs to use [default: 1]', type=int, metavar='INT')
 @click.option('--device',       help='Where to train', type=click.Choice(runtime.DEVICES), default='auto', show_default=True)
 @click.option('--snap',         help='Snapshot interval [default: 50 ticks]', type=int, metavar='INT')
+@click.option('--checkpoint-minutes', help='Save the training state so often [default: beside network snapshots only]', type=click.FloatRange(min=0, min_open=True), metavar='MIN')
+@click.option('--keep-states',  help='Training states to keep', type=click.IntRange(min=1), default=2, show_default=True, metavar='INT')
 @click.option('--grid',         help='Most images on a sample sheet [default: up to 32x32]', type=GridSize(), metavar='WxH')
 @click.option('--metrics',      help='Comma-separated list or "none" [default: fid50k_full]', type=CommaSeparatedList())
 @click.option('--seed',         help='Random seed [default: 0]', type=int, metavar='INT')
@@ -84,7 +87,7 @@ def _describe_configs():
 @click.option('--augpipe',      help='Augmentation pipeline [default: bgc]', type=click.Choice(list(config.AUGMENT_PIPES)))
 
 # Transfer learning.
-@click.option('--resume',       help=f'Network pickle to start from: a path, a URL, or one of {", ".join(config.TRANSFER_SOURCES)}', metavar='PKL')
+@click.option('--resume',       help=f'Network pickle to start from: a path, a URL, or one of {", ".join(config.TRANSFER_SOURCES)}; or the run to go on with: latest, or its folder', metavar='PKL|RUN')
 @click.option('--freezed',      help='Freeze-D [default: 0 layers]', type=int, metavar='INT')
 
 # Performance options.
@@ -94,7 +97,7 @@ def _describe_configs():
 @click.option('--allow-tf32',   help='Allow PyTorch to use TF32 internally', type=bool, metavar='BOOL')
 @click.option('--workers',      help='Override number of DataLoader workers', type=int, metavar='INT')
 
-def main(outdir, dry_run, device, grid, **options):
+def main(outdir, dry_run, device, grid, keep_states, checkpoint_minutes, **options):
     """Train SariGAN, or plain StyleGAN2-ADA, on a folder or zip of images.
 
     All options of upstream's train.py keep their names and meaning.
@@ -109,12 +112,20 @@ def main(outdir, dry_run, device, grid, **options):
     # What would happen?
     python train.py --cfg=sarigan --data=punks.zip --outdir=out --dry-run
     """
-    run_desc, args = config.training_options(**options)
+    resume = options.pop('resume')
+    run_desc, args = config.training_options(resume=None if runs.is_run(resume) else resume, **options)
     if grid is not None:
         args.grid = grid
+    args.states = dict(keep=keep_states, minutes=checkpoint_minutes)
     obstacle = _find_obstacle(outdir, device, args)
-    args.run_dir = os.path.join(outdir, f'{next_run_id(outdir):05d}-{run_desc}')
+    earlier = runs.run_to_continue(outdir, resume, args)
+    args.run_dir = earlier if earlier is not None else os.path.join(outdir, f'{runs.next_run_id(outdir):05d}-{run_desc}')
     print_options(args)
+    if earlier is not None and runs.position(earlier) >= args.total_kimg * 1000:
+        print(f'{earlier} has seen its {args.total_kimg} kimg; a larger --kimg trains on.')
+        return
+    if earlier is not None:
+        print(f'Going on with {earlier} from {runs.position(earlier) / 1000:g} kimg; --resume=noresume starts a new run.')
     if dry_run:
         print('Dry run; exiting.' if obstacle is None else f'Dry run; exiting. Without --dry-run this machine would refuse: {obstacle}')
         return
@@ -142,12 +153,6 @@ def _find_obstacle(outdir, device, args):
     if not (os.path.isdir(parent) and os.access(parent, os.W_OK | os.X_OK)):
         return f'--outdir: {parent} is not a folder that can be written to.'
     return None
-
-def next_run_id(outdir):
-    """One more than the largest number that a folder's name in outdir starts with."""
-    names = [entry.name for entry in os.scandir(outdir) if entry.is_dir()] if os.path.isdir(outdir) else []
-    numbers = [re.match(r'\d+', name) for name in names]
-    return max([int(number.group()) for number in numbers if number is not None], default=-1) + 1
 
 #----------------------------------------------------------------------------
 
