@@ -196,9 +196,13 @@ class Keeper:
         return position['cur_nimg'], position['cur_tick'], position['tick_start_nimg'], position['batch_idx'], time.time() - position['seconds']
 
     def iteration_done(self, loop):
-        """Save if it is time, or if the training is to stop, which raises Stopped. The end of a tick waits for tick_done()."""
+        """Save if it is time, or if the training is to stop, which raises Stopped. The end of a tick waits for tick_done().
+
+        Raises soundness.Diverged.
+        """
         if self.run_dir is None:
             return
+        loop['loss'].iteration_done()
         nimg, total = loop['cur_nimg'], loop['total_kimg'] * 1000
         if nimg >= total or loop['cur_tick'] == 0 or nimg >= loop['tick_start_nimg'] + loop['kimg_per_tick'] * 1000:
             return
@@ -227,6 +231,9 @@ class Keeper:
 
     def _save(self, loop):
         self.saved_time = time.monotonic()
+        if not loop['loss'].is_sound():
+            print('Warning: no training state is saved, since not all numbers are finite; the last one stays.', file=sys.stderr)
+            return
         own = dict(
             buffers     = {name: {key: tensor for key, tensor in loop[name].state_dict().items() if OF_EACH_PROCESS.fullmatch(key)} for name in _networks(loop)},
             counters    = counters(),

@@ -57,8 +57,8 @@ def remove_unfinished(folder):
 # A full disk.
 
 def warn_out_of_space(path, error):
-    """One line on stderr; training goes on without this file."""
-    print(f'Warning: {os.path.basename(path)} could not be written: {error.strerror}. Training goes on; free some space.', file=sys.stderr, flush=True)
+    """One line on the real stderr, whose copy in log.txt would need space as well; training goes on without this file."""
+    print(f'Warning: {os.path.basename(path)} could not be written: {error.strerror}. Training goes on; free some space.', file=sys.__stderr__, flush=True)
 
 class _forgiving_atomic_open(atomic_open): # pylint: disable=invalid-name
     """atomic_open() that only warns where the disk is full."""

@@ -1,5 +1,7 @@
 """From training options to processes that train: one for each device, or this one alone."""
 
+import copy
+import dataclasses
 import json
 import os
 import signal
@@ -16,9 +18,19 @@ from sarigan_plugin import files
 from sarigan_plugin import monitor
 from sarigan_plugin import runs
 from sarigan_plugin import runtime
+from sarigan_plugin import soundness
 from sarigan_plugin.cli import UserError
 
 #----------------------------------------------------------------------------
+
+@dataclasses.dataclass
+class Care:
+    """What a training does against what may befall it; kept as `care` in its options."""
+    keep_states:        int             = 2     # Training states that stay in the run's folder.
+    checkpoint_minutes: float | None    = None  # Time between them, beside those that network snapshots bring.
+    max_bad_iterations: int             = 50    # Iterations in a row with numbers that are not finite before going back.
+    max_rollbacks:      int             = 3     # How often to go back to the last state with other random numbers.
+    skip_bad_images:    bool            = False # Take another image for one that can't be read?
 
 def launch(args, device_type, minutes=None):
     """Create args.run_dir and train there, or go on with the training that is there.
@@ -85,7 +97,6 @@ def _exit_with_code(rank, *args):
 
 def train_process(rank, args, device_type, temp_dir, minutes, state_path):
     """Train as one of args.num_gpus processes that meet in temp_dir. Returns the exit code, as launch()."""
-    from training import training_loop
     from torch_utils import custom_ops
     from torch_utils import training_stats
 
@@ -100,27 +111,25 @@ def train_process(rank, args, device_type, temp_dir, minutes, state_path):
     if device_type == 'cpu' and args.num_gpus > 1:
         torch.set_num_threads(max(torch.get_num_threads() // args.num_gpus, 1)) # Processes that share cores slow each other down.
 
-    states = args.pop('states', dict())
-    first_image = checkpoint.images_seen(state_path) if state_path is not None else 0
-    runtime.prepare(device_type, grid=args.pop('grid', None), first_sample=first_image // args.num_gpus)
+    care = Care(**args.pop('care', dict()))
+    runtime.prepare(device_type, grid=args.pop('grid', None), skip_bad_images=care.skip_bad_images)
     runtime.fit_to_device(args, device_type)
     args.loss_kwargs = dnnlib.EasyDict(class_name='sarigan_plugin.monitor.MonitoredLoss', loss_kwargs=args.loss_kwargs, rank=rank, minutes=minutes,
-        num_gpus=args.num_gpus, batch_size=args.batch_size, total_kimg=args.total_kimg, kimg_per_tick=args.get('kimg_per_tick', 4))
-    if state_path is not None:
-        args.resume_pkl = None # All that came from there is in the state.
-        checkpoint.go_on_with_tensorboard(first_image)
-    checkpoint.keeper.begin(args.run_dir, rank, args.num_gpus, state=state_path, **states)
+        num_gpus=args.num_gpus, max_bad_iterations=care.max_bad_iterations, batch_size=args.batch_size, total_kimg=args.total_kimg, kimg_per_tick=args.get('kimg_per_tick', 4))
+    abort_fn = _alarm(minutes, device, args.num_gpus)
     try:
-        with dnnlib.util.Logger(file_name=os.path.join(args.run_dir, 'log.txt') if rank == 0 else None, file_mode='a', should_flush=True):
-            if rank == 0 and state_path is not None:
-                print(f'Going on from {state_path}')
-            training_loop.training_loop(rank=rank, abort_fn=_alarm(minutes, device, args.num_gpus), **args)
-    except checkpoint.Stopped as stop:
-        if rank == 0:
-            print(f'Stopped by {stop}; the same command goes on from there.')
-        return 0
+        with dnnlib.util.Logger(should_flush=True) as logger:
+            if rank == 0:
+                logger.file = files.training_open(os.path.join(args.run_dir, 'log.txt'), 'wt')
+            for attempt in range(care.max_rollbacks + 1):
+                diverged = _attempt(attempt, rank, args, care, state_path, abort_fn)
+                if diverged is None:
+                    return 0
+                state_path = _go_back(diverged, attempt, rank, args, care)
     except UserError as error:
         return _complain(error)
+    except runtime.BadImage as error:
+        return _complain(f'--data: {error}; mend it, or leave it out with --skip-bad-images. The same command goes on.')
     except requests.RequestException as error:
         url = getattr(error.request, 'url', 'a file')
         return _complain(f'{url} could not be downloaded: --metrics=none needs no detector networks, and --resume takes a file as well.')
@@ -129,9 +138,40 @@ def train_process(rank, args, device_type, temp_dir, minutes, state_path):
             raise
         return _complain(f'--outdir: {error.strerror} while writing to {args.run_dir}; the snapshots and states that are there are whole. '
             'Free some space; the same command goes on.')
+
+def _attempt(attempt, rank, args, care, state_path, abort_fn):
+    """Run upstream's loop, from the state if there is one. Returns None when it is over, or the Diverged that ended it."""
+    from training import training_loop
+    args = copy.deepcopy(args)
+    if state_path is not None:
+        first_image = checkpoint.images_seen(state_path)
+        runtime.skip_samples(first_image // args.num_gpus)
+        checkpoint.go_on_with_tensorboard(first_image)
+        args.resume_pkl = None # All that came from there is in the state.
+        if rank == 0:
+            print(f'Going on from {state_path}')
+    checkpoint.keeper.begin(args.run_dir, rank, args.num_gpus, keep=care.keep_states, minutes=care.checkpoint_minutes, state=state_path, seed=attempt or None)
+    try:
+        training_loop.training_loop(rank=rank, abort_fn=abort_fn, **args)
+    except checkpoint.Stopped as stop:
+        if rank == 0:
+            print(f'Stopped by {stop}; the same command goes on from there.')
+    except soundness.Diverged as error:
+        return str(error)
     finally:
         checkpoint.keeper.end()
-    return 0
+    return None
+
+def _go_back(story, attempt, rank, args, care):
+    """After a Diverged with this story: the state to go on from. Raises UserError where there is none or it has been enough."""
+    state_path = next(iter(checkpoint.state_paths(args.run_dir)), None)
+    if attempt == care.max_rollbacks or state_path is None:
+        raise UserError(f'--max-rollbacks: {story}. ' + ('There is no training state to go back to. ' if state_path is None else f'It was so after {attempt} rollbacks as well. ')
+            + 'A lower learning rate, a higher --gamma, or --fp32=1 may help.')
+    if rank == 0:
+        print(f'Diverged: {story}. Going back to {state_path} with other random numbers; rollback {attempt + 1} of at most {care.max_rollbacks}.')
+        checkpoint.rewind_logs(args.run_dir, checkpoint.read_state(state_path))
+    return state_path
 
 def _complain(sentence):
     print(f'Error: {sentence}', file=sys.stderr)

@@ -9,9 +9,12 @@ import importlib
 import itertools
 import os
 import signal
+import sys
 import time
 import types
 import warnings
+import zipfile
+import zlib
 
 import numpy as np
 import torch
@@ -102,19 +105,21 @@ def stand_in(device_type):
 #----------------------------------------------------------------------------
 # The exchanges.
 
-def prepare(device_type, grid=None, first_sample=0):
-    """Make upstream's training loop, metrics and tools run here; call before using them, again for other arguments.
+def prepare(device_type, grid=None, skip_bad_images=False):
+    """Make upstream's training loop, metrics and tools run here; call once per process, before using them.
 
-    device_type:  'cuda' or 'cpu'.
-    grid:         (columns, rows), the most images on a sample sheet; None = upstream's size.
-    first_sample: how many images of the training set this process has seen already.
+    device_type:     'cuda' or 'cpu'.
+    grid:            (columns, rows), the most images on a sample sheet; None = upstream's size.
+    skip_bad_images: take the next image for one that can't be read? Otherwise it raises BadImage.
     """
+    dataset = importlib.import_module('training.dataset')
     misc = importlib.import_module('torch_utils.misc')
     training_loop = importlib.import_module('training.training_loop')
     path_length = importlib.import_module('metrics.perceptual_path_length')
     metric_utils = importlib.import_module('metrics.metric_utils')
 
-    _exchange(misc, 'InfiniteSampler', lambda sampler: _starting_at(sampler, first_sample))
+    skip_samples(0)
+    _exchange(dataset.ImageFolderDataset, '__getitem__', lambda getitem: _named_if_bad(getitem, skip_bad_images))
     _exchange(misc, 'print_module_summary', _without_side_effects)
     _exchange(misc, 'copy_params_and_buffers', lambda _copy: transfer.copy_with_report)
     _exchange(training_loop, 'legacy', lambda legacy: _Overlay(legacy, load_network_pkl=lambda f: snapshot.read(f, getattr(f, 'name', '?'), '--resume')))
@@ -183,6 +188,33 @@ def _saved_whole(save_image_grid):
             if error.errno not in files.OUT_OF_SPACE:
                 raise
             files.warn_out_of_space(fname, error)
+    return wrapper
+
+def skip_samples(number):
+    """The training loop that starts next takes so many images of the training set for seen, in each process."""
+    misc = importlib.import_module('torch_utils.misc')
+    _exchange(misc, 'InfiniteSampler', lambda sampler: _starting_at(sampler, number))
+
+class BadImage(Exception):
+    """An image of the training set can't be read. The text names it."""
+    def __str__(self):
+        return super().__str__().strip().splitlines()[-1].removeprefix(f'{__name__}.BadImage: ') # DataLoader's workers put their traceback before it.
+
+def _named_if_bad(getitem, skip):
+    """Upstream's __getitem__ of a data set, for images that went bad after dataset_check.py, or that it did not look at."""
+    told = set()
+    def wrapper(dataset, index):
+        for other in itertools.chain(range(index, len(dataset)), range(index)):
+            try:
+                return getitem(dataset, other)
+            except (OSError, ValueError, SyntaxError, AssertionError, zipfile.BadZipFile, zlib.error) as error:
+                name = dataset._image_fnames[dataset._raw_idx[other]] # pylint: disable=protected-access
+                if not skip:
+                    raise BadImage(f'{name} cannot be read or has another size ({error or type(error).__name__})') from None
+                if name not in told:
+                    told.add(name)
+                    print(f'Warning: --data: {name} cannot be read or has another size ({error or type(error).__name__}); it is skipped.', file=sys.stderr)
+        raise BadImage('no image can be read')
     return wrapper
 
 def _starting_at(sampler_class, first):

@@ -1,5 +1,6 @@
 """The command behind `python train.py` and `sarigan train`: configure, print, launch."""
 
+import dataclasses
 import json
 import os
 import re
@@ -11,7 +12,7 @@ from sarigan_plugin import config
 from sarigan_plugin import runs
 from sarigan_plugin import runtime
 from sarigan_plugin.cli import UserError
-from sarigan_plugin.launch import launch
+from sarigan_plugin.launch import Care, launch
 
 #----------------------------------------------------------------------------
 # The command line.
@@ -48,8 +49,6 @@ def _describe_configs():
 @click.option('--gpus',         help='Number of GPUs to use [default: 1]', type=int, metavar='INT')
 @click.option('--device',       help='Where to train', type=click.Choice(runtime.DEVICES), default='auto', show_default=True)
 @click.option('--snap',         help='Snapshot interval [default: 50 ticks]', type=int, metavar='INT')
-@click.option('--checkpoint-minutes', help='Save the training state so often [default: beside network snapshots only]', type=click.FloatRange(min=0, min_open=True), metavar='MIN')
-@click.option('--keep-states',  help='Training states to keep', type=click.IntRange(min=1), default=2, show_default=True, metavar='INT')
 @click.option('--grid',         help='Most images on a sample sheet [default: up to 32x32]', type=GridSize(), metavar='WxH')
 @click.option('--metrics',      help='Comma-separated list or "none" [default: fid50k_full]', type=CommaSeparatedList())
 @click.option('--seed',         help='Random seed [default: 0]', type=int, metavar='INT')
@@ -80,6 +79,14 @@ def _describe_configs():
 @click.option('--info-mixing',  help='Under style mixing, Q aims at the mean of the codes, or skips', type=click.Choice(config.INFO_MIXINGS))
 @click.option('--code-dim',     help='Dimensionality of each of the two codes', type=int, metavar='INT')
 
+# Reliability.
+@click.option('--checkpoint-minutes', help='Save the training state so often [default: beside network snapshots only]', type=click.FloatRange(min=0, min_open=True), metavar='MIN')
+@click.option('--keep-states',  help='Training states to keep', type=click.IntRange(min=1), default=Care.keep_states, show_default=True, metavar='INT')
+@click.option('--max-bad-iterations', help='Go back to the last state after so many iterations in a row with numbers that are not finite', type=click.IntRange(min=1),
+    default=Care.max_bad_iterations, show_default=True, metavar='INT')
+@click.option('--max-rollbacks', help='Go back at most so often', type=click.IntRange(min=0), default=Care.max_rollbacks, show_default=True, metavar='INT')
+@click.option('--skip-bad-images', help="Take another image for one that can't be read [default: false]", type=bool, metavar='BOOL')
+
 # Discriminator augmentation.
 @click.option('--aug',          help='Augmentation mode [default: ada; noaug for SariGAN]', type=click.Choice(config.AUGMENTATIONS))
 @click.option('--p',            help='Augmentation probability for --aug=fixed', type=float)
@@ -97,7 +104,7 @@ def _describe_configs():
 @click.option('--allow-tf32',   help='Allow PyTorch to use TF32 internally', type=bool, metavar='BOOL')
 @click.option('--workers',      help='Override number of DataLoader workers', type=int, metavar='INT')
 
-def main(outdir, dry_run, device, grid, keep_states, checkpoint_minutes, **options):
+def main(outdir, dry_run, device, grid, keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, **options):
     """Train SariGAN, or plain StyleGAN2-ADA, on a folder or zip of images.
 
     All options of upstream's train.py keep their names and meaning.
@@ -116,7 +123,7 @@ def main(outdir, dry_run, device, grid, keep_states, checkpoint_minutes, **optio
     run_desc, args = config.training_options(resume=None if runs.is_run(resume) else resume, **options)
     if grid is not None:
         args.grid = grid
-    args.states = dict(keep=keep_states, minutes=checkpoint_minutes)
+    args.care = dataclasses.asdict(Care(keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, bool(options['skip_bad_images'])))
     obstacle = _find_obstacle(outdir, device, args)
     earlier = runs.run_to_continue(outdir, resume, args)
     args.run_dir = earlier if earlier is not None else os.path.join(outdir, f'{runs.next_run_id(outdir):05d}-{run_desc}')
