@@ -294,6 +294,7 @@ def training_options(
     allow_tf32  = None, # Let PyTorch use TF32? [False]
     nobench     = None, # No cuDNN benchmarking? [False]
     workers     = None, # Processes that load images [the recipe's].
+    skip_bad_images = None, # Leave out images that can't be read? [False]
     **method,           # SariGAN's own: any field of Method.
 ):
     """Keyword arguments for training_loop(). None = the default in brackets.
@@ -303,7 +304,7 @@ def training_options(
     """
     args = dnnlib.EasyDict()
     _general(args, 1 if gpus is None else gpus, metrics, seed)
-    desc = _data_set(args, data, cond, subset, mirror)
+    desc = _data_set(args, data, cond, subset, mirror, skip_bad_images)
     cfg = cfg if cfg is not None else 'auto'
     recipe = find_recipe(cfg, args.training_set_kwargs.resolution, args.num_gpus)
     desc += f'-{os.path.splitext(os.path.basename(cfg))[0]}' + (f'{args.num_gpus}' if cfg == 'auto' else '')
@@ -329,9 +330,9 @@ def _general(args, gpus, metrics, seed):
     args.metrics = metrics
     args.random_seed = 0 if seed is None else seed
 
-def _data_set(args, data, cond, subset, mirror):
+def _data_set(args, data, cond, subset, mirror, skip_bad_images):
     try:
-        summary = dataset_check.check(data)
+        summary = dataset_check.check(data, skip_bad_images)
     except ValueError as error:
         raise UserError(f'--data: {error}') from None
     _require(not cond or summary.has_labels, '--cond=True requires labels specified in dataset.json')

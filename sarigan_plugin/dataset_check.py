@@ -12,6 +12,7 @@ refuses what would only fail in the networks.
 import io
 import json
 import os
+import sys
 import zipfile
 from dataclasses import dataclass
 
@@ -117,15 +118,20 @@ def _spread(count, wanted):
     wanted = min(count, wanted)
     return [0] if wanted == 1 else [i * (count - 1) // (wanted - 1) for i in range(wanted)]
 
-def _check_images(source, names):
-    """The common shape (height, width, channels) of the images that are looked at."""
+def _check_images(source, names, skip_bad_images):
+    """The common shape (height, width, channels) of the images that are looked at; of those that are good, if bad ones are skipped."""
     shape = _look(source, names[0])
     _check_shape(names[0], shape)
     decoded = set(_spread(len(names), max(PIXEL_BUDGET // shape[0] ** 2, 1)))
     for index in sorted(decoded.union(_spread(len(names), HEADER_BUDGET))):
-        other = _look(source, names[index], decode_as=shape if index in decoded else None)
-        if other != shape:
-            raise ValueError(f'images differ: {names[0]} is {_describe(shape)}, {names[index]} is {_describe(other)}')
+        try:
+            other = _look(source, names[index], decode_as=shape if index in decoded else None)
+            if other != shape:
+                raise ValueError(f'images differ: {names[0]} is {_describe(shape)}, {names[index]} is {_describe(other)}')
+        except ValueError as error:
+            if not skip_bad_images:
+                raise
+            print(f'Warning: --data: {error}; it is skipped.', file=sys.stderr)
     return shape
 
 def _describe(shape):
@@ -181,10 +187,11 @@ def _shorten(text):
 
 #----------------------------------------------------------------------------
 
-def check(path):
+def check(path, skip_bad_images=False):
     """Look at the dataset at `path`, a folder or a zip, and return its DatasetSummary.
 
-    Raises ValueError with one sentence, without a full stop, for what upstream can't train on.
+    Raises ValueError with one sentence, without a full stop, for what upstream can't train on. With skip_bad_images all
+    images but the first may be bad; a line on stderr names each.
     """
     path = os.fspath(path)
     source = _open_source(path)
@@ -193,7 +200,7 @@ def check(path):
         names = sorted(name for name in source.names if os.path.splitext(name)[1].lower() in PIL.Image.EXTENSION)
         if not names:
             raise ValueError(f'{path} has no images in it')
-        height, _width, channels = _check_images(source, names)
+        height, _width, channels = _check_images(source, names, skip_bad_images)
         has_labels = _check_labels(source, names)
     finally:
         source.close()

@@ -11,10 +11,12 @@ from sarigan_plugin import config
 from sarigan_plugin import data
 from sarigan_plugin import groups
 from sarigan_plugin import launch
+from sarigan_plugin import runs
 from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
-from sarigan_plugin import train
 from sarigan_plugin.cli import UserError
+
+MAX_KIMG = 100000 # More than the minutes will allow.
 
 #----------------------------------------------------------------------------
 
@@ -38,42 +40,31 @@ def demo(outdir, minutes, device):
     images = os.path.join(outdir, 'punks.zip')
     if not os.path.exists(images):
         data.make_punks(images, resolution=32)
-    runs = os.path.join(outdir, 'runs')
-    earlier = last_snapshot(runs)
-    run_dir, code = _train(images, runs, earlier, minutes, device_type)
+    run_dir, code = _train(images, os.path.join(outdir, 'runs'), minutes, device_type)
     if code != 0:
         raise SystemExit(code)
-    _collect(run_dir, outdir, _total_kimg(runs))
+    _collect(run_dir, outdir)
 
-def last_snapshot(runs):
-    """The newest network pickle of the newest run that has one, or None."""
-    found = sorted(glob.glob(os.path.join(glob.escape(runs), '[0-9]*', 'network-snapshot-*.pkl')))
-    return found[-1] if found else None
-
-def _total_kimg(runs):
-    """Thousands of images over all runs: each continues the last snapshot of the one before."""
-    last = {os.path.dirname(path): path for path in sorted(glob.glob(os.path.join(glob.escape(runs), '[0-9]*', 'network-snapshot-*.pkl')))}
-    return sum(int(path[-len('000000.pkl'):-len('.pkl')]) for path in last.values())
-
-def _train(images, runs, earlier, minutes, device_type):
+def _train(images, folder, minutes, device_type):
     """Train on one GPU, or on up to four CPU cores, a process each. Returns (run folder, exit code)."""
     num_processes = 1
     while device_type == 'cpu' and 2 * num_processes <= min(4, runtime.num_devices(device_type)):
         num_processes *= 2
-    desc, args = config.training_options(data=images, cfg='tiny', metrics=[], gpus=num_processes, resume=earlier)
-    args.run_dir = os.path.join(runs, f'{train.next_run_id(runs):05d}-{desc}')
-    click.echo(f'Training for {minutes:g} minutes on {images}' + (f', from {earlier}' if earlier is not None else '') + ' ...')
+    desc, args = config.training_options(data=images, cfg='tiny', metrics=[], gpus=num_processes, kimg=MAX_KIMG)
+    earlier = runs.run_to_continue(folder, None, args)
+    args.run_dir = earlier if earlier is not None else os.path.join(folder, f'{runs.next_run_id(folder):05d}-{desc}')
+    click.echo(f'Training for {minutes:g} minutes on {images}' + (f', going on with {earlier}' if earlier is not None else '') + ' ...')
     return args.run_dir, launch.launch(args, device_type, minutes=minutes)
 
-def _collect(run_dir, outdir, total_kimg):
+def _collect(run_dir, outdir):
     """Leave the results of the last run in outdir and say what to look at."""
     fakes = PIL.Image.open(sorted(glob.glob(os.path.join(glob.escape(run_dir), 'fakes[0-9]*.png')))[-1])
     fakes.resize((fakes.width * 3, fakes.height * 3), PIL.Image.Resampling.NEAREST).save(os.path.join(outdir, 'fakes.png')) # 32 pixels are few to look at.
-    for source, name in [(last_snapshot(os.path.dirname(run_dir)), 'network.pkl'), (os.path.join(run_dir, 'log.txt'), 'log.txt')]:
+    for source, name in [(sorted(glob.glob(os.path.join(glob.escape(run_dir), 'network-snapshot-*.pkl')))[-1], 'network.pkl'), (os.path.join(run_dir, 'log.txt'), 'log.txt')]:
         shutil.copyfile(source, os.path.join(outdir, name))
     groups.draw_all(snapshot.load_grouped(os.path.join(outdir, 'network.pkl'), '--outdir'), outdir, seeds=range(6))
     click.echo(f"""
-Done: {total_kimg} thousand images seen in all. Look at these, in {outdir}:
+Done: {runs.position(run_dir) // 1000} thousand images seen in all. Look at these, in {outdir}:
 
   fakes.png    Generated faces. The real ones are in runs/*/reals.png.
   groups.png   One block per layer, one row per group of channels: red is where the group is active (paper, Fig. 3).

@@ -15,7 +15,9 @@ from torch_utils import training_stats
 from sarigan_plugin.grouping import ChannelGrouping
 from sarigan_plugin.loss import unwrapped
 from sarigan_plugin.networks import grouped_layers
+from sarigan_plugin.soundness import GradientWatch
 
+LOSS_STATE = ('pl_mean', 'images_to_regroup') # What a loss, upstream's or ours, remembers from step to step.
 REFRESH_ITERATIONS = 16 # Reading a loss makes a GPU wait for it, as upstream's ADA does every 4 iterations.
 
 #----------------------------------------------------------------------------
@@ -31,6 +33,7 @@ class MonitoredLoss:
         num_gpus,               # Number of processes.
         rank,                   # This process; the first one shows the bar.
         minutes,                # Training ends after so long, None = after total_kimg.
+        max_bad_iterations,     # So many iterations in a row with numbers that are not finite raise Diverged.
         **networks,             # G_mapping, G_synthesis, D and augment_pipe, for the real loss.
     ):
         self.loss = dnnlib.util.construct_class_by_name(device=device, **networks, **loss_kwargs)
@@ -38,10 +41,16 @@ class MonitoredLoss:
         self.groups = GroupStatistics(networks['G_synthesis'])
         self.bar = ProgressBar(total_kimg * 1000, minutes) if rank == 0 else None
         self.losses = training_stats.Collector(regex='Loss/(G/loss|D/loss|info/.*)')
+        self.gradients = GradientWatch(device, dict(G=[unwrapped(networks['G_mapping']), unwrapped(networks['G_synthesis'])], D=[unwrapped(networks['D'])]),
+            max_bad_iterations)
+        self.refresh_iterations = REFRESH_ITERATIONS if device.type == 'cuda' else 1
         self.num_gpus = num_gpus
+        self.rank = rank
 
     def accumulate_gradients(self, phase, real_img, sync, **kwargs):
         self.loss.accumulate_gradients(phase=phase, real_img=real_img, sync=sync, **kwargs)
+        if sync:
+            self.gradients.look(phase)
         if phase not in ['Dmain', 'Dboth']:
             return
         if self.bar is not None:
@@ -55,6 +64,45 @@ class MonitoredLoss:
                 self.losses.update() # On every rank: it adds up over them.
                 if self.bar is not None:
                     self.bar.show(self.losses)
+
+    def iteration_done(self):
+        """All phases of an iteration are over. Raises soundness.Diverged, on every rank."""
+        self.gradients.end_iteration()
+        if self.clock.iteration % self.refresh_iterations == 0:
+            story = self.gradients.report(self._mean_losses)
+            if story is not None and self.rank == 0:
+                print(f'Warning: {story}.', file=sys.stderr, flush=True)
+
+    def _mean_losses(self):
+        self.losses.update()
+        return {name: self.losses.mean(name) for name in self.losses.names()}
+
+    def is_sound(self):
+        """Whether the numbers of the last iteration, and all parameters, are finite."""
+        modules = [unwrapped(module) for module in [self.loss.G_mapping, self.loss.G_synthesis, self.loss.D]]
+        return self.gradients.is_sound() and all(bool(parameter.isfinite().all()) for module in modules for parameter in module.parameters())
+
+    # What a training state keeps, see checkpoint.py.
+
+    def state_dict(self):
+        return dict(
+            loss    = {name: getattr(self.loss, name) for name in LOSS_STATE if hasattr(self.loss, name)},
+            clock   = (self.clock.iteration, self.clock.tick_start),
+            groups  = (self.groups.previous, self.groups.counts),
+        )
+
+    def load_state_dict(self, state):
+        for name, value in state['loss'].items():
+            if isinstance(value, torch.Tensor):
+                getattr(self.loss, name).copy_(value)
+            else:
+                setattr(self.loss, name, value)
+        self.clock.iteration, self.clock.tick_start = state['clock']
+        previous, self.groups.counts = state['groups']
+        for name, assignment in previous.items():
+            self.groups.previous[name].copy_(assignment)
+        if self.bar is not None:
+            self.bar.go_on_from(self.clock.iteration * self.clock.batch_size)
 
 class TickClock:
     """Knows, one iteration before it happens, when upstream's loop ends a tick: the first alone, then every kimg_per_tick."""
@@ -120,7 +168,7 @@ class ProgressBar:
         terminal = sys.__stderr__
         self.visible = terminal is not None and terminal.isatty()
         self.start_time = time.monotonic() # Set again by the first images: CUDA ops are built before.
-        self.nimg = 0
+        self.nimg = self.first_nimg = 0
         self.seconds = minutes * 60 if minutes is not None else None
         self.losses = ''
         if self.visible:
@@ -128,14 +176,20 @@ class ProgressBar:
             self.bar = click.progressbar(length=length, file=terminal, label='Training', show_percent=False, item_show_func=lambda item: item)
             _ClearedLine.install(terminal)
 
+    def go_on_from(self, nimg):
+        """So many images were seen before this process started."""
+        self.nimg = self.first_nimg = nimg
+        if self.visible and self.seconds is None:
+            self.bar.pos = nimg
+
     def advance(self, nimg):
         """Count so many more images."""
         if not self.visible:
             return
-        if self.nimg == 0:
+        if self.nimg == self.first_nimg:
             self.start_time = time.monotonic()
         elapsed = time.monotonic() - self.start_time
-        rate = self.nimg / elapsed if elapsed > 0 else 0 # The first images start the clock.
+        rate = (self.nimg - self.first_nimg) / elapsed if elapsed > 0 else 0 # The first images start the clock.
         self.nimg += nimg
         steps = nimg if self.seconds is None else int(elapsed) - self.bar.pos
         self.bar.update(steps, f'{self.nimg / 1000:.1f} kimg {rate:.0f} img/s{self.losses}')

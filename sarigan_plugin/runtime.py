@@ -5,17 +5,21 @@ modules are exchanged while the program runs, each for a reason given beside it.
 commit.
 """
 
-import builtins
 import importlib
+import itertools
 import os
-import tempfile
+import signal
+import sys
 import time
 import types
 import warnings
+import zipfile
+import zlib
 
 import numpy as np
 import torch
 
+from sarigan_plugin import files
 from sarigan_plugin import snapshot
 from sarigan_plugin import transfer
 
@@ -101,25 +105,29 @@ def stand_in(device_type):
 #----------------------------------------------------------------------------
 # The exchanges.
 
-def prepare(device_type, grid=None, trust=False):
+def prepare(device_type, grid=None, trust=False, skip_bad_images=False):
     """Make upstream's training loop, metrics and tools run here; call once per process, before using them.
 
-    device_type: 'cuda' or 'cpu'.
-    grid:        (columns, rows), the most images on a sample sheet; None = upstream's size.
-    trust:       run the code inside the pickle that training goes on from.
+    device_type:     'cuda' or 'cpu'.
+    grid:            (columns, rows), the most images on a sample sheet; None = upstream's size.
+    trust:           run the code inside the pickle that training starts from?
+    skip_bad_images: take the next image for one that can't be read? Otherwise it raises BadImage.
     """
+    dataset = importlib.import_module('training.dataset')
     misc = importlib.import_module('torch_utils.misc')
     training_loop = importlib.import_module('training.training_loop')
     path_length = importlib.import_module('metrics.perceptual_path_length')
     metric_utils = importlib.import_module('metrics.metric_utils')
 
-    misc.InfiniteSampler.__bases__ = (_Sampler,)
+    skip_samples(0)
+    _exchange(dataset.ImageFolderDataset, '__getitem__', lambda getitem: _named_if_bad(getitem, skip_bad_images))
     _exchange(misc, 'print_module_summary', _without_side_effects)
     _exchange(misc, 'copy_params_and_buffers', lambda _copy: transfer.copy_with_report)
     _exchange(training_loop, 'legacy', lambda legacy: _Overlay(legacy, load_network_pkl=lambda f: snapshot.read(f, getattr(f, 'name', '?'), '--resume', trust)))
     _exchange(training_loop, 'dnnlib', lambda dnnlib: _Overlay(dnnlib, util=_Overlay(dnnlib.util, open_url=snapshot.open_any)))
     _exchange(training_loop, 'torch', lambda torch: stand_in(device_type))
-    _exchange(training_loop, 'open', lambda _builtin: atomic_open)
+    _exchange(training_loop, 'open', lambda _builtin: files.training_open)
+    _exchange(training_loop, 'save_image_grid', _saved_whole)
     _exchange(training_loop, 'setup_snapshot_image_grid', lambda setup: setup if grid is None else _cut_grid(setup, *grid))
     _exchange(metric_utils, 'torch', lambda torch: stand_in(device_type))
     _exchange(path_length, 'np', lambda np: _Overlay(np, percentile=_percentile))
@@ -165,55 +173,76 @@ def _cut_grid(setup_snapshot_image_grid, columns, rows):
         return size, images[kept], labels[kept]
     return wrapper
 
-class atomic_open: # pylint: disable=invalid-name
-    """open() that never leaves half a file: what is written in 'wb' mode appears under its name when it is whole.
+_OF_THE_START = ('reals.png', 'fakes_init.png') # Sample sheets that a run which goes on has already.
 
-    Other modes are passed on. A snapshot that meets a full disk leaves the older file of that name as it was.
-    """
-    def __new__(cls, path, mode='r', **kwargs):
-        return super().__new__(cls) if mode == 'wb' else builtins.open(path, mode, **kwargs)
-
-    def __init__(self, path, mode):
-        _ = mode
-        self.path = path
-        self.file = tempfile.NamedTemporaryFile(dir=os.path.dirname(path) or '.', prefix='.writing-', delete=False)
-
-    def __enter__(self):
-        return self.file
-
-    def __exit__(self, error, *_traceback):
+def _saved_whole(save_image_grid):
+    """Sample sheets appear when they are whole, and a full disk ends in a warning."""
+    def wrapper(img, fname, **kwargs):
+        if os.path.basename(fname) in _OF_THE_START and os.path.exists(fname):
+            return
+        unfinished = os.path.join(os.path.dirname(fname), f'.writing-{os.path.basename(fname)}')
         try:
-            if error is None:
-                self.file.flush()
-                os.fsync(self.file.fileno())
-        finally:
-            self._close(keep=(error is None))
+            save_image_grid(img, unfinished, **kwargs)
+            os.replace(unfinished, fname)
+        except OSError as error:
+            if os.path.exists(unfinished):
+                os.unlink(unfinished)
+            if error.errno not in files.OUT_OF_SPACE:
+                raise
+            files.warn_out_of_space(fname, error)
+    return wrapper
 
-    def _close(self, keep):
-        try:
-            self.file.close()
-            if keep:
-                os.chmod(self.file.name, 0o666 & ~_umask()) # Temporary files are private; snapshots are not.
-                os.replace(self.file.name, self.path)
-        finally:
-            if os.path.exists(self.file.name):
-                os.unlink(self.file.name)
+def skip_samples(number):
+    """The training loop that starts next takes so many images of the training set for seen, in each process."""
+    misc = importlib.import_module('torch_utils.misc')
+    _exchange(misc, 'InfiniteSampler', lambda sampler: _starting_at(sampler, number))
 
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+class BadImage(Exception):
+    """An image of the training set can't be read. The text names it."""
+    def __str__(self):
+        return super().__str__().strip().splitlines()[-1].removeprefix(f'{__name__}.BadImage: ') # DataLoader's workers put their traceback before it.
+
+def _named_if_bad(getitem, skip):
+    """Upstream's __getitem__ of a data set, for images that went bad after dataset_check.py, or that it did not look at."""
+    told = set()
+    def wrapper(dataset, index):
+        for other in itertools.chain(range(index, len(dataset)), range(index)):
+            try:
+                return getitem(dataset, other)
+            except (OSError, ValueError, SyntaxError, AssertionError, zipfile.BadZipFile, zlib.error) as error:
+                name = dataset._image_fnames[dataset._raw_idx[other]] # pylint: disable=protected-access
+                if not skip:
+                    raise BadImage(f'{name} cannot be read or has another size ({error or type(error).__name__})') from None
+                if name not in told:
+                    told.add(name)
+                    print(f'Warning: --data: {name} cannot be read or has another size ({error or type(error).__name__}); it is skipped.', file=sys.stderr)
+        raise BadImage('no image can be read')
+    return wrapper
+
+def _starting_at(sampler_class, first):
+    """misc.InfiniteSampler without its first elements, which were seen before the training was interrupted."""
+    sampler_class.__bases__ = (_Sampler,)
+    class Sampler(sampler_class):
+        def __iter__(self):
+            return itertools.islice(super().__iter__(), first, None)
+    return Sampler
 
 #----------------------------------------------------------------------------
 # Options that the device decides.
 
 def fit_to_device(args, device_type):
     """Adapt the training loop's keyword arguments, in place, to where they will run."""
+    args.data_loader_kwargs.worker_init_fn = _leave_signals_to_the_parent
     for kwargs in [args.G_opt_kwargs, args.D_opt_kwargs]:
         kwargs.betas = [float(beta) for beta in kwargs.betas] # train.py:185 has an int, which torch 2 refuses beside a float.
     if device_type == 'cpu':
         args.data_loader_kwargs.pin_memory = False
         args.G_kwargs.synthesis_kwargs.num_fp16_res = args.D_kwargs.num_fp16_res = 0 # Eight to ten times slower than fp32 there.
+
+def _leave_signals_to_the_parent(_worker):
+    """Ctrl-C reaches all processes of a terminal; the images that are being loaded are still wanted."""
+    for number in [signal.SIGINT, signal.SIGTERM]:
+        signal.signal(number, signal.SIG_IGN)
 
 #----------------------------------------------------------------------------
 # What the patches ask for.

@@ -1,5 +1,6 @@
 """The command behind `python train.py` and `sarigan train`: configure, print, launch."""
 
+import dataclasses
 import json
 import os
 import re
@@ -8,10 +9,11 @@ import sys
 import click
 
 from sarigan_plugin import config
+from sarigan_plugin import runs
 from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
-from sarigan_plugin.launch import launch
+from sarigan_plugin.launch import Care, launch
 
 #----------------------------------------------------------------------------
 # The command line.
@@ -79,6 +81,14 @@ def _describe_configs():
 @click.option('--info-mixing',  help='Under style mixing, Q aims at the mean of the codes, or skips', type=click.Choice(config.INFO_MIXINGS))
 @click.option('--code-dim',     help='Dimensionality of each of the two codes', type=int, metavar='INT')
 
+# Reliability.
+@click.option('--checkpoint-minutes', help='Save the training state so often [default: beside network snapshots only]', type=click.FloatRange(min=0, min_open=True), metavar='MIN')
+@click.option('--keep-states',  help='Training states to keep', type=click.IntRange(min=1), default=Care.keep_states, show_default=True, metavar='INT')
+@click.option('--max-bad-iterations', help='Go back to the last state after so many iterations in a row with numbers that are not finite', type=click.IntRange(min=1),
+    default=Care.max_bad_iterations, show_default=True, metavar='INT')
+@click.option('--max-rollbacks', help='Go back at most so often', type=click.IntRange(min=0), default=Care.max_rollbacks, show_default=True, metavar='INT')
+@click.option('--skip-bad-images', help="Take another image for one that can't be read [default: false]", type=bool, metavar='BOOL')
+
 # Discriminator augmentation.
 @click.option('--aug',          help='Augmentation mode [default: ada; noaug for SariGAN]', type=click.Choice(config.AUGMENTATIONS))
 @click.option('--p',            help='Augmentation probability for --aug=fixed', type=float)
@@ -86,7 +96,7 @@ def _describe_configs():
 @click.option('--augpipe',      help='Augmentation pipeline [default: bgc]', type=click.Choice(list(config.AUGMENT_PIPES)))
 
 # Transfer learning.
-@click.option('--resume',       help=f'Networks to start from: a pickle, an exported folder, a URL, or one of {", ".join(config.TRANSFER_SOURCES)}', metavar='PKL')
+@click.option('--resume',       help=f'Networks to start from: a pickle, an exported folder, a URL, or one of {", ".join(config.TRANSFER_SOURCES)}; or the run to go on with: latest, or its folder', metavar='PKL|RUN')
 @snapshot.trust_option
 @click.option('--freezed',      help='Freeze-D [default: 0 layers]', type=int, metavar='INT')
 
@@ -97,7 +107,7 @@ def _describe_configs():
 @click.option('--allow-tf32',   help='Allow PyTorch to use TF32 internally', type=bool, metavar='BOOL')
 @click.option('--workers',      help='Override number of DataLoader workers', type=int, metavar='INT')
 
-def main(outdir, dry_run, device, grid, trust, **options):
+def main(outdir, dry_run, device, grid, trust, keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, **options):
     """Train SariGAN, or plain StyleGAN2-ADA, on a folder or zip of images.
 
     All options of upstream's train.py keep their names and meaning.
@@ -112,14 +122,20 @@ def main(outdir, dry_run, device, grid, trust, **options):
     # What would happen?
     python train.py --cfg=sarigan --data=punks.zip --outdir=out --dry-run
     """
-    run_desc, args = config.training_options(**options)
+    resume = options.pop('resume')
+    run_desc, args = config.training_options(resume=None if runs.is_run(resume) else resume, **options)
     if grid is not None:
         args.grid = grid
-    if trust:
-        args.trust_pickle = True
+    args.care = dataclasses.asdict(Care(keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, bool(options['skip_bad_images']), trust))
     obstacle = _find_obstacle(outdir, device, args)
-    args.run_dir = os.path.join(outdir, f'{next_run_id(outdir):05d}-{run_desc}')
+    earlier = runs.run_to_continue(outdir, resume, args)
+    args.run_dir = earlier if earlier is not None else os.path.join(outdir, f'{runs.next_run_id(outdir):05d}-{run_desc}')
     print_options(args)
+    if earlier is not None and runs.position(earlier) >= args.total_kimg * 1000:
+        print(f'{earlier} has seen its {args.total_kimg} kimg; a larger --kimg trains on.')
+        return
+    if earlier is not None:
+        print(f'Going on with {earlier} from {runs.position(earlier) / 1000:g} kimg; --resume=noresume starts a new run.')
     if dry_run:
         print('Dry run; exiting.' if obstacle is None else f'Dry run; exiting. Without --dry-run this machine would refuse: {obstacle}')
         return
@@ -147,12 +163,6 @@ def _find_obstacle(outdir, device, args):
     if not (os.path.isdir(parent) and os.access(parent, os.W_OK | os.X_OK)):
         return f'--outdir: {parent} is not a folder that can be written to.'
     return None
-
-def next_run_id(outdir):
-    """One more than the largest number that a folder's name in outdir starts with."""
-    names = [entry.name for entry in os.scandir(outdir) if entry.is_dir()] if os.path.isdir(outdir) else []
-    numbers = [re.match(r'\d+', name) for name in names]
-    return max([int(number.group()) for number in numbers if number is not None], default=-1) + 1
 
 #----------------------------------------------------------------------------
 

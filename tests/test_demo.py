@@ -33,8 +33,8 @@ def test_demo_leaves_pictures_and_pickle_and_a_second_one_goes_on_from_the_first
 
     second = demo(f'--outdir={outdir}', '--minutes=0.05', '--device=cpu')
     assert second.returncode == 0, second.stderr
-    assert re.search(r'Resuming from ".*00000-.*network-snapshot-.*\.pkl"', second.stdout)
-    assert len(os.listdir(outdir / 'runs')) == 2
+    assert re.search(r'Going on from .*00000-.*training-state-.*\.pt', second.stdout)
+    assert len(os.listdir(outdir / 'runs')) == 1
 
 @pytest.mark.parametrize('arguments, sentence', [
     (['--minutes=0'], "Invalid value for '--minutes': 0.0 is not in the range x>0"),

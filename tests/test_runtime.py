@@ -96,34 +96,6 @@ def test_options_fit_the_cpu():
     torch.optim.Adam([torch.nn.Parameter(torch.ones(1))], **args.G_opt_kwargs) # Raises if a beta is an int.
 
 #----------------------------------------------------------------------------
-# Atomic files.
-
-def test_a_file_appears_only_when_it_is_whole(tmp_path):
-    path = tmp_path / 'snapshot.pkl'
-    with runtime.atomic_open(str(path), 'wb') as f:
-        f.write(b'whole')
-        assert not path.exists()
-    assert path.read_bytes() == b'whole' and os.listdir(tmp_path) == ['snapshot.pkl']
-    plain = tmp_path / 'plain'
-    plain.touch()
-    assert path.stat().st_mode == plain.stat().st_mode # Not private, as temporary files are.
-
-def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
-    path = tmp_path / 'snapshot.pkl'
-    path.write_bytes(b'old')
-    with pytest.raises(RuntimeError, match='half way'):
-        with runtime.atomic_open(str(path), 'wb') as f:
-            f.write(b'new')
-            raise RuntimeError('half way')
-    assert path.read_bytes() == b'old' and os.listdir(tmp_path) == ['snapshot.pkl']
-
-def test_other_modes_are_plain_open(tmp_path):
-    with runtime.atomic_open(str(tmp_path / 'stats.jsonl'), 'wt') as f:
-        f.write('line\n')
-        f.flush()
-        assert (tmp_path / 'stats.jsonl').read_text() == 'line\n'
-
-#----------------------------------------------------------------------------
 
 def test_a_patched_tool_gets_a_prepared_process_by_importing_its_torch():
     code = ("import sarigan_plugin\nfrom sarigan_plugin.runtime import host_torch as torch\nfrom torch_utils import misc\n"

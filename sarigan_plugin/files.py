@@ -1,0 +1,138 @@
+"""Files that survive what happens to long trainings: kills, full disks, a second run in the same folder."""
+
+import builtins
+import errno
+import fcntl
+import os
+import socket
+import sys
+import tempfile
+
+OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+#----------------------------------------------------------------------------
+
+class atomic_open: # pylint: disable=invalid-name
+    """open() for writing bytes that never leaves half a file: what is written appears under its name when it is whole.
+
+    A file of that name stays as it was until then, and if anything goes wrong.
+    """
+    def __init__(self, path):
+        self.path = path
+        self.file = tempfile.NamedTemporaryFile(dir=os.path.dirname(path) or '.', prefix='.writing-', delete=False)
+
+    def __enter__(self):
+        return self.file
+
+    def __exit__(self, error, *_traceback):
+        try:
+            if error is None:
+                self.file.flush()
+                os.fsync(self.file.fileno())
+        finally:
+            self._close(keep=(error is None))
+
+    def _close(self, keep):
+        try:
+            self.file.close()
+            if keep:
+                os.chmod(self.file.name, 0o666 & ~_umask()) # Temporary files are private; snapshots are not.
+                os.replace(self.file.name, self.path)
+        finally:
+            if os.path.exists(self.file.name):
+                os.unlink(self.file.name)
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+def remove_unfinished(folder):
+    """Remove what atomic_open() was writing there when its process was killed."""
+    for entry in os.scandir(folder):
+        if entry.name.startswith('.writing-'):
+            os.unlink(entry.path)
+
+#----------------------------------------------------------------------------
+# A full disk.
+
+def warn_out_of_space(path, error):
+    """One line on the real stderr, whose copy in log.txt would need space as well; training goes on without this file."""
+    print(f'Warning: {os.path.basename(path)} could not be written: {error.strerror}. Training goes on; free some space.', file=sys.__stderr__, flush=True)
+
+class _forgiving_atomic_open(atomic_open): # pylint: disable=invalid-name
+    """atomic_open() that only warns where the disk is full."""
+    def __exit__(self, error, value, *traceback):
+        try:
+            super().__exit__(error, value, *traceback)
+        except OSError as caught:
+            value = caught
+        if isinstance(value, OSError) and value.errno in OUT_OF_SPACE:
+            warn_out_of_space(self.path, value)
+            return True
+        if isinstance(value, OSError):
+            raise value
+        return False
+
+class _ForgivingLines:
+    """A text file opened for appending whole lines; one that meets a full disk is left out, with a warning."""
+    def __init__(self, path):
+        self.path = path
+        self.file = builtins.open(path, 'ab', buffering=0)
+
+    def write(self, line):
+        end = self.file.tell()
+        try:
+            written = self.file.write(line.encode())
+            if written < len(line.encode()): # The disk took a part.
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            if error.errno not in OUT_OF_SPACE:
+                raise
+            os.truncate(self.path, end)
+            self.file.seek(end)
+            warn_out_of_space(self.path, error)
+
+    def flush(self):
+        pass # Nothing is buffered.
+
+    def close(self):
+        self.file.close()
+
+def training_open(path, mode='r', **kwargs):
+    """open() for upstream's training loop, which writes 'wb' network pickles and 'wt' stats.jsonl.
+
+    Pickles are written whole or not at all, lines of statistics are added to those that are there, and a full disk ends
+    in a warning.
+    """
+    if mode == 'wb':
+        return _forgiving_atomic_open(path)
+    if mode == 'wt':
+        return _ForgivingLines(path)
+    return builtins.open(path, mode, **kwargs)
+
+#----------------------------------------------------------------------------
+
+class FolderLock:
+    """Keeps a second training out of a run's folder, on this machine and on those that share its file system.
+
+    Raises BlockingIOError, its text saying who holds the lock. The lock goes with the process, however it ends.
+    """
+    def __init__(self, folder):
+        path = os.path.join(folder, '.lock')
+        self.file = builtins.open(path, 'a+', encoding='utf-8')
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.file.seek(0)
+            holder = self.file.read().strip() or 'another process'
+            self.file.close()
+            raise BlockingIOError(holder) from None
+        self.file.truncate(0)
+        self.file.write(f'process {os.getpid()} on {socket.gethostname()}')
+        self.file.flush()
+
+    def release(self):
+        self.file.close()
+
+#----------------------------------------------------------------------------

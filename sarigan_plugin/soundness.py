@@ -1,0 +1,74 @@
+"""Watches a training for numbers that are not finite, says where they come from, and when it is time to go back.
+
+Upstream's loop turns such gradients into zeros and 1e5 and goes on without a word (training_loop.py:286).
+"""
+
+import math
+
+import torch
+
+from torch_utils import training_stats
+
+SHOWN = 3 # Layers in a warning.
+
+class Diverged(Exception):
+    """So many iterations in a row were bad that the training is lost. The text tells which numbers, and where."""
+
+class GradientWatch:
+    """Looks at the gradients of every phase; asks the device for what it saw only in report()."""
+    def __init__(self,
+        device,             # Device of the networks.
+        networks,           # {'G': [modules], 'D': [modules]}: whose gradients the phases of upstream's loop make.
+        max_bad_iterations, # So many bad iterations in a row raise Diverged.
+    ):
+        self.parameters = {letter: [(f'{type(module).__name__}.{name}', parameter) for module in modules for name, parameter in module.named_parameters()]
+            for letter, modules in networks.items()}
+        self.counts = {letter: torch.zeros(len(named), device=device) for letter, named in self.parameters.items()} # Bad gradients since report().
+        self.max_bad_iterations = max_bad_iterations
+        self.bad = torch.zeros([], device=device)       # Is this iteration bad?
+        self.streak = torch.zeros([], device=device)    # Bad iterations in a row, up to now,
+        self.longest = torch.zeros([], device=device)   # and the most since report().
+        self.total = 0                                  # Bad iterations of this process, up to report().
+        self.since = torch.zeros([], device=device)     # And since then.
+
+    @torch.no_grad()
+    def look(self, phase):
+        """The gradients of a phase ('Gmain', 'Dreg', ...) are complete."""
+        gradients = [(index, parameter.grad) for index, (_name, parameter) in enumerate(self.parameters[phase[0]]) if parameter.grad is not None]
+        largest = torch.stack(torch._foreach_norm([gradient for _index, gradient in gradients], float('inf'))) # pylint: disable=protected-access
+        bad = (~largest.isfinite()).to(self.bad.dtype)
+        self.counts[phase[0]].index_add_(0, torch.tensor([index for index, _gradient in gradients], device=bad.device), bad)
+        self.bad = torch.maximum(self.bad, bad.amax())
+
+    def end_iteration(self):
+        self.streak = (self.streak + 1) * self.bad
+        self.longest = torch.maximum(self.longest, self.streak)
+        self.since = self.since + self.bad
+        self.bad = torch.zeros_like(self.bad)
+
+    def is_sound(self):
+        """Whether the iteration that ended last was."""
+        return self.streak.item() == 0
+
+    def report(self, read_losses):
+        """What was bad since the last call, as a sentence without a full stop, or None.
+
+        read_losses: called where something was bad, on all ranks; returns {name: mean} of the losses. Raises Diverged.
+        """
+        bad_iterations = int(self.since.item())
+        self.total += bad_iterations
+        training_stats.report0('Numbers/bad_iterations', self.total)
+        if bad_iterations == 0:
+            return None
+        names = [name for letter, named in self.parameters.items() for (name, _parameter), count in zip(named, self.counts[letter].tolist()) if count > 0]
+        wrong = [f'{name} is {value:g}' for name, value in read_losses().items() if not math.isfinite(value)]
+        story = f'{bad_iterations} iterations had gradients that are not finite, in {", ".join(names[:SHOWN])}' \
+            + (f' and {len(names) - SHOWN} more' if len(names) > SHOWN else '') + (f'; {", ".join(wrong)}' if wrong else '')
+        longest = self.longest.item()
+        for tensor in [*self.counts.values(), self.since, self.longest]:
+            tensor.zero_()
+        if longest >= self.max_bad_iterations:
+            raise Diverged(f'{story}; {int(longest)} of them in a row')
+        return story
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,315 @@
+"""Trainings that are interrupted, in every way, and go on as if they had not been."""
+
+import itertools
+import json
+import os
+import pickle
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from click.testing import CliRunner
+from torch_utils import misc
+from torch_utils import training_stats
+
+from sarigan_plugin import checkpoint
+from sarigan_plugin import files
+from sarigan_plugin import runtime
+from sarigan_plugin.checkpoint import DamagedState, read_state, write_state
+from sarigan_plugin.train import main
+
+# All that remembers something: ADA, path length, style mixing, groups that merge, the average, two ticks and more.
+CONFIG = '''
+[method]
+num_groups      = "auto"
+regroup_kimg    = 0.064
+code_dim        = 16
+[networks]
+channel_base    = 64
+channel_max     = 8
+mapping_layers  = 2
+mbstd_group     = 4
+num_fp16_res    = 0
+[training]
+kimg            = 2
+batch           = 32
+learning_rate   = 0.002
+r1_gamma        = 1.0
+ema_kimg        = 1.0
+ema_rampup      = 0.05
+aug             = "ada"
+kimg_per_tick   = 1
+grid            = [2, 2]
+snap            = 1
+workers         = 1
+'''
+
+@pytest.fixture(scope='session')
+def command(tmp_path_factory):
+    """The command line of a training of two ticks, but for --outdir."""
+    folder = tmp_path_factory.mktemp('checkpoint')
+    (folder / 'images').mkdir()
+    rng = np.random.RandomState(0)
+    for i in range(24):
+        PIL.Image.fromarray(rng.randint(256, size=[16, 16, 3]).astype(np.uint8)).save(folder / 'images' / f'{i:02d}.png')
+    (folder / 'small.toml').write_text(CONFIG)
+    return ['train', f'--cfg={folder / "small.toml"}', f'--data={folder / "images"}', '--metrics=none', '--device=cpu', '--checkpoint-minutes=0.01']
+
+def start(command, outdir, *arguments):
+    return subprocess.Popen([sys.executable, '-m', 'sarigan_plugin.cli', *command, f'--outdir={outdir}', *arguments], text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ, OMP_NUM_THREADS='1'), start_new_session=True)
+
+def finish(process):
+    """Returns what it printed."""
+    out, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    return out
+
+def last_run(outdir):
+    return sorted(outdir.iterdir())[-1]
+
+def networks(run):
+    """{network.tensor: value} of the last snapshot."""
+    with open(sorted(run.glob('network-snapshot-*.pkl'))[-1], 'rb') as f:
+        snapshot = pickle.load(f)
+    return {f'{name}.{key}': tensor for name in ['G', 'D', 'G_ema', 'augment_pipe'] for key, tensor in snapshot[name].state_dict().items()}
+
+def statistics(run):
+    """All that was logged but how long it took."""
+    lines = [json.loads(line) for line in (run / 'stats.jsonl').read_text().splitlines()]
+    return [{name: value for name, value in line.items() if not name.startswith(('Timing', 'Resources', 'timestamp'))} for line in lines]
+
+def assert_equal_runs(run, reference):
+    theirs = networks(reference)
+    for name, tensor in networks(run).items():
+        assert torch.equal(tensor, theirs[name]), name
+    assert statistics(run) == statistics(reference)
+    assert [path.name for path in sorted(run.glob('*.png'))] == [path.name for path in sorted(reference.glob('*.png'))]
+    for path in run.glob('*.png'):
+        assert path.read_bytes() == (reference / path.name).read_bytes(), path.name
+
+@pytest.fixture(scope='session')
+def uninterrupted(command, tmp_path_factory):
+    """{number of processes: run folder}, made when asked for."""
+    found = dict()
+    def get(gpus):
+        if gpus not in found:
+            outdir = tmp_path_factory.mktemp('uninterrupted')
+            finish(start(command, outdir, f'--gpus={gpus}'))
+            found[gpus] = last_run(outdir)
+        return found[gpus]
+    return get
+
+#----------------------------------------------------------------------------
+# Interrupted trainings.
+
+def interrupt(command, outdir, arguments, signal_number, rng):
+    """Start the training, or go on with it, and send the signal at a random moment: SIGTERM once it trains, SIGKILL at any.
+
+    Returns whether the training had ended before.
+    """
+    before = set(outdir.glob('*/training-state-*.pt'))
+    process = start(command, outdir, *arguments)
+    while process.poll() is None and set(outdir.glob('*/training-state-*.pt')) <= before and (signal_number != signal.SIGKILL or rng.random() > 0.01):
+        time.sleep(0.05)
+    try:
+        process.wait(timeout=rng.uniform(0, 2))
+        finish(process)
+        return True
+    except subprocess.TimeoutExpired:
+        send = os.killpg if signal_number == signal.SIGKILL else os.kill
+        send(process.pid, signal_number)
+        out, errors = process.communicate(timeout=120)
+        if signal_number == signal.SIGTERM:
+            assert process.returncode == 0, errors
+            assert 'Stopped by SIGTERM' in out or 'Exiting...' in out
+        return False
+
+def interrupted_run(command, outdir, arguments, signal_number, times, seed):
+    rng = random.Random(seed)
+    for _time in range(times):
+        if interrupt(command, outdir, arguments, signal_number, rng):
+            return last_run(outdir)
+    finish(start(command, outdir, *arguments, *(['--resume=latest'] if seed % 2 else [])))
+    return last_run(outdir)
+
+@pytest.mark.parametrize('gpus, signal_number, times', [(1, signal.SIGTERM, 2), (2, signal.SIGKILL, 1), *[pytest.param(gpus, number, 20, marks=pytest.mark.slow)
+    for gpus in [1, 2] for number in [signal.SIGKILL, signal.SIGTERM]]])
+def test_an_interrupted_training_ends_as_one_that_was_not(command, uninterrupted, tmp_path, gpus, signal_number, times):
+    run = interrupted_run(command, tmp_path, [f'--gpus={gpus}'], signal_number, times, seed=gpus)
+    assert_equal_runs(run, uninterrupted(gpus))
+
+#----------------------------------------------------------------------------
+# Which run goes on. Each test goes on with a copy of a run that stopped after its first tick.
+
+@pytest.fixture(scope='session')
+def _stopped(command, tmp_path_factory):
+    outdir = tmp_path_factory.mktemp('stopped')
+    finish(start(command, outdir, '--kimg=1'))
+    run = last_run(outdir)
+    options = json.loads((run / 'training_options.json').read_text())
+    (run / 'training_options.json').write_text(json.dumps(dict(options, total_kimg=2))) # As if the kimg had been two, and the last tick the first.
+    return run
+
+@pytest.fixture
+def stopped(_stopped, tmp_path):
+    """A run of the fixture `command` that has seen 1 kimg of 2, in a folder of its own."""
+    return Path(shutil.copytree(_stopped, tmp_path / 'out' / '00000-images-small'))
+
+def dry_run(command, outdir, *arguments):
+    done = CliRunner().invoke(main, [*command[1:], f'--outdir={outdir}', '--dry-run', *arguments])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+def refusal(command, outdir, *arguments):
+    done = CliRunner().invoke(main, [*command[1:], f'--outdir={outdir}', *arguments])
+    assert done.exit_code == 2
+    return done.stderr.strip().splitlines()[-1]
+
+@pytest.mark.parametrize('arguments, goes_on', [([], True), (['--resume=latest'], True), (['--resume=latest', '--kimg=9', '--snap=3'], True),
+    (['--seed=1'], False), (['--resume=noresume'], False), (['--kimg=9'], False)])
+def test_the_same_command_goes_on_and_another_one_starts_anew(command, stopped, arguments, goes_on):
+    out = dry_run(command, stopped.parent, *arguments)
+    assert (f'Going on with {stopped} from 1.024 kimg' in out) == goes_on
+    assert ('Output directory:   ' + (f'{stopped}' if goes_on else f'{stopped.parent}/00001-')) in out
+
+def test_a_named_run_goes_on_wherever_it_is(command, stopped, tmp_path):
+    assert f'Going on with {stopped} ' in dry_run(command, tmp_path / 'elsewhere', f'--resume={stopped}')
+
+def test_a_finished_run_is_left_alone(command, stopped):
+    before = sorted(path.name for path in stopped.iterdir())
+    done = CliRunner().invoke(main, [*command[1:], f'--outdir={stopped.parent}', '--resume=latest', '--kimg=1'])
+    assert done.exit_code == 0 and 'has seen its 1 kimg; a larger --kimg trains on.' in done.output
+    assert sorted(path.name for path in stopped.iterdir()) == before
+
+def test_latest_without_a_run_starts_one(command, tmp_path):
+    assert f'Output directory:   {tmp_path}/none/00000-' in dry_run(command, tmp_path / 'none', '--resume=latest')
+
+@pytest.mark.parametrize('arguments, sentence', [
+    (['--batch=16'], 'batch_size was 32 and would be 16.'),
+    (['--gamma=5'], 'loss_kwargs.r1_gamma was 1.0 and would be 5.0.'),
+])
+def test_a_named_run_refuses_other_options_by_name(command, stopped, arguments, sentence):
+    assert refusal(command, stopped.parent, '--resume=latest', *arguments) == f'Error: --resume: {stopped} goes on only with the options that it was started with: {sentence}'
+
+def test_a_folder_without_states_is_no_run(command, tmp_path):
+    assert refusal(command, tmp_path, f'--resume={tmp_path}') == \
+        f"Error: --resume: {tmp_path} has no training state; give a run's folder, a network pickle, latest or noresume."
+
+def test_two_trainings_in_one_folder_are_refused(command, stopped):
+    lock = files.FolderLock(stopped)
+    sentence = refusal(command, stopped.parent)
+    assert sentence.startswith(f'Error: --outdir: {stopped} is being trained by process {os.getpid()} on ')
+    assert sentence.endswith('; --resume=noresume starts another run beside it.')
+    lock.release()
+    files.FolderLock(stopped).release()
+
+#----------------------------------------------------------------------------
+# States.
+
+STATE = dict(numbers=[1, 2.5, None], tensor=torch.arange(1000), nested=dict(text='x', pair=(1, 2)))
+
+def test_a_state_is_read_as_it_was_written(tmp_path):
+    write_state(tmp_path / 'state.pt', STATE)
+    again = read_state(tmp_path / 'state.pt')
+    assert torch.equal(again.pop('tensor'), STATE['tensor'])
+    assert again == {name: value for name, value in STATE.items() if name != 'tensor'}
+    assert os.listdir(tmp_path) == ['state.pt']
+
+def test_any_flipped_bit_or_missing_end_is_noticed(tmp_path):
+    path = tmp_path / 'state.pt'
+    write_state(path, STATE)
+    whole = path.read_bytes()
+    rng = random.Random(0)
+    for _case in range(50):
+        damaged = bytearray(whole)
+        damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        for content in [bytes(damaged), whole[:rng.randrange(len(whole))]]:
+            path.write_bytes(content)
+            with pytest.raises(DamagedState, match='it is no training state|its checksum is wrong'):
+                read_state(path)
+
+def test_a_damaged_state_is_reported_and_the_one_before_it_used(tmp_path, capsys):
+    for nimg in [1000, 2000, 3000]:
+        write_state(checkpoint.state_path(tmp_path, nimg), dict(nimg=nimg))
+    for nimg in [2000, 3000]:
+        os.truncate(checkpoint.state_path(tmp_path, nimg), 200)
+    path, state = checkpoint.newest_state(tmp_path)
+    assert path == checkpoint.state_path(tmp_path, 1000) and state == dict(nimg=1000)
+    assert f'Warning: {checkpoint.state_path(tmp_path, 3000)} cannot be used: its checksum is wrong' in capsys.readouterr().err
+
+def test_where_no_state_is_whole_nothing_is_lost(command, stopped):
+    for path in stopped.glob('training-state-*.pt'):
+        os.truncate(path, 100)
+    before = {path.name: path.read_bytes() for path in stopped.iterdir() if path.name != '.lock'}
+    assert refusal(command, stopped.parent) == \
+        f'Error: --resume: no training state in {stopped} is whole; --resume=noresume starts anew, --resume=PKL from a snapshot.'
+    assert {path.name: path.read_bytes() for path in stopped.iterdir() if path.name != '.lock'} == before
+
+def test_as_many_states_as_asked_for_are_kept(uninterrupted):
+    assert [checkpoint.images_seen(str(path)) for path in sorted(uninterrupted(1).glob('training-state-*.pt'))][-1] == 2000 + 16 # The first multiple of 32.
+    assert len(list(uninterrupted(1).glob('training-state-*.pt'))) == 2
+
+def test_random_numbers_go_on_where_they_were():
+    state = checkpoint.random_state(torch.device('cpu'))
+    draw = lambda: (random.random(), np.random.randn(3).tolist(), torch.randn(3).tolist())
+    numbers = draw()
+    assert draw() != numbers
+    checkpoint.set_random_state(state, torch.device('cpu'))
+    assert draw() == numbers
+
+def test_statistics_go_on_where_they_were():
+    training_stats.report('Test/a', torch.tensor([1.0, 3.0]))
+    collector = training_stats.Collector(regex='Test/.*')
+    training_stats.report('Test/a', torch.tensor([5.0]))
+    counters, collected = checkpoint.counters(), checkpoint.collected([collector])
+    training_stats.report('Test/a', torch.tensor([float('nan')]))
+    collector.update()
+    checkpoint.set_counters(counters)
+    checkpoint.set_collected(collected, [collector])
+    training_stats.report('Test/a', torch.tensor([7.0]))
+    collector.update()
+    assert collector.mean('Test/a') == 6 and collector.num('Test/a') == 2
+
+def test_the_sampler_starts_where_it_was():
+    runtime.prepare('cpu')
+    whole = list(itertools.islice(iter(misc.InfiniteSampler(list(range(10)), rank=1, num_replicas=2, seed=5)), 40))
+    runtime.skip_samples(13)
+    assert list(itertools.islice(iter(misc.InfiniteSampler(list(range(10)), rank=1, num_replicas=2, seed=5)), 27)) == whole[13:]
+    runtime.skip_samples(0)
+
+def test_logs_are_cut_to_where_the_state_was_and_what_was_cut_is_kept(tmp_path):
+    (tmp_path / 'stats.jsonl').write_text('one\n')
+    (tmp_path / 'log.txt').write_text('tick 0\n')
+    state = dict(shared=dict(log_sizes={'stats.jsonl': 4, 'log.txt': 7}))
+    for name in ['stats.jsonl', 'log.txt', 'metric-fid50k_full.jsonl']:
+        with open(tmp_path / name, 'at', encoding='utf-8') as f:
+            f.write('tick 1\n')
+    checkpoint.rewind_logs(tmp_path, state)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == \
+        {'stats.jsonl': 'one\n', 'log.txt': 'tick 0\n', 'metric-fid50k_full.jsonl': '', 'log-cut.txt': 'tick 1\n'}
+
+def test_tensorboard_forgets_what_will_happen_again(tmp_path, monkeypatch):
+    tensorboard = pytest.importorskip('torch.utils.tensorboard')
+    monkeypatch.setattr(tensorboard, 'SummaryWriter', tensorboard.SummaryWriter)
+    first = tensorboard.SummaryWriter(tmp_path)
+    for kimg in range(5):
+        first.add_scalar('Loss', kimg, global_step=kimg)
+    first.close()
+    checkpoint.go_on_with_tensorboard(2048)
+    second = tensorboard.SummaryWriter(tmp_path)
+    second.add_scalar('Loss', 30, global_step=3)
+    second.close()
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    events = EventAccumulator(str(tmp_path)).Reload().Scalars('Loss')
+    assert [(event.step, event.value) for event in events] == [(0, 0), (1, 1), (2, 2), (3, 30)]
+
+#----------------------------------------------------------------------------

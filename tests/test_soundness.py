@@ -1,0 +1,207 @@
+"""Numbers and images that go wrong in the midst of training."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+import zipfile
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from training import dataset
+
+from torch_utils import training_stats
+
+from sarigan_plugin import runtime
+from sarigan_plugin import soundness
+from sarigan_plugin.loss import SariGANLoss
+
+from test_checkpoint import CONFIG
+
+@pytest.fixture
+def watch(make_generator, make_discriminator):
+    G, D = make_generator(), make_discriminator()
+    return soundness.GradientWatch(torch.device('cpu'), dict(G=[G.mapping, G.synthesis], D=[D]), max_bad_iterations=3), G, D
+
+def give_gradients(module, poison=None, value=float('nan')):
+    """Gradients of ones; of the parameter named `poison` one element is `value`."""
+    for name, parameter in module.named_parameters():
+        parameter.grad = torch.ones_like(parameter)
+        if name == poison:
+            parameter.grad.flatten()[0] = value
+
+def iterate(watch, *networks, poison=None, value=float('nan')):
+    for phase, module in zip(['Gmain', 'Dmain'], networks):
+        give_gradients(module, poison, value)
+        watch.look(phase)
+    watch.end_iteration()
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
+def test_bad_gradients_are_counted_and_their_layers_and_losses_named(watch, value):
+    watch, G, D = watch
+    iterate(watch, G, D)
+    assert watch.report(dict) is None and watch.is_sound()
+    iterate(watch, G, D, poison='synthesis.b16.conv1.weight', value=value)
+    iterate(watch, G, D, poison='b8.conv0.weight', value=value)
+    assert not watch.is_sound()
+    story = watch.report(lambda: {'Loss/G/loss': value, 'Loss/D/loss': 1.0})
+    assert story == f'2 iterations had gradients that are not finite, in SynthesisNetwork.b16.conv1.weight, Discriminator.b8.conv0.weight; Loss/G/loss is {value:g}'
+    iterate(watch, G, D)
+    assert watch.report(dict) is None and watch.is_sound()
+
+def test_large_but_finite_gradients_are_not_bad(watch):
+    watch, G, D = watch
+    iterate(watch, G, D, poison='mapping.fc0.weight', value=3e38)
+    assert watch.report(dict) is None
+
+def test_only_a_run_of_bad_iterations_is_the_end(watch):
+    watch, G, D = watch
+    for _time in range(3):
+        iterate(watch, G, D, poison='b4.out.bias')
+        iterate(watch, G, D, poison='b4.out.bias')
+        iterate(watch, G, D)
+    assert watch.report(dict).startswith('6 iterations had gradients')
+    for _time in range(3):
+        iterate(watch, G, D, poison='b4.out.bias')
+    with pytest.raises(soundness.Diverged, match=r'^3 iterations .*; 3 of them in a row$'):
+        watch.report(dict)
+
+def test_an_overflow_of_fp16_is_noticed_and_named(make_generator, make_discriminator):
+    size = dict(channel_base=256, channel_max=16, num_fp16_res=1, conv_clamp=None) # The clamp is there to prevent it.
+    G, D = make_generator(synthesis_kwargs=size).train(), make_discriminator(num_fp16_res=0)
+    with torch.no_grad():
+        G.synthesis.b32.conv1.bias.fill_(60000) # Times its gain this is more than fp16 holds.
+    loss = SariGANLoss('cpu', G.mapping, G.synthesis, D)
+    watch = soundness.GradientWatch(torch.device('cpu'), dict(G=[G.mapping, G.synthesis], D=[D]), max_bad_iterations=9)
+    losses = training_stats.Collector(regex='Loss/G/loss')
+    c = torch.zeros(4, 0)
+    G.requires_grad_(True)
+    loss.accumulate_gradients(phase='Gmain', real_img=torch.zeros(4, 3, 32, 32), real_c=c, gen_z=torch.randn(4, G.z_dim), gen_c=c, sync=True, gain=1)
+    watch.look('Gmain')
+    watch.end_iteration()
+    losses.update()
+    story = watch.report(lambda: {'Loss/G/loss': losses.mean('Loss/G/loss')})
+    assert re.fullmatch(r'1 iterations had gradients that are not finite, in MappingNetwork\.fc0\.weight, .* and \d+ more; Loss/G/loss is (nan|inf)', story)
+
+#----------------------------------------------------------------------------
+# A training that diverges.
+
+POISONED = textwrap.dedent('''
+    import sys
+    import sarigan_plugin
+    from sarigan_plugin import train
+    from sarigan_plugin.loss import SariGANLoss
+
+    # Spoils the gradients of the discriminator from one iteration of the process on, for so many iterations.
+    first, number = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+    accumulate, calls = SariGANLoss.accumulate_gradients, dict(Dmain=0)
+    def accumulate_gradients(self, phase, **kwargs):
+        accumulate(self, phase=phase, **kwargs)
+        if phase == 'Dmain':
+            calls['Dmain'] += 1
+            if first <= calls['Dmain'] < first + number:
+                next(self.D.parameters()).grad.fill_(float('nan'))
+    SariGANLoss.accumulate_gradients = accumulate_gradients
+    train.main()
+''')
+
+@pytest.fixture
+def poisoned(tmp_path):
+    """poisoned(first iteration, number, *options) -> the finished process; runs go to tmp_path/out."""
+    (tmp_path / 'small.toml').write_text(CONFIG)
+    (tmp_path / 'images').mkdir()
+    rng = np.random.RandomState(0)
+    for i in range(24):
+        PIL.Image.fromarray(rng.randint(256, size=[16, 16, 3]).astype(np.uint8)).save(tmp_path / 'images' / f'{i:02d}.png')
+    def run(first, number, *options):
+        return subprocess.run([sys.executable, '-c', POISONED, str(first), str(number), f'--cfg={tmp_path / "small.toml"}', f'--data={tmp_path / "images"}',
+            '--metrics=none', '--device=cpu', f'--outdir={tmp_path / "out"}', '--max-bad-iterations=4', *options],
+            capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS='1'), timeout=300, check=False)
+    return run
+
+def ticks(tmp_path):
+    run, = (tmp_path / 'out').iterdir()
+    return [json.loads(line) for line in (run / 'stats.jsonl').read_text().splitlines()]
+
+def test_a_training_that_diverges_goes_back_and_ends_well(poisoned, tmp_path):
+    done = poisoned(40, 4, '--kimg=2') # The state at 1 kimg, iteration 32, is good.
+    assert done.returncode == 0, done.stderr
+    assert re.search(r'Diverged: 1 iterations had gradients that are not finite, in Discriminator\.\S+; 4 of them in a row\. Going back to .*training-state-\d+\.pt '
+        r'with other random numbers; rollback 1 of at most 3\.', done.stdout)
+    assert [tick['Progress/kimg']['mean'] for tick in ticks(tmp_path)] == pytest.approx([0.032, 1.056, 2.016], abs=0.04)
+    assert all(np.isfinite(tick['Loss/D/loss']['mean']) for tick in ticks(tmp_path))
+
+def test_one_bad_iteration_is_a_warning_and_counted(poisoned, tmp_path):
+    done = poisoned(5, 1, '--kimg=1')
+    assert done.returncode == 0, done.stderr
+    assert 'Warning: 1 iterations had gradients that are not finite, in Discriminator.' in done.stdout + done.stderr
+    assert ticks(tmp_path)[-1]['Numbers/bad_iterations']['mean'] > 0
+
+def test_a_training_that_diverges_always_ends_with_the_story(poisoned):
+    done = poisoned(10, 1000, '--kimg=1', '--max-rollbacks=1')
+    assert done.returncode == 2 and 'Traceback' not in done.stderr
+    assert done.stdout.count('Going back to') == 1
+    assert re.search(r'Error: --max-rollbacks: .*4 of them in a row\. It was so after 1 rollbacks as well\. A lower learning rate', done.stderr)
+
+#----------------------------------------------------------------------------
+# Bad images.
+
+@pytest.fixture
+def squares(tmp_path):
+    folder = tmp_path / 'squares'
+    folder.mkdir()
+    for i in range(6):
+        PIL.Image.new('RGB', (16, 16), (i, 0, 0)).save(folder / f'{i}.png')
+    (folder / '2.png').write_bytes((folder / '2.png').read_bytes()[:50])
+    PIL.Image.new('RGB', (8, 8)).save(folder / '3.png')
+    return folder
+
+def as_zip(folder):
+    path = folder.with_suffix('.zip')
+    with zipfile.ZipFile(path, 'w') as archive:
+        for image in sorted(folder.iterdir()):
+            archive.write(image, image.name)
+    return path
+
+@pytest.fixture
+def read_images():
+    """read_images(path, skip) -> the red of every image, in a worker process if asked for."""
+    def read(path, skip_bad_images, workers=0):
+        runtime.prepare('cpu', skip_bad_images=skip_bad_images)
+        loader = torch.utils.data.DataLoader(dataset.ImageFolderDataset(str(path), resolution=16), num_workers=workers)
+        return [int(image[0, 0, 0, 0]) for image, _label in loader]
+    yield read
+    runtime.prepare('cpu')
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_bad_image_is_named(squares, read_images, workers):
+    with pytest.raises(runtime.BadImage) as caught:
+        read_images(squares, False, workers)
+    assert re.fullmatch(r'2\.png cannot be read or has another size \(.+\)', str(caught.value))
+
+@pytest.mark.parametrize('packed', [lambda folder: folder, as_zip])
+def test_a_bad_image_is_skipped_and_told_once(squares, read_images, capsys, packed):
+    assert read_images(packed(squares), True) == [0, 1, 4, 4, 4, 5]
+    assert [line.split(' cannot')[0] for line in capsys.readouterr().err.splitlines() if 'is skipped' in line] == ['Warning: --data: 2.png', 'Warning: --data: 3.png']
+
+@pytest.mark.parametrize('skip', [0, 1])
+def test_training_names_bad_images_and_skips_them_if_told_to(squares, tmp_path, skip):
+    (tmp_path / 'small.toml').write_text(CONFIG)
+    spoiled = shutil.copytree(squares, tmp_path / 'more')
+    for i in range(6, 14):
+        PIL.Image.new('RGB', (16, 16), (i, 0, 0)).save(spoiled / f'{i}.png')
+    done = subprocess.run([sys.executable, '-m', 'sarigan_plugin.cli', 'train', f'--cfg={tmp_path / "small.toml"}', f'--data={spoiled}', f'--outdir={tmp_path / "out"}',
+        '--metrics=none', '--device=cpu', '--kimg=1', f'--skip-bad-images={skip}'], capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS='1'), timeout=300, check=False)
+    assert 'Traceback' not in done.stderr
+    if skip:
+        assert done.returncode == 0 and 'Warning: --data: 2.png is corrupt, truncated or no image' in done.stderr
+    else:
+        assert done.returncode == 2 and done.stderr.strip().splitlines()[-1].startswith('Error: --data: 2.png is corrupt, truncated or no image')
+
+#----------------------------------------------------------------------------
