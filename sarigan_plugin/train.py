@@ -94,7 +94,8 @@ def _describe_configs():
 @click.option('--nobench',      help='Disable cuDNN benchmarking', type=bool, metavar='BOOL')
 @click.option('--allow-tf32',   help='Allow PyTorch to use TF32 internally', type=bool, metavar='BOOL')
 @click.option('--workers',      help='Override number of DataLoader workers', type=int, metavar='INT')
-@click.option('--timeout',      help='Give up when another process has not answered for so long', type=click.FloatRange(min=0, min_open=True), default=DEFAULT_TIMEOUT, show_default=True, metavar='MINUTES')
+@click.option('--timeout',      help='Minutes after which a process that does not answer is given up', type=click.FloatRange(min=0, min_open=True),
+                                default=DEFAULT_TIMEOUT, show_default=True, metavar='FLOAT')
 
 def main(timeout, **options):
     """Train SariGAN, or plain StyleGAN2-ADA, on a folder or zip of images.
