@@ -1,10 +1,12 @@
-"""From training options to processes that train: one for each device, or this one alone."""
+"""From training options to processes that train: torchrun's, one for each device of this machine, or this one alone."""
 
 import copy
 import dataclasses
+import datetime
 import json
 import os
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -14,12 +16,18 @@ import requests
 import torch
 
 from sarigan_plugin import checkpoint
+from sarigan_plugin import cuda_ops
 from sarigan_plugin import files
 from sarigan_plugin import monitor
 from sarigan_plugin import runs
 from sarigan_plugin import runtime
 from sarigan_plugin import soundness
 from sarigan_plugin.cli import UserError
+from sarigan_plugin.world import World, is_lost_peer
+
+LOST = 1 # The exit code where another process was lost.
+REMEDIES = 'A lower learning rate, a higher --gamma, or --fp32=1 may help.'
+GO_ON = 'what was saved is kept, and the same command goes on from there.'
 
 #----------------------------------------------------------------------------
 
@@ -33,52 +41,72 @@ class Care:
     skip_bad_images:    bool            = False # Take another image for one that can't be read?
     trust_pickle:       bool            = False # Run the code inside the pickle that training starts from?
 
-def launch(args, device_type, minutes=None):
+def launch(args, device_type, minutes=None, world=None):
     """Create args.run_dir and train there, or go on with the training that is there.
 
-    args:        from config.training_options(), plus run_dir.
+    args:        from config.training_options(), plus run_dir; the same in all processes.
     device_type: 'cuda' or 'cpu'.
     minutes:     stop at the first tick after so long; None = after args.total_kimg.
-    Returns the exit code: 0, or 2 where the user can mend what stopped it. Raises UserError if run_dir can't be made.
+    world:       world.World; where it is alone, args.num_gpus processes are started on this machine.
+    Returns the exit code: 0, 2 where the user can mend what stopped it, or 1 where a process was lost. Raises UserError
+    if run_dir can't be made or a machine can't train.
     """
+    world = World() if world is None else world
+    if world.size > 1:
+        world.check_everywhere(machine_obstacle(world, args, device_type))
+    locks = [] # Of the first process.
+    state_path = world.agree(lambda: _open_run(args, locks))
+    if world.rank == 0:
+        print(f'Training on {device_type.upper()}{"; mixed precision is off there" if device_type == "cpu" else ""} ...')
+    try:
+        if args.num_gpus == world.size:
+            return train_process(world, args, device_type, minutes, state_path)
+        with tempfile.TemporaryDirectory() as temp_dir:
+            return _spawn(args, device_type, minutes, state_path, temp_dir, world.timeout / datetime.timedelta(minutes=1))
+    finally:
+        for lock in locks:
+            lock.release()
+        if world.rank == 0:
+            monitor.restore_terminal()
+
+def machine_obstacle(world, args, device_type):
+    """Why this machine can't run its share of the processes, as one sentence, or None."""
+    if device_type == 'cuda' and not torch.cuda.is_available():
+        return '--device: PyTorch finds no CUDA device here, but it does on the first machine.'
+    available = runtime.num_devices(device_type)
+    option, num_processes = ('--gpus', args.num_gpus) if world.store is None else ('--nproc_per_node', world.local_size)
+    if num_processes > available:
+        return f'{option}={num_processes} is more than the {available} {"GPUs" if device_type == "cuda" else "CPU cores"} of this machine.'
+    if not os.path.exists(args.training_set_kwargs.path):
+        return f'--data: {args.training_set_kwargs.path} is not on this machine.'
+    return None
+
+def _open_run(args, locks):
+    """Make the run's folder ready for args and add its lock to `locks`. Returns the path of the state that it goes on from, or None."""
     try:
         os.makedirs(args.run_dir, exist_ok=True)
-        lock = files.FolderLock(args.run_dir)
-        state_path = _open_run(args)
+        locks.append(files.FolderLock(args.run_dir))
+        files.remove_unfinished(args.run_dir)
+        found = checkpoint.newest_state(args.run_dir)
+        if found is None and checkpoint.state_paths(args.run_dir):
+            raise UserError(f'--resume: no training state in {args.run_dir} is whole; --resume=noresume starts anew, --resume=PKL from a snapshot.')
+        if found is not None:
+            checkpoint.rewind_logs(args.run_dir, found[1])
+        with files.atomic_open(os.path.join(args.run_dir, runs.OPTIONS)) as f:
+            f.write(json.dumps(args, indent=2).encode())
+        return found[0] if found is not None else None
     except BlockingIOError as error:
         raise UserError(f'--outdir: {args.run_dir} is being trained by {error}; --resume=noresume starts another run beside it.') from None
     except OSError as error:
         raise UserError(f'--outdir: {args.run_dir} cannot be written to: {error.strerror}.') from None
 
-    print(f'Training on {device_type.upper()}{"; mixed precision is off there" if device_type == "cpu" else ""} ...')
-    try:
-        with tempfile.TemporaryDirectory() as temp_dir:
-            if args.num_gpus == 1:
-                return train_process(0, args, device_type, temp_dir, minutes, state_path)
-            _spawn(args, device_type, temp_dir, minutes, state_path)
-    except torch.multiprocessing.ProcessExitedException as error:
-        return error.exit_code
-    finally:
-        monitor.restore_terminal()
-        lock.release()
-    return 0
-
-def _open_run(args):
-    """Make the run's folder ready for args. Returns the path of the state that it goes on from, or None."""
-    files.remove_unfinished(args.run_dir)
-    found = checkpoint.newest_state(args.run_dir)
-    if found is None and checkpoint.state_paths(args.run_dir):
-        raise UserError(f'--resume: no training state in {args.run_dir} is whole; --resume=noresume starts anew, --resume=PKL from a snapshot.')
-    if found is not None:
-        checkpoint.rewind_logs(args.run_dir, found[1])
-    with files.atomic_open(os.path.join(args.run_dir, runs.OPTIONS)) as f:
-        f.write(json.dumps(args, indent=2).encode())
-    return found[0] if found is not None else None
+#----------------------------------------------------------------------------
+# Processes of our own, all on this machine.
 
 def _spawn(args, device_type, *rest):
-    """Train with a process for each GPU; signals go to them all, and they decide when to stop."""
+    """Start args.num_gpus processes and wait for them. Returns the exit code, as launch(). Signals go to all of them, and they decide when to stop."""
     handlers = {number: signal.signal(number, signal.SIG_IGN) for number in [signal.SIGINT, signal.SIGTERM]} # As the processes are born; each sets its own.
-    context = torch.multiprocessing.spawn(_exit_with_code, args=(args, device_type, *rest), nprocs=args.num_gpus, join=False)
+    context = torch.multiprocessing.spawn(_spawned, args=(args, device_type, *rest), nprocs=args.num_gpus, join=False)
     def pass_on(number, _frame):
         for process in context.processes:
             if process.is_alive():
@@ -87,61 +115,102 @@ def _spawn(args, device_type, *rest):
     try:
         while not context.join():
             pass
+    except torch.multiprocessing.ProcessExitedException as error:
+        killed = _first_killed(error, [process.exitcode for process in context.processes])
+        if killed is None:
+            return error.exit_code # The process has said why.
+        rank, name = killed
+        hint = ' (is there enough memory?)' if name == 'SIGKILL' else ''
+        print(f'Error: Rank {rank} was killed by {name}{hint}: {GO_ON}', file=sys.stderr)
+        return LOST
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+    return 0
 
-def _exit_with_code(rank, *args):
-    code = train_process(rank, *args)
+def _spawned(rank, args, device_type, minutes, state_path, temp_dir, timeout):
+    code = train_process(World.on_this_machine(rank, args.num_gpus, temp_dir, timeout), args, device_type, minutes, state_path)
     if code != 0:
         sys.exit(code)
 
-def train_process(rank, args, device_type, temp_dir, minutes, state_path):
-    """Train as one of args.num_gpus processes that meet in temp_dir. Returns the exit code, as launch()."""
+def _first_killed(error, exit_codes):
+    """(rank, name of the signal) of the process that was killed first, or None.
+
+    Those that lose it exit as well, and error may be about one of them. The rest join() ends, with SIGTERM.
+    """
+    candidates = [(error.error_index, error.exit_code)] + [(rank, code) for rank, code in enumerate(exit_codes) if code != -signal.SIGTERM]
+    return next(((rank, signal.Signals(-code).name) for rank, code in candidates if code < 0), None)
+
+#----------------------------------------------------------------------------
+
+def train_process(world, args, device_type, minutes, state_path):
+    """Train as one of world.size processes, from a state if there is one. Returns the exit code, as launch()."""
     from torch_utils import custom_ops
     from torch_utils import training_stats
 
     args = dnnlib.EasyDict(args)
-    if args.num_gpus > 1:
-        torch.distributed.init_process_group(backend='nccl' if device_type == 'cuda' else 'gloo', rank=rank, world_size=args.num_gpus,
-            init_method=f'file://{os.path.abspath(temp_dir)}/rendezvous')
-    device = torch.device('cuda', rank) if device_type == 'cuda' else torch.device('cpu')
-    training_stats.init_multiprocessing(rank=rank, sync_device=device if args.num_gpus > 1 else None)
-    if rank != 0:
+    is_first = (world.rank == 0)
+    device = torch.device('cuda', world.local_rank) if device_type == 'cuda' else torch.device('cpu')
+    training_stats.init_multiprocessing(rank=world.rank, sync_device=device if world.size > 1 else None)
+    if not is_first:
         custom_ops.verbosity = 'none'
-    if device_type == 'cpu' and args.num_gpus > 1:
-        torch.set_num_threads(max(torch.get_num_threads() // args.num_gpus, 1)) # Processes that share cores slow each other down.
+    if device_type == 'cuda':
+        torch.cuda.set_device(device)
+    elif world.size > 1:
+        torch.set_num_threads(max(torch.get_num_threads() // world.local_size, 1)) # Processes that share cores slow each other down.
 
     care = Care(**args.pop('care', dict()))
-    runtime.prepare(device_type, grid=args.pop('grid', None), trust=care.trust_pickle, skip_bad_images=care.skip_bad_images)
+    runtime.prepare(device_type, grid=args.pop('grid', None), local_rank=world.local_rank, trust=care.trust_pickle, skip_bad_images=care.skip_bad_images)
     runtime.fit_to_device(args, device_type)
-    args.loss_kwargs = dnnlib.EasyDict(class_name='sarigan_plugin.monitor.MonitoredLoss', loss_kwargs=args.loss_kwargs, rank=rank, minutes=minutes,
+    args.loss_kwargs = dnnlib.EasyDict(class_name='sarigan_plugin.monitor.MonitoredLoss', loss_kwargs=args.loss_kwargs, rank=world.rank, minutes=minutes,
         num_gpus=args.num_gpus, max_bad_iterations=care.max_bad_iterations, batch_size=args.batch_size, total_kimg=args.total_kimg, kimg_per_tick=args.get('kimg_per_tick', 4))
-    abort_fn = _alarm(minutes, device, args.num_gpus)
     try:
         with dnnlib.util.Logger(should_flush=True) as logger:
-            if rank == 0:
+            if is_first:
                 logger.file = files.training_open(os.path.join(args.run_dir, 'log.txt'), 'wt')
-            for attempt in range(care.max_rollbacks + 1):
-                diverged = _attempt(attempt, rank, args, care, state_path, abort_fn)
-                if diverged is None:
-                    return 0
-                state_path = _go_back(diverged, attempt, rank, args, care)
+            if device_type == 'cuda':
+                cuda_ops.prepare(world)
+            if world.size > 1:
+                torch.distributed.init_process_group(backend='nccl' if device_type == 'cuda' else 'gloo', rank=world.rank, world_size=world.size,
+                    store=world.store, timeout=world.timeout)
+            _train(world, args, care, state_path, abort_fn=_alarm(minutes, device, args.num_gpus))
+            if world.size > 1:
+                torch.distributed.destroy_process_group()
     except UserError as error:
-        return _complain(error)
+        return _complain(world, error)
     except runtime.BadImage as error:
-        return _complain(f'--data: {error}; mend it, or leave it out with --skip-bad-images. The same command goes on.')
+        return _complain(world, f'--data: {error}; mend it, or leave it out with --skip-bad-images=1. The same command goes on.')
     except requests.RequestException as error:
         url = getattr(error.request, 'url', 'a file')
-        return _complain(f'{url} could not be downloaded: --metrics=none needs no detector networks, and --resume takes a file as well.')
+        return _complain(world, f'{url} could not be downloaded: --metrics=none needs no detector networks, and --resume takes a file as well.')
     except OSError as error:
         if error.errno not in files.OUT_OF_SPACE:
             raise
-        return _complain(f'--outdir: {error.strerror} while writing to {args.run_dir}; the snapshots and states that are there are whole. '
+        return _complain(world, f'--outdir: {error.strerror} while writing to {args.run_dir}; the snapshots and states that are there are whole. '
             'Free some space; the same command goes on.')
+    except RuntimeError as error:
+        if not is_lost_peer(error):
+            world.speaks() # The traceback is enough.
+            raise
+        return _complain(world, f'Rank {world.rank} on {socket.gethostname()} has lost another process, or has not heard from it for {world.minutes()}: {GO_ON}', LOST)
+    return 0
+
+def _train(world, args, care, state_path, abort_fn):
+    """Run upstream's loop to its end, again from the last state where it diverges. Raises UserError where that is no use."""
+    for attempt in range(care.max_rollbacks + 1):
+        story = _attempt(attempt, world.rank, args, care, state_path, abort_fn)
+        if story is None:
+            return
+        state_path = next(iter(checkpoint.state_paths(args.run_dir)), None)
+        if state_path is None:
+            raise UserError(f'--max-rollbacks: {story}. There is no training state to go back to. {REMEDIES}')
+        if attempt < care.max_rollbacks and world.rank == 0:
+            print(f'Diverged: {story}. Going back to {state_path} with other random numbers; rollback {attempt + 1} of at most {care.max_rollbacks}.')
+            checkpoint.rewind_logs(args.run_dir, checkpoint.read_state(state_path))
+    raise UserError(f'--max-rollbacks: {story}. It was so after {care.max_rollbacks} rollbacks as well. {REMEDIES}')
 
 def _attempt(attempt, rank, args, care, state_path, abort_fn):
-    """Run upstream's loop, from the state if there is one. Returns None when it is over, or the Diverged that ended it."""
+    """Run upstream's loop once. Returns None when it is over, or how it diverged."""
     from training import training_loop
     args = copy.deepcopy(args)
     if state_path is not None:
@@ -163,20 +232,11 @@ def _attempt(attempt, rank, args, care, state_path, abort_fn):
         checkpoint.keeper.end()
     return None
 
-def _go_back(story, attempt, rank, args, care):
-    """After a Diverged with this story: the state to go on from. Raises UserError where there is none or it has been enough."""
-    state_path = next(iter(checkpoint.state_paths(args.run_dir)), None)
-    if attempt == care.max_rollbacks or state_path is None:
-        raise UserError(f'--max-rollbacks: {story}. ' + ('There is no training state to go back to. ' if state_path is None else f'It was so after {attempt} rollbacks as well. ')
-            + 'A lower learning rate, a higher --gamma, or --fp32=1 may help.')
-    if rank == 0:
-        print(f'Diverged: {story}. Going back to {state_path} with other random numbers; rollback {attempt + 1} of at most {care.max_rollbacks}.')
-        checkpoint.rewind_logs(args.run_dir, checkpoint.read_state(state_path))
-    return state_path
-
-def _complain(sentence):
-    print(f'Error: {sentence}', file=sys.stderr)
-    return UserError.exit_code
+def _complain(world, sentence, code=UserError.exit_code):
+    """Returns the exit code. Processes that this one leaves behind keep quiet, if they are on the same machine."""
+    if world.speaks() or code != LOST:
+        print(f'Error: {sentence}', file=sys.stderr)
+    return code
 
 def _alarm(minutes, device, num_gpus):
     """A function that says whether time is up, the same on every rank; None where there is no limit."""

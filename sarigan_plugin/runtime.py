@@ -78,6 +78,14 @@ def _cpu_device(device, index=None):
         return torch.device('cpu')
     return torch.device(device) if index is None else torch.device(device, index)
 
+def _local_cuda_device(local_rank):
+    """torch.device() for a process whose GPU has the index local_rank, whatever its rank (training_loop.py:124)."""
+    def device(device, index=None):
+        if device == 'cuda' and index is not None:
+            return torch.device('cuda', local_rank)
+        return torch.device(device) if index is None else torch.device(device, index)
+    return device
+
 def _distributed_data_parallel(module, device_ids=None, **kwargs):
     """DistributedDataParallel as upstream expects it (training_loop.py:187).
 
@@ -89,8 +97,11 @@ def _distributed_data_parallel(module, device_ids=None, **kwargs):
     on_cuda = next(module.parameters()).is_cuda
     return torch.nn.parallel.DistributedDataParallel(module, device_ids=device_ids if on_cuda else None, **kwargs)
 
-def stand_in(device_type):
-    """`torch` for upstream's modules: the real one, but for what this machine or this version lacks."""
+def stand_in(device_type, local_rank=None):
+    """`torch` for upstream's modules: the real one, but for what this machine or this version lacks.
+
+    local_rank: index of this process's GPU, which upstream takes to be its rank; None = outside training.
+    """
     parallel = _Overlay(torch.nn.parallel, DistributedDataParallel=_distributed_data_parallel)
     exchanged = dict(nn=_Overlay(torch.nn, parallel=parallel))
     if device_type == 'cpu':
@@ -100,16 +111,19 @@ def stand_in(device_type):
             max_memory_allocated    = lambda device=None: 0,     # training_loop.py:332
             reset_peak_memory_stats = lambda device=None: None,  # training_loop.py:333
         ))
+    elif local_rank is not None:
+        exchanged.update(device=_local_cuda_device(local_rank))
     return _Overlay(torch, **exchanged)
 
 #----------------------------------------------------------------------------
 # The exchanges.
 
-def prepare(device_type, grid=None, trust=False, skip_bad_images=False):
+def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_images=False):
     """Make upstream's training loop, metrics and tools run here; call once per process, before using them.
 
     device_type:     'cuda' or 'cpu'.
     grid:            (columns, rows), the most images on a sample sheet; None = upstream's size.
+    local_rank:      index of this process's GPU in a training; None = whichever a tool names.
     trust:           run the code inside the pickle that training starts from?
     skip_bad_images: take the next image for one that can't be read? Otherwise it raises BadImage.
     """
@@ -125,17 +139,19 @@ def prepare(device_type, grid=None, trust=False, skip_bad_images=False):
     _exchange(misc, 'copy_params_and_buffers', lambda _copy: transfer.copy_with_report)
     _exchange(training_loop, 'legacy', lambda legacy: _Overlay(legacy, load_network_pkl=lambda f: snapshot.read(f, getattr(f, 'name', '?'), '--resume', trust)))
     _exchange(training_loop, 'dnnlib', lambda dnnlib: _Overlay(dnnlib, util=_Overlay(dnnlib.util, open_url=snapshot.open_any)))
-    _exchange(training_loop, 'torch', lambda torch: stand_in(device_type))
+    _exchange(training_loop, 'torch', lambda torch: stand_in(device_type, local_rank))
     _exchange(training_loop, 'open', lambda _builtin: files.training_open)
     _exchange(training_loop, 'save_image_grid', _saved_whole)
     _exchange(training_loop, 'setup_snapshot_image_grid', lambda setup: setup if grid is None else _cut_grid(setup, *grid))
-    _exchange(metric_utils, 'torch', lambda torch: stand_in(device_type))
+    _exchange(metric_utils, 'torch', lambda torch: stand_in(device_type, local_rank))
     _exchange(path_length, 'np', lambda np: _Overlay(np, percentile=_percentile))
     if not torch.cuda.is_available():
         torch.Tensor.pin_memory = lambda self, *args, **kwargs: self # Page-locked memory is CUDA's (training_loop.py:266).
 
     # Both fall back to the native operator, which has had the second derivatives they were written for since torch 1.10.
     warnings.filterwarnings('ignore', message='(conv2d|grid_sample)_gradfix not supported')
+    # _distributed_data_parallel() knows, and older releases have no other name for it.
+    warnings.filterwarnings('ignore', message='`broadcast_buffers` is deprecated')
     # Rows and columns of length one have strides to choose from, and DistributedDataParallel minds which.
     warnings.filterwarnings('ignore', message='Grad strides do not match bucket view strides')
 

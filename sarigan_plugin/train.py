@@ -13,7 +13,8 @@ from sarigan_plugin import runs
 from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
-from sarigan_plugin.launch import Care, launch
+from sarigan_plugin.launch import Care, launch, machine_obstacle
+from sarigan_plugin.world import DEFAULT_TIMEOUT, World
 
 #----------------------------------------------------------------------------
 # The command line.
@@ -47,7 +48,7 @@ def _describe_configs():
 
 # General options.
 @click.option('--outdir',       help='Where to save the results', required=True, metavar='DIR')
-@click.option('--gpus',         help='Number of GPUs to use [default: 1]', type=int, metavar='INT')
+@click.option('--gpus',         help="Number of GPUs to use [default: 1, or torchrun's]", type=int, metavar='INT')
 @click.option('--device',       help='Where to train', type=click.Choice(runtime.DEVICES), default='auto', show_default=True)
 @click.option('--snap',         help='Snapshot interval [default: 50 ticks]', type=int, metavar='INT')
 @click.option('--grid',         help='Most images on a sample sheet [default: up to 32x32]', type=GridSize(), metavar='WxH')
@@ -106,8 +107,10 @@ def _describe_configs():
 @click.option('--nobench',      help='Disable cuDNN benchmarking', type=bool, metavar='BOOL')
 @click.option('--allow-tf32',   help='Allow PyTorch to use TF32 internally', type=bool, metavar='BOOL')
 @click.option('--workers',      help='Override number of DataLoader workers', type=int, metavar='INT')
+@click.option('--timeout',      help='Minutes after which a process that does not answer is given up', type=click.FloatRange(min=0, min_open=True),
+                                default=DEFAULT_TIMEOUT, show_default=True, metavar='FLOAT')
 
-def main(outdir, dry_run, device, grid, trust, keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, **options):
+def main(timeout, **options):
     """Train SariGAN, or plain StyleGAN2-ADA, on a folder or zip of images.
 
     All options of upstream's train.py keep their names and meaning.
@@ -121,29 +124,52 @@ def main(outdir, dry_run, device, grid, trust, keep_states, checkpoint_minutes, 
     \b
     # What would happen?
     python train.py --cfg=sarigan --data=punks.zip --outdir=out --dry-run
+    \b
+    # On two machines of 8 GPUs each: docs/many-machines.md.
+    torchrun --nnodes=2 --nproc_per_node=8 ... train.py --cfg=sarigan --data=cats.zip --outdir=~/training-runs
     """
+    world = World.from_environment(timeout)
+    plan = world.agree(lambda: _plan(world, **options))
+    if plan is not None:
+        sys.exit(launch(*plan, world=world))
+
+def _plan(world, outdir, dry_run, device, grid, trust, keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, **options):
+    """Decide and print what will be trained. Returns (args, device type), or None where a dry run is all.
+
+    Called in the first process only: where torchrun has started many, what it decides is sent to the others.
+    """
+    _check_num_gpus(world, options)
     resume = options.pop('resume')
     run_desc, args = config.training_options(resume=None if runs.is_run(resume) else resume, **options)
     if grid is not None:
         args.grid = grid
     args.care = dataclasses.asdict(Care(keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, bool(options['skip_bad_images']), trust))
-    obstacle = _find_obstacle(outdir, device, args)
+    obstacle = _find_obstacle(world, outdir, device, args)
     earlier = runs.run_to_continue(outdir, resume, args)
     args.run_dir = earlier if earlier is not None else os.path.join(outdir, f'{runs.next_run_id(outdir):05d}-{run_desc}')
     print_options(args)
     if earlier is not None and runs.position(earlier) >= args.total_kimg * 1000:
         print(f'{earlier} has seen its {args.total_kimg} kimg; a larger --kimg trains on.')
-        return
+        return None
     if earlier is not None:
         print(f'Going on with {earlier} from {runs.position(earlier) / 1000:g} kimg; --resume=noresume starts a new run.')
     if dry_run:
         print('Dry run; exiting.' if obstacle is None else f'Dry run; exiting. Without --dry-run this machine would refuse: {obstacle}')
-        return
+        return None
     if obstacle is not None:
         raise UserError(obstacle)
-    sys.exit(launch(args, runtime.resolve_device(device)))
+    return args, runtime.resolve_device(device)
 
-def _find_obstacle(outdir, device, args):
+def _check_num_gpus(world, options):
+    """Under torchrun --gpus is the number of its processes."""
+    if world.store is None:
+        return
+    if options['gpus'] is None:
+        options['gpus'] = world.size
+    if options['gpus'] != world.size:
+        raise UserError(f'--gpus={options["gpus"]}, but torchrun has started WORLD_SIZE={world.size} processes: leave --gpus out, or change --nnodes or --nproc_per_node.')
+
+def _find_obstacle(world, outdir, device, args):
     """Why this machine can't run what was asked for, as one sentence, or None."""
     num_gpus = args.num_gpus
     if args.batch_size % (args.batch_gpu * num_gpus) != 0: # Upstream's loop would never synchronise the GPUs.
@@ -152,11 +178,11 @@ def _find_obstacle(outdir, device, args):
         device_type = runtime.resolve_device(device)
     except ValueError as error:
         return f'--device: {error}.'
-    available = runtime.num_devices(device_type)
     if device_type == 'cpu' and device == 'auto' and num_gpus > 1:
-        return f'--gpus={num_gpus}, but PyTorch finds no GPU here; --device=cpu trains with up to {available} processes.'
-    if num_gpus > available:
-        return f'--gpus={num_gpus} is more than the {available} {"GPUs" if device_type == "cuda" else "CPU cores"} of this machine.'
+        return f'--gpus={num_gpus}, but PyTorch finds no GPU here; --device=cpu trains with up to {runtime.num_devices(device_type)} processes.'
+    obstacle = machine_obstacle(world, args, device_type)
+    if obstacle is not None:
+        return obstacle
     parent = os.path.abspath(outdir)
     while not os.path.exists(parent):
         parent = os.path.dirname(parent)

@@ -38,6 +38,12 @@ def test_stand_in_sends_cuda_to_the_cpu_and_leaves_the_rest():
     assert stand_in.Tensor is torch.Tensor and stand_in.nn.Linear is torch.nn.Linear
     assert torch.device('cuda', 3).type == 'cuda' # The real one is untouched.
 
+def test_stand_in_gives_a_rank_the_gpu_of_its_place_on_its_machine():
+    stand_in = runtime.stand_in('cuda', local_rank=1)
+    assert stand_in.device('cuda', 9) == torch.device('cuda', 1) # Rank 9, the second of the second machine of eight.
+    assert stand_in.device('cpu') == torch.device('cpu') and stand_in.device('meta', 0) == torch.device('meta', 0)
+    assert runtime.stand_in('cuda').device('cuda', 3) == torch.device('cuda', 3) # A tool's own choice.
+
 def test_stand_in_events_measure_milliseconds():
     cuda = runtime.stand_in('cpu').cuda
     start, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)

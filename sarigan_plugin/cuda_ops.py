@@ -1,0 +1,118 @@
+"""Upstream's two CUDA ops, built by one process of each machine before training starts.
+
+Left alone, every process builds them when it first needs them, and waits for as long as a lock file is there, which
+stays behind for ever if the process that made it was killed.
+"""
+
+import os
+import time
+
+import psutil
+
+from sarigan_plugin.cli import UserError
+
+STALE_SECONDS = 180 # Without a sign of life. Building both takes a minute or two, and a shared folder's lock may be another machine's.
+
+#----------------------------------------------------------------------------
+
+def prepare(world, build=None, folders=None):
+    """Build on this machine's first process; the others wait for it and load.
+
+    world:   world.World.
+    build:   () -> bool, whether the ops can be used; in the other processes it finds them built.
+    folders: where it builds.
+    Returns whether the ops can be used. Raises UserError where the wait exceeds the world's timeout.
+    """
+    build = build_upstreams if build is None else build
+    folders = build_folders() if folders is None else folders
+    key = f'ops on the machine of {world.first_local}'
+    if world.local_rank == 0:
+        built = False
+        try:
+            for folder in folders:
+                wait_for_lock(folder, world)
+            built = build()
+        finally: # Whatever happens: the others wait.
+            if world.local_size > 1:
+                world.store.set(key, 'built' if built else 'failed')
+        return built
+    try:
+        world.store.wait([key], world.timeout)
+    except RuntimeError:
+        raise UserError(f'Rank {world.rank} has waited {world.minutes()} for rank {world.first_local} to build the CUDA ops in {" and ".join(folders)}: '
+            'if nothing builds there, remove the file called lock and run the same command again; --timeout takes more minutes.') from None
+    if world.store.get(key) == b'built':
+        return build()
+    give_up() # One message about it is enough.
+    return False
+
+def wait_for_lock(folder, world):
+    """Return when no process builds in `folder`; a lock that a dead process has left is removed. Raises UserError."""
+    lock = os.path.join(folder, 'lock')
+    end = time.monotonic() + world.timeout.total_seconds()
+    told = False
+    while os.path.exists(lock):
+        if not _is_open(lock) and _seconds_since_writing(folder) > STALE_SECONDS:
+            print(f'Removing {lock}, which a process that no longer runs has left.')
+            try:
+                os.unlink(lock)
+            except FileNotFoundError:
+                pass
+            return
+        if time.monotonic() > end:
+            raise UserError(f'Rank {world.rank} has waited {world.minutes()} for another program that builds CUDA ops in {folder}: '
+                f'if there is none, remove {lock} and run the same command again; --timeout takes more minutes.')
+        if not told:
+            print(f'Waiting for {lock}: another program builds there, or was killed {STALE_SECONDS} seconds ago or less.')
+            told = True
+        time.sleep(0.2)
+
+def _is_open(path):
+    """Whether a process of this machine has the file open, as one that builds has its lock."""
+    path = os.path.realpath(path)
+    for process in psutil.process_iter():
+        try:
+            if any(file.path == path for file in process.open_files()):
+                return True
+        except psutil.Error: # Gone by now, or another user's.
+            pass
+    return False
+
+def _seconds_since_writing(folder):
+    """Since the newest file of `folder` was written; none = no time at all."""
+    times = []
+    for entry in os.scandir(folder):
+        try:
+            times.append(entry.stat().st_mtime)
+        except FileNotFoundError: # A compiler's temporary file.
+            pass
+    return time.time() - max(times, default=time.time())
+
+#----------------------------------------------------------------------------
+# Upstream's modules. Their _init() builds or loads, and on failure warns and returns False.
+
+NAMES = ('bias_act', 'upfirdn2d')
+
+def _modules():
+    from torch_utils.ops import bias_act # Here, as upstream's tree may come to sys.path late.
+    from torch_utils.ops import upfirdn2d
+    return [bias_act, upfirdn2d]
+
+def build_folders():
+    """Where PyTorch builds them."""
+    from torch.utils import cpp_extension
+    return [cpp_extension._get_build_directory(f'{name}_plugin', verbose=False) for name in NAMES] # pylint: disable=protected-access
+
+def build_upstreams():
+    """Build or load both; whether both can be used."""
+    if all([module._init() for module in _modules()]): # pylint: disable=protected-access,use-a-generator
+        return True
+    give_up()
+    return False
+
+def give_up():
+    """Use the slower PyTorch operations from now on: upfirdn2d.py:29 would try to build at each call."""
+    for module in _modules():
+        module._inited = True # pylint: disable=protected-access
+
+#----------------------------------------------------------------------------
