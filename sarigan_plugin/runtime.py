@@ -222,7 +222,7 @@ def _named_if_bad(getitem, skip):
     """Upstream's __getitem__ of a data set, for images that went bad after dataset_check.py, or that it did not look at."""
     told = set()
     def wrapper(dataset, index):
-        for other in itertools.chain(range(index, len(dataset)), range(index)):
+        for other in itertools.chain([index], range(index + 1, len(dataset)), range(index)): # Where there is no such index, it is an IndexError as ever.
             try:
                 return getitem(dataset, other)
             except (OSError, ValueError, SyntaxError, AssertionError, zipfile.BadZipFile, zlib.error) as error:

@@ -143,7 +143,9 @@ def _plan(world, outdir, dry_run, device, grid, trust, keep_states, checkpoint_m
     run_desc, args = config.training_options(resume=None if runs.is_run(resume) else resume, **options)
     if grid is not None:
         args.grid = grid
-    args.care = dataclasses.asdict(Care(keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, bool(options['skip_bad_images']), trust))
+    care = Care(keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, bool(options['skip_bad_images']), trust)
+    if care != Care(): # What upstream has no name for is there only if it was asked for.
+        args.care = dataclasses.asdict(care)
     obstacle = _find_obstacle(world, outdir, device, args)
     earlier = runs.run_to_continue(outdir, resume, args)
     args.run_dir = earlier if earlier is not None else os.path.join(outdir, f'{runs.next_run_id(outdir):05d}-{run_desc}')

@@ -190,6 +190,10 @@ def test_a_bad_image_is_skipped_and_told_once(squares, read_images, capsys, pack
     assert read_images(packed(squares), True) == [0, 1, 4, 4, 4, 5]
     assert [line.split(' cannot')[0] for line in capsys.readouterr().err.splitlines() if 'is skipped' in line] == ['Warning: --data: 2.png', 'Warning: --data: 3.png']
 
+def test_a_data_set_still_ends_where_it_ends(squares, read_images):
+    read_images(squares, True)
+    assert len(list(dataset.ImageFolderDataset(str(squares), resolution=16))) == 6
+
 @pytest.mark.parametrize('skip', [0, 1])
 def test_training_names_bad_images_and_skips_them_if_told_to(squares, tmp_path, skip):
     (tmp_path / 'small.toml').write_text(CONFIG)
