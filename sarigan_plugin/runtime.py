@@ -27,6 +27,7 @@ from sarigan_plugin import transfer
 # The device.
 
 DEVICES = ('auto', 'cuda', 'cpu')
+LAST_SECONDS = 3 # Of a process that loads images.
 
 def resolve_device(name='auto'):
     """'auto', 'cuda' or 'cpu' -> 'cuda' or 'cpu'. Raises ValueError where CUDA is asked for and missing."""
@@ -256,9 +257,13 @@ def fit_to_device(args, device_type):
         args.G_kwargs.synthesis_kwargs.num_fp16_res = args.D_kwargs.num_fp16_res = 0 # Eight to ten times slower than fp32 there.
 
 def _leave_signals_to_the_parent(_worker):
-    """Ctrl-C reaches all processes of a terminal; the images that are being loaded are still wanted."""
-    for number in [signal.SIGINT, signal.SIGTERM]:
-        signal.signal(number, signal.SIG_IGN)
+    """Signals reach all processes of a terminal or a job, and the images that are being loaded are still wanted.
+
+    After SIGTERM a worker stays for some seconds, as multiprocessing sends it too, to workers that it then waits for.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, lambda *_args: os._exit(0)) # Any other exit would be an error in the parent. pylint: disable=protected-access
+    signal.signal(signal.SIGTERM, lambda *_args: signal.alarm(LAST_SECONDS))
 
 #----------------------------------------------------------------------------
 # What the patches ask for.

@@ -35,6 +35,8 @@ class GradientWatch:
     def look(self, phase):
         """The gradients of a phase ('Gmain', 'Dreg', ...) are complete."""
         gradients = [(index, parameter.grad) for index, (_name, parameter) in enumerate(self.parameters[phase[0]]) if parameter.grad is not None]
+        if not gradients: # As where there is no path length penalty.
+            return
         largest = torch.stack(torch._foreach_norm([gradient for _index, gradient in gradients], float('inf'))) # pylint: disable=protected-access
         bad = (~largest.isfinite()).to(self.bad.dtype)
         self.counts[phase[0]].index_add_(0, torch.tensor([index for index, _gradient in gradients], device=bad.device), bad)

@@ -147,6 +147,22 @@ def test_an_interrupted_training_ends_as_one_that_was_not(command, uninterrupted
     run = interrupted_run(command, tmp_path, [f'--gpus={gpus}'], signal_number, times, seed=gpus)
     assert_equal_runs(run, uninterrupted(gpus))
 
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_of_a_job_stops_it_with_a_state(command, tmp_path, number):
+    process = start(command, tmp_path, '--gpus=2', '--kimg=1000')
+    while not list(tmp_path.glob('*/training-state-*.pt')):
+        time.sleep(0.05)
+    begin = time.monotonic()
+    os.killpg(process.pid, number) # The workers that load images get it as well.
+    out = finish(process)
+    assert f'Stopped by {signal.Signals(number).name} at ' in out and time.monotonic() - begin < 30
+
+def test_a_mistake_in_the_midst_of_training_does_not_hang(command, tmp_path):
+    code = ("import sys, sarigan_plugin\nfrom sarigan_plugin import train\nfrom sarigan_plugin.monitor import MonitoredLoss\n"
+        "def fail(self, **_kwargs):\n    raise KeyError('something')\nMonitoredLoss.accumulate_gradients = fail\ntrain.main()")
+    done = subprocess.run([sys.executable, '-c', code, *command[1:], f'--outdir={tmp_path}'], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and "KeyError: 'something'" in done.stderr
+
 #----------------------------------------------------------------------------
 # Which run goes on. Each test goes on with a copy of a run that stopped after its first tick.
 

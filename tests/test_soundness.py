@@ -55,6 +55,12 @@ def test_bad_gradients_are_counted_and_their_layers_and_losses_named(watch, valu
     iterate(watch, G, D)
     assert watch.report(dict) is None and watch.is_sound()
 
+def test_a_phase_without_gradients_is_no_trouble(watch):
+    watch, _G, _D = watch
+    watch.look('Greg')
+    watch.end_iteration()
+    assert watch.report(dict) is None
+
 def test_large_but_finite_gradients_are_not_bad(watch):
     watch, G, D = watch
     iterate(watch, G, D, poison='mapping.fc0.weight', value=3e38)

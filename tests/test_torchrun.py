@@ -114,7 +114,10 @@ def test_torchrun_trains_the_same_network_as_processes_of_our_own(trained, image
         exit_code, _out, errors = finished(process)
     assert exit_code == 0, errors
     theirs, = trained[1].iterdir()
-    networks = [pickle.loads((folder / 'network-snapshot-000001.pkl').read_bytes()) for folder in [theirs, tmp_path / 'run']]
+    assert_equal_networks(theirs, tmp_path / 'run')
+
+def assert_equal_networks(*folders):
+    networks = [pickle.loads((folder / 'network-snapshot-000001.pkl').read_bytes()) for folder in folders]
     for name in ['G', 'D', 'G_ema']:
         states = [data[name].state_dict() for data in networks]
         assert states[0].keys() == states[1].keys()
@@ -160,17 +163,22 @@ def test_a_process_that_hangs_is_given_up_after_the_timeout(images, cfg, tmp_pat
         assert code != 0 and 15 <= time.monotonic() - start + 1 < 60
         assert re.search(LOST.format(rank='[01]', minutes='0.25'), errors), errors
 
-@pytest.mark.slow
-@pytest.mark.parametrize('meeting', ['static', 'c10d'])
-def test_torchrun_starts_all_again_and_they_agree_on_a_run_folder(images, cfg, tmp_path, meeting):
-    commands = torchrun(2, 1, f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--kimg=1000', meeting=meeting, restarts=1)
-    with started(*commands) as (first, second):
-        wait_until(is_training(tmp_path))
-        victim, = workers(second).values()
+@pytest.mark.parametrize('meeting', ['static', pytest.param('c10d', marks=pytest.mark.slow)])
+def test_torchrun_starts_all_again_and_they_go_on_from_the_state(images, cfg, tmp_path, meeting):
+    options = [f'--cfg={cfg}', f'--data={images}', '--kimg=1', '--batch=64']
+    commands = torchrun(2, 1, *options, f'--outdir={tmp_path / "killed"}', meeting=meeting, restarts=1)
+    with started(*commands) as machines:
+        wait_until(is_training(tmp_path / 'killed'))
+        victim, = workers(machines[1]).values()
         victim.kill()
-        wait_until(is_training(tmp_path, run='00001-*'))
-        assert first.poll() is None and second.poll() is None
-        assert len(list(tmp_path.iterdir())) == 2
+        ends = [finished(machine) for machine in machines]
+    with started(*torchrun(1, 2, *options, f'--outdir={tmp_path / "whole"}')) as (machine,):
+        ends.append(finished(machine))
+    assert [code for code, _out, _errors in ends] == [0, 0, 0], ends
+    assert re.search(r'Going on from \S+training-state-\d+\.pt', ends[0][1])
+    folders = [folder for outdir in ['killed', 'whole'] for folder in (tmp_path / outdir).iterdir()]
+    assert len(folders) == 2 and len({len((folder / 'stats.jsonl').read_text().splitlines()) for folder in folders}) == 1
+    assert_equal_networks(*folders)
 
 #----------------------------------------------------------------------------
 # Mistakes.
