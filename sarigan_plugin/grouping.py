@@ -213,8 +213,8 @@ class MergingGrouping(ChannelGrouping):
         """Merge all pairs of groups that are one cluster by the kernels that produce these channels, [C, ...].
 
         Two groups are if a channel of one and a channel of the other are, on average, nearly as alike as two channels of
-        the tighter one. An empty group joins the one that shares most channels with it. Uses no random numbers: ranks
-        stay alike. Returns a list of (kept, gone, share): group `gone` had that share of the channels they have together.
+        the tighter one. An empty group joins the one that shares most channels with it, and a group of strays the one it
+        is most alike to; the grouping loss then sends each of them home. Uses no random numbers: ranks stay alike. Returns a list of (kept, gone, share): group `gone` had that share of the channels they have together.
         """
         similarity = cosine_similarity(kernels)
         noise = similarity_noise(similarity)
@@ -246,6 +246,14 @@ class MergingGrouping(ChannelGrouping):
         inside = torch.where(pairs_inside > 0, sums_inside / pairs_inside.clamp(min=1), mean_inside)
         between = sums / pairs
         ratio = between / torch.maximum(inside[:, None], inside).clamp(min=1e-6)
+
+        # A group of strays, no more alike than chance, each of which is alike to a group that is none, goes as well.
+        loose = (pairs_inside > 0) & (inside < MERGE_DEVIATIONS * noise / (pairs_inside / 2).clamp(min=1).sqrt())
+        affinity = similarity @ membership / sizes # [Cg]
+        at_home = (affinity >= MERGE_RATIO * inside) & (affinity >= MERGE_DEVIATIONS * noise / sizes.sqrt()) & ~loose
+        strays = loose & (membership.t() @ (~at_home.any(dim=1)).to(membership.dtype) == 0)
+        ratio = torch.where(strays[:, None] | strays, 1 + between, ratio)
+
         ratio[between < MERGE_DEVIATIONS * noise / pairs.sqrt()] = -1
         ratio.fill_diagonal_(-1)
         if ratio.max() < MERGE_RATIO:
