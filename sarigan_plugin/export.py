@@ -10,8 +10,8 @@ from argparse import Namespace
 import click
 import torch
 
+from sarigan_plugin import files
 from sarigan_plugin import rosinality
-from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
 from sarigan_plugin import weights
 from sarigan_plugin.cli import UserError
@@ -35,7 +35,7 @@ def export_command(network, dest, trust):
     try:
         if dest.endswith('.pt'):
             checkpoint, remarks = rosinality.to_checkpoint(data)
-            with runtime.atomic_open(dest, 'wb') as f:
+            with files.atomic_open(dest) as f:
                 torch.save(checkpoint, f)
             _print_remarks(remarks)
         else:
@@ -77,7 +77,7 @@ def import_command(source, dest):
     else:
         data = snapshot.load_all(source, 'SOURCE')
     try:
-        with runtime.atomic_open(dest, 'wb') as f:
+        with files.atomic_open(dest) as f:
             pickle.dump(data, f)
     except OSError as error:
         raise UserError(f'--to: {dest} cannot be written to: {error.strerror}.') from None

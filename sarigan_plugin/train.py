@@ -107,7 +107,7 @@ def _describe_configs():
 @click.option('--nobench',      help='Disable cuDNN benchmarking', type=bool, metavar='BOOL')
 @click.option('--allow-tf32',   help='Allow PyTorch to use TF32 internally', type=bool, metavar='BOOL')
 @click.option('--workers',      help='Override number of DataLoader workers', type=int, metavar='INT')
-@click.option('--timeout',      help='Minutes after which a process that does not answer is given up', type=click.FloatRange(min=0, min_open=True),
+@click.option('--timeout',      help='Minutes after which a process that does not answer is given up', type=click.FloatRange(min=0, min_open=True, max=60 * 24 * 365),
                                 default=DEFAULT_TIMEOUT, show_default=True, metavar='FLOAT')
 
 def main(timeout, **options):

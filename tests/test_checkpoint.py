@@ -98,14 +98,14 @@ def assert_equal_runs(run, reference):
 
 @pytest.fixture(scope='session')
 def uninterrupted(command, tmp_path_factory):
-    """{number of processes: run folder}, made when asked for."""
+    """uninterrupted(number of processes, kimg) -> run folder, made when asked for first."""
     found = dict()
-    def get(gpus):
-        if gpus not in found:
+    def get(gpus, kimg=2):
+        if (gpus, kimg) not in found:
             outdir = tmp_path_factory.mktemp('uninterrupted')
-            finish(start(command, outdir, f'--gpus={gpus}'))
-            found[gpus] = last_run(outdir)
-        return found[gpus]
+            finish(start(command, outdir, f'--gpus={gpus}', f'--kimg={kimg}'))
+            found[gpus, kimg] = last_run(outdir)
+        return found[gpus, kimg]
     return get
 
 #----------------------------------------------------------------------------
@@ -134,18 +134,22 @@ def interrupt(command, outdir, arguments, signal_number, rng):
         return False
 
 def interrupted_run(command, outdir, arguments, signal_number, times, seed):
+    """Returns (run folder, how often it was interrupted)."""
     rng = random.Random(seed)
-    for _time in range(times):
+    for count in range(times):
         if interrupt(command, outdir, arguments, signal_number, rng):
-            return last_run(outdir)
+            return last_run(outdir), count
     finish(start(command, outdir, *arguments, *(['--resume=latest'] if seed % 2 else [])))
-    return last_run(outdir)
+    return last_run(outdir), times
 
 @pytest.mark.parametrize('gpus, signal_number, times', [(1, signal.SIGTERM, 2), (2, signal.SIGKILL, 1), *[pytest.param(gpus, number, 20, marks=pytest.mark.slow)
     for gpus in [1, 2] for number in [signal.SIGKILL, signal.SIGTERM]]])
 def test_an_interrupted_training_ends_as_one_that_was_not(command, uninterrupted, tmp_path, gpus, signal_number, times):
-    run = interrupted_run(command, tmp_path, [f'--gpus={gpus}'], signal_number, times, seed=gpus)
-    assert_equal_runs(run, uninterrupted(gpus))
+    kimg = 2 if times < 20 else 20
+    run, count = interrupted_run(command, tmp_path, [f'--gpus={gpus}', f'--kimg={kimg}'], signal_number, times, seed=gpus)
+    print(f'{count} interruptions')
+    assert count > times // 2
+    assert_equal_runs(run, uninterrupted(gpus, kimg))
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_all_processes_of_a_job_stops_it_with_a_state(command, tmp_path, number):
