@@ -502,7 +502,7 @@ def test_training_takes_an_exported_folder(images, cfg, tmp_path):
     (tmp_path / 'empty').mkdir()
     command = ['train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none', '--device=cpu', '--dry-run']
     assert run(*command, f'--resume={tmp_path / "folder"}').exit_code == 0
-    assert '--resume must be a network pickle' in sentence(run(*command, f'--resume={tmp_path / "empty"}'))
+    assert "has no training state; give a run's folder, a network pickle, latest or noresume" in sentence(run(*command, f'--resume={tmp_path / "empty"}'))
 
     runtime.prepare('cpu') # What upstream's training loop then does:
     with training_loop.dnnlib.util.open_url(str(tmp_path / 'folder')) as f:

@@ -168,7 +168,7 @@ def test_torchrun_starts_all_again_and_they_go_on_from_the_state(images, cfg, tm
     options = [f'--cfg={cfg}', f'--data={images}', '--kimg=1', '--batch=64']
     commands = torchrun(2, 1, *options, f'--outdir={tmp_path / "killed"}', meeting=meeting, restarts=1)
     with started(*commands) as machines:
-        wait_until(is_training(tmp_path / 'killed'))
+        wait_until(lambda: list((tmp_path / 'killed').glob('*/training-state-*.pt')))
         victim, = workers(machines[1]).values()
         victim.kill()
         ends = [finished(machine) for machine in machines]
