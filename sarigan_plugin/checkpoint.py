@@ -180,6 +180,10 @@ class Keeper:
             loop[name].load_state_dict(own['buffers'][name], strict=False)
         for optimizer, state in zip(_optimizers(loop), shared['optimizers']):
             optimizer.load_state_dict(state)
+        for phase in loop['phases']:
+            for event in [phase.start_event, phase.end_event]:
+                if event is not None:
+                    event.record() # The tick may end before a lazy phase is due, and upstream asks how long each one took.
         for latents, saved in zip(loop['grid_z'] or [], shared['grid_z']):
             latents.copy_(saved)
         set_counters(own['counters'])
