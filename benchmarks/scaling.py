@@ -16,29 +16,22 @@ from pathlib import Path
 import click
 import numpy as np
 import PIL.Image
-import PIL.ImageDraw
-import PIL.ImageFont
 import psutil
 import torch
+
+import charts
+from lists import ListOf
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM_UP_TICKS = 2 # The first iteration, which builds CUDA ops and tries algorithms, and the first full tick.
 
-class Counts(click.ParamType):
-    """'1,2' -> [1, 2]."""
-    name = 'counts'
-
-    def convert(self, value, param, ctx):
-        try:
-            counts = [int(number) for number in value.split(',')]
-        except ValueError:
-            counts = []
-        if not counts or min(counts) < 1:
-            self.fail(f'{value!r} is not a list of numbers, as in 1,2,4', param, ctx)
-        return counts
+def count(text):
+    if int(text) < 1:
+        raise ValueError()
+    return int(text)
 
 @click.command()
-@click.option('--gpus',     help='Numbers of processes to compare; efficiency is relative to the first', type=Counts(), default='1,2', show_default=True, metavar='LIST')
+@click.option('--gpus',     help='Numbers of processes to compare; efficiency is relative to the first', type=ListOf(count, '1,2,4'), default='1,2', show_default=True, metavar='LIST')
 @click.option('--cfg',      help='Base config', default='tiny', show_default=True, metavar='NAME')
 @click.option('--data',     help='Training data [default: random images of 32x32]', metavar='PATH')
 @click.option('--kimg',     help='Length of each training; its ticks after the first two are measured', type=click.IntRange(min=1), default=6, show_default=True, metavar='INT')
@@ -68,7 +61,7 @@ def main(gpus, cfg, data, kimg, repeats, device, outdir):
         gpu=(torch.cuda.get_device_name() if torch.cuda.is_available() else None))
     result = dict(machine=machine, cfg=cfg, data=data, kimg=kimg, device=device, rows=rows, runs=runs)
     Path(outdir, 'scaling.json').write_text(json.dumps(result, indent=2) + '\n', encoding='utf-8')
-    draw(rows).save(Path(outdir, 'scaling.png'))
+    charts.scaling(Path(outdir, 'scaling.png'), rows)
     print_table(rows, machine)
     print(f'Saved {outdir}/scaling.json and {outdir}/scaling.png.')
 
@@ -119,20 +112,6 @@ def print_table(rows, machine):
     print(f'{"processes":>9}  {"s/kimg":>8}  {"efficiency":>10}  {"CPU s/kimg":>10}  {"CPU ratio":>9}')
     for row in rows:
         print(f'{row["gpus"]:>9}  {row["wall"]:>8.2f}  {row["efficiency"]:>10.2f}  {row["cpu"]:>10.2f}  {row["cpu_ratio"]:>9.2f}')
-
-def draw(rows, bar=60, gap=70, height=240):
-    """One bar for each number of processes, as high as its seconds per thousand images."""
-    font = PIL.ImageFont.load_default(14)
-    image = PIL.Image.new('RGB', (gap + len(rows) * (bar + gap), height + 80), 'white')
-    canvas = PIL.ImageDraw.Draw(image)
-    highest = max(row['wall'] for row in rows)
-    for index, row in enumerate(rows):
-        left, top = gap + index * (bar + gap), 40 + height * (1 - row['wall'] / highest)
-        canvas.rectangle([left, top, left + bar, height + 40], fill=(70, 110, 180))
-        canvas.text((left + bar / 2, top - 12), f'{row["wall"]:.2f} s/kimg', fill='black', font=font, anchor='mm')
-        canvas.text((left + bar / 2, height + 53), f'{row["gpus"]}', fill='black', font=font, anchor='mm')
-        canvas.text((left + bar / 2, height + 70), f'efficiency {row["efficiency"]:.2f}', fill='grey', font=font, anchor='mm')
-    return image
 
 if __name__ == '__main__':
     main() # pylint: disable=no-value-for-parameter

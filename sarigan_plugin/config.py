@@ -412,6 +412,8 @@ def _training(args, recipe, snap, gamma, kimg, batch):
     args.image_snapshot_ticks = args.network_snapshot_ticks = snap
     for name in ['G_opt_kwargs', 'D_opt_kwargs']:
         args[name] = dnnlib.EasyDict(class_name='torch.optim.Adam', lr=plan.learning_rate, betas=[0, 0.99], eps=1e-8)
+        if recipe.method is not None:
+            args[name].fused = True # One pass over memory; upstream's recipes keep upstream's options.
     args.loss_kwargs.r1_gamma = plan.r1_gamma if gamma is None else gamma
     _put(args.loss_kwargs, pl_weight=plan.pl_weight, style_mixing_prob=plan.style_mixing)
     args.total_kimg = plan.kimg if kimg is None else kimg

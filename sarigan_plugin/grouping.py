@@ -157,21 +157,28 @@ class ChannelGrouping(Grouping):
         """[C, g]: the soft assignment N(G/t)."""
         return (self.logits / self.temperature).softmax(dim=1)
 
-    def loss(self, kernels):
-        """Eq. 2 for the kernels that produce these channels, [C, ...]; no gradient into them.
+    @torch.no_grad()
+    def target(self, kernels):
+        """What the kernels that produce these channels, [C, ...], ask of loss(); good for as long as they hardly change.
 
-        Returns (L_g, r). With a learned threshold L_g includes the term that learns it.
+        Returns (similar [C, C], r): the zero-one matrix H(S - r) and the threshold. Where that is learned, S itself and None.
         """
-        similarity = cosine_similarity(kernels.detach())
+        similarity = cosine_similarity(kernels)
         if self.inertia > 0:
             together = self.assignment[:, None] == self.assignment
             similarity = similarity + self.inertia * self.steps / (self.steps + INERTIA_STEPS) * similarity_noise(similarity) * together
         if self.threshold == 'learned':
-            similar, excess = soft_step(similarity, self.learned_threshold, len(self.live_groups))
-            return grouping_loss(self.probabilities(), similar.detach()) + STEP_WEIGHT * excess, self.learned_threshold
+            return similarity, None
         threshold = similarity_threshold(similarity, len(self.live_groups)) if self.threshold == 'auto' else similarity.new_tensor(self.threshold)
-        similar = (similarity >= threshold).to(self.logits.dtype)
-        return grouping_loss(self.probabilities(), similar), threshold
+        return (similarity >= threshold).to(self.logits.dtype), threshold
+
+    def loss(self, target):
+        """Eq. 2 for a target() of the kernels. Returns (L_g, r). With a learned threshold L_g includes the term that learns it."""
+        similar, threshold = target
+        if threshold is not None:
+            return grouping_loss(self.probabilities(), similar), threshold
+        similar, excess = soft_step(similar, self.learned_threshold, len(self.live_groups))
+        return grouping_loss(self.probabilities(), similar.detach()) + STEP_WEIGHT * excess, self.learned_threshold
 
     def forward(self):
         """[C, g] one-hot rows of the hard assignment.

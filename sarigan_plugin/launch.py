@@ -16,6 +16,7 @@ import requests
 import torch
 
 from sarigan_plugin import checkpoint
+from sarigan_plugin import cpu_ops
 from sarigan_plugin import cuda_ops
 from sarigan_plugin import files
 from sarigan_plugin import monitor
@@ -170,6 +171,8 @@ def train_process(world, args, device_type, minutes, state_path):
                 logger.file = files.training_open(os.path.join(args.run_dir, 'log.txt'), 'wt')
             if device_type == 'cuda':
                 cuda_ops.prepare(world)
+            else:
+                cpu_ops.prepare()
             if world.size > 1:
                 torch.distributed.init_process_group(backend='nccl' if device_type == 'cuda' else 'gloo', rank=world.rank, world_size=world.size,
                     store=world.store, timeout=world.timeout)

@@ -1,5 +1,7 @@
 """The objective of Eq. 7: adversarial + lambda_group * L_g - lambda_info * L_I, in the phases of upstream's training loop."""
 
+import contextlib
+
 import numpy as np
 import torch
 
@@ -11,6 +13,7 @@ from sarigan_plugin.grouping import MERGE_AFTER, ChannelGrouping, KMeansGrouping
 from sarigan_plugin.networks import captured_features, grouped_layers
 
 PAPER_CODE_DIM = 512 # The width of the codes at which the paper's lambda_2 = 10 was found.
+TARGET_STEPS = 4 # Steps for which the grouping loss keeps its targets: kernels turn slowly, and C*C cosines are most of its cost.
 
 #----------------------------------------------------------------------------
 
@@ -82,6 +85,8 @@ class SariGANLoss:
         self.pl_mean = torch.zeros([], device=device)
         self.regroup_nimg = regroup_kimg * 1000
         self.images_to_regroup = 0 # The first step groups the first kernels, or those of the pickle that goes on.
+        self.grouping_targets = dict() # {layer name: what ChannelGrouping.target() gave}, made anew ...
+        self.steps_to_targets = 0 # ... after so many steps.
         self.num_processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
     def accumulate_gradients(self, phase, real_img, real_c, gen_z, gen_c, sync, gain):
@@ -124,7 +129,8 @@ class SariGANLoss:
     # Generator phases.
 
     def _fool_discriminator(self, z, c, sync, last):
-        with captured_features(unwrapped(self.G_synthesis)) as features:
+        need_features = last and self.steps_to_targets == 0 and self.similarity == 'responses'
+        with captured_features(unwrapped(self.G_synthesis)) if need_features else contextlib.nullcontext() as features:
             img, ws = self.generate(z, c, sync)
         logits, predicted = self.discriminate(img, c, sync=False)
         adversarial = torch.nn.functional.softplus(-logits) # -log(sigmoid(logits))
@@ -136,21 +142,24 @@ class SariGANLoss:
     def _grouping_loss(self, features):
         """Weighted L_g, once per step: kernels are the same in all its rounds, and for responses the images of one are enough.
 
-        features: {layer name: [N, C, H, W]} of the last round. Processes have different images, and share the gradients.
+        features: {layer name: [N, C, H, W]} of the last round, where new targets by responses are due. Processes have
+        different images, and share the gradients.
 
         Each layer's mean over C*C pairs counts C times, that is, the errors of a channel's pairs are added up and then
         averaged over channels. The minimum is the same, and wide layers keep gradients well above Adam's epsilon.
         """
-        synthesis = unwrapped(self.G_synthesis)
         total = torch.zeros([], device=self.device)
-        for name, layer, source in grouped_layers(synthesis):
+        for name, layer, source in grouped_layers(unwrapped(self.G_synthesis)):
             if not isinstance(layer.grouping, ChannelGrouping):
                 continue # Other groups learn nothing from it.
             layer.grouping.steps.add_(1)
-            loss, threshold = layer.grouping.loss(source.weight if self.similarity == 'kernels' else channel_responses(features[name]))
+            if self.steps_to_targets == 0:
+                self.grouping_targets[name] = layer.grouping.target(source.weight if self.similarity == 'kernels' else channel_responses(features[name]))
+            loss, threshold = layer.grouping.loss(self.grouping_targets[name])
             training_stats.report('Loss/grouping', loss)
             training_stats.report(f'Grouping/{name}/threshold', threshold)
             total = total + loss * layer.grouping.num_channels
+        self.steps_to_targets = (self.steps_to_targets - 1) % TARGET_STEPS
         return self.lambda_group * total
 
     def _regroup(self, num_images, last):
@@ -168,6 +177,7 @@ class SariGANLoss:
                 layer.grouping.refresh(source.weight)
             if isinstance(layer.grouping, MergingGrouping) and layer.grouping.steps >= MERGE_AFTER:
                 layer.merge_groups(source.weight)
+                self.steps_to_targets = 0 # The threshold depends on the number of groups.
 
     def _info_loss(self, predicted, ws):
         """Weighted -L_I; both codes count the same.

@@ -17,7 +17,7 @@ from sarigan_plugin.loss import unwrapped
 from sarigan_plugin.networks import grouped_layers
 from sarigan_plugin.soundness import GradientWatch
 
-LOSS_STATE = ('pl_mean', 'images_to_regroup') # What a loss, upstream's or ours, remembers from step to step.
+LOSS_STATE = ('pl_mean', 'images_to_regroup', 'steps_to_targets', 'grouping_targets') # What a loss, upstream's or ours, remembers from step to step.
 REFRESH_ITERATIONS = 16 # Reading a loss makes a GPU wait for it, as upstream's ADA does every 4 iterations.
 
 #----------------------------------------------------------------------------
@@ -95,6 +95,8 @@ class MonitoredLoss:
         for name, value in state['loss'].items():
             if isinstance(value, torch.Tensor):
                 getattr(self.loss, name).copy_(value)
+            elif isinstance(value, dict): # Of tuples of tensors.
+                setattr(self.loss, name, {key: tuple(x if x is None else x.to(self.loss.device) for x in values) for key, values in value.items()})
             else:
                 setattr(self.loss, name, value)
         self.clock.iteration, self.clock.tick_start = state['clock']

@@ -92,8 +92,9 @@ def _for_two_codes(tensors, last_layer):
 
 def settle_groups(G):
     """Learn the groups of the kernels that G has, by the grouping loss alone (Eq. 2). Fixed groups stay as they are."""
-    layers = [(layer.grouping, source.weight) for _name, layer, source in grouped_layers(G.synthesis) if isinstance(layer.grouping, ChannelGrouping)]
-    parameters = [parameter for grouping, _kernels in layers for parameter in grouping.parameters()]
+    layers = [(layer.grouping, layer.grouping.target(source.weight)) for _name, layer, source in grouped_layers(G.synthesis)
+        if isinstance(layer.grouping, ChannelGrouping)] # The kernels stay, and there is no inertia before training: one target for all steps.
+    parameters = [parameter for grouping, _target in layers for parameter in grouping.parameters()]
     if not parameters:
         return
     wanted_gradients = [parameter.requires_grad for parameter in parameters]
@@ -102,7 +103,7 @@ def settle_groups(G):
             parameter.requires_grad_(True)
         optimizer = torch.optim.Adam(parameters, lr=0.002, betas=(0.0, 0.99))
         for _step in range(NUM_STEPS):
-            loss = sum(grouping.num_channels * grouping.loss(kernels)[0] for grouping, kernels in layers)
+            loss = sum(grouping.num_channels * grouping.loss(target)[0] for grouping, target in layers)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

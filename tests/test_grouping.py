@@ -11,7 +11,7 @@ from sarigan_plugin import grouping as sgm
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.config import as_num_groups, as_threshold
 from sarigan_plugin.grouping import ChannelGrouping, KMeansGrouping, MergingGrouping
-from sarigan_plugin.loss import SariGANLoss
+from sarigan_plugin.loss import TARGET_STEPS, SariGANLoss
 from sarigan_plugin.networks import grouped_layers
 from sarigan_plugin.train import main
 
@@ -47,9 +47,11 @@ class Trainer:
         self.optimizer = torch.optim.Adam(grouping.parameters(), lr=LEARNING_RATE, betas=(0.0, 0.99))
 
     def train(self, kernels, steps):
-        for _step in range(steps):
+        for step in range(steps):
             self.grouping.steps.add_(1)
-            loss, _threshold = self.grouping.loss(kernels)
+            if step % TARGET_STEPS == 0:
+                target = self.grouping.target(kernels)
+            loss, _threshold = self.grouping.loss(target)
             self.optimizer.zero_grad()
             (2 * self.grouping.num_channels * loss).backward()
             self.optimizer.step()
@@ -143,10 +145,10 @@ def test_inertia_keeps_groups_while_unrelated_kernels_turn():
 def test_inertia_grows_with_the_steps_of_training_and_monitoring_does_not_count():
     grouping = ChannelGrouping(16, 4)
     kernels = torch.randn(16, 50)
-    fresh = grouping.loss(kernels)[1].item()
-    assert grouping.loss(kernels)[1].item() == fresh == sgm.similarity_threshold(sgm.cosine_similarity(kernels), 4).item()
+    fresh = grouping.loss(grouping.target(kernels))[1].item()
+    assert grouping.loss(grouping.target(kernels))[1].item() == fresh == sgm.similarity_threshold(sgm.cosine_similarity(kernels), 4).item()
     grouping.steps.fill_(4000)
-    assert grouping.loss(kernels)[1].item() > fresh
+    assert grouping.loss(grouping.target(kernels))[1].item() > fresh
 
 def test_a_training_step_counts_once_however_many_rounds_it_takes(make_generator, make_discriminator):
     G, D = make_generator().train(), make_discriminator().train()
@@ -185,17 +187,20 @@ def test_channels_that_respond_in_the_same_places_form_groups():
     assert adjusted_rand_index(trainer.grouping.assignment, truth) >= 0.99
 
 @pytest.mark.parametrize('similarity', ['kernels', 'responses'])
-def test_the_loss_shows_each_grouping_what_the_config_names(make_generator, make_discriminator, monkeypatch, similarity):
-    shown, learn = [], ChannelGrouping.loss
-    monkeypatch.setattr(ChannelGrouping, 'loss', lambda self, kernels: (shown.append(kernels), learn(self, kernels))[1])
+def test_targets_are_made_anew_every_few_steps_from_what_the_config_names(make_generator, make_discriminator, monkeypatch, similarity):
+    shown, look = [], ChannelGrouping.target
+    monkeypatch.setattr(ChannelGrouping, 'target', lambda self, kernels: (shown.append(kernels), look(self, kernels))[1])
     G, D = make_generator().train(), make_discriminator().train()
     read = dict()
     for name, layer, _source in grouped_layers(G.synthesis):
         layer.register_forward_pre_hook(lambda _layer, args, name=name: read.update({name: args[0]}))
-    train_steps(SariGANLoss('cpu', G.mapping, G.synthesis, D, similarity=similarity), G, steps=1, rounds=2)
-    assert len(shown) == 6
-    for kernels, (name, _layer, source) in zip(shown, grouped_layers(G.synthesis)):
-        assert torch.equal(kernels, source.weight if similarity == 'kernels' else sgm.channel_responses(read[name])) # Of the last round.
+    loss = SariGANLoss('cpu', G.mapping, G.synthesis, D, similarity=similarity)
+    for steps in [1, TARGET_STEPS]: # The first target of all, and the next.
+        train_steps(loss, G, steps=steps, rounds=2)
+        for kernels, (name, _layer, source) in zip(shown, grouped_layers(G.synthesis)):
+            assert torch.equal(kernels, source.weight if similarity == 'kernels' else sgm.channel_responses(read[name])) # Of the last round.
+        assert len(shown) == 6
+        shown.clear()
     assert all(layer.grouping.logits.grad.abs().max() > 0 for _name, layer, _source in grouped_layers(G.synthesis))
 
 def test_groups_by_responses_send_images_no_gradient(make_generator, make_discriminator):
@@ -218,7 +223,7 @@ def test_the_loss_knows_two_similarities(make_generator, make_discriminator):
 def test_fixed_threshold_is_used_as_it_is():
     kernels = torch.randn(16, 50)
     grouping = ChannelGrouping(16, 4, threshold=0.1)
-    loss, threshold = grouping.loss(kernels)
+    loss, threshold = grouping.loss(grouping.target(kernels))
     similar = (sgm.cosine_similarity(kernels) >= 0.1).float()
     assert threshold.item() == pytest.approx(0.1)
     torch.testing.assert_close(loss, sgm.grouping_loss(grouping.probabilities(), similar))
@@ -375,7 +380,7 @@ def test_groups_that_merged_have_the_probabilities_of_both():
     together = grouping.probabilities()
     torch.testing.assert_close(together, torch.stack([apart[:, 0], apart[:, 1] + apart[:, 3], apart[:, 2], torch.zeros(8)], dim=1))
     similarity = sgm.cosine_similarity(kernels := torch.randn(8, 50))
-    assert grouping.loss(kernels)[1] == sgm.similarity_threshold(similarity, 3)
+    assert grouping.loss(grouping.target(kernels))[1] == sgm.similarity_threshold(similarity, 3)
 
 @pytest.mark.parametrize('norm', ['weight', 'feature'])
 def test_styles_change_little_where_equal_groups_merge(make_generator, norm):

@@ -144,7 +144,7 @@ def test_grouping_learns_from_its_own_loss_alone_and_once_per_step(make_generato
     G, D = make_generator(), make_discriminator()
     gradients, _loss = run_phase(SariGANLoss, G, D, 'Gmain', rounds=3, lambda_group=2)
     for name, layer, source in grouped_layers(G.synthesis):
-        loss, _threshold = layer.grouping.loss(source.weight)
+        loss, _threshold = layer.grouping.loss(layer.grouping.target(source.weight))
         expected, = torch.autograd.grad(2 * layer.grouping.num_channels * loss, layer.grouping.logits)
         torch.testing.assert_close(gradients[f'synthesis.{name}.grouping.logits'], expected, rtol=1e-5, atol=1e-8)
 

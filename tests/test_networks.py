@@ -79,7 +79,7 @@ def test_grouping_loss_is_zero_for_the_true_groups_and_more_for_any_others():
 def test_no_gradient_of_the_grouping_loss_reaches_the_kernels():
     grouping = ChannelGrouping(8, 2)
     kernels = torch.randn(8, 20, requires_grad=True)
-    loss, _threshold = grouping.loss(kernels)
+    loss, _threshold = grouping.loss(grouping.target(kernels))
     loss.backward()
     assert kernels.grad is None
     assert grouping.logits.grad.abs().max() > 0
@@ -108,7 +108,7 @@ def test_grouping_loss_alone_recovers_planted_clusters(seed):
     optimizer = torch.optim.Adam(grouping.parameters(), lr=0.002, betas=(0.0, 0.99))
     for _step in range(1500):
         optimizer.zero_grad()
-        loss, _threshold = grouping.loss(kernels)
+        loss, _threshold = grouping.loss(grouping.target(kernels))
         (2 * 64 * loss).backward() # lambda_1, and C as SariGANLoss weights it.
         optimizer.step()
     same_truth = truth[:, None] == truth

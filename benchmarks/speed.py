@@ -1,0 +1,168 @@
+"""How fast SariGAN is beside the StyleGAN2-ADA that it extends: a table of ratios, as text, JSON and bar charts.
+
+Run: python benchmarks/speed.py --settings=64:8,128:4
+"""
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from multiprocessing import Pipe
+from pathlib import Path
+
+import click
+import numpy as np
+import PIL.Image
+import torch
+
+import charts
+from lists import ListOf
+
+from sarigan_plugin import upstream
+
+HERE = Path(__file__).resolve().parent
+TRAINING = ('cycle', 'Gmain', 'Greg', 'Dmain', 'Dreg', 'G forward')
+IMAGES = ('inference', 'fused inference')
+SIDE = re.compile(r'upstream|sarigan(-g(?P<groups>\d+))?|bare')
+KINDS = dict(wall='seconds', cpu='CPU seconds', memory='peak memory')
+
+def setting(text):
+    """'64:8' -> (64, 8): resolution and batch."""
+    resolution, batch = map(int, text.split(':'))
+    if resolution < 8 or resolution & (resolution - 1) or batch < 1:
+        raise ValueError()
+    return resolution, batch
+
+def side(text):
+    if SIDE.fullmatch(text) is None:
+        raise ValueError()
+    return text
+
+def measure_name(text):
+    if text not in TRAINING + IMAGES:
+        raise ValueError()
+    return text
+
+@click.command()
+@click.option('--settings',     help='Resolutions and batches', type=ListOf(setting, '64:8,128:4'), default='64:8,128:4', show_default=True, metavar='LIST')
+@click.option('--sides',        help='What to compare, by turns, with the first: upstream (its own StyleGAN2, unpatched), sarigan (16 groups), sarigan-g64 (that many), '
+                                     'bare (SariGAN without grouping loss and Q)', type=ListOf(side, 'upstream,sarigan'), default='upstream,sarigan', show_default=True, metavar='LIST')
+@click.option('--measures',     help=f'Any of {", ".join(TRAINING + IMAGES)}: a cycle is the training of 16 batches, all phases included; fused is '
+                                     'how upstream makes images unless told otherwise', type=ListOf(measure_name, 'cycle,inference'), default=','.join(TRAINING + IMAGES), metavar='LIST')
+@click.option('--rounds',       help='Measurements of each; their medians are compared', type=click.IntRange(min=1), default=3, show_default=True, metavar='INT')
+@click.option('--device',       help='Where to run', type=click.Choice(['auto', 'cuda', 'cpu']), default='auto', show_default=True)
+@click.option('--threads',      help='Of each process on the CPU', type=click.IntRange(min=1), default=1, show_default=True, metavar='INT')
+@click.option('--fp32',         help='No mixed precision', is_flag=True)
+@click.option('--channel-base', help='Channels times resolution', type=click.IntRange(min=64), default=16384, show_default=True, metavar='INT')
+@click.option('--channel-max',  help='Most channels of a layer', type=click.IntRange(min=16), default=512, show_default=True, metavar='INT')
+@click.option('--outdir',       help='Where to leave speed.json and speed.png', default='out/speed', show_default=True, metavar='DIR')
+def main(settings, sides, measures, rounds, device, threads, fp32, channel_base, channel_max, outdir):
+    """Measure SariGAN beside upstream's StyleGAN2, with equal channels, batch, precision and data.
+
+    Each side is a process of its own, and they work by turns, so that whatever else the machine does slows all alike. Wall
+    time is what you wait for; CPU time depends less on other programs. Images are random: they are loaded, but what they
+    show costs nothing.
+    """
+    os.makedirs(outdir, exist_ok=True)
+    device = device if device != 'auto' else 'cuda' if torch.cuda.is_available() else 'cpu'
+    machine = dict(device=torch.cuda.get_device_name() if device == 'cuda' else cpu_name(), threads=threads if device == 'cpu' else None,
+        cores=os.cpu_count(), load=os.getloadavg()[0], torch=torch.__version__)
+    common = dict(device=device, threads=threads, size=dict(channel_base=channel_base, channel_max=channel_max))
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        unpatched = upstream.copy_unpatched(Path(folder, 'upstream')) if 'upstream' in sides else None
+        for resolution, batch in settings:
+            data = make_images(Path(folder, f'images{resolution}'), resolution)
+            options = dict(data=str(data), batch=batch, gpus=1, workers=1, fp32=fp32 or None)
+            for task, of_task in [('train', TRAINING), ('images', IMAGES)]:
+                if asked := [measure for measure in measures if measure in of_task]:
+                    where = dict(setting=f'{resolution}x{resolution} batch {batch}')
+                    rows += [dict(where, **row) for row in compare(sides, asked, rounds, unpatched, dict(common, task=task, options=options))]
+                    print_table([row for row in rows if row['setting'] == where['setting'] and row['measure'] in of_task], sides)
+    Path(outdir, 'speed.json').write_text(json.dumps(dict(machine=machine, rows=rows), indent=2) + '\n', encoding='utf-8')
+    if len(sides) > 1:
+        charts.ratios(Path(outdir, 'speed.png'), rows, f'time, relative to {sides[0]} ({machine["device"]})')
+    print(f'Saved {outdir}/speed.json{" and speed.png" if len(sides) > 1 else ""}; {machine}')
+
+def cpu_name():
+    """As Linux has it."""
+    names = re.findall(r'model name\s*: (.*)', Path('/proc/cpuinfo').read_text(encoding='utf-8')) if os.path.exists('/proc/cpuinfo') else []
+    return names[0] if names else 'CPU'
+
+def make_images(folder, resolution, count=32):
+    folder.mkdir(exist_ok=True)
+    rng = np.random.RandomState(0)
+    for index in range(count):
+        PIL.Image.fromarray(rng.randint(256, size=[resolution, resolution, 3], dtype=np.uint8)).save(folder / f'{index}.png')
+    return folder
+
+#----------------------------------------------------------------------------
+
+class Process:
+    """One of the sides at work, see side.py."""
+    def __init__(self, name, unpatched, settings, folder):
+        run_dir = Path(folder, name)
+        run_dir.mkdir()
+        is_upstream, groups = name == 'upstream', SIDE.fullmatch(name)['groups']
+        options = dict(settings['options'], cfg='stylegan2-e' if is_upstream else 'sarigan', **(dict(num_groups=int(groups)) if groups else {}))
+        settings = dict(settings, options=options, upstream=is_upstream, bare=(name == 'bare'), run_dir=str(run_dir))
+        path = [str(unpatched), str(upstream.root())] if is_upstream else [str(upstream.root())]
+        self.log = run_dir / 'output.txt'
+        self.connection, theirs = Pipe()
+        with open(self.log, 'w', encoding='utf-8') as output:
+            self.process = subprocess.Popen([sys.executable, str(HERE / 'side.py'), json.dumps(settings), str(theirs.fileno())], pass_fds=[theirs.fileno()],
+                env=dict(os.environ, PYTHONPATH=os.pathsep.join(path)), stdout=output, stderr=subprocess.STDOUT)
+        theirs.close()
+
+    def measure(self, what):
+        try:
+            self.connection.send(what)
+            return self.connection.recv()
+        except (EOFError, OSError):
+            raise click.ClickException(f'a process of the comparison ended early:\n{self.log.read_text(encoding="utf-8")[-2000:]}') from None
+
+    def end(self):
+        try:
+            self.connection.send('end')
+            self.process.wait(60)
+        except (OSError, subprocess.TimeoutExpired):
+            self.process.kill()
+            self.process.wait()
+
+def compare(sides, measures, rounds, unpatched, settings):
+    """Returns one row per measure and side: medians, and their ratios to the first side's."""
+    with tempfile.TemporaryDirectory() as folder:
+        processes = {}
+        try:
+            processes = {name: Process(name, unpatched, settings, folder) for name in sides}
+            results = {(measure, name): [] for measure in measures for name in sides}
+            for process in processes.values():
+                for measure in (measures if settings['task'] == 'images' else TRAINING[1:]): # Of a cycle the phases are enough.
+                    process.measure(measure) # Warms up: memory, algorithms, kernels.
+            turns = [(measure, name) for turn in range(rounds) for measure in measures for name in (sides if turn % 2 == 0 else sides[::-1])]
+            with click.progressbar(turns, label=f'{settings["options"]["data"].rpartition("images")[2]} pixels, {settings["task"]}', item_show_func=lambda turn: turn and ', '.join(turn)) as bar:
+                for measure, name in bar:
+                    results[measure, name].append(processes[name].measure(measure))
+        finally:
+            for process in processes.values():
+                process.end()
+    rows = []
+    for measure in measures:
+        medians = [{kind: statistics.median(result[kind] for result in results[measure, name]) for kind in KINDS} for name in sides]
+        rows += [dict(measure=measure, side=name, **median, ratios={kind: median[kind] / medians[0][kind] for kind in KINDS}, all=results[measure, name])
+            for name, median in zip(sides, medians)]
+    return rows
+
+def print_table(rows, sides):
+    width = max(map(len, sides))
+    print(f'\n{rows[0]["setting"]}, medians; ratios to {sides[0]}')
+    print(f'{"":16} {"":{width}}  {"seconds":>8} {"CPU s":>8} {"MiB":>7}   {"time":>5} {"CPU":>5} {"memory":>6}')
+    for row in rows:
+        print(f'{row["measure"]:16} {row["side"]:{width}}  {row["wall"]:8.3f} {row["cpu"]:8.3f} {row["memory"] / 2 ** 20:7.0f}   '
+            + '{wall:5.2f} {cpu:5.2f} {memory:6.2f}'.format(**row['ratios']))
+
+if __name__ == '__main__':
+    main() # pylint: disable=no-value-for-parameter

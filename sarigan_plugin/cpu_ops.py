@@ -1,0 +1,125 @@
+"""Upstream's operations on the CPU: equal results in less time.
+
+Upstream has CUDA kernels and, for everything else, a reference meant to be read. On a CPU most of a training is
+convolutions at the speed of the machine; what is exchanged here is the memory traffic between them.
+"""
+
+import ctypes
+import functools
+
+import torch
+
+BLOCK = 2 ** 17 # Numbers that several operations in a row find in the cache: 512 KiB.
+
+def prepare():
+    """Exchange them, once per process."""
+    from torch_utils.ops import bias_act # Here, as upstream's tree may come to sys.path late.
+    from torch_utils.ops import conv2d_gradfix
+    from torch_utils.ops import upfirdn2d
+    for module, name, exchange in [(bias_act, '_bias_act_ref', _fused_lrelu), (upfirdn2d, '_upfirdn2d_ref', _filtered_once), (conv2d_gradfix, 'conv2d', _never_slow)]:
+        reference = getattr(module, name)
+        if not hasattr(reference, '__wrapped__'): # Not ours yet; upstream's profiled_function() wraps without a trace.
+            setattr(module, name, exchange(reference))
+    keep_freed_memory()
+
+def keep_freed_memory():
+    """Feature maps of 32 MiB and more are given back to the kernel when they are freed, and each page of the next has to be fetched and zeroed.
+
+    That was a fifth of a training at 128x128. From now on the process keeps what it has been given. Nothing happens
+    where the C library is not glibc.
+    """
+    mmap_max, trim_threshold = -4, -1 # As in malloc.h.
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    if mallopt is not None:
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, -1)
+
+#----------------------------------------------------------------------------
+# Bias and activation.
+
+def _fused_lrelu(reference):
+    """Leaky ReLU of feature maps, the one activation of StyleGAN2, block by block; the rest is left to the reference."""
+    from torch_utils.ops.bias_act import activation_funcs
+    @functools.wraps(reference)
+    def bias_act(x, b=None, dim=1, act='linear', alpha=None, gain=None, clamp=None):
+        spec = activation_funcs[act]
+        gain_or_default = float(spec.def_gain if gain is None else gain)
+        if act != 'lrelu' or dim != 1 or x.ndim != 4 or gain_or_default <= 0 or not x.is_contiguous():
+            return reference(x, b=b, dim=dim, act=act, alpha=alpha, gain=gain, clamp=clamp)
+        return LeakyReLU.apply(x, b, float(spec.def_alpha if alpha is None else alpha), gain_or_default, float('inf' if clamp is None or clamp < 0 else clamp))
+    return bias_act
+
+class LeakyReLU(torch.autograd.Function):
+    """clamp(gain * lrelu(x + b)) for x [N, C, H, W] and b [C] or None. Its gradient needs the output alone."""
+    @staticmethod
+    def forward(ctx, x, b, alpha, gain, clamp):
+        y = torch.empty_like(x)
+        if b is None:
+            blocks = zip(x.view(-1).split(BLOCK), y.view(-1).split(BLOCK))
+        else:
+            maps = max(BLOCK // x[0, 0].numel(), 1) # Whole feature maps, each with its bias.
+            blocks = ((image, out, b_block) for x_n, y_n in zip(x, y)
+                for image, out, b_block in zip(x_n.split(maps), y_n.split(maps), b[:, None, None].split(maps)))
+        for block_x, block_y, *block_b in blocks:
+            torch.add(block_x, block_b[0] if block_b else 0, out=block_y)
+            torch.nn.functional.leaky_relu_(block_y, alpha).mul_(gain)
+            if clamp < float('inf'):
+                block_y.clamp_(-clamp, clamp)
+        ctx.save_for_backward(y)
+        ctx.shape_of_function = (alpha, gain, clamp)
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        y, = ctx.saved_tensors
+        dx = LeakyReLUGradient.apply(dy, y, *ctx.shape_of_function)
+        return dx, dx.sum(dim=[0,2,3]) if ctx.needs_input_grad[1] else None, None, None, None
+
+class LeakyReLUGradient(torch.autograd.Function):
+    """dy times the slope of LeakyReLU where it gave y; linear in dy, so that it is its own gradient."""
+    @staticmethod
+    def forward(ctx, dy, y, alpha, gain, clamp):
+        dx = torch.empty_like(y)
+        dy = dy.contiguous()
+        for block_dy, block_y, block_dx in zip(*[t.view(-1).split(BLOCK) for t in [dy, y, dx]]):
+            torch.ops.aten.leaky_relu_backward.grad_input(block_dy, block_y, alpha, True, grad_input=block_dx).mul_(gain)
+            if clamp < float('inf'):
+                block_dx.mul_(block_y.abs() < clamp)
+        ctx.save_for_backward(y)
+        ctx.shape_of_function = (alpha, gain, clamp)
+        return dx
+
+    @staticmethod
+    def backward(ctx, ddx):
+        y, = ctx.saved_tensors
+        return LeakyReLUGradient.apply(ddx, y, *ctx.shape_of_function), None, None, None, None
+
+#----------------------------------------------------------------------------
+# Filters and convolutions.
+
+def _filtered_once(reference):
+    """Pad inside the convolution, and do not compute the pixels that downsampling throws away."""
+    from torch_utils.ops.upfirdn2d import _parse_padding, _parse_scaling
+    @functools.wraps(reference)
+    def upfirdn2d(x, f, up=1, down=1, padding=0, flip_filter=False, gain=1):
+        if f is None or f.ndim != 2 or _parse_scaling(up) != (1, 1):
+            return reference(x, f, up=up, down=down, padding=padding, flip_filter=flip_filter, gain=gain)
+        left, right, top, bottom = _parse_padding(padding)
+        padding = (top, left)
+        if not (left == right >= 0 and top == bottom >= 0):
+            x, padding = torch.nn.functional.pad(x, [left, right, top, bottom]), 0 # Crops where negative.
+        f = (f * gain).to(x.dtype)
+        f = f if flip_filter else f.flip([0, 1])
+        return torch.nn.functional.conv2d(x, f.expand(x.shape[1], 1, -1, -1).contiguous(), stride=_parse_scaling(down)[::-1], padding=padding, groups=x.shape[1])
+    return upfirdn2d
+
+def _never_slow(reference):
+    """PyTorch leaves 1x1 convolutions of small batches on one thread to an operator that is three times slower; dilated ones not."""
+    @functools.wraps(reference)
+    def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1): # pylint: disable=redefined-builtin
+        if weight.shape[2:] == (1, 1) and min(weight.shape[:2]) > 4: # Images have three channels, for which it is the faster one.
+            dilation = 2 # Of a single pixel: the same.
+        return reference(input, weight, bias=bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    return conv2d
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,108 @@
+"""Upstream's operations in their faster form for the CPU against upstream's own reference."""
+
+import copy
+
+import pytest
+import torch
+
+from sarigan_plugin import cpu_ops
+
+from torch_utils.ops import bias_act
+from torch_utils.ops import conv2d_gradfix
+from torch_utils.ops import upfirdn2d
+
+REFERENCES = [(bias_act, '_bias_act_ref'), (upfirdn2d, '_upfirdn2d_ref'), (conv2d_gradfix, 'conv2d')]
+
+@pytest.fixture
+def both(monkeypatch):
+    """both(function) -> its results with upstream's own operations and with ours, from the same random numbers."""
+    upstreams = {name: getattr(getattr(module, name), '__wrapped__', getattr(module, name)) for module, name in REFERENCES}
+    def run(function):
+        results = []
+        for ours in [False, True]:
+            for module, name in REFERENCES:
+                monkeypatch.setattr(module, name, upstreams[name])
+            if ours:
+                cpu_ops.prepare()
+            torch.manual_seed(0)
+            results.append(function())
+        return results
+    return run
+
+def derivatives(function, *inputs):
+    """The value, the gradients of a random projection of it, and the gradients of a random projection of those."""
+    inputs = [x.requires_grad_() for x in inputs]
+    y = function(*inputs)
+    first = torch.autograd.grad((y * torch.randn_like(y)).sum(), inputs, create_graph=True)
+    loss = sum((g * torch.randn_like(g)).sum() for g in first)
+    second = torch.autograd.grad(loss, inputs, allow_unused=True) if loss.requires_grad else []
+    return [y, *first, *[x for x in second if x is not None]]
+
+def assert_equal(results, tolerance):
+    """Relative to the largest value of each tensor."""
+    for theirs, ours in zip(*results, strict=True):
+        assert theirs.shape == ours.shape
+        assert (theirs - ours).abs().max() <= tolerance * theirs.abs().max()
+
+#----------------------------------------------------------------------------
+
+@pytest.mark.parametrize('dtype, tolerance', [(torch.float32, 1e-6), (torch.float64, 1e-14)])
+@pytest.mark.parametrize('options', [dict(), dict(gain=0.5), dict(clamp=0.3), dict(gain=2, clamp=1, alpha=0.1), dict(dim=3), dict(act='linear', clamp=0.3), dict(act='swish')])
+@pytest.mark.parametrize('shape', [(2, 5, 7, 5), (3, 4, 300, 300)])
+def test_bias_and_activation_and_both_derivatives_are_upstreams(both, shape, options, dtype, tolerance):
+    def function():
+        x, b = torch.randn(shape, dtype=dtype), torch.randn(shape[options.get('dim', 1)], dtype=dtype)
+        return derivatives(lambda x, b: bias_act.bias_act(x * 1, b, **dict(dict(act='lrelu'), **options)).square(), x, b)
+    assert_equal(both(function), tolerance)
+
+@pytest.mark.parametrize('layout', ['no bias', 'channels last', 'vectors'])
+def test_other_arguments_of_bias_and_activation_work_as_ever(both, layout):
+    def function():
+        x = torch.randn(4, 6) if layout == 'vectors' else torch.randn(4, 6, 8, 8)
+        if layout == 'channels last':
+            x = x.to(memory_format=torch.channels_last)
+        b = None if layout == 'no bias' else torch.ones(6)
+        return derivatives(lambda x: bias_act.bias_act(x, b, act='lrelu').square(), x)
+    assert_equal(both(function), 1e-6)
+
+def test_the_slope_at_zero_and_at_the_clamp_is_that_of_upstreams_cuda_kernel():
+    x = torch.tensor([-0.0, 0.0, 1.0, 2.0, -2.0]).view(1, 1, 1, -1).requires_grad_()
+    cpu_ops.LeakyReLU.apply(x, None, 0.25, 1.0, 1.0).sum().backward()
+    assert x.grad.flatten().tolist() == [0.25, 0.25, 0, 0, 0.25] # -2 gives -0.5, which is inside.
+
+@pytest.mark.parametrize('options', [dict(padding=2), dict(padding=[2, 1, 2, 1]), dict(padding=[-1, 2, 3, -2]), dict(padding=[1, 1, 2, 2], down=2), dict(down=[2, 1], gain=3),
+    dict(padding=1, flip_filter=True), dict(up=2, padding=[2, 1, 2, 1], gain=4)])
+@pytest.mark.parametrize('taps', [[1, 3, 3, 1], [[1.0, 2.0, 4.0], [0.0, -1.0, 5.0]], [1] * 12, None])
+def test_filters_and_both_derivatives_are_upstreams(both, options, taps):
+    f = upfirdn2d.setup_filter(taps) if taps is not None else None
+    def function():
+        return derivatives(lambda x: upfirdn2d.upfirdn2d(x, f, **options).square(), torch.randn(2, 3, 13, 15))
+    assert_equal(both(function), 1e-6)
+
+@pytest.mark.parametrize('kernel_size, options', [(1, dict()), (1, dict(stride=2)), (3, dict(padding=1)), (3, dict(padding=2, dilation=2)), (1, dict(groups=2))])
+def test_convolutions_and_both_derivatives_are_upstreams(both, kernel_size, options):
+    def function():
+        weight = torch.randn(6, 4 // options.get('groups', 1), kernel_size, kernel_size)
+        return derivatives(lambda x, w: conv2d_gradfix.conv2d(x, w, **options).square(), torch.randn(2, 4, 9, 9), weight)
+    assert_equal(both(function), 1e-6)
+
+def test_images_and_all_gradients_of_the_networks_are_upstreams(both, make_generator, make_discriminator):
+    G, D = make_generator().requires_grad_(), make_discriminator().requires_grad_()
+    z = torch.randn(2, 32)
+    def function():
+        images = G(z, None, noise_mode='const')
+        logits, codes = D(images, None, return_codes=True)
+        slopes, = torch.autograd.grad(logits.sum(), images, create_graph=True)
+        loss = slopes.square().sum() + codes.square().sum() + logits.sum()
+        return [images, logits, *torch.autograd.grad(loss, [*G.parameters(), *D.parameters()])]
+    results = both(function)
+    assert len(results[0]) > 60
+    assert_equal(results, 1e-5)
+
+def test_exchanging_twice_exchanges_once(both):
+    both(lambda: None)
+    exchanged = copy.copy([getattr(module, name) for module, name in REFERENCES])
+    cpu_ops.prepare()
+    assert [getattr(module, name) for module, name in REFERENCES] == exchanged
+
+#----------------------------------------------------------------------------
