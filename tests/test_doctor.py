@@ -8,7 +8,7 @@ import sys
 import trees
 from sarigan_plugin import doctor, upstream
 
-PARTS = ['Python', 'PyTorch', 'device', 'upstream', 'patches', 'CUDA ops', 'detectors', 'disk']
+PARTS = ['Python', 'PyTorch', 'device', 'upstream', 'patches', 'ops', 'detectors', 'disk']
 
 def findings(project, **environment):
     done = project.sarigan('doctor', '--json', **environment)
@@ -35,11 +35,11 @@ def test_a_patched_tree_is_healthy(tmp_path, any_tree):
     assert found['upstream'] == dict(part='upstream', state='ok', detail=f'{name}, commit d72cc7d, unmodified apart from our patches')
     assert found['patches']['state'] == 'ok'
 
-def test_a_missing_tree_is_an_error_that_names_the_fix_and_a_cpu_needs_no_cuda_ops(tmp_path):
+def test_a_missing_tree_is_an_error_that_names_the_fix_and_a_cpu_needs_no_plugins(tmp_path):
     found = findings(trees.Project(tmp_path / 'project', reachable=False), CUDA_VISIBLE_DEVICES='')
     assert found['upstream'] == dict(part='upstream', state='error', detail='stylegan2-ada-pytorch is empty: run ./install.sh')
     assert found['patches'] == dict(part='patches', state='error', detail='no tree to patch')
-    assert found['CUDA ops'] == dict(part='CUDA ops', state='ok', detail='not needed on the CPU')
+    assert found['ops'] == dict(part='ops', state='ok', detail="PyTorch's, as always on the CPU")
     assert found['device']['detail'].startswith('CPU, ')
 
 def test_missing_patches_are_an_error_and_edited_files_a_warning(tmp_path, pypi_tree):
