@@ -33,14 +33,14 @@ def obstacle(choice, device_type, cuda_obstacle=cuda_ops.obstacle):
     return None if problem is None else _refusal(choice, problem)
 
 def prepare(choice, world, build=None, cuda_obstacle=cuda_ops.obstacle, triton_obstacle=None):
-    """Make upstream's two ops use the implementation of choice in this process. Call once the GPU is set, before they run.
+    """Make upstream's two ops use the implementation of choice in this process from now on. Call when the GPU is set.
 
     world: world.World, whose processes do so together.
     build: quiet -> bool, whether upstream's plugins can be used now, where nothing is known to stand against it.
     cuda_obstacle, triton_obstacle: () -> why not, in a few words, or None.
     Returns one line that says what was chosen and why. Raises UserError where choice can't be had.
     """
-    _give_inits_back()
+    _forget()
     build = build or (lambda quiet: cuda_ops.prepare(world, functools.partial(cuda_ops.build_upstreams, quiet)))
     def cuda_problem():
         problem = cuda_obstacle()
@@ -49,11 +49,11 @@ def prepare(choice, world, build=None, cuda_obstacle=cuda_ops.obstacle, triton_o
         return 'building them failed' + (', as --ops=cuda shows in full' if choice == 'auto' else '')
     name, problems = choose(choice, dict(cuda=cuda_problem, triton=triton_obstacle or triton_problem, torch=lambda: None))
     for module in cuda_ops.modules():
+        if name != 'cuda':
+            module._plugin = None # One of the two may have been built. pylint: disable=protected-access
         if name == 'triton':
             from sarigan_plugin import triton_ops
             module._plugin = triton_ops # pylint: disable=protected-access
-        elif name == 'torch':
-            module._plugin = None # pylint: disable=protected-access
         module._inited = True # upfirdn2d.py:29 would try to build at each call. pylint: disable=protected-access
     reasons = '; '.join(f'{NAMES[other]}: {problem}' for other, problem in problems.items())
     return f'Custom ops: {NAMES[name]}' + (f' ({reasons}).' if reasons else '.')
@@ -94,10 +94,13 @@ def _init_at_first_use():
         print(line)
     return cuda_ops.modules()[0]._init() # pylint: disable=protected-access
 
-def _give_inits_back():
+def _forget():
+    """Upstream's modules as they were imported."""
     while _inits:
         module, init = _inits.popitem()
         module._init = init # pylint: disable=protected-access
+    for module in cuda_ops.modules():
+        module._plugin, module._inited = None, False # pylint: disable=protected-access
 
 #----------------------------------------------------------------------------
 

@@ -47,18 +47,19 @@ def _bias_act_kernel(
     inside = index < count
     x = tl.load(x_ptr + index, mask=inside, other=0).to(FLOAT)
 
-    # u is what the activation function gets, y what it returns.
+    # u is what the activation function gets, y what it returns, and yref that times gain, clamped.
     u = x
-    y = tl.full([BLOCK], 0, FLOAT)
+    yref = tl.full([BLOCK], 0, FLOAT)
     if GRAD > 0:
         if xref_ptr is not None:
             u = tl.load(xref_ptr + index, mask=inside, other=0).to(FLOAT)
         if yref_ptr is not None:
-            y = tl.load(yref_ptr + index, mask=inside, other=0).to(FLOAT) * inverse_gain
+            yref = tl.load(yref_ptr + index, mask=inside, other=0).to(FLOAT)
+    y = yref * inverse_gain
     if b_ptr is not None:
         u += tl.load(b_ptr + index // step % num_biases, mask=inside, other=0).to(FLOAT)
 
-    # Its value, first or second derivative. Comparisons are such that NaN stays NaN.
+    # Its value, first or second derivative. Comparisons are such that NaN stays NaN, and 0 has the reference's derivatives.
     value = u
     if ACT == 'linear':
         if GRAD == 1:
@@ -97,14 +98,14 @@ def _bias_act_kernel(
         if GRAD == 0:
             value = tl.where(u < 0, tl.exp(u) - 1, u)
         if GRAD == 1:
-            value = tl.where(y < 0, y + 1, 1)
+            value = tl.where(y > 0, 1, y + 1)
         if GRAD == 2:
             value = tl.where(y < 0, y + 1, 0)
     elif ACT == 'selu':
         if GRAD == 0:
             value = SELU_SCALE * tl.where(u < 0, SELU_ALPHA * (tl.exp(u) - 1), u)
         if GRAD == 1:
-            value = tl.where(y < 0, y + SELU_SCALE * SELU_ALPHA, SELU_SCALE)
+            value = tl.where(y > 0, SELU_SCALE, y + SELU_SCALE * SELU_ALPHA)
         if GRAD == 2:
             value = tl.where(y < 0, y + SELU_SCALE * SELU_ALPHA, 0)
     elif ACT == 'softplus':
@@ -122,7 +123,7 @@ def _bias_act_kernel(
             value = s * (1 + u * (1 - s))
         if GRAD == 2:
             value = s * (1 - s) * (2 + u * (1 - 2 * s))
-        y = u * s
+        yref = u * s * gain
     else:
         tl.static_assert(False, 'unknown activation function')
 
@@ -136,7 +137,7 @@ def _bias_act_kernel(
         if GRAD == 2:
             value *= tl.load(dy_ptr + index, mask=inside, other=0).to(FLOAT)
         if CLAMP:
-            value = tl.where(tl.abs(y * gain) < clamp, value, 0)
+            value = tl.where(tl.abs(yref) < clamp, value, 0)
     tl.store(out_ptr + index, value.to(out_ptr.dtype.element_ty), mask=inside)
 
 def bias_act(x, b, xref, yref, dy, grad, dim, act, alpha, gain, clamp):

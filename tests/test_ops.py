@@ -22,12 +22,12 @@ has_triton = lambda: pytest.importorskip('triton', reason='Triton is not install
 @pytest.fixture(autouse=True)
 def modules(monkeypatch):
     """Upstream's two, as if just imported."""
-    ops._give_inits_back()
     for module in cuda_ops.modules():
         monkeypatch.setattr(module, '_plugin', None)
         monkeypatch.setattr(module, '_inited', False)
+    ops._forget()
     yield cuda_ops.modules()
-    ops._give_inits_back()
+    ops._forget()
 
 def prepare(choice, cuda=None, builds=True, triton=None):
     """Choose on a machine where the given obstacles are in the way. Returns the line, and how often it built."""
@@ -70,6 +70,16 @@ def test_where_nothing_else_works_pytorch_is_left_and_all_reasons_are_told(modul
     line, _built = prepare('auto', cuda='no nvcc', triton='there is no Python package triton')
     assert line == "Custom ops: PyTorch operations, which are slower (upstream's CUDA plugins: no nvcc; Triton kernels: there is no Python package triton)."
     assert plugins(modules) is None
+
+def test_the_choice_can_be_changed(modules):
+    has_triton()
+    for _time in range(2):
+        prepare('triton')
+        assert plugins(modules) == 'sarigan_plugin.triton_ops'
+        prepare('cuda')
+        assert plugins(modules) == 'built'
+        prepare('torch')
+        assert plugins(modules) is None
 
 def test_what_was_asked_for_is_taken_without_a_look_at_the_rest(modules):
     assert prepare('torch') == ('Custom ops: PyTorch operations, which are slower.', [])

@@ -42,7 +42,7 @@ def random(*shape, dtype=torch.float32, seed=0, memory_format=torch.contiguous_f
 def orders(function, *inputs):
     """What function returns, the gradients of a loss of it, and those of a penalty on these gradients, as R1 is one."""
     y = function(*inputs)
-    loss = (y.float() * random(*y.shape, seed=1).detach()).sum()
+    loss = (y.float() * random(*y.shape, seed=1).detach().to(y.device)).sum()
     first = torch.autograd.grad(loss, inputs, create_graph=True)
     penalty = sum(grad.float().square().sum() for grad in first)
     second = torch.autograd.grad(penalty, inputs, allow_unused=True) if penalty.requires_grad else [None] * len(inputs)
@@ -77,6 +77,19 @@ def test_a_clamp_without_activation_lets_gradients_through_as_upstreams_plugin_d
     ours, reference = both_bias_acts(clamp=0.5)
     torch.testing.assert_close(ours(x), reference(x))
     assert torch.autograd.grad(ours(x).sum(), x)[0].eq(1).all()
+
+@pytest.mark.parametrize('gain', [0.3, 1.1, 1.7])
+def test_gradients_end_exactly_where_the_clamp_was_reached(gain):
+    ours, reference = both_bias_acts(act='lrelu', gain=gain, clamp=0.7)
+    x = random(10000)
+    (actual,), (expected,) = [torch.autograd.grad(function(x).sum(), x) for function in [ours, reference]]
+    torch.testing.assert_close(actual, expected)
+    assert 0 < expected.eq(0).sum() < 9000
+
+@pytest.mark.parametrize('act', ACTS)
+def test_derivatives_at_zero_are_the_references(act):
+    ours, reference = both_bias_acts(act=act)
+    assert_orders_agree(ours, reference, [torch.zeros(2, 3, requires_grad=True), torch.zeros(3, requires_grad=True)])
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(act=st.sampled_from(ACTS), shape=st.lists(st.integers(1, 7), min_size=1, max_size=4), data=st.data(), gain=st.sampled_from([0, 0.5, 1, 2]),
@@ -195,7 +208,8 @@ def test_half_precision_is_resampled_with_sums_in_single():
     torch.testing.assert_close(ours(x), reference(x), **FP16)
 
 @pytest.mark.parametrize('options', [dict(up=2, padding=[2, 1, 2, 1]), dict(down=2, padding=1, flip_filter=True)], ids=str)
-def test_numerical_derivatives_of_resampling_agree_in_double_precision(options):
+def test_numerical_derivatives_of_resampling_agree_in_double_precision(options, kernels, monkeypatch):
+    monkeypatch.setattr(kernels, 'LINES', 2) # Fewer steps for the interpreter.
     function, _reference = both_resamplings(FILTERS['4x4'], **options)
     x = random(1, 1, 3, 4, dtype=torch.float64)
     assert torch.autograd.gradcheck(function, x, fast_mode=True)
@@ -220,12 +234,13 @@ def test_resampling_refuses_what_does_not_fit(kernels):
 def gradients_of_a_step(G, D):
     """An image, its logits, and the parameters' gradients under R1 and under the path length penalty."""
     rng = torch.Generator().manual_seed(1)
-    ws = torch.randn(1, G.num_ws, G.w_dim, generator=rng).requires_grad_()
+    device = next(G.parameters()).device
+    ws = torch.randn(1, G.num_ws, G.w_dim, generator=rng).to(device).requires_grad_()
     img = G.synthesis(ws, noise_mode='const')
-    path, = torch.autograd.grad((img * torch.randn(img.shape, generator=rng)).sum(), ws, create_graph=True)
+    path, = torch.autograd.grad((img * torch.randn(img.shape, generator=rng).to(device)).sum(), ws, create_graph=True)
     of_G = torch.autograd.grad(path.square().sum(2).mean(1).sqrt().sum(), list(G.synthesis.parameters()), allow_unused=True)
     real = img.detach().requires_grad_()
-    logits = D(real, torch.zeros(1, 0))
+    logits = D(real, torch.zeros(1, 0, device=device))
     r1, = torch.autograd.grad(logits.sum(), real, create_graph=True)
     of_D = torch.autograd.grad(r1.square().sum(), list(D.parameters()), allow_unused=True)
     return [img, logits, *[grad for grad in [*of_G, *of_D] if grad is not None]]
@@ -238,6 +253,7 @@ def test_a_generator_and_a_discriminator_with_second_order_gradients(make_genera
     monkeypatch.setattr(upfirdn2d, '_upfirdn2d_ref', lambda x, f, **options: upfirdn2d._upfirdn2d_cuda(**options).apply(x, f))
     monkeypatch.setattr(kernels, 'BLOCK', 2 ** 16) # The interpreter takes as long for a small tile.
     monkeypatch.setattr(kernels, 'THREADS', 2 ** 14)
+    monkeypatch.setattr(kernels, 'LINES', 2)
     for actual, wanted in zip(gradients_of_a_step(G, D), expected, strict=True):
         scale = max(wanted.abs().max().item(), 1)
         torch.testing.assert_close(actual / scale, wanted / scale, **FP32)
