@@ -5,8 +5,10 @@ import json
 import shutil
 import sys
 
+import pytest
+import torch
 import trees
-from sarigan_plugin import doctor, upstream
+from sarigan_plugin import cuda_ops, doctor, ops, upstream
 
 PARTS = ['Python', 'PyTorch', 'device', 'upstream', 'patches', 'ops', 'detectors', 'disk']
 
@@ -75,6 +77,22 @@ def test_a_check_that_fails_is_an_error_line_and_no_traceback(monkeypatch):
         doctor.Finding('disk', 'error', 'OSError: the disk is on fire'),
         doctor.Finding('device', 'error', 'needs the Python module torch: run ./install.sh'),
     ]
+
+@pytest.mark.parametrize('obstacle, problem, finding', [
+    (None, None, ('ok', "upstream's CUDA plugins, built at the first run on this GPU, which takes some minutes")),
+    ('no ninja', None, ('ok', "Triton kernels; for upstream's CUDA plugins: no ninja")),
+    ('no ninja', 'no Triton', ('warning', "PyTorch operations, which are slower; for upstream's CUDA plugins: no ninja; for Triton kernels: no Triton")),
+])
+def test_on_a_gpu_the_ops_that_would_run_are_named_with_what_keeps_faster_ones_away(monkeypatch, tmp_path, obstacle, problem, finding):
+    monkeypatch.setenv('TORCH_EXTENSIONS_DIR', str(tmp_path))
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(cuda_ops, 'obstacle', lambda: obstacle)
+    monkeypatch.setattr(ops, 'triton_problem', lambda: problem)
+    assert doctor.check_custom_ops() == finding
+    if obstacle is None:
+        for name in cuda_ops.NAMES:
+            (tmp_path / f'{name}_plugin' / f'{name}_plugin.so').touch()
+        assert doctor.check_custom_ops() == ('ok', "upstream's CUDA plugins, built")
 
 def test_a_full_disk_is_an_error(monkeypatch):
     usage = shutil.disk_usage('/')

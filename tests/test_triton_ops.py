@@ -98,8 +98,12 @@ def test_any_shape_dimension_and_parameters(act, shape, data, gain, alpha, clamp
     assume(len(shape) != 3 or shape[2] > 1) # Upstream takes these for channels_last, which has four dimensions (bias_act.py:148).
     dim = data.draw(st.integers(0, len(shape) - 1))
     ours, reference = both_bias_acts(dim=dim, act=act, gain=gain, alpha=alpha, clamp=clamp)
-    x, b = random(*shape), random(shape[dim], seed=2)
-    torch.testing.assert_close(ours(x, b), reference(x, b), **FP32)
+    inputs = [random(*shape), random(shape[dim], seed=2)]
+    actual, expected = ours(*inputs), reference(*inputs)
+    torch.testing.assert_close(actual, expected, **FP32)
+    if act != 'linear' and len(shape) > 1: # Upstream sums a vector's gradients where they are the bias's (bias_act.py:173).
+        weights = random(*shape, seed=1).detach()
+        torch.testing.assert_close(torch.autograd.grad(actual, inputs, weights), torch.autograd.grad(expected, inputs, weights), **FP32)
 
 def test_tensors_of_many_blocks_and_channels_last_have_the_right_biases():
     for memory_format in [torch.contiguous_format, torch.channels_last]:
