@@ -182,7 +182,9 @@ def test_any_size_filter_factor_and_padding(data, size, filter_size, up, down, f
         padding += [before, data.draw(st.integers(max(filter_size[axis] - length - before, 1 - length), 12))]
     if size[1] * up[0] + min(padding[0], 0) + min(padding[1], 0) < 1 or size[0] * up[1] + min(padding[2], 0) + min(padding[3], 0) < 1:
         return # Cropped away on both sides before it is padded.
-    ours, reference = both_resamplings(random(*filter_size, seed=1).detach(), list(up), list(down), padding, flip)
+    f = torch.full([filter_size[0] + 2, filter_size[1] + 2], 1e3)[1:-1, 1:-1] # A tap beside it would be seen.
+    f.copy_(random(*filter_size, seed=1).detach())
+    ours, reference = both_resamplings(f, list(up), list(down), padding, flip)
     torch.testing.assert_close(ours(x), reference(x), **FP32)
 
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last], ids=['nchw', 'nhwc'])
@@ -265,10 +267,8 @@ def test_a_generator_and_a_discriminator_with_second_order_gradients(make_genera
 #----------------------------------------------------------------------------
 # What a GPU would run: Triton compiles for one that isn't there.
 
-def compiled(monkeypatch, launch):
-    """PTX for an H100 of the kernel that launch(triton_ops) would run, and the arguments that the compiler is to know."""
-    import triton
-    from triton.backends.compiler import GPUTarget
+def launched(monkeypatch, launch):
+    """(kernel, arguments, constants) of the kernel that launch(triton_ops) would run."""
     from sarigan_plugin import triton_ops
     calls = []
     class Recorder:
@@ -276,11 +276,18 @@ def compiled(monkeypatch, launch):
             self.kernel = kernel
         def __getitem__(self, _grid):
             return lambda *args, **constants: calls.append((self.kernel, args, constants))
-    for name in ['_bias_act_kernel', '_upfirdn2d_kernel']:
-        monkeypatch.setattr(triton_ops, name, Recorder(getattr(triton_ops, name)))
-    launch(triton_ops)
-    monkeypatch.undo()
-    (kernel, args, constants), = calls
+    with monkeypatch.context() as patch:
+        for name in ['_bias_act_kernel', '_upfirdn2d_kernel']:
+            patch.setattr(triton_ops, name, Recorder(getattr(triton_ops, name)))
+        launch(triton_ops)
+    call, = calls
+    return call
+
+def compiled(monkeypatch, launch):
+    """PTX for an H100 of the kernel that launch(triton_ops) would run."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    kernel, args, constants = launched(monkeypatch, launch)
     signature, values, attributes = dict(), dict(), dict()
     for index, name in enumerate(kernel.arg_names): # As Triton itself sorts arguments when it launches.
         value = constants[name] if name in constants else args[index]
@@ -297,6 +304,15 @@ def compiled(monkeypatch, launch):
                 attributes[(index,)] = [['tt.divisibility', 16]]
     source = triton.compiler.ASTSource(kernel, signature=signature, constexprs=values, attrs=attributes)
     return triton.compile(source, target=GPUTarget('cuda', 90, 32)).asm['ptx']
+
+@pytest.mark.parametrize('up', [1, 2, 3])
+@pytest.mark.parametrize('padding', range(-7, 8))
+def test_no_negative_number_is_divided(monkeypatch, padding, up):
+    """GPUs round towards zero there, and the interpreter downwards."""
+    x = torch.zeros(1, 1, 9, 9)
+    kernel, args, _constants = launched(monkeypatch, lambda module: module.upfirdn2d(x, torch.ones(1, 1), up, 1, 1, 1, padding, 0, 0, 0, False, 1.0))
+    start, skip = [args[kernel.arg_names.index(name)] for name in ['start_x', 'skip_x']]
+    assert start >= 0 and start // up - skip == np.ceil(-padding / up)
 
 def test_lines_of_a_group_share_what_they_load(monkeypatch):
     """Without sharing each output pixel would take 16 loads, where it now takes 5.5."""
