@@ -14,13 +14,11 @@ import time
 from pathlib import Path
 
 import click
-import numpy as np
-import PIL.Image
 import psutil
 import torch
 
 import charts
-from lists import ListOf
+from common import ListOf, random_images
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM_UP_TICKS = 2 # The first iteration, which builds CUDA ops and tries algorithms, and the first full tick.
@@ -49,7 +47,7 @@ def main(gpus, cfg, data, kimg, repeats, device, outdir):
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        options = [f'--cfg={cfg}', f'--data={data or make_images(folder)}', f'--kimg={kimg}', f'--device={device}', '--metrics=none', '--snap=1000000']
+        options = [f'--cfg={cfg}', f'--data={data or random_images(Path(folder, 'random'), 32, number=256)}', f'--kimg={kimg}', f'--device={device}', '--metrics=none', '--snap=1000000']
         runs = []
         for repeat in range(repeats):
             for count in gpus: # By turns: a machine's other load changes in the meantime.
@@ -64,15 +62,6 @@ def main(gpus, cfg, data, kimg, repeats, device, outdir):
     charts.scaling(Path(outdir, 'scaling.png'), rows)
     print_table(rows, machine)
     print(f'Saved {outdir}/scaling.json and {outdir}/scaling.png.')
-
-def make_images(folder):
-    """A folder of 256 random images of 32x32."""
-    images = Path(folder, 'random')
-    images.mkdir()
-    rng = np.random.RandomState(0)
-    for index in range(256):
-        PIL.Image.fromarray(rng.randint(256, size=[32, 32, 3], dtype=np.uint8)).save(images / f'{index:03d}.png')
-    return images
 
 def measure(options):
     """Train once. Returns (wall seconds, CPU seconds) per thousand images, without the warm-up."""

@@ -14,8 +14,8 @@ import torch
 
 from sarigan_plugin import config
 from sarigan_plugin import cpu_ops
-from sarigan_plugin import cuda_ops
 from sarigan_plugin import launch
+from sarigan_plugin import ops
 from sarigan_plugin import runtime
 from sarigan_plugin.loss import SariGANLoss, unwrapped
 from sarigan_plugin.world import World
@@ -123,7 +123,8 @@ def make_images(settings, args, connection):
     device = torch.device(settings['device'])
     runtime.fit_to_device(args, settings['device'])
     if not settings['upstream']:
-        (cuda_ops if settings['device'] == 'cuda' else cpu_ops).prepare(*([World()] if settings['device'] == 'cuda' else []))
+        ops.choose_at_first_use()
+        cpu_ops.prepare()
     G = dnnlib.util.construct_class_by_name(**args.G_kwargs, c_dim=0, img_resolution=args.training_set_kwargs.resolution, img_channels=3).eval().requires_grad_(False).to(device)
     z = torch.randn([args.batch_size, G.z_dim], device=device)
     connection = Connection(connection)

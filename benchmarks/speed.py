@@ -14,12 +14,10 @@ from multiprocessing import Pipe
 from pathlib import Path
 
 import click
-import numpy as np
-import PIL.Image
 import torch
 
 import charts
-from lists import ListOf
+from common import ListOf, random_images
 
 from sarigan_plugin import upstream
 
@@ -75,7 +73,9 @@ def main(settings, sides, measures, rounds, device, threads, fp32, channel_base,
     with tempfile.TemporaryDirectory() as folder:
         unpatched = upstream.copy_unpatched(Path(folder, 'upstream')) if 'upstream' in sides else None
         for resolution, batch in settings:
-            data = make_images(Path(folder, f'images{resolution}'), resolution)
+            data = Path(folder, f'{resolution}x{resolution}')
+            if not data.exists():
+                random_images(data, resolution)
             options = dict(data=str(data), batch=batch, gpus=1, workers=1, fp32=fp32 or None)
             for task, of_task in [('train', TRAINING), ('images', IMAGES)]:
                 if asked := [measure for measure in measures if measure in of_task]:
@@ -91,13 +91,6 @@ def cpu_name():
     """As Linux has it."""
     names = re.findall(r'model name\s*: (.*)', Path('/proc/cpuinfo').read_text(encoding='utf-8')) if os.path.exists('/proc/cpuinfo') else []
     return names[0] if names else 'CPU'
-
-def make_images(folder, resolution, count=32):
-    folder.mkdir(exist_ok=True)
-    rng = np.random.RandomState(0)
-    for index in range(count):
-        PIL.Image.fromarray(rng.randint(256, size=[resolution, resolution, 3], dtype=np.uint8)).save(folder / f'{index}.png')
-    return folder
 
 #----------------------------------------------------------------------------
 
@@ -143,7 +136,7 @@ def compare(sides, measures, rounds, unpatched, settings):
                 for measure in (measures if settings['task'] == 'images' else TRAINING[1:]): # Of a cycle the phases are enough.
                     process.measure(measure) # Warms up: memory, algorithms, kernels.
             turns = [(measure, name) for turn in range(rounds) for measure in measures for name in (sides if turn % 2 == 0 else sides[::-1])]
-            with click.progressbar(turns, label=f'{settings["options"]["data"].rpartition("images")[2]} pixels, {settings["task"]}', item_show_func=lambda turn: turn and ', '.join(turn)) as bar:
+            with click.progressbar(turns, label=f'{os.path.basename(settings["options"]["data"])}, {settings["task"]}', item_show_func=lambda turn: turn and ', '.join(turn)) as bar:
                 for measure, name in bar:
                     results[measure, name].append(processes[name].measure(measure))
         finally:

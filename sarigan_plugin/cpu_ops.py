@@ -44,7 +44,7 @@ def _fused_lrelu(reference):
     def bias_act(x, b=None, dim=1, act='linear', alpha=None, gain=None, clamp=None):
         spec = activation_funcs[act]
         gain_or_default = float(spec.def_gain if gain is None else gain)
-        if act != 'lrelu' or dim != 1 or x.ndim != 4 or gain_or_default <= 0 or not x.is_contiguous():
+        if x.device.type != 'cpu' or act != 'lrelu' or dim != 1 or x.ndim != 4 or gain_or_default <= 0 or not x.is_contiguous():
             return reference(x, b=b, dim=dim, act=act, alpha=alpha, gain=gain, clamp=clamp)
         return LeakyReLU.apply(x, b, float(spec.def_alpha if alpha is None else alpha), gain_or_default, float('inf' if clamp is None or clamp < 0 else clamp))
     return bias_act
@@ -102,7 +102,7 @@ def _filtered_once(reference):
     from torch_utils.ops.upfirdn2d import _parse_padding, _parse_scaling
     @functools.wraps(reference)
     def upfirdn2d(x, f, up=1, down=1, padding=0, flip_filter=False, gain=1):
-        if f is None or f.ndim != 2 or _parse_scaling(up) != (1, 1):
+        if x.device.type != 'cpu' or f is None or f.ndim != 2 or _parse_scaling(up) != (1, 1):
             return reference(x, f, up=up, down=down, padding=padding, flip_filter=flip_filter, gain=gain)
         left, right, top, bottom = _parse_padding(padding)
         padding = (top, left)
@@ -117,7 +117,7 @@ def _never_slow(reference):
     """PyTorch leaves 1x1 convolutions of small batches on one thread to an operator that is three times slower; dilated ones not."""
     @functools.wraps(reference)
     def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1): # pylint: disable=redefined-builtin
-        if weight.shape[2:] == (1, 1) and min(weight.shape[:2]) > 4: # Images have three channels, for which it is the faster one.
+        if input.device.type == 'cpu' and weight.shape[2:] == (1, 1) and min(weight.shape[:2]) > 4: # Images have three channels, for which it is the faster one.
             dilation = 2 # Of a single pixel: the same.
         return reference(input, weight, bias=bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
     return conv2d

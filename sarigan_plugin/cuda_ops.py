@@ -1,13 +1,18 @@
-"""Upstream's two CUDA ops, built by one process of each machine before training starts.
+"""Building upstream's two CUDA ops, by one process of each machine before training starts. ops.py decides whether to.
 
 Left alone, every process builds them when it first needs them, and waits for as long as a lock file is there, which
 stays behind for ever if the process that made it was killed.
 """
 
 import os
+import re
+import shutil
+import subprocess
 import time
+import warnings
 
 import psutil
+import torch
 
 from sarigan_plugin.cli import UserError
 
@@ -41,10 +46,7 @@ def prepare(world, build=None, folders=None):
     except RuntimeError:
         raise UserError(f'Rank {world.rank} has waited {world.minutes()} for rank {world.first_local} to build the CUDA ops in {" and ".join(folders)}: '
             'if nothing builds there, remove the file called lock and run the same command again; --timeout takes more minutes.') from None
-    if world.store.get(key) == b'built':
-        return build()
-    give_up() # One message about it is enough.
-    return False
+    return world.store.get(key) == b'built' and build()
 
 def wait_for_lock(folder, world):
     """Return when no process builds in `folder`; a lock that a dead process has left is removed. Raises UserError."""
@@ -93,7 +95,7 @@ def _seconds_since_writing(folder):
 
 NAMES = ('bias_act', 'upfirdn2d')
 
-def _modules():
+def modules():
     from torch_utils.ops import bias_act # Here, as upstream's tree may come to sys.path late.
     from torch_utils.ops import upfirdn2d
     return [bias_act, upfirdn2d]
@@ -103,16 +105,36 @@ def build_folders():
     from torch.utils import cpp_extension
     return [cpp_extension._get_build_directory(f'{name}_plugin', verbose=False) for name in NAMES] # pylint: disable=protected-access
 
-def build_upstreams():
-    """Build or load both; whether both can be used."""
-    if all([module._init() for module in _modules()]): # pylint: disable=protected-access,use-a-generator
-        return True
-    give_up()
-    return False
+def build_upstreams(quiet=False):
+    """Build or load both; whether both can be used. quiet: leave out upstream's page about what went wrong."""
+    with warnings.catch_warnings():
+        if quiet:
+            warnings.simplefilter('ignore')
+        return all(module._init() for module in modules()) # pylint: disable=protected-access
 
-def give_up():
-    """Use the slower PyTorch operations from now on: upfirdn2d.py:29 would try to build at each call."""
-    for module in _modules():
-        module._inited = True # pylint: disable=protected-access
+#----------------------------------------------------------------------------
+# What can be known without building.
+
+def obstacle():
+    """Why they can't be built on this machine, in a few words, or None."""
+    from torch.utils import cpp_extension
+    if cpp_extension.CUDA_HOME is None:
+        return f'no nvcc, which the CUDA toolkit {torch.version.cuda} has'
+    nvcc = os.path.join(cpp_extension.CUDA_HOME, 'bin', 'nvcc')
+    if not os.path.isfile(nvcc):
+        return f'no nvcc in {os.path.dirname(nvcc)}'
+    release = re.search(r'release (\d+)\.(\d+)', subprocess.run([nvcc, '--version'], capture_output=True, text=True, check=False).stdout)
+    if release and torch.version.cuda and release[1] != torch.version.cuda.split('.')[0]:
+        return f'nvcc is of CUDA {release[1]}.{release[2]}, PyTorch of CUDA {torch.version.cuda}'
+    compiler = os.environ.get('CXX', 'c++')
+    if shutil.which(compiler) is None:
+        return f'no C++ compiler ({compiler})'
+    if not cpp_extension.is_ninja_available():
+        return 'no ninja'
+    return None
+
+def are_built():
+    """Whether an earlier run has built them."""
+    return all(os.path.isfile(os.path.join(folder, f'{name}_plugin.so')) for name, folder in zip(NAMES, build_folders()))
 
 #----------------------------------------------------------------------------

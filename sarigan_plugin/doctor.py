@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import warnings
 from dataclasses import asdict, dataclass
@@ -21,7 +20,6 @@ COLOURS = {OK: 'green', WARNING: 'yellow', ERROR: 'red'}
 
 MIN_PYTHON = (3, 10)
 MIN_TORCH  = (2, 1)
-CUDA_OPS   = ('upfirdn2d_plugin', 'bias_act_plugin')
 
 # Bytes on the disk: a training at 256x256 writes 350 MB per snapshot.
 DISK_WARNING = 10e9
@@ -88,43 +86,20 @@ def check_patches():
         return ERROR, f'{", ".join(problems)}: run ./install.sh'
     return OK, f'{", ".join(states)} applied'
 
-def check_cuda_ops():
+def check_custom_ops():
     import torch
     if not torch.cuda.is_available():
-        return OK, 'not needed on the CPU'
-    from torch.utils import cpp_extension
-    if all(_built_op(name) for name in CUDA_OPS):
-        return OK, 'built'
-    obstacle = _build_obstacle(cpp_extension)
-    if obstacle is not None:
-        return WARNING, f'cannot be built, so that slower PyTorch operations are used: {obstacle}'
-    return OK, 'built at the first run on this GPU, which takes some minutes'
-
-def _built_op(name):
-    import torch
-    from torch.utils import cpp_extension
-    root = os.environ.get('TORCH_EXTENSIONS_DIR')
-    if root is None:
-        version = f'py{sys.version_info.major}{sys.version_info.minor}{getattr(sys, "abiflags", "")}'
-        root = Path(cpp_extension.get_default_build_root(), f'{version}_cu{torch.version.cuda.replace(".", "")}')
-    return Path(root, name, f'{name}.so').is_file()
-
-def _build_obstacle(cpp_extension):
-    import torch
-    if cpp_extension.CUDA_HOME is None:
-        return f'no nvcc; install the CUDA toolkit {torch.version.cuda}'
-    nvcc = Path(cpp_extension.CUDA_HOME, 'bin', 'nvcc')
-    if not nvcc.is_file():
-        return f'no nvcc in {nvcc.parent}'
-    release = re.search(r'release (\d+)\.(\d+)', subprocess.run([nvcc, '--version'], capture_output=True, text=True, check=False).stdout)
-    if release and release[1] != torch.version.cuda.split('.')[0]:
-        return f'nvcc is of CUDA {release[1]}.{release[2]}, PyTorch of CUDA {torch.version.cuda}'
-    compiler = os.environ.get('CXX', 'c++')
-    if shutil.which(compiler) is None:
-        return f'no C++ compiler ({compiler})'
-    if not cpp_extension.is_ninja_available():
-        return 'no ninja'
-    return None
+        return OK, "PyTorch's, as always on the CPU"
+    from . import cuda_ops
+    from . import ops
+    obstacle = cuda_ops.obstacle()
+    if obstacle is None:
+        return OK, ops.NAMES['cuda'] + (', built' if cuda_ops.are_built() else ', built at the first run on this GPU, which takes some minutes')
+    problem = ops.triton_problem()
+    for_cuda = f'for {ops.NAMES["cuda"]}: {obstacle}'
+    if problem is None:
+        return OK, f'{ops.NAMES["triton"]}; {for_cuda}'
+    return WARNING, f'{ops.NAMES["torch"]}; {for_cuda}; for {ops.NAMES["triton"]}: {problem}'
 
 def check_detectors():
     tree = upstream.find()
@@ -156,7 +131,7 @@ CHECKS = {
     'device':    check_device,
     'upstream':  check_upstream,
     'patches':   check_patches,
-    'CUDA ops':  check_cuda_ops,
+    'ops':       check_custom_ops,
     'detectors': check_detectors,
     'disk':      check_disk,
 }

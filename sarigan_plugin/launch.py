@@ -17,9 +17,9 @@ import torch
 
 from sarigan_plugin import checkpoint
 from sarigan_plugin import cpu_ops
-from sarigan_plugin import cuda_ops
 from sarigan_plugin import files
 from sarigan_plugin import monitor
+from sarigan_plugin import ops
 from sarigan_plugin import runs
 from sarigan_plugin import runtime
 from sarigan_plugin import soundness
@@ -74,6 +74,9 @@ def machine_obstacle(world, args, device_type):
     """Why this machine can't run its share of the processes, as one sentence, or None."""
     if device_type == 'cuda' and not torch.cuda.is_available():
         return '--device: PyTorch finds no CUDA device here, but it does on the first machine.'
+    obstacle = ops.obstacle(args.get('ops', 'auto'), device_type)
+    if obstacle is not None:
+        return obstacle
     available = runtime.num_devices(device_type)
     option, num_processes = ('--gpus', args.num_gpus) if world.store is None else ('--nproc_per_node', world.local_size)
     if num_processes > available:
@@ -161,6 +164,7 @@ def train_process(world, args, device_type, minutes, state_path):
         torch.set_num_threads(max(torch.get_num_threads() // world.local_size, 1)) # Processes that share cores slow each other down.
 
     care = Care(**args.pop('care', dict()))
+    chosen_ops = args.pop('ops', 'auto')
     runtime.prepare(device_type, grid=args.pop('grid', None), local_rank=world.local_rank, trust=care.trust_pickle, skip_bad_images=care.skip_bad_images)
     runtime.fit_to_device(args, device_type)
     args.loss_kwargs = dnnlib.EasyDict(class_name='sarigan_plugin.monitor.MonitoredLoss', loss_kwargs=args.loss_kwargs, rank=world.rank, minutes=minutes,
@@ -170,7 +174,9 @@ def train_process(world, args, device_type, minutes, state_path):
             if is_first:
                 logger.file = files.training_open(os.path.join(args.run_dir, 'log.txt'), 'wt')
             if device_type == 'cuda':
-                cuda_ops.prepare(world)
+                line = ops.prepare(chosen_ops, world)
+                if world.local_rank == 0: # Machines may differ.
+                    print(line)
             else:
                 cpu_ops.prepare()
             if world.size > 1:

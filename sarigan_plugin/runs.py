@@ -11,7 +11,7 @@ from sarigan_plugin.cli import UserError
 OPTIONS = 'training_options.json'
 
 # What may change when a run goes on: how long, how often, by how many. The rest would make it another training.
-CHANGEABLE = re.compile(r'run_dir|total_kimg|(image|network)_snapshot_ticks|metrics|care|grid|num_gpus|batch_gpu|data_loader_kwargs|training_set_kwargs\.path')
+CHANGEABLE = re.compile(r'run_dir|total_kimg|(image|network)_snapshot_ticks|metrics|care|grid|ops|num_gpus|batch_gpu|data_loader_kwargs|training_set_kwargs\.path')
 OF_TRANSFER = ('resume_pkl', 'ada_kimg', 'ema_rampup') # Set by --resume=PKL, so they are the run's own when it goes on.
 
 #----------------------------------------------------------------------------

@@ -19,7 +19,9 @@ import zlib
 import numpy as np
 import torch
 
+from sarigan_plugin import cpu_ops
 from sarigan_plugin import files
+from sarigan_plugin import ops
 from sarigan_plugin import snapshot
 from sarigan_plugin import transfer
 
@@ -135,6 +137,7 @@ def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_image
     metric_utils = importlib.import_module('metrics.metric_utils')
 
     skip_samples(0)
+    ops.choose_at_first_use()
     _exchange(dataset.ImageFolderDataset, '__getitem__', lambda getitem: _named_if_bad(getitem, skip_bad_images))
     _exchange(misc, 'print_module_summary', _without_side_effects)
     _exchange(misc, 'copy_params_and_buffers', lambda _copy: transfer.copy_with_report)
@@ -274,6 +277,7 @@ def __getattr__(name):
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     device_type = resolve_device()
     prepare(device_type)
+    cpu_ops.prepare()
     return stand_in(device_type)
 
 #----------------------------------------------------------------------------

@@ -9,6 +9,8 @@ import click
 import dnnlib
 import legacy
 
+from sarigan_plugin import cpu_ops
+from sarigan_plugin import ops
 from sarigan_plugin import safe_pickle
 from sarigan_plugin import weights
 from sarigan_plugin.cli import UserError
@@ -24,6 +26,8 @@ def load(path, option, device='cpu', trust=False):
     path: file name or URL, or a folder that `sarigan export` wrote. option: what the user called it, for error messages.
     trust: see read(). Returns the network in eval mode, on `device`, with no gradients. Raises UserError.
     """
+    ops.choose_at_first_use()
+    cpu_ops.prepare()
     return load_all(path, option, trust)['G_ema'].eval().requires_grad_(False).to(device)
 
 def load_all(path, option, trust=False):

@@ -9,6 +9,7 @@ import sys
 import click
 
 from sarigan_plugin import config
+from sarigan_plugin import ops as custom_ops
 from sarigan_plugin import runs
 from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
@@ -102,6 +103,8 @@ def _describe_configs():
 @click.option('--freezed',      help='Freeze-D [default: 0 layers]', type=int, metavar='INT')
 
 # Performance options.
+@click.option('--ops',          help="How two ops run on GPUs: upstream's CUDA plugins, Triton kernels, PyTorch operations, or the first that works", type=click.Choice(custom_ops.CHOICES),
+                                default='auto', show_default=True)
 @click.option('--fp32',         help='Disable mixed-precision training', type=bool, metavar='BOOL')
 @click.option('--nhwc',         help='Use NHWC memory format with FP16', type=bool, metavar='BOOL')
 @click.option('--nobench',      help='Disable cuDNN benchmarking', type=bool, metavar='BOOL')
@@ -133,7 +136,7 @@ def main(timeout, **options):
     if plan is not None:
         sys.exit(launch(*plan, world=world))
 
-def _plan(world, outdir, dry_run, device, grid, trust, keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, **options):
+def _plan(world, outdir, dry_run, device, ops, grid, trust, keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, **options):
     """Decide and print what will be trained. Returns (args, device type), or None where a dry run is all.
 
     Called in the first process only: where torchrun has started many, what it decides is sent to the others.
@@ -143,6 +146,8 @@ def _plan(world, outdir, dry_run, device, grid, trust, keep_states, checkpoint_m
     run_desc, args = config.training_options(resume=None if runs.is_run(resume) else resume, **options)
     if grid is not None:
         args.grid = grid
+    if ops != 'auto':
+        args.ops = ops
     care = Care(keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, bool(options['skip_bad_images']), trust)
     if care != Care(): # What upstream has no name for is there only if it was asked for.
         args.care = dataclasses.asdict(care)

@@ -194,7 +194,7 @@ def refusal(command, outdir, *arguments):
     assert done.exit_code == 2
     return done.stderr.strip().splitlines()[-1]
 
-@pytest.mark.parametrize('arguments, goes_on', [([], True), (['--resume=latest'], True), (['--resume=latest', '--kimg=9', '--snap=3'], True),
+@pytest.mark.parametrize('arguments, goes_on', [([], True), (['--resume=latest'], True), (['--resume=latest', '--kimg=9', '--snap=3', '--ops=torch'], True),
     (['--seed=1'], False), (['--resume=noresume'], False), (['--kimg=9'], False)])
 def test_the_same_command_goes_on_and_another_one_starts_anew(command, stopped, arguments, goes_on):
     out = dry_run(command, stopped.parent, *arguments)

@@ -5,10 +5,12 @@ import json
 import shutil
 import sys
 
+import pytest
+import torch
 import trees
-from sarigan_plugin import doctor, upstream
+from sarigan_plugin import cuda_ops, doctor, ops, upstream
 
-PARTS = ['Python', 'PyTorch', 'device', 'upstream', 'patches', 'CUDA ops', 'detectors', 'disk']
+PARTS = ['Python', 'PyTorch', 'device', 'upstream', 'patches', 'ops', 'detectors', 'disk']
 
 def findings(project, **environment):
     done = project.sarigan('doctor', '--json', **environment)
@@ -35,11 +37,11 @@ def test_a_patched_tree_is_healthy(tmp_path, any_tree):
     assert found['upstream'] == dict(part='upstream', state='ok', detail=f'{name}, commit d72cc7d, unmodified apart from our patches')
     assert found['patches']['state'] == 'ok'
 
-def test_a_missing_tree_is_an_error_that_names_the_fix_and_a_cpu_needs_no_cuda_ops(tmp_path):
+def test_a_missing_tree_is_an_error_that_names_the_fix_and_a_cpu_needs_no_plugins(tmp_path):
     found = findings(trees.Project(tmp_path / 'project', reachable=False), CUDA_VISIBLE_DEVICES='')
     assert found['upstream'] == dict(part='upstream', state='error', detail='stylegan2-ada-pytorch is empty: run ./install.sh')
     assert found['patches'] == dict(part='patches', state='error', detail='no tree to patch')
-    assert found['CUDA ops'] == dict(part='CUDA ops', state='ok', detail='not needed on the CPU')
+    assert found['ops'] == dict(part='ops', state='ok', detail="PyTorch's, as always on the CPU")
     assert found['device']['detail'].startswith('CPU, ')
 
 def test_missing_patches_are_an_error_and_edited_files_a_warning(tmp_path, pypi_tree):
@@ -75,6 +77,22 @@ def test_a_check_that_fails_is_an_error_line_and_no_traceback(monkeypatch):
         doctor.Finding('disk', 'error', 'OSError: the disk is on fire'),
         doctor.Finding('device', 'error', 'needs the Python module torch: run ./install.sh'),
     ]
+
+@pytest.mark.parametrize('obstacle, problem, finding', [
+    (None, None, ('ok', "upstream's CUDA plugins, built at the first run on this GPU, which takes some minutes")),
+    ('no ninja', None, ('ok', "Triton kernels; for upstream's CUDA plugins: no ninja")),
+    ('no ninja', 'no Triton', ('warning', "PyTorch operations, which are slower; for upstream's CUDA plugins: no ninja; for Triton kernels: no Triton")),
+])
+def test_on_a_gpu_the_ops_that_would_run_are_named_with_what_keeps_faster_ones_away(monkeypatch, tmp_path, obstacle, problem, finding):
+    monkeypatch.setenv('TORCH_EXTENSIONS_DIR', str(tmp_path))
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(cuda_ops, 'obstacle', lambda: obstacle)
+    monkeypatch.setattr(ops, 'triton_problem', lambda: problem)
+    assert doctor.check_custom_ops() == finding
+    if obstacle is None:
+        for name in cuda_ops.NAMES:
+            (tmp_path / f'{name}_plugin' / f'{name}_plugin.so').touch()
+        assert doctor.check_custom_ops() == ('ok', "upstream's CUDA plugins, built")
 
 def test_a_full_disk_is_an_error(monkeypatch):
     usage = shutil.disk_usage('/')

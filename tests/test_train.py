@@ -192,6 +192,8 @@ def test_on_a_full_disk_training_goes_on_with_a_warning_every_tick(images, cfg, 
     (['--grouping=best'], "Invalid value for '--grouping': 'best' is not one of 'similarity', 'kmeans', 'blocks', 'random', 'none'."),
     (['--grid=3'], "Invalid value for '--grid': '3' is not COLUMNSxROWS, as in 8x4"),
     (['--device=tpu'], "Invalid value for '--device': 'tpu' is not one of 'auto', 'cuda', 'cpu'."),
+    (['--ops=nvcc'], "Invalid value for '--ops': 'nvcc' is not one of 'auto', 'cuda', 'triton', 'torch'."),
+    (['--device=cpu', '--ops=triton'], '--ops=triton needs a CUDA device, and this would train on the CPU: leave --ops out.'),
     (['--device=cpu', '--gpus=1024', '--batch=1024'], '--gpus=1024 is more than the '),
     (['--cfg=cifar', '--gpus=8'], '--gpus=8 GPUs of 32 images at a time do not divide the batch of 64; add --batch, a multiple of --gpus.'),
     (['--data=nowhere'], '--data: '),
@@ -227,6 +229,13 @@ def test_a_dry_run_says_what_this_machine_would_refuse(images, cfg, tmp_path):
     done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--gpus=1024', '--batch=1024', '--dry-run')
     assert done.returncode == 0, done.stderr
     assert 'Dry run; exiting. Without --dry-run this machine would refuse: --gpus=1024' in done.stdout
+
+def test_a_dry_run_names_the_ops_where_they_were_chosen(images, cfg, tmp_path):
+    command = [f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--device=cpu', '--dry-run']
+    assert '"ops"' not in CliRunner().invoke(main, command).output
+    assert '"ops": "torch"' in CliRunner().invoke(main, [*command, '--ops=torch']).output
+    refused = CliRunner().invoke(main, [*command, '--ops=cuda'])
+    assert refused.exit_code == 0 and 'Without --dry-run this machine would refuse: --ops=cuda needs a CUDA device' in refused.output
 
 def test_help_lists_our_configs_beside_upstreams():
     done = sarigan('train', '--help')

@@ -1,6 +1,8 @@
-"""Options that take several values."""
+"""What the benchmarks share: options that take several values, images to train on."""
 
 import click
+import numpy as np
+import PIL.Image
 
 class ListOf(click.ParamType):
     """'1,2' -> [1, 2]: convert_part() is called for each part, and raises ValueError for what is none."""
@@ -15,3 +17,11 @@ class ListOf(click.ParamType):
             return [self.convert_part(part) for part in value.split(',')]
         except ValueError:
             self.fail(f'{value!r} is not a list such as {self.example}', param, ctx)
+
+def random_images(folder, resolution, number=64):
+    """Fill a new folder with random images: what they show costs nothing, their size does. Returns the folder."""
+    folder.mkdir()
+    rng = np.random.RandomState(0)
+    for index in range(number):
+        PIL.Image.fromarray(rng.randint(256, size=[resolution, resolution, 3], dtype=np.uint8)).save(folder / f'{index:03d}.png')
+    return folder
