@@ -12,7 +12,6 @@ from pathlib import Path
 import click
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
 from common import random_images
 from scaling import measure
 
@@ -57,7 +56,7 @@ def main(cfg, data, kimg, repeats, outdir):
     print_table(rows, usable, 'ms')
     runs = []
     with tempfile.TemporaryDirectory() as folder:
-        options = [f'--cfg={cfg}', f'--data={data or random_images(Path(folder, 'random'), 256)}', f'--kimg={kimg}', '--device=cuda', '--metrics=none', '--snap=1000000']
+        options = [f'--cfg={cfg}', f'--data={data or random_images(Path(folder, "random"), 256)}', f'--kimg={kimg}', '--device=cuda', '--metrics=none', '--snap=1000000']
         for repeat in range(repeats if kimg > 0 else 0):
             for name in usable: # By turns: a machine's other load changes in the meantime.
                 wall, _cpu = measure([*options, f'--ops={name}', f'--outdir={folder}/{repeat}-{name}'])

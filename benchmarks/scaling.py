@@ -47,7 +47,7 @@ def main(gpus, cfg, data, kimg, repeats, device, outdir):
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        options = [f'--cfg={cfg}', f'--data={data or random_images(Path(folder, 'random'), 32, number=256)}', f'--kimg={kimg}', f'--device={device}', '--metrics=none', '--snap=1000000']
+        options = [f'--cfg={cfg}', f'--data={data or random_images(Path(folder, "random"), 32, number=256)}', f'--kimg={kimg}', f'--device={device}', '--metrics=none', '--snap=1000000']
         runs = []
         for repeat in range(repeats):
             for count in gpus: # By turns: a machine's other load changes in the meantime.
