@@ -18,6 +18,13 @@ class ListOf(click.ParamType):
         except ValueError:
             self.fail(f'{value!r} is not a list such as {self.example}', param, ctx)
 
+def as_setting(text):
+    """'64:8' -> (64, 8): resolution and batch. Raises ValueError."""
+    resolution, batch = map(int, text.split(':'))
+    if resolution < 8 or resolution & (resolution - 1) or batch < 1:
+        raise ValueError(f'{text!r} is not a power of two and a batch, as in 64:8')
+    return resolution, batch
+
 def random_images(folder, resolution, number=64):
     """Fill a new folder with random images: what they show costs nothing, their size does. Returns the folder."""
     folder.mkdir()

@@ -6,6 +6,7 @@ exchanged, the loss, for one that waits before each cycle of the phases; or it m
 
 import contextlib
 import json
+import os
 import sys
 import time
 from multiprocessing.connection import Connection
@@ -18,7 +19,7 @@ from sarigan_plugin import launch
 from sarigan_plugin import ops
 from sarigan_plugin import runtime
 from sarigan_plugin.loss import SariGANLoss, unwrapped
-from sarigan_plugin.world import World
+from sarigan_plugin.world import DEFAULT_TIMEOUT, World
 
 import dnnlib # Upstream's, importable by now.
 
@@ -106,18 +107,29 @@ class WaitingLoss:
             module.requires_grad_(needed).zero_grad(set_to_none=True)
 
 def train(settings, args, connection):
+    rank, size = settings['rank'], args.num_gpus
     args.update(run_dir=settings['run_dir'], network_snapshot_ticks=None, image_snapshot_ticks=None, kimg_per_tick=10 ** 6, total_kimg=10 ** 7, grid=[1, 1])
     if settings['bare']:
         args.loss_kwargs.class_name = '__main__.BareLoss'
-    args.loss_kwargs = dnnlib.EasyDict(class_name='__main__.WaitingLoss', loss_kwargs=args.loss_kwargs, connection=connection)
+    if rank == 0: # The others wait for it at the next exchange of gradients.
+        args.loss_kwargs = dnnlib.EasyDict(class_name='__main__.WaitingLoss', loss_kwargs=args.loss_kwargs, connection=connection)
+    world = World.on_this_machine(rank, size, os.path.dirname(settings['run_dir']), DEFAULT_TIMEOUT) if size > 1 else World()
     with contextlib.suppress(Over):
-        if not settings['upstream']:
-            launch.train_process(World(), args, settings['device'], minutes=None, state_path=None)
-            return
-        from training import training_loop # The unpatched tree's.
-        runtime.prepare(settings['device'], grid=args.pop('grid'))
-        runtime.fit_to_device(args, settings['device'])
-        training_loop.training_loop(rank=0, **args)
+        if settings['upstream']:
+            train_upstream(world, args, settings['device'])
+        else:
+            launch.train_process(world, args, settings['device'], minutes=None, state_path=None)
+
+def train_upstream(world, args, device):
+    """As upstream's train.py starts each of its processes, and on the CPU as well."""
+    from torch_utils import training_stats
+    from training import training_loop # The unpatched tree's.
+    runtime.prepare(device, grid=args.pop('grid'), local_rank=world.rank)
+    runtime.fit_to_device(args, device)
+    training_stats.init_multiprocessing(rank=world.rank, sync_device=torch.device(device, world.rank) if world.size > 1 else None)
+    if world.size > 1:
+        torch.distributed.init_process_group('nccl' if device == 'cuda' else 'gloo', rank=world.rank, world_size=world.size, store=world.store)
+    training_loop.training_loop(rank=world.rank, **args)
 
 def make_images(settings, args, connection):
     device = torch.device(settings['device'])
@@ -134,7 +146,7 @@ def make_images(settings, args, connection):
         connection.send(measured.stop())
 
 def main():
-    settings, connection = json.loads(sys.argv[1]), int(sys.argv[2])
+    settings, connection = json.loads(sys.argv[1]), int(sys.argv[2]) # A file descriptor.
     if settings['device'] == 'cpu':
         torch.set_num_threads(settings['threads'])
     _desc, args = config.training_options(metrics=[], **settings['options'])

@@ -17,7 +17,7 @@ import click
 import torch
 
 import charts
-from common import ListOf, random_images
+from common import ListOf, as_setting, random_images
 
 from sarigan_plugin import upstream
 
@@ -26,13 +26,6 @@ TRAINING = ('cycle', 'Gmain', 'Greg', 'Dmain', 'Dreg', 'G forward')
 IMAGES = ('inference', 'fused inference')
 SIDE = re.compile(r'upstream|sarigan(-g(?P<groups>\d+))?|bare')
 KINDS = dict(wall='seconds', cpu='CPU seconds', memory='peak memory')
-
-def setting(text):
-    """'64:8' -> (64, 8): resolution and batch."""
-    resolution, batch = map(int, text.split(':'))
-    if resolution < 8 or resolution & (resolution - 1) or batch < 1:
-        raise ValueError()
-    return resolution, batch
 
 def side(text):
     if SIDE.fullmatch(text) is None:
@@ -45,25 +38,28 @@ def measure_name(text):
     return text
 
 @click.command()
-@click.option('--settings',     help='Resolutions and batches', type=ListOf(setting, '64:8,128:4'), default='64:8,128:4', show_default=True, metavar='LIST')
+@click.option('--settings',     help='Resolutions and batches', type=ListOf(as_setting, '64:8,128:4'), default='64:8,128:4', show_default=True, metavar='LIST')
 @click.option('--sides',        help='What to compare, by turns, with the first: upstream (its own StyleGAN2, unpatched), sarigan (16 groups), sarigan-g64 (that many), '
                                      'bare (SariGAN without grouping loss and Q)', type=ListOf(side, 'upstream,sarigan'), default='upstream,sarigan', show_default=True, metavar='LIST')
 @click.option('--measures',     help=f'Any of {", ".join(TRAINING + IMAGES)}: a cycle is the training of 16 batches, all phases included; fused is '
                                      'how upstream makes images unless told otherwise', type=ListOf(measure_name, 'cycle,inference'), default=','.join(TRAINING + IMAGES), metavar='LIST')
 @click.option('--rounds',       help='Measurements of each; their medians are compared', type=click.IntRange(min=1), default=3, show_default=True, metavar='INT')
+@click.option('--gpus',         help='Processes that train together, for cycles alone', type=click.IntRange(min=1), default=1, show_default=True, metavar='INT')
 @click.option('--device',       help='Where to run', type=click.Choice(['auto', 'cuda', 'cpu']), default='auto', show_default=True)
 @click.option('--threads',      help='Of each process on the CPU', type=click.IntRange(min=1), default=1, show_default=True, metavar='INT')
 @click.option('--fp32',         help='No mixed precision', is_flag=True)
 @click.option('--channel-base', help='Channels times resolution', type=click.IntRange(min=64), default=16384, show_default=True, metavar='INT')
 @click.option('--channel-max',  help='Most channels of a layer', type=click.IntRange(min=16), default=512, show_default=True, metavar='INT')
 @click.option('--outdir',       help='Where to leave speed.json and speed.png', default='out/speed', show_default=True, metavar='DIR')
-def main(settings, sides, measures, rounds, device, threads, fp32, channel_base, channel_max, outdir):
+def main(settings, sides, measures, rounds, gpus, device, threads, fp32, channel_base, channel_max, outdir):
     """Measure SariGAN beside upstream's StyleGAN2, with equal channels, batch, precision and data.
 
     Each side is a process of its own, and they work by turns, so that whatever else the machine does slows all alike. Wall
     time is what you wait for; CPU time depends less on other programs. Images are random: they are loaded, but what they
     show costs nothing.
     """
+    if gpus > 1:
+        measures = [measure for measure in measures if measure == 'cycle']
     os.makedirs(outdir, exist_ok=True)
     device = device if device != 'auto' else 'cuda' if torch.cuda.is_available() else 'cpu'
     machine = dict(device=torch.cuda.get_device_name() if device == 'cuda' else cpu_name(), threads=threads if device == 'cpu' else None,
@@ -76,10 +72,10 @@ def main(settings, sides, measures, rounds, device, threads, fp32, channel_base,
             data = Path(folder, f'{resolution}x{resolution}')
             if not data.exists():
                 random_images(data, resolution)
-            options = dict(data=str(data), batch=batch, gpus=1, workers=1, fp32=fp32 or None)
+            options = dict(data=str(data), batch=batch, gpus=gpus, workers=1, fp32=fp32 or None)
             for task, of_task in [('train', TRAINING), ('images', IMAGES)]:
                 if asked := [measure for measure in measures if measure in of_task]:
-                    where = dict(setting=f'{resolution}x{resolution} batch {batch}')
+                    where = dict(setting=f'{resolution}x{resolution} batch {batch}' + (f', {gpus} processes' if gpus > 1 else ''))
                     rows += [dict(where, **row) for row in compare(sides, asked, rounds, unpatched, dict(common, task=task, options=options))]
                     print_table([row for row in rows if row['setting'] == where['setting'] and row['measure'] in of_task], sides)
     Path(outdir, 'speed.json').write_text(json.dumps(dict(machine=machine, rows=rows), indent=2) + '\n', encoding='utf-8')
@@ -94,20 +90,20 @@ def cpu_name():
 
 #----------------------------------------------------------------------------
 
-class Process:
-    """One of the sides at work, see side.py."""
+class Side:
+    """One of those that are compared, at work in a process, or in several that train together; see side.py."""
     def __init__(self, name, unpatched, settings, folder):
-        run_dir = Path(folder, name)
-        run_dir.mkdir()
         is_upstream, groups = name == 'upstream', SIDE.fullmatch(name)['groups']
         options = dict(settings['options'], cfg='stylegan2-e' if is_upstream else 'sarigan', **(dict(num_groups=int(groups)) if groups else {}))
-        settings = dict(settings, options=options, upstream=is_upstream, bare=(name == 'bare'), run_dir=str(run_dir))
-        path = [str(unpatched), str(upstream.root())] if is_upstream else [str(upstream.root())]
+        run_dir = Path(folder, name, 'run')
+        run_dir.mkdir(parents=True)
         self.log = run_dir / 'output.txt'
         self.connection, theirs = Pipe()
+        path = [str(unpatched), str(upstream.root())] if is_upstream else [str(upstream.root())]
         with open(self.log, 'w', encoding='utf-8') as output:
-            self.process = subprocess.Popen([sys.executable, str(HERE / 'side.py'), json.dumps(settings), str(theirs.fileno())], pass_fds=[theirs.fileno()],
-                env=dict(os.environ, PYTHONPATH=os.pathsep.join(path)), stdout=output, stderr=subprocess.STDOUT)
+            self.processes = [subprocess.Popen([sys.executable, str(HERE / 'side.py'), json.dumps(dict(settings, options=options, upstream=is_upstream,
+                bare=(name == 'bare'), run_dir=str(run_dir), rank=rank)), str(theirs.fileno())], pass_fds=[theirs.fileno()],
+                env=dict(os.environ, PYTHONPATH=os.pathsep.join(path)), stdout=output, stderr=subprocess.STDOUT) for rank in range(options['gpus'])]
         theirs.close()
 
     def measure(self, what):
@@ -120,28 +116,32 @@ class Process:
     def end(self):
         try:
             self.connection.send('end')
-            self.process.wait(60)
+            self.processes[0].wait(60)
         except (OSError, subprocess.TimeoutExpired):
-            self.process.kill()
-            self.process.wait()
+            pass
+        for process in self.processes:
+            process.kill()
+            process.wait()
 
 def compare(sides, measures, rounds, unpatched, settings):
     """Returns one row per measure and side: medians, and their ratios to the first side's."""
+    several = settings['options']['gpus'] > 1
+    warm_up = measures if settings['task'] == 'images' or several else TRAINING[1:] # The phases do for a cycle, which is long.
     with tempfile.TemporaryDirectory() as folder:
-        processes = {}
+        at_work = {}
         try:
-            processes = {name: Process(name, unpatched, settings, folder) for name in sides}
+            at_work = {name: Side(name, unpatched, settings, folder) for name in sides}
             results = {(measure, name): [] for measure in measures for name in sides}
-            for process in processes.values():
-                for measure in (measures if settings['task'] == 'images' else TRAINING[1:]): # Of a cycle the phases are enough.
-                    process.measure(measure) # Warms up: memory, algorithms, kernels.
+            for one in at_work.values():
+                for measure in warm_up: # Memory, algorithms, kernels.
+                    one.measure(measure)
             turns = [(measure, name) for turn in range(rounds) for measure in measures for name in (sides if turn % 2 == 0 else sides[::-1])]
             with click.progressbar(turns, label=f'{os.path.basename(settings["options"]["data"])}, {settings["task"]}', item_show_func=lambda turn: turn and ', '.join(turn)) as bar:
                 for measure, name in bar:
-                    results[measure, name].append(processes[name].measure(measure))
+                    results[measure, name].append(at_work[name].measure(measure))
         finally:
-            for process in processes.values():
-                process.end()
+            for one in at_work.values():
+                one.end()
     rows = []
     for measure in measures:
         medians = [{kind: statistics.median(result[kind] for result in results[measure, name]) for kind in KINDS} for name in sides]

@@ -212,10 +212,10 @@ def _without_patches(tree, kind, names):
             _remove_patches(copy, tree, kind)
         return {name: (copy / name).read_bytes() for name in names}
 
-def copy_unpatched(folder):
-    """Copy the tree to a new folder, as upstream has it. Returns the folder."""
-    tree = root() / FOLDER
-    shutil.copytree(tree, folder, ignore=shutil.ignore_patterns('.git', '__pycache__'))
+def copy_unpatched(folder, tree=None):
+    """Copy a tree (default: this project's) to a new folder, without our patches. Returns the folder."""
+    tree = root() / FOLDER if tree is None else tree
+    shutil.copytree(tree, folder, ignore=shutil.ignore_patterns('.git', '.sarigan-patches', '__pycache__'))
     _remove_patches(Path(folder), tree, _kind(tree))
     return folder
 

@@ -38,6 +38,12 @@ def test_patches_change_only_the_hooked_files_and_only_add_lines(any_tree):
         assert len(added) == 1
         assert len(new) - len(old) <= (4 if name.endswith('training_loop.py') else 2) # the line, and calls of what it imports or an empty one
 
+def test_an_unpatched_copy_is_the_clean_tree_and_leaves_the_patched_one_alone(any_tree, tmp_path):
+    clean = contents(any_tree)
+    upstream.apply_patches(any_tree)
+    patched = contents(any_tree)
+    assert contents(upstream.copy_unpatched(tmp_path / 'copy', any_tree)) == clean != patched == contents(any_tree)
+
 def test_patched_scripts_are_valid_python_and_bind_our_names(any_tree):
     upstream.apply_patches(any_tree)
     for name in HOOKED[upstream.identify(any_tree).kind]:

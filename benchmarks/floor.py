@@ -1,0 +1,120 @@
+"""How far from the machine's floor each training phase is: its arithmetic and memory traffic beside what the machine can do.
+
+Run: python benchmarks/floor.py --setting=128:4
+"""
+
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from common import as_setting, random_images
+
+from sarigan_plugin import config
+from sarigan_plugin import cpu_ops
+from sarigan_plugin import runtime
+
+import dnnlib # Upstream's, importable by now.
+
+PHASES = ('Gmain', 'Greg', 'Dmain', 'Dreg')
+REPEATS = 3
+
+class Counter(TorchDispatchMode):
+    """Adds up what operations calculate and, of those that are no convolution or matrix product, what they read and write."""
+    def __init__(self):
+        super().__init__()
+        self.flops = 0
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func._overloadpacket) # pylint: disable=protected-access
+        if count is not None:
+            self.flops += count(*args, **(kwargs or {}), out_val=out)
+        elif not func.is_view:
+            tensors = [x for x in torch.utils._pytree.tree_leaves([args, kwargs, out]) if isinstance(x, torch.Tensor)] # pylint: disable=protected-access
+            self.bytes += sum(x.numel() * x.element_size() for x in tensors)
+        return out
+
+@click.command()
+@click.option('--setting',  help='Resolution and batch', type=as_setting, default='128:4', show_default=True, metavar='PAIR')
+@click.option('--cfg',      help='Base config', default='sarigan', show_default=True, metavar='NAME')
+@click.option('--device',   help='Where to run', type=click.Choice(['auto', 'cuda', 'cpu']), default='auto', show_default=True)
+@click.option('--threads',  help='On the CPU', type=click.IntRange(min=1), default=1, show_default=True, metavar='INT')
+@click.option('--outdir',   help='Where to leave floor.json', default='out/floor', show_default=True, metavar='DIR')
+def main(setting, cfg, device, threads, outdir):
+    """Count floating-point operations and bytes of each phase and compare with the machine's own speed.
+
+    The machine's speeds are those of the best 3x3 convolution and of a large copy. Convolutions at the one and all the rest
+    at the other is the floor; the rest may still be more than it has to be.
+    """
+    resolution, batch = setting
+    device = torch.device(runtime.resolve_device(device))
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        _desc, args = config.training_options(data=str(random_images(Path(folder, 'images'), resolution)), cfg=cfg, batch=batch, gpus=1, metrics=[], fp32=True)
+    runtime.fit_to_device(args, device.type)
+    if device.type == 'cpu':
+        cpu_ops.prepare()
+    peak, bandwidth = best_convolution(device), copying(device)
+    print(f'The machine: {peak / 1e9:.0f} GFLOP/s in a 3x3 convolution, {bandwidth / 1e9:.0f} GB/s reading and writing')
+    rows = []
+    run = phases_of(args, device)
+    print(f'{"":6} {"GFLOP":>7} {"GB":>6} {"floor, s":>9} {"of it convolutions":>19} {"taken, s":>9} {"floor / taken":>14}')
+    for phase in PHASES:
+        run(phase)
+        with Counter() as counter:
+            run(phase)
+        taken = statistics.median(seconds(lambda phase=phase: run(phase), device) for _ in range(REPEATS))
+        arithmetic, traffic = counter.flops / peak, counter.bytes / bandwidth
+        rows.append(dict(phase=phase, flops=counter.flops, bytes=counter.bytes, arithmetic=arithmetic, traffic=traffic, taken=taken))
+        print(f'{phase:6} {counter.flops / 1e9:7.0f} {counter.bytes / 1e9:6.1f} {arithmetic + traffic:9.2f} {arithmetic:19.2f} {taken:9.2f} {(arithmetic + traffic) / taken:14.2f}')
+    os.makedirs(outdir, exist_ok=True)
+    Path(outdir, 'floor.json').write_text(json.dumps(dict(setting=setting, cfg=cfg, peak=peak, bandwidth=bandwidth, rows=rows), indent=2) + '\n', encoding='utf-8')
+
+def seconds(function, device):
+    """Processor seconds on the CPU, where other programs may be running, and wall seconds on a GPU."""
+    clock = time.process_time if device.type == 'cpu' else time.perf_counter
+    start = clock()
+    function()
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+    return clock() - start
+
+def best_convolution(device):
+    """Floating-point operations per second, the best of a few shapes."""
+    best = 0
+    for channels, size in [(512, 32), (256, 64), (512, 16)]:
+        x, w = torch.randn(8, channels, size, size, device=device), torch.randn(channels, channels, 3, 3, device=device)
+        taken = min(seconds(lambda x=x, w=w: torch.nn.functional.conv2d(x, w, padding=1), device) for _ in range(5))
+        best = max(best, 2 * x.numel() * w[:, 0].numel() / taken)
+    return best
+
+def copying(device):
+    """Bytes per second, read and written."""
+    x = torch.randn(2 ** 26, device=device)
+    y = torch.empty_like(x)
+    return 2 * x.numel() * x.element_size() / min(seconds(lambda: y.copy_(x), device) for _ in range(5))
+
+def phases_of(args, device):
+    """A function that runs one round of a phase as upstream's loop does, without the optimizer."""
+    size = dict(c_dim=0, img_resolution=args.training_set_kwargs.resolution, img_channels=3)
+    G, D = [dnnlib.util.construct_class_by_name(**kwargs, **size).train().to(device) for kwargs in [args.G_kwargs, args.D_kwargs]]
+    loss = dnnlib.util.construct_class_by_name(device=device, G_mapping=G.mapping, G_synthesis=G.synthesis, D=D, **args.loss_kwargs)
+    images = torch.randn([args.batch_size, 3, size['img_resolution'], size['img_resolution']], device=device)
+    z, c = torch.randn([args.batch_size, G.z_dim], device=device), torch.zeros([args.batch_size, 0], device=device)
+    def run(phase):
+        for module, letter in [(G, 'G'), (D, 'D')]:
+            module.requires_grad_(phase[0] == letter).zero_grad(set_to_none=True)
+        loss.accumulate_gradients(phase=phase, real_img=images, real_c=c, gen_z=z, gen_c=c, sync=True, gain=1)
+    return run
+
+if __name__ == '__main__':
+    main() # pylint: disable=no-value-for-parameter

@@ -1,0 +1,54 @@
+"""The benchmarks run, compare what they say, and know their options. What they measure is no test's business."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import trees
+
+SMALL = ['--settings=16:4', '--channel-base=256', '--channel-max=16', '--rounds=1']
+
+def benchmark(name, *arguments):
+    return subprocess.run([sys.executable, trees.ROOT / 'benchmarks' / name, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=280)
+
+def test_both_sides_are_measured_and_compared(tmp_path):
+    done = benchmark('speed.py', *SMALL, '--sides=upstream,sarigan-g4', '--measures=cycle,Dreg', '--device=cpu', f'--outdir={tmp_path}')
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / 'speed.json').read_text())['rows']
+    assert [(row['measure'], row['side']) for row in rows] == [(measure, side) for measure in ['cycle', 'Dreg'] for side in ['upstream', 'sarigan-g4']]
+    assert all(row[kind] > 0 for row in rows for kind in ['wall', 'cpu', 'memory'])
+    assert all(row['ratios']['cpu'] == pytest.approx(row['cpu'] / rows[index // 2 * 2]['cpu']) for index, row in enumerate(rows))
+    assert (tmp_path / 'speed.png').read_bytes().startswith(b'\x89PNG')
+
+@pytest.mark.slow
+def test_images_are_compared_in_processes_of_their_own(tmp_path):
+    done = benchmark('speed.py', *SMALL, '--sides=upstream,sarigan-g4,bare', '--measures=inference,fused inference', '--device=cpu', f'--outdir={tmp_path}')
+    assert done.returncode == 1 and 'num-groups must be between 1 and 16' in done.stderr # What a side says when it can't start.
+
+@pytest.mark.slow
+def test_processes_that_train_together_are_compared_as_well(tmp_path):
+    done = benchmark('speed.py', *SMALL, '--sides=upstream,sarigan-g4', '--gpus=2', '--device=cpu', f'--outdir={tmp_path}')
+    assert done.returncode == 0, done.stderr
+    assert [row['measure'] for row in json.loads((tmp_path / 'speed.json').read_text())['rows']] == ['cycle', 'cycle']
+
+@pytest.mark.slow
+def test_the_floor_is_below_what_was_taken(tmp_path):
+    done = benchmark('floor.py', '--setting=32:4', f'--outdir={tmp_path}', '--device=cpu')
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / 'floor.json').read_text())['rows']
+    assert [row['phase'] for row in rows] == ['Gmain', 'Greg', 'Dmain', 'Dreg']
+    assert all(0 < row['arithmetic'] < row['taken'] for row in rows)
+
+@pytest.mark.parametrize('arguments, says', [
+    (['--settings=64'], "'64' is not a list such as 64:8,128:4"),
+    (['--settings=60:8'], "'60:8' is not a list such as 64:8,128:4"),
+    (['--sides=upstream,ours'], "'upstream,ours' is not a list such as upstream,sarigan"),
+    (['--measures=epoch'], "'epoch' is not a list such as cycle,inference"),
+])
+def test_what_the_benchmark_does_not_know_is_named(arguments, says, tmp_path):
+    done = benchmark('speed.py', *arguments, f'--outdir={tmp_path / "out"}')
+    assert done.returncode == 2 and says in done.stderr
+    assert not (tmp_path / 'out').exists()
+
+#----------------------------------------------------------------------------
