@@ -84,7 +84,7 @@ class LeakyReLUGradient(torch.autograd.Function):
         for block_dy, block_y, block_dx in zip(*[t.view(-1).split(BLOCK) for t in [dy, y, dx]]):
             torch.ops.aten.leaky_relu_backward.grad_input(block_dy, block_y, alpha, True, grad_input=block_dx).mul_(gain)
             if clamp < float('inf'):
-                block_dx.mul_(block_y.abs() < clamp)
+                torch.ops.aten.hardtanh_backward.grad_input(block_dx, block_y, -clamp, clamp, grad_input=block_dx) # Zero where it was reached.
         ctx.save_for_backward(y)
         ctx.shape_of_function = (alpha, gain, clamp)
         return dx
