@@ -218,7 +218,8 @@ class SariGANLoss:
         _report_fakes(logits)
         adversarial = torch.nn.functional.softplus(logits) # -log(1 - sigmoid(logits))
         info = self._info_loss(predicted, ws)
-        self._report_share(adversarial.mean(), info)
+        if self.steps_to_targets == 0: # Every few steps show as much as all of them.
+            self._report_share(adversarial.mean(), info)
         return adversarial, info
 
     def _report_share(self, adversarial, info):
