@@ -194,6 +194,8 @@ def _find_obstacle(world, outdir, device, args):
     obstacle = machine_obstacle(world, args, device_type)
     if obstacle is not None:
         return obstacle
+    if not outdir: # os.makedirs() would take it for this folder, and next_run_id() for one without runs.
+        return '--outdir: an empty name is no folder; . is the current one.'
     parent = os.path.abspath(outdir)
     while not os.path.exists(parent):
         parent = os.path.dirname(parent)
