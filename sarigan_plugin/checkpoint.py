@@ -26,6 +26,7 @@ HEADER = b'sarigan training state 1\n'
 DIGEST_LENGTH = 64 # Of SHA-256 in hexadecimal.
 NETWORKS = ('G', 'D', 'G_ema', 'augment_pipe')
 OF_EACH_PROCESS = re.compile(r'(.*\.)?w_avg') # Buffers that differ between processes: each averages its own codes.
+STATE_NAME = re.compile(r'training-state-([0-9]{9,})\.pt$')
 LOGS = ('stats.jsonl', 'log.txt', 'metric-*.jsonl') # Lines are added as training goes.
 
 #----------------------------------------------------------------------------
@@ -57,15 +58,16 @@ def read_state(path):
         raise DamagedState(f'PyTorch cannot read it ({str(error).splitlines()[0]})') from None
 
 def state_paths(run_dir):
-    """The training states of a run, the newest first."""
-    return sorted(glob.glob(os.path.join(glob.escape(run_dir), 'training-state-*.pt')), reverse=True)
+    """The training states of a run, the newest first. Files that somebody gave other names are not ours."""
+    paths = glob.glob(os.path.join(glob.escape(run_dir), 'training-state-*.pt'))
+    return sorted((path for path in paths if STATE_NAME.search(path) is not None and os.path.isfile(path)), reverse=True)
 
 def state_path(run_dir, nimg):
     return os.path.join(run_dir, f'training-state-{nimg:09d}.pt')
 
 def images_seen(path):
     """How many images a training had seen when it saved this state."""
-    return int(re.search(r'(\d+)\.pt$', path).group(1))
+    return int(STATE_NAME.search(path).group(1))
 
 def newest_state(run_dir):
     """(path, state) of the newest state that is whole, or None; warns of those that are not."""

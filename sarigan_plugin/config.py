@@ -326,6 +326,8 @@ def _general(args, gpus, metrics, seed):
     metrics = ['fid50k_full'] if metrics is None else metrics
     for metric in metrics:
         _require(metric_main.is_valid_metric(metric), f'--metrics takes none, or of {", ".join(metric_main.list_valid_metrics())}, not {metric!r}')
+    largest_seed = 2 ** 32 // gpus - 1 # NumPy's limit, and each process has its own.
+    _require(seed is None or 0 <= seed <= largest_seed, f'--seed must be between 0 and {largest_seed}, not {seed}')
     args.num_gpus = gpus
     args.metrics = metrics
     args.random_seed = 0 if seed is None else seed
@@ -425,6 +427,8 @@ def _training(args, recipe, snap, gamma, kimg, batch):
         args.batch_gpu = args.batch_size // args.num_gpus
         if batch is None and plan.batch_gpu is not None:
             args.batch_gpu = min(args.batch_gpu, plan.batch_gpu)
+    mbstd_group = min(recipe.networks.mbstd_group, args.batch_gpu) # Upstream's D fails where images are left over.
+    _require(args.batch_gpu % mbstd_group == 0, f'--batch must give each GPU a multiple of {mbstd_group} images, which the minibatch standard deviation compares, not {args.batch_gpu}')
     args.ema_kimg = plan.ema_kimg
     args.ema_rampup = plan.ema_rampup
     args.data_loader_kwargs.num_workers = plan.workers

@@ -44,7 +44,7 @@ def export_command(network, dest, trust):
         raise UserError(f'PKL: {network!r} cannot be exported ({snapshot.first_line(error)}).') from None
     except OSError as error:
         raise UserError(f'--to: {dest} cannot be written to: {error.strerror}.') from None
-    click.echo(f'Wrote {dest}')
+    click.echo(f'Wrote {click.format_filename(dest)}')
 
 def _write_folder(data, dest):
     """As a whole or not at all."""
@@ -81,7 +81,7 @@ def import_command(source, dest):
             pickle.dump(data, f)
     except OSError as error:
         raise UserError(f'--to: {dest} cannot be written to: {error.strerror}.') from None
-    click.echo(f'Wrote {dest}')
+    click.echo(f'Wrote {click.format_filename(dest)}')
 
 def _read_checkpoint(path):
     try:

@@ -4,6 +4,7 @@ import builtins
 import errno
 import fcntl
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -48,10 +49,10 @@ def _umask():
     return mask
 
 def remove_unfinished(folder):
-    """Remove what atomic_open() was writing there when its process was killed."""
+    """Remove what atomic_open() or `sarigan export` was writing there when its process was killed."""
     for entry in os.scandir(folder):
         if entry.name.startswith('.writing-'):
-            os.unlink(entry.path)
+            (shutil.rmtree if entry.is_dir(follow_symlinks=False) else os.unlink)(entry.path)
 
 #----------------------------------------------------------------------------
 # A full disk.
@@ -81,10 +82,10 @@ class _ForgivingLines:
         self.file = builtins.open(path, 'ab', buffering=0)
 
     def write(self, line):
-        end = self.file.tell()
+        end, content = self.file.tell(), line.encode(errors='backslashreplace') # Names of files may hold what is no text.
         try:
-            written = self.file.write(line.encode())
-            if written < len(line.encode()): # The disk took a part.
+            written = self.file.write(content)
+            if written < len(content): # The disk took a part.
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             if error.errno not in OUT_OF_SPACE:

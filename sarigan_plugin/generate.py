@@ -9,14 +9,18 @@ import PIL.Image
 import torch
 
 from sarigan_plugin import pictures
+from sarigan_plugin import rebuild
 from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
 
+MAX_SEED = 2 ** 32 - 1      # NumPy's.
+MAX_NUMBERS = 10 ** 6       # Of one option: a slip of the finger must not fill the memory.
+
 #----------------------------------------------------------------------------
 
 class NumberRange(click.ParamType):
-    """'1,5,7' or '0-3' or both, '0-3,9' -> a list of non-negative integers."""
+    """'1,5,7' or '0-3' or both, '0-3,9' -> a list of seeds."""
     name = 'numbers'
 
     def convert(self, value, param, ctx):
@@ -24,10 +28,15 @@ class NumberRange(click.ParamType):
             return value
         numbers = []
         for part in value.split(','):
-            match = re.fullmatch(r'(\d+)(?:-(\d+))?', part.strip())
+            match = re.fullmatch(r'(\d{1,10})(?:-(\d{1,10}))?', part.strip())
             if match is None:
                 self.fail(f'{value!r} is neither numbers, as in 1,5,7, nor a range, as in 0-3', param, ctx)
-            numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
+            first, last = int(match[1]), int(match[2] or match[1])
+            if not first <= last <= MAX_SEED:
+                self.fail(f'{part!r} is no range of numbers from 0 to {MAX_SEED}', param, ctx)
+            if len(numbers) + last - first >= MAX_NUMBERS:
+                self.fail(f'{value!r} is more than {MAX_NUMBERS} numbers', param, ctx)
+            numbers += range(first, last + 1)
         return numbers
 
 def latents(G, seeds):
@@ -71,29 +80,29 @@ def generate(network, seeds, trunc, class_idx, noise_mode, projected_w, trust, d
         raise UserError(f'--class must be between 0 and {G.c_dim - 1}: the network is conditional.')
 
     if projected_w is None:
-        z = latents(G, seeds)
-        ws = G.mapping(z, labels(G, len(seeds), class_idx if G.c_dim > 0 else None), truncation_psi=trunc)
+        label = labels(G, 1, class_idx if G.c_dim > 0 else None)
         names = [f'seed{seed:04d}.png' for seed in seeds]
+        ws = (G.mapping(latents(G, [seed]), label, truncation_psi=trunc) for seed in seeds) # One by one: there may be many.
     else:
-        ws = _read_ws(G, projected_w).to(device)
+        ws = _read_ws(G, projected_w).to(device).split(1)
         names = [f'proj{index:02d}.png' for index in range(len(ws))]
 
     try:
         os.makedirs(outdir, exist_ok=True)
-        with click.progressbar(list(zip(names, ws)), label='Generating') as jobs:
+        with click.progressbar(zip(names, ws), length=len(names), label='Generating') as jobs:
             for name, w in jobs:
-                img = pictures.to_uint8(G.synthesis(w[None], noise_mode=noise_mode))[0]
-                PIL.Image.fromarray(img).save(os.path.join(outdir, name))
+                img = pictures.to_uint8(G.synthesis(w, noise_mode=noise_mode))[0]
+                pictures.save(PIL.Image.fromarray(img), os.path.join(outdir, name))
     except OSError as error:
         raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
 
 def _read_ws(G, path):
     try:
         ws = torch.from_numpy(np.load(path)['w'])
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f'--projected-w: {path!r} is not an .npz file with an array w ({error}).') from None
-    if ws.ndim != 3 or ws.shape[1:] != (G.num_ws, G.w_dim):
-        raise UserError(f'--projected-w: {path!r} holds w of shape {list(ws.shape)}; the network takes [N, {G.num_ws}, {G.w_dim}].')
-    return ws
+    except Exception as error: # pylint: disable=broad-except # Who knows what a broken file leads to.
+        raise UserError(f'--projected-w: {path!r} is not an .npz file with an array w ({snapshot.first_line(error)}).') from None
+    if not ws.is_floating_point() or ws.ndim != 3 or len(ws) == 0 or ws.shape[1:] != (G.num_ws, G.w_dim):
+        raise UserError(f'--projected-w: {path!r} holds w as {rebuild.describe(ws)}; the network takes float32 [N, {G.num_ws}, {G.w_dim}].')
+    return ws.to(torch.float32)
 
 #----------------------------------------------------------------------------

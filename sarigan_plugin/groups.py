@@ -165,7 +165,7 @@ def groups(network, outdir, seeds, trunc, trust):
     try:
         os.makedirs(outdir, exist_ok=True)
         for path in draw_all(G, outdir, seeds, trunc):
-            click.echo(path)
+            click.echo(click.format_filename(path))
         _print_quality(cluster_quality(G, sample_ws(G, seeds, trunc)))
     except OSError as error:
         raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
@@ -189,7 +189,7 @@ def draw_all(G, outdir, seeds, trunc=0.7):
     paths = []
     for name, picture in [('groups.png', draw_groups(G, ws)), ('strip.png', draw_strip(G, ws, *strongest))]:
         paths.append(os.path.join(outdir, name))
-        picture.save(paths[-1])
+        pictures.save(picture, paths[-1])
     return paths
 
 #----------------------------------------------------------------------------

@@ -1,10 +1,12 @@
 """From training options to processes that train: torchrun's, one for each device of this machine, or this one alone."""
 
+import contextlib
 import copy
 import dataclasses
 import datetime
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -56,14 +58,19 @@ def launch(args, device_type, minutes=None, world=None):
     if world.size > 1:
         world.check_everywhere(machine_obstacle(world, args, device_type))
     locks = [] # Of the first process.
+    made = _missing_folders(args.run_dir)
     state_path = world.agree(lambda: _open_run(args, locks))
     if world.rank == 0:
         print(f'Training on {device_type.upper()}{"; mixed precision is off there" if device_type == "cpu" else ""} ...')
     try:
         if args.num_gpus == world.size:
-            return train_process(world, args, device_type, minutes, state_path)
-        with tempfile.TemporaryDirectory() as temp_dir:
-            return _spawn(args, device_type, minutes, state_path, temp_dir, world.timeout / datetime.timedelta(minutes=1))
+            code = train_process(world, args, device_type, minutes, state_path)
+        else:
+            with tempfile.TemporaryDirectory() as temp_dir:
+                code = _spawn(args, device_type, minutes, state_path, temp_dir, world.timeout / datetime.timedelta(minutes=1))
+        if code == UserError.exit_code and world.rank == 0 and args.run_dir in made:
+            _remove_if_nothing_began(args.run_dir, made)
+        return code
     finally:
         for lock in locks:
             lock.release()
@@ -103,6 +110,22 @@ def _open_run(args, locks):
         raise UserError(f'--outdir: {args.run_dir} is being trained by {error}; --resume=noresume starts another run beside it.') from None
     except OSError as error:
         raise UserError(f'--outdir: {args.run_dir} cannot be written to: {error.strerror}.') from None
+
+def _missing_folders(path):
+    """The folders that os.makedirs(path) would make, the innermost first."""
+    missing = []
+    while path and not os.path.lexists(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    return missing
+
+def _remove_if_nothing_began(run_dir, made):
+    """Remove the folders of a training that was refused before its first image, as where --resume can't be read."""
+    if set(os.listdir(run_dir)) <= {'.lock', 'log.txt', runs.OPTIONS}:
+        shutil.rmtree(run_dir)
+        with contextlib.suppress(OSError): # Something else may be there by now.
+            for folder in made[1:]:
+                os.rmdir(folder)
 
 #----------------------------------------------------------------------------
 # Processes of our own, all on this machine.

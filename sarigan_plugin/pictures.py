@@ -6,6 +6,8 @@ import PIL.ImageDraw
 import PIL.ImageFont
 import torch
 
+from sarigan_plugin import files
+
 #----------------------------------------------------------------------------
 
 def to_uint8(images):
@@ -17,6 +19,11 @@ def enlarge(images, size):
     """Repeat the pixels of [N, H, W, 3] until they are at least `size` wide, an integer factor."""
     factor = max(-(-size // images.shape[2]), 1)
     return images.repeat(factor, axis=1).repeat(factor, axis=2)
+
+def save(image, path):
+    """Write an image as PNG, whole or not at all. A link of that name is replaced, and what it points to stays."""
+    with files.atomic_open(path) as f:
+        image.save(f, 'png')
 
 def sheet(images, columns, gap=2):
     """Lay [N, H, W, 3] out row by row. Returns an RGB image."""

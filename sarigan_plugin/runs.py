@@ -21,8 +21,11 @@ def next_run_id(outdir):
     return max([number for number, _path in _numbered(outdir)], default=-1) + 1
 
 def _numbered(outdir):
-    """[(number, path)] of the folders whose names start with one, the largest first."""
-    names = [entry.name for entry in os.scandir(outdir) if entry.is_dir()] if os.path.isdir(outdir) else []
+    """[(number, path)] of the folders whose names start with one, the largest first. Raises UserError."""
+    try:
+        names = [entry.name for entry in os.scandir(outdir) if entry.is_dir()] if os.path.isdir(outdir) else []
+    except OSError as error:
+        raise UserError(f'--outdir: {outdir} cannot be read: {error.strerror}.') from None
     found = [(int(match.group()), os.path.join(outdir, name)) for name in names if (match := re.match(r'\d+', name)) is not None]
     return sorted(found, reverse=True)
 
@@ -30,9 +33,10 @@ def stored_options(run_dir):
     """The options that a run was started with, or None where there are none to read."""
     try:
         with open(os.path.join(run_dir, OPTIONS), encoding='utf-8') as f:
-            return json.load(f)
+            options = json.load(f)
     except (OSError, ValueError):
         return None
+    return options if isinstance(options, dict) else None
 
 def position(run_dir):
     """How many images the run had seen at its newest state, or None where it has no state."""

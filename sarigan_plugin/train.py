@@ -142,6 +142,7 @@ def _plan(world, outdir, dry_run, device, ops, grid, trust, keep_states, checkpo
     Called in the first process only: where torchrun has started many, what it decides is sent to the others.
     """
     _check_num_gpus(world, options)
+    _check_text(outdir=outdir, **options)
     resume = options.pop('resume')
     run_desc, args = config.training_options(resume=None if runs.is_run(resume) else resume, **options)
     if grid is not None:
@@ -176,6 +177,14 @@ def _check_num_gpus(world, options):
     if options['gpus'] != world.size:
         raise UserError(f'--gpus={options["gpus"]}, but torchrun has started WORLD_SIZE={world.size} processes: leave --gpus out, or change --nnodes or --nproc_per_node.')
 
+def _check_text(**options):
+    """What is typed is printed, logged and becomes the name of a folder, so it must be text that can be written."""
+    for name, value in options.items():
+        try:
+            str(value).encode()
+        except UnicodeEncodeError: # Python's stand-ins for bytes that it can't decode.
+            raise UserError(f'--{name.replace("_", "-")}: {value!r} is not UTF-8.') from None
+
 def _find_obstacle(world, outdir, device, args):
     """Why this machine can't run what was asked for, as one sentence, or None."""
     num_gpus = args.num_gpus
@@ -190,6 +199,8 @@ def _find_obstacle(world, outdir, device, args):
     obstacle = machine_obstacle(world, args, device_type)
     if obstacle is not None:
         return obstacle
+    if not outdir: # os.makedirs() would take it for this folder, and next_run_id() for one without runs.
+        return '--outdir: an empty name is no folder; . is the current one.'
     parent = os.path.abspath(outdir)
     while not os.path.exists(parent):
         parent = os.path.dirname(parent)

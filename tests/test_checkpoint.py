@@ -220,6 +220,12 @@ def test_latest_without_a_run_starts_one(command, tmp_path):
 def test_a_named_run_refuses_other_options_by_name(command, stopped, arguments, sentence):
     assert refusal(command, stopped.parent, '--resume=latest', *arguments) == f'Error: --resume: {stopped} goes on only with the options that it was started with: {sentence}'
 
+def test_a_run_whose_options_are_lost_is_refused(command, stopped):
+    for content in ['3', '[', '']:
+        (stopped / 'training_options.json').write_text(content)
+        assert refusal(command, stopped.parent, '--resume=latest') == \
+            f'Error: --resume: {stopped / "training_options.json"} cannot be read, so there is no telling how the run was trained.'
+
 def test_a_folder_without_states_is_no_run(command, tmp_path):
     assert refusal(command, tmp_path, f'--resume={tmp_path}') == \
         f"Error: --resume: {tmp_path} has no training state; give a run's folder, a network pickle, latest or noresume."
@@ -265,6 +271,12 @@ def test_a_damaged_state_is_reported_and_the_one_before_it_used(tmp_path, capsys
     path, state = checkpoint.newest_state(tmp_path)
     assert path == checkpoint.state_path(tmp_path, 1000) and state == dict(nimg=1000)
     assert f'Warning: {checkpoint.state_path(tmp_path, 3000)} cannot be used: its checksum is wrong' in capsys.readouterr().err
+
+def test_files_that_somebody_named_like_states_are_none(tmp_path):
+    write_state(checkpoint.state_path(tmp_path, 1000), dict())
+    (tmp_path / 'training-state-best.pt').touch()
+    (tmp_path / 'training-state-000002000.pt').mkdir()
+    assert checkpoint.state_paths(tmp_path) == [checkpoint.state_path(tmp_path, 1000)]
 
 def test_where_no_state_is_whole_nothing_is_lost(command, stopped):
     for path in stopped.glob('training-state-*.pt'):

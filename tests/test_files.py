@@ -34,6 +34,7 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path):
         "with files.atomic_open(sys.argv[1]) as f:\n    f.write(b'half')\n    f.flush()\n    os.kill(os.getpid(), 9)")
     subprocess.run([sys.executable, '-c', code, tmp_path / 'state.pt'], check=False)
     assert len(os.listdir(tmp_path)) == 1
+    (tmp_path / '.writing-export' / 'network').mkdir(parents=True)
     files.remove_unfinished(tmp_path)
     assert os.listdir(tmp_path) == []
 

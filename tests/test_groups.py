@@ -194,6 +194,9 @@ def test_projected_w_is_rendered(network, tmp_path):
 
 @pytest.mark.parametrize('arguments, sentence', [
     (['--seeds=a'], "Invalid value for '--seeds': 'a' is neither numbers, as in 1,5,7, nor a range, as in 0-3"),
+    (['--seeds=3-1'], "Invalid value for '--seeds': '3-1' is no range of numbers from 0 to 4294967295"),
+    (['--seeds=4294967296'], "Invalid value for '--seeds': '4294967296' is no range of numbers from 0 to 4294967295"),
+    (['--seeds=5,0-999999'], "Invalid value for '--seeds': '5,0-999999' is more than 1000000 numbers"),
     ([], '--seeds is required where there is no --projected-w.'),
     (['--projected-w=nowhere.npz'], "--projected-w: 'nowhere.npz' is not an .npz file with an array w"),
     (['--seeds=0', '--outdir=/dev/null/x'], '--outdir: /dev/null/x cannot be written to: Not a directory.'),
@@ -203,6 +206,18 @@ def test_generate_names_the_option_that_is_wrong(network, tmp_path, arguments, s
     done = run('generate', f'--network={network}', f'--outdir={tmp_path / "out"}', *arguments)
     assert done.exit_code == 2 and sentence in last_line(done)
     assert not (tmp_path / 'out').exists()
+
+@pytest.mark.parametrize('w', [np.zeros([1, 8, 64], int), np.zeros([0, 8, 64]), np.zeros([8, 64]), np.zeros([1, 8, 63]), np.array('w')])
+def test_a_projection_of_another_kind_gets_a_sentence(network, tmp_path, w):
+    np.savez(tmp_path / 'w.npz', w=w)
+    done = run('generate', f'--network={network}', f'--projected-w={tmp_path / "w.npz"}', f'--outdir={tmp_path / "out"}')
+    assert done.exit_code == 2 and last_line(done).startswith('Error: --projected-w: '), done.output
+
+def test_a_picture_replaces_a_link_and_not_what_it_points_to(network, tmp_path):
+    before = network.read_bytes()
+    (tmp_path / 'seed0000.png').symlink_to(network)
+    assert run('generate', f'--network={network}', '--seeds=0', f'--outdir={tmp_path}').exit_code == 0
+    assert network.read_bytes() == before and not (tmp_path / 'seed0000.png').is_symlink()
 
 @pytest.mark.parametrize('content', [b'', b'not a pickle', pickle.dumps(3), pickle.dumps(dict(G=1)), b'\x80\x04cnowhere\nnothing\n.'])
 def test_what_is_no_network_pickle_gets_a_sentence(tmp_path, content):

@@ -198,6 +198,8 @@ def test_on_a_full_disk_training_goes_on_with_a_warning_every_tick(images, cfg, 
     (['--cfg=cifar', '--gpus=8'], '--gpus=8 GPUs of 32 images at a time do not divide the batch of 64; add --batch, a multiple of --gpus.'),
     (['--data=nowhere'], '--data: '),
     (['--outdir=/dev/null/runs'], '--outdir: /dev/null is not a folder that can be written to.'),
+    (['--outdir='], '--outdir: an empty name is no folder; . is the current one.'),
+    (['--outdir=\udcff'], "--outdir: '\\udcff' is not UTF-8."),
     (['--groups=8'], 'No such option'),
     *([] if torch.cuda.is_available() else [
         (['--device=cuda'], '--device: cuda was asked for, but PyTorch finds no CUDA device here; use cpu or auto.'),

@@ -219,5 +219,6 @@ def test_a_plain_pickle_of_other_channels_is_refused_in_one_sentence(plain_pickl
     done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none', '--device=cpu', f'--resume={plain_pickle(channels=16)}')
     assert done.returncode == 2 and 'Traceback' not in done.stderr
     assert 'Error: --resume: synthesis.b4.const of Generator is [16, 4, 4] in the pickle and [8, 4, 4] here; choose a --cfg that has the channels of the pickle.' in done.stderr
+    assert not (tmp_path / 'out').exists()
 
 #----------------------------------------------------------------------------
