@@ -13,7 +13,7 @@ from sarigan_plugin.grouping import MERGE_AFTER, ChannelGrouping, KMeansGrouping
 from sarigan_plugin.networks import captured_features, grouped_layers
 
 PAPER_CODE_DIM = 512 # The width of the codes at which the paper's lambda_2 = 10 was found.
-TARGET_STEPS = 4 # Steps for which the grouping loss keeps its targets: kernels turn slowly, and C*C cosines are most of its cost.
+TARGET_STEPS = 16 # Steps for which the grouping loss keeps its targets, as many as R1 waits: kernels turn slowly, and C*C cosines are most of its cost.
 
 #----------------------------------------------------------------------------
 
