@@ -27,6 +27,7 @@ from sarigan_plugin import snapshot
 from sarigan_plugin import weights
 from sarigan_plugin.cli import main
 from sarigan_plugin.train import main as train_main
+from torch_utils import training_stats
 from training import networks as upstream_networks
 
 from test_fuzz import NUMBERS, TEXTS, VALUES, fuzz
@@ -367,6 +368,7 @@ def _child(arguments, output, errors):
     os.dup2(errors, 2)
     sys.stdout, sys.stderr = [open(number, 'w', buffering=1, encoding='utf-8', errors=how, closefd=False) for number, how in [(1, 'strict'), (2, 'backslashreplace')]]
     torch.set_num_threads(1) # As after every fork: the pool of the parent has no threads here.
+    training_stats._sync_called = False # As in a new process: other tests may have read statistics in the parent. pylint: disable=protected-access
     with without_privileges():
         train_main(arguments, prog_name='train.py')
 
