@@ -80,7 +80,8 @@ def main(settings, sides, measures, rounds, gpus, device, threads, fp32, channel
                     print_table([row for row in rows if row['setting'] == where['setting'] and row['measure'] in of_task], sides)
     Path(outdir, 'speed.json').write_text(json.dumps(dict(machine=machine, rows=rows), indent=2) + '\n', encoding='utf-8')
     if len(sides) > 1:
-        charts.ratios(Path(outdir, 'speed.png'), rows, f'time, relative to {sides[0]} ({machine["device"]})')
+        kind = 'cpu' if device == 'cpu' else 'wall'
+        charts.ratios(Path(outdir, 'speed.png'), rows, kind, f'{KINDS[kind]}, relative to {sides[0]} ({machine["device"]})')
     print(f'Saved {outdir}/speed.json{" and speed.png" if len(sides) > 1 else ""}; {machine}')
 
 def cpu_name():
