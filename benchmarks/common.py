@@ -1,8 +1,21 @@
-"""What the benchmarks share: options that take several values, images to train on."""
+"""What the benchmarks share: options for the device and for several values, images to train on."""
 
 import click
 import numpy as np
 import PIL.Image
+
+from sarigan_plugin import runtime
+
+class Device(click.Choice):
+    """'auto', 'cuda' or 'cpu' -> 'cuda' or 'cpu', as it is there."""
+    def __init__(self):
+        super().__init__(runtime.DEVICES)
+
+    def convert(self, value, param, ctx):
+        try:
+            return runtime.resolve_device(super().convert(value, param, ctx))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 class ListOf(click.ParamType):
     """'1,2' -> [1, 2]: convert_part() is called for each part, and raises ValueError for what is none."""

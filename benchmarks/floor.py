@@ -15,7 +15,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from common import as_setting, random_images
+from common import Device, as_setting, random_images
 
 from sarigan_plugin import config
 from sarigan_plugin import cpu_ops
@@ -46,7 +46,7 @@ class Counter(TorchDispatchMode):
 @click.command()
 @click.option('--setting',  help='Resolution and batch', type=as_setting, default='128:4', show_default=True, metavar='PAIR')
 @click.option('--cfg',      help='Base config', default='sarigan', show_default=True, metavar='NAME')
-@click.option('--device',   help='Where to run', type=click.Choice(['auto', 'cuda', 'cpu']), default='auto', show_default=True)
+@click.option('--device',   help='Where to run', type=Device(), default='auto', show_default=True)
 @click.option('--threads',  help='On the CPU', type=click.IntRange(min=1), default=1, show_default=True, metavar='INT')
 @click.option('--outdir',   help='Where to leave floor.json', default='out/floor', show_default=True, metavar='DIR')
 def main(setting, cfg, device, threads, outdir):
@@ -56,7 +56,7 @@ def main(setting, cfg, device, threads, outdir):
     at the other is the floor; the rest may still be more than it has to be.
     """
     resolution, batch = setting
-    device = torch.device(runtime.resolve_device(device))
+    device = torch.device(device)
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         _desc, args = config.training_options(data=str(random_images(Path(folder, 'images'), resolution)), cfg=cfg, batch=batch, gpus=1, metrics=[], fp32=True)

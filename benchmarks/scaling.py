@@ -18,7 +18,7 @@ import psutil
 import torch
 
 import charts
-from common import ListOf, random_images
+from common import Device, ListOf, random_images
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM_UP_TICKS = 2 # The first iteration, which builds CUDA ops and tries algorithms, and the first full tick.
@@ -34,7 +34,7 @@ def count(text):
 @click.option('--data',     help='Training data [default: random images of 32x32]', metavar='PATH')
 @click.option('--kimg',     help='Length of each training; its ticks after the first two are measured', type=click.IntRange(min=1), default=6, show_default=True, metavar='INT')
 @click.option('--repeats',  help='Trainings of each number, by turns', type=click.IntRange(min=1), default=3, show_default=True, metavar='INT')
-@click.option('--device',   help='Where to train', type=click.Choice(['auto', 'cuda', 'cpu']), default='auto', show_default=True)
+@click.option('--device',   help='Where to train', type=Device(), default='auto', show_default=True)
 @click.option('--outdir',   help='Where to leave scaling.json and scaling.png', default='out/scaling', show_default=True, metavar='DIR')
 def main(gpus, cfg, data, kimg, repeats, device, outdir):
     """Measure how training scales from one process to several on this machine.
@@ -43,8 +43,6 @@ def main(gpus, cfg, data, kimg, repeats, device, outdir):
     time, which other programs on the machine lengthen, and the CPU time of all processes together, which they hardly do.
     """
     os.makedirs(outdir, exist_ok=True)
-    if device == 'auto':
-        device = 'cuda' if torch.cuda.is_available() else 'cpu'
     before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         options = [f'--cfg={cfg}', f'--data={data or random_images(Path(folder, "random"), 32, number=256)}', f'--kimg={kimg}', f'--device={device}', '--metrics=none', '--snap=1000000']

@@ -17,7 +17,7 @@ import click
 import torch
 
 import charts
-from common import ListOf, as_setting, random_images
+from common import Device, ListOf, as_setting, random_images
 
 from sarigan_plugin import upstream
 
@@ -45,7 +45,7 @@ def measure_name(text):
                                      'how upstream makes images unless told otherwise', type=ListOf(measure_name, 'cycle,inference'), default=','.join(TRAINING + IMAGES), metavar='LIST')
 @click.option('--rounds',       help='Measurements of each; their medians are compared', type=click.IntRange(min=1), default=3, show_default=True, metavar='INT')
 @click.option('--gpus',         help='Processes that train together, for cycles alone', type=click.IntRange(min=1), default=1, show_default=True, metavar='INT')
-@click.option('--device',       help='Where to run', type=click.Choice(['auto', 'cuda', 'cpu']), default='auto', show_default=True)
+@click.option('--device',       help='Where to run', type=Device(), default='auto', show_default=True)
 @click.option('--threads',      help='Of each process on the CPU', type=click.IntRange(min=1), default=1, show_default=True, metavar='INT')
 @click.option('--fp32',         help='No mixed precision', is_flag=True)
 @click.option('--channel-base', help='Channels times resolution', type=click.IntRange(min=64), default=16384, show_default=True, metavar='INT')
@@ -61,7 +61,6 @@ def main(settings, sides, measures, rounds, gpus, device, threads, fp32, channel
     if gpus > 1:
         measures = [measure for measure in measures if measure == 'cycle']
     os.makedirs(outdir, exist_ok=True)
-    device = device if device != 'auto' else 'cuda' if torch.cuda.is_available() else 'cpu'
     machine = dict(device=torch.cuda.get_device_name() if device == 'cuda' else cpu_name(), threads=threads if device == 'cpu' else None,
         cores=os.cpu_count(), load=os.getloadavg()[0], torch=torch.__version__)
     common = dict(device=device, threads=threads, size=dict(channel_base=channel_base, channel_max=channel_max))
