@@ -24,7 +24,7 @@ def test_both_sides_are_measured_and_compared(tmp_path):
 @pytest.mark.slow
 def test_a_side_that_cannot_start_says_why(tmp_path):
     done = benchmark('speed.py', *SMALL, '--sides=upstream,sarigan-g64', '--measures=inference,fused inference', '--device=cpu', f'--outdir={tmp_path}')
-    assert done.returncode == 1 and 'num-groups must be between 1 and 16' in done.stderr # What a side says when it can't start.
+    assert done.returncode == 1 and 'num_groups must be between 1 and the 16 channels' in done.stderr # What a side says when it can't start.
 
 @pytest.mark.slow
 def test_processes_that_train_together_are_compared_as_well(tmp_path):
