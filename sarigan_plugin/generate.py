@@ -51,6 +51,22 @@ def labels(G, count, class_idx=None):
         c[:, class_idx] = 1
     return c
 
+def sample_ws(G, seeds, trunc=0.7, class_idx=0):
+    """[N, num_ws, w_dim] codes of the seeds; of one class where the network is conditional."""
+    return G.mapping(latents(G, seeds), labels(G, len(seeds), class_idx if G.c_dim > 0 else None), truncation_psi=trunc)
+
+def render(G, w, noise_mode='const'):
+    """The image of one code [1, num_ws, w_dim], uint8 [H, W, 3]. One at a time takes little memory at any resolution."""
+    return pictures.to_uint8(G.synthesis(w, noise_mode=noise_mode))[0]
+
+def _resolve_device(_ctx, _param, value):
+    try:
+        return torch.device(runtime.resolve_device(value))
+    except ValueError as error:
+        raise UserError(f'--device: {error}.') from None
+
+device_option = click.option('--device', help='Where to generate', type=click.Choice(runtime.DEVICES), default='auto', show_default=True, callback=_resolve_device)
+
 #----------------------------------------------------------------------------
 
 @click.command()
@@ -61,7 +77,7 @@ def labels(G, count, class_idx=None):
 @click.option('--noise-mode',   help='Noise mode', type=click.Choice(['const', 'random', 'none']), default='const', show_default=True)
 @click.option('--projected-w',  help='Projection result of projector.py, in place of seeds', metavar='NPZ')
 @snapshot.trust_option
-@click.option('--device',       help='Where to generate', type=click.Choice(runtime.DEVICES), default='auto', show_default=True)
+@device_option
 @click.option('--outdir',       help='Where to save the images', required=True, metavar='DIR')
 def generate(network, seeds, trunc, class_idx, noise_mode, projected_w, trust, device, outdir):
     """Generate images with a network pickle of SariGAN or StyleGAN2-ADA, one PNG per seed.
@@ -69,10 +85,6 @@ def generate(network, seeds, trunc, class_idx, noise_mode, projected_w, trust, d
     \b
     sarigan generate --network=out/demo/network.pkl --seeds=0-35 --outdir=out/images
     """
-    try:
-        device = torch.device(runtime.resolve_device(device))
-    except ValueError as error:
-        raise UserError(f'--device: {error}.') from None
     G = snapshot.load(network, '--network', device, trust)
     if projected_w is None and seeds is None:
         raise UserError('--seeds is required where there is no --projected-w.')
@@ -80,9 +92,8 @@ def generate(network, seeds, trunc, class_idx, noise_mode, projected_w, trust, d
         raise UserError(f'--class must be between 0 and {G.c_dim - 1}: the network is conditional.')
 
     if projected_w is None:
-        label = labels(G, 1, class_idx if G.c_dim > 0 else None)
         names = [f'seed{seed:04d}.png' for seed in seeds]
-        ws = (G.mapping(latents(G, [seed]), label, truncation_psi=trunc) for seed in seeds) # One by one: there may be many.
+        ws = (sample_ws(G, [seed], trunc, class_idx) for seed in seeds) # One by one: there may be many.
     else:
         ws = _read_ws(G, projected_w).to(device).split(1)
         names = [f'proj{index:02d}.png' for index in range(len(ws))]
@@ -91,8 +102,7 @@ def generate(network, seeds, trunc, class_idx, noise_mode, projected_w, trust, d
         os.makedirs(outdir, exist_ok=True)
         with click.progressbar(zip(names, ws), length=len(names), label='Generating') as jobs:
             for name, w in jobs:
-                img = pictures.to_uint8(G.synthesis(w, noise_mode=noise_mode))[0]
-                pictures.save(PIL.Image.fromarray(img), os.path.join(outdir, name))
+                pictures.save(PIL.Image.fromarray(render(G, w, noise_mode)), os.path.join(outdir, name))
     except OSError as error:
         raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
 

@@ -1,6 +1,5 @@
-"""What the channel groups of a generator attend to, and what happens when the code of one is changed (Fig. 3-5)."""
+"""What the channel groups of a generator attend to (Fig. 3), how good they are, and what each one moves."""
 
-import contextlib
 import os
 
 import click
@@ -10,7 +9,8 @@ import torch
 from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
-from sarigan_plugin.generate import NumberRange, labels, latents
+from sarigan_plugin.edit import Edit, edited
+from sarigan_plugin.generate import NumberRange, sample_ws
 from sarigan_plugin.grouping import channel_responses, cosine_similarity
 from sarigan_plugin.networks import captured_features, grouped_layers
 
@@ -77,34 +77,6 @@ def cluster_quality(G, ws):
         quality[name].update(coherence=coherence[0], coherence_random=float(np.mean(coherence[1:])))
     return quality
 
-@contextlib.contextmanager
-def edited_group(G, layer_name, group, inter_scale=1, intra_from=None, intra_mix=1):
-    """Inside the `with`, G makes its images with the code of one group changed.
-
-    layer_name: e.g. 'b16.conv1'. group: index in [0, g).
-    inter_scale: factor on the group's inter-group style (paper: h_i), how much of the group there is (Fig. 5).
-    intra_from:  [N, w_dim] codes whose intra-group styles (paper: z_i) the group takes over (Fig. 4), by intra_mix in
-                 [0, 1]. None = keep.
-    """
-    layer = dict((name, layer) for name, layer, _source in grouped_layers(G.synthesis))[layer_name]
-    members = layer.grouping.assignment == group
-
-    def scale_inter(_module, _args, styles):
-        factors = torch.ones_like(styles[0])
-        factors[group] = inter_scale
-        return styles * factors
-
-    other = None if intra_from is None else layer.affine(intra_from[:, layer.code_dim:])
-    def mix_intra(_module, _args, styles):
-        return styles if other is None else torch.where(members, styles.lerp(other, intra_mix), styles)
-
-    hooks = [layer.group_affine.register_forward_hook(scale_inter), layer.affine.register_forward_hook(mix_intra)]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
 def group_effects(G, ws, inter_scale=0):
     """How much each group moves one part of the image and leaves the rest, when its inter code is scaled.
 
@@ -115,7 +87,7 @@ def group_effects(G, ws, inter_scale=0):
     effects = dict()
     for name, layer, _source in grouped_layers(G.synthesis):
         for group in layer.grouping.live_groups.tolist():
-            with edited_group(G, name, group, inter_scale=inter_scale):
+            with edited(G, [Edit(name, group, inter_scale)]):
                 change = (G.synthesis(ws, noise_mode='const') - before).abs().mean(dim=1).flatten(1) # [N, HW]
             ranked = change.sort(dim=1, descending=True).values
             quarter = ranked.shape[1] // 4
@@ -144,11 +116,9 @@ def draw_strip(G, ws, layer_name, group, scales=(-2, -1, 0, 0.5, 1, 1.5, 2, 3), 
     """One row per image: the inter code of one group scaled, everything else kept (Fig. 5). Returns an image."""
     columns = []
     for scale in scales:
-        with edited_group(G, layer_name, group, inter_scale=scale):
-            columns.append(pictures.enlarge(pictures.to_uint8(G.synthesis(ws, noise_mode='const')), size))
-    tiles = [column[row] for row in range(len(ws)) for column in columns]
-    picture = pictures.sheet(np.stack(tiles), columns=len(scales))
-    return pictures.caption(picture, f'{layer_name}, group {group}: inter-group code times {", ".join(f"{s:g}" for s in scales)}')
+        with edited(G, [Edit(layer_name, group, inter_scale=scale)]):
+            columns.append(pictures.to_uint8(G.synthesis(ws, noise_mode='const')))
+    return pictures.strip(columns, f'{layer_name}, group {group}: inter-group code times {", ".join(f"{s:g}" for s in scales)}', size=size)
 
 #----------------------------------------------------------------------------
 
@@ -176,10 +146,6 @@ def _print_quality(quality):
     for name, row in quality.items():
         click.echo(f'  {name:<24}{row["kernel_within"]:9.3f}{row["kernel_between"]:10.3f}{row["response_within"]:12.3f}{row["response_between"]:10.3f}'
             f'{row["coherence"]:16.3f}{row["coherence_random"]:10.3f}')
-
-def sample_ws(G, seeds, trunc):
-    """[N, num_ws, w_dim] codes of the seeds; class 0 where the network is conditional."""
-    return G.mapping(latents(G, seeds), labels(G, len(seeds), 0 if G.c_dim > 0 else None), truncation_psi=trunc)
 
 def draw_all(G, outdir, seeds, trunc=0.7):
     """Write groups.png and strip.png into an existing folder. Returns their paths."""

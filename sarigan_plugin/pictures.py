@@ -1,4 +1,4 @@
-"""From tensors to pictures: contact sheets, heat maps laid over images, captions."""
+"""From tensors to pictures: contact sheets, heat maps laid over images, captions, videos."""
 
 import numpy as np
 import PIL.Image
@@ -56,13 +56,18 @@ def caption(image, title, row_labels=(), row_height=0):
     """Write a title above a picture and a label beside each of its rows. Returns a new image."""
     font = PIL.ImageFont.load_default(13)
     margin = 8 + max([int(font.getlength(label)) for label in row_labels], default=0)
-    canvas = PIL.Image.new('RGB', (max(image.width + margin, int(font.getlength(title)) + 12), image.height + 22), 'white')
+    canvas = PIL.Image.new('RGB', (margin + max(image.width, int(font.getlength(title)) + 12), image.height + 22), 'white')
     canvas.paste(image, (margin, 22))
     draw = PIL.ImageDraw.Draw(canvas)
     draw.text((margin + 2, 3), title, fill='black', font=font)
     for row, label in enumerate(row_labels):
         draw.text((4, 22 + row * row_height + row_height // 2 - 8), label, fill='black', font=font)
     return canvas
+
+def strip(columns, title, row_labels=(), size=96):
+    """Columns of images [N, H, W, 3] beside each other, a row for each of the N, and a title. Returns an image."""
+    tiles = enlarge(np.stack(columns, axis=1).reshape(-1, *columns[0].shape[1:]), size)
+    return caption(sheet(tiles, len(columns)), title, row_labels, tiles.shape[1] + 2)
 
 def mosaic(pictures, columns):
     """Put pictures of different sizes into cells of one size."""
@@ -71,5 +76,29 @@ def mosaic(pictures, columns):
     for index, picture in enumerate(pictures):
         canvas.paste(picture, (index % columns * width + 4, index // columns * height + 4))
     return canvas
+
+#----------------------------------------------------------------------------
+
+def save_video(stem, frames, fps):
+    """Write RGB images of one size as `stem`.mp4, or where imageio can't, as an animated `stem`.png, which loops. Returns its path.
+
+    For MP4 width and height must be multiples of 16.
+    """
+    path = f'{stem}.mp4' if _has_mp4() else f'{stem}.png'
+    with files.atomic_open(path) as f:
+        if path.endswith('.png'):
+            frames[0].save(f, 'png', save_all=True, append_images=frames[1:], duration=1000 / fps, loop=0)
+        else:
+            import imageio # pylint: disable=import-outside-toplevel # Takes every other command a sixth of a second.
+            f.write(imageio.mimwrite('<bytes>', [np.asarray(frame) for frame in frames], format='mp4', fps=fps, codec='libx264', quality=9))
+    return path
+
+def _has_mp4():
+    """Whether imageio finds ffmpeg, which comes with the package imageio-ffmpeg."""
+    try:
+        import imageio_ffmpeg # pylint: disable=import-outside-toplevel
+        return bool(imageio_ffmpeg.get_ffmpeg_exe())
+    except (ImportError, RuntimeError):
+        return False
 
 #----------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Fixtures that many tests share."""
 
+import pickle
 import shutil
 
 import numpy as np
@@ -62,5 +63,13 @@ def make_discriminator():
     def make(c_dim=0, img_channels=3, **kwargs):
         return networks.Discriminator(c_dim=c_dim, img_resolution=32, img_channels=img_channels, code_dim=32, **SIZE, **kwargs).eval()
     return make
+
+@pytest.fixture
+def network(make_generator, make_discriminator, tmp_path):
+    """Path of a network pickle."""
+    G = make_generator().requires_grad_(False)
+    path = tmp_path / 'network.pkl'
+    path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(), G_ema=G, training_set_kwargs=None, augment_pipe=None)))
+    return path
 
 #----------------------------------------------------------------------------

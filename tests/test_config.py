@@ -157,7 +157,7 @@ def test_the_commands_of_the_documentation_are_understood():
 
 def test_the_table_of_the_paper_names_code_and_tests_that_exist():
     text = (HERE.parent / 'docs' / 'paper-to-code.md').read_text()
-    names = re.findall(r'`((?:networks|loss|groups|transfer)\.[\w.]+)`', text)
+    names = re.findall(r'`((?:networks|loss|groups|edit|transfer)\.[\w.]+)`', text)
     assert len(names) > 20
     for name in names:
         module, *path = name.split('.')

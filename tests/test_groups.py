@@ -1,4 +1,4 @@
-"""Attention maps, edits of one group, generated images: what the tools make of a network pickle."""
+"""Attention maps, how good groups are, generated images: what the tools make of a network pickle."""
 
 import os
 import pickle
@@ -13,17 +13,9 @@ from sarigan_plugin import groups
 from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError, main
+from sarigan_plugin.edit import Edit, edited
 from sarigan_plugin.generate import latents
 from sarigan_plugin.networks import captured_features, grouped_layers
-
-@pytest.fixture
-def network(make_generator, make_discriminator, tmp_path):
-    """Path of a network pickle."""
-    torch.manual_seed(0)
-    G = make_generator().requires_grad_(False)
-    path = tmp_path / 'network.pkl'
-    path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(), G_ema=G, training_set_kwargs=None, augment_pipe=None)))
-    return path
 
 def run(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
@@ -112,34 +104,9 @@ def test_looking_at_a_network_leaves_no_hooks_behind(make_generator):
     groups.attention_maps(G, ws)
     with pytest.raises(ZeroDivisionError), captured_features(G.synthesis):
         raise ZeroDivisionError
-    with pytest.raises(ZeroDivisionError), groups.edited_group(G, 'b8.conv0', 0):
+    with pytest.raises(ZeroDivisionError), edited(G, [Edit('b8.conv0', 0, intra_seed=1)]):
         raise ZeroDivisionError
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in G.modules()) # pylint: disable=protected-access
-
-def test_edit_scales_the_styles_of_one_group_and_no_other(make_generator):
-    G = make_generator().requires_grad_(False)
-    layer = G.synthesis.b16.conv0
-    w = torch.randn(3, G.w_dim)
-    before = layer.styles(w)
-    with groups.edited_group(G, 'b16.conv0', 1, inter_scale=2.5):
-        after = layer.styles(w)
-    members = layer.grouping.assignment == 1
-    torch.testing.assert_close(after[:, members], 2.5 * before[:, members])
-    torch.testing.assert_close(after[:, ~members], before[:, ~members])
-    torch.testing.assert_close(layer.styles(w), before)
-
-def test_edit_takes_over_the_intra_code_of_one_group_from_another_image(make_generator):
-    G = make_generator().requires_grad_(False)
-    layer = G.synthesis.b16.conv0
-    w, other = torch.randn(3, G.w_dim), torch.randn(3, G.w_dim)
-    both = torch.cat([w[:, :G.code_dim], other[:, G.code_dim:]], dim=1) # The other's intra code, our inter code.
-    members = layer.grouping.assignment == 2
-    with groups.edited_group(G, 'b16.conv0', 2, intra_from=other):
-        after = layer.styles(w)
-    torch.testing.assert_close(after[:, members], layer.styles(both)[:, members])
-    torch.testing.assert_close(after[:, ~members], layer.styles(w)[:, ~members])
-    with groups.edited_group(G, 'b16.conv0', 2, intra_from=other, intra_mix=0):
-        torch.testing.assert_close(layer.styles(w), layer.styles(w))
 
 def test_effect_of_scaling_a_group_by_one_is_nothing(make_generator):
     G = make_generator().requires_grad_(False)

@@ -1,0 +1,214 @@
+"""Edits of the codes of single channel groups (Fig. 4-5), alone or composed, and recipes: files that they are kept in.
+
+    from sarigan_plugin import edit
+
+    with edit.edited(G, [edit.Edit('b16.conv0', group=3, inter_scale=2), edit.Edit('b8.conv1', group=0, intra_seed=7)]):
+        images = G.synthesis(ws, noise_mode='const')
+"""
+
+import contextlib
+import dataclasses
+import json
+
+import numpy as np
+import torch
+
+from sarigan_plugin import files
+from sarigan_plugin.generate import MAX_SEED, render, sample_ws
+from sarigan_plugin.networks import grouped_layers
+
+VERSION     = 1         # Of the recipes that are written.
+MAX_IMAGES  = 100       # Rows of the pictures that are made of a recipe.
+MAX_NUMBER  = 1e6       # Styles of any network stay finite.
+
+class WrongField(ValueError):
+    """What is wrong with one field of an Edit or a Recipe. `field`: its name; `sentence`: the rest, for those who call it otherwise."""
+    def __init__(self, field, sentence):
+        super().__init__(f'{field}: {sentence}')
+        self.field = field
+        self.sentence = sentence
+
+def _check_number(field, value, low=-MAX_NUMBER, high=MAX_NUMBER, whole=False):
+    """Raise WrongField unless it is a number from low to high. NaN is none, nor is a bool."""
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
+        raise WrongField(field, f'{_shown(value)} is not a {"whole " if whole else ""}number from {low:.10g} to {high:.10g}.')
+
+def _shown(value):
+    return value if isinstance(value, int) and abs(value) < 10**12 else f'{value!r:.40}'
+
+#----------------------------------------------------------------------------
+
+@dataclasses.dataclass(frozen=True)
+class Edit:
+    """What is changed in one channel group. A group of each layer, where there are several."""
+    layers:         tuple           # Names, e.g. ('b16.conv0',); one name will do.
+    group:          int             # Index in [0, g).
+    inter_scale:    float   = 1     # The group's inter-group style (paper: h_i) becomes inter_scale * h_i + inter_shift: how much of
+    inter_shift:    float   = 0     # the group there is (Fig. 5). In the feature form h_i is both, h_s and h_b.
+    intra_seed:     int     = None  # Seed of the image whose intra-group styles (paper: z_i) it takes over (Fig. 4), None = keep,
+    intra_mix:      float   = 1     # and how much of them: 0 = own, 1 = the other's.
+
+    def __post_init__(self):
+        names = [self.layers] if isinstance(self.layers, str) else self.layers
+        if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+            raise WrongField('layers', f'{_shown(names)} is not a list of different names of layers.')
+        object.__setattr__(self, 'layers', tuple(names))
+        if isinstance(self.group, bool) or not isinstance(self.group, int): # Its range is the layers' to know.
+            raise WrongField('group', f'{_shown(self.group)} is not a whole number.')
+        _check_number('inter_scale', self.inter_scale)
+        _check_number('inter_shift', self.inter_shift)
+        if self.intra_seed is not None:
+            _check_number('intra_seed', self.intra_seed, 0, MAX_SEED, whole=True)
+        _check_number('intra_mix', self.intra_mix, 0, 1)
+
+    def part(self, amount):
+        """The same edit done by a part: 0 = not at all, 1 = in full."""
+        return dataclasses.replace(self, inter_scale=(1 - amount) + amount * self.inter_scale, inter_shift=amount * self.inter_shift,
+            intra_mix=amount * self.intra_mix)
+
+    def layers_of(self, G):
+        """The layers of the generator that it changes. Raises WrongField where there is no such layer or group."""
+        layers = dict((name, layer) for name, layer, _source in grouped_layers(G.synthesis))
+        for name in self.layers:
+            if name not in layers:
+                raise WrongField('layers', f'{name[:40]!r} is not a grouped layer; they are {", ".join(layers)}.')
+            if not 0 <= self.group < layers[name].grouping.num_groups:
+                raise WrongField('group', f'{self.group} is out of range: the groups of {name} are 0 to {layers[name].grouping.num_groups - 1}.')
+        return [layers[name] for name in self.layers]
+
+    def check(self, G):
+        """Raise WrongField where it cannot be done, or would do nothing since a group has no channels."""
+        for name, layer in zip(self.layers, self.layers_of(G)):
+            taken = layer.grouping.assignment.unique().tolist()
+            if self.group not in taken:
+                raise WrongField('group', f'{self.group} of {name} has no channels; those that have are {", ".join(map(str, taken))}.')
+
+    @property
+    def place(self):
+        return f'{", ".join(self.layers)}, group {self.group}'
+
+    def __str__(self):
+        changes = [f'inter-group code times {self.inter_scale:g}'] * (self.inter_scale != 1) + [f'inter-group code plus {self.inter_shift:g}'] * (self.inter_shift != 0)
+        if self.intra_seed is not None:
+            changes.append((f'{self.intra_mix:.0%} of ' if self.intra_mix != 1 else '') + f'intra-group code of seed {self.intra_seed}')
+        return f'{self.place}: {", ".join(changes) or "as it is"}'
+
+@contextlib.contextmanager
+def edited(G, edits, trunc=0.7, class_idx=0):
+    """Inside the `with`, G makes its images with the codes of some groups changed.
+
+    edits: Edits, each of what the ones before it made, so their order counts within a group. Raises WrongField, see Edit.layers_of().
+    trunc, class_idx: what the images were made with, for the codes of intra_seed; see generate.sample_ws().
+    """
+    with contextlib.ExitStack() as stack:
+        for edit in edits:
+            other = None if edit.intra_seed is None else sample_ws(G, [edit.intra_seed], trunc, class_idx)[:, 0, G.code_dim:]
+            for layer in edit.layers_of(G):
+                for module, hook in _hooks(layer, edit, other):
+                    stack.callback(module.register_forward_hook(hook).remove)
+        yield
+
+def _hooks(layer, edit, other):
+    """The modules that make a layer's styles, and what changes their outputs. other: [1, code_dim], an intra-group code or None."""
+    def change_inter(_module, _args, styles): # [Ng]
+        chosen = torch.arange(styles.shape[1], device=styles.device) == edit.group
+        return torch.where(chosen, styles * edit.inter_scale + edit.inter_shift, styles)
+
+    def mix_intra(module, _args, styles): # [NC]
+        return torch.where(layer.grouping.assignment == edit.group, styles.lerp(module.forward(other), edit.intra_mix), styles) # forward() goes past earlier edits.
+
+    has_shifts = layer.norm == 'feature'
+    hooks = [(module, change_inter) for module in [layer.group_affine, *([layer.group_shift] if has_shifts else [])]]
+    if other is not None:
+        hooks += [(module, mix_intra) for module in [layer.affine, *([layer.shift] if has_shifts else [])]]
+    return hooks
+
+#----------------------------------------------------------------------------
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Which images, and which edits of them: all that `sarigan edit` needs beside a network."""
+    edits:      tuple                           # One Edit at least.
+    seeds:      tuple   = (0, 1, 2, 3, 4, 5)    # Of the images.
+    trunc:      float   = 0.7                   # Truncation psi.
+    class_idx:  int     = 0                     # Class label, for a conditional network.
+
+    def __post_init__(self):
+        for field in ['edits', 'seeds']:
+            if not isinstance(getattr(self, field), (list, tuple)) or not getattr(self, field):
+                raise WrongField(field, f'{_shown(getattr(self, field))} is not a list with at least one entry.')
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+        if len(self.seeds) > MAX_IMAGES:
+            raise WrongField('seeds', f'{len(self.seeds)} of them are more than {MAX_IMAGES}.')
+        for seed in self.seeds:
+            _check_number('seeds', seed, 0, MAX_SEED, whole=True)
+        _check_number('trunc', self.trunc)
+        _check_number('class_idx', self.class_idx, 0, whole=True)
+
+    def check(self, G):
+        """Raise WrongField where the generator lacks what it takes."""
+        if self.class_idx >= max(G.c_dim, 1):
+            raise WrongField('class_idx', f'{self.class_idx} is out of range: ' + (f'the classes are 0 to {G.c_dim - 1}.' if G.c_dim > 0 else 'the network has no classes.'))
+        for index, edit in enumerate(self.edits):
+            with _inside(f'edits[{index}].'):
+                edit.check(G)
+
+    def part(self, amount):
+        """The same recipe with all its edits done by a part, see Edit.part()."""
+        return dataclasses.replace(self, edits=[edit.part(amount) for edit in self.edits])
+
+    def ws(self, G):
+        """[N, num_ws, w_dim] codes of the seeds; one at a time, so that the company a seed is in changes no bit of its code."""
+        return torch.cat([sample_ws(G, [seed], self.trunc, self.class_idx) for seed in self.seeds])
+
+    def render(self, G):
+        """The edited images, uint8 [N, H, W, 3]."""
+        with edited(G, self.edits, self.trunc, self.class_idx):
+            return np.stack([render(G, w) for w in self.ws(G).split(1)])
+
+    def write(self, path):
+        with files.atomic_open(path) as f:
+            f.write((json.dumps(dict(version=VERSION, **dataclasses.asdict(self)), indent=2) + '\n').encode())
+
+    @staticmethod
+    def read(path):
+        """Raises ValueError, with one sentence, for whatever is no recipe."""
+        try:
+            with open(path, encoding='utf-8') as f:
+                data = json.load(f)
+        except OSError as error:
+            raise ValueError(f'it cannot be read ({error.strerror}).') from None
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f'it is not JSON ({error}).') from None
+        if not isinstance(data, dict):
+            raise ValueError('it is not a recipe: an object with version and edits.')
+        version = data.pop('version', None)
+        if version != VERSION:
+            raise ValueError(f'version: {_shown(version)} is unknown; this program reads version {VERSION}.')
+        if isinstance(data.get('edits'), list):
+            for index, fields in enumerate(data['edits']):
+                with _inside(f'edits[{index}].'):
+                    data['edits'][index] = _build(Edit, fields)
+        return _build(Recipe, data)
+
+def _build(cls, fields):
+    """A dataclass from what JSON says, whose keys may be anything."""
+    names = {field.name: field.default is dataclasses.MISSING for field in dataclasses.fields(cls)}
+    if not isinstance(fields, dict):
+        raise WrongField(cls.__name__.lower(), f'{_shown(fields)} is not an object with {", ".join(names)}.')
+    for key in fields:
+        if key not in names:
+            raise WrongField(f'{key!r:.40}'.strip('"\''), f'there is no such key; they are {", ".join(names)}.')
+    for name, required in names.items():
+        if required and name not in fields:
+            raise WrongField(name, 'it is missing.')
+    return cls(**fields)
+
+@contextlib.contextmanager
+def _inside(place):
+    try:
+        yield
+    except WrongField as error:
+        raise WrongField(place + error.field, error.sentence) from None
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,189 @@
+"""`sarigan edit`: edits of channel groups as pictures, videos and recipes (Fig. 4-5)."""
+
+import contextlib
+import dataclasses
+import os
+
+import click
+import numpy as np
+import torch
+
+from sarigan_plugin import groups
+from sarigan_plugin import pictures
+from sarigan_plugin import snapshot
+from sarigan_plugin.cli import UserError
+from sarigan_plugin.edit import Edit, Recipe, WrongField
+from sarigan_plugin.generate import NumberRange, device_option
+from sarigan_plugin.networks import grouped_layers
+
+STEPS   = 6     # Columns of the strip, from no edit to the full one.
+FRAMES  = 48    # Of the video on its way there; it comes back the same way.
+FPS     = 24    # Frames per second.
+
+# What the fields of Edit and Recipe are called on the command line.
+FLAGS = dict(layers='--layer', group='--group', inter_scale='--inter', inter_shift='--inter-shift', intra_seed='--intra', intra_mix='--intra-mix',
+    seeds='--seed', trunc='--trunc', class_idx='--class')
+
+#----------------------------------------------------------------------------
+
+class Scales(click.ParamType):
+    """'-2,0,1.5' -> a list of numbers."""
+    name = 'scales'
+
+    def convert(self, value, param, ctx):
+        try:
+            return [float(part) for part in value.split(',')]
+        except ValueError:
+            self.fail(f'{value!r} is not a list of numbers, as in -2,0,1.5', param, ctx)
+
+@click.command('edit')
+@click.argument('network', metavar='PKL')
+@click.option('--outdir',           help='Where to save the pictures', required=True, metavar='DIR')
+@click.option('--seed', '--seeds', 'seeds', help='Random seeds of the images, e.g. 3 or 0-5  [default: 0-5, or the recipe\'s]', type=NumberRange())
+@click.option('--layer', 'layers',  help='Layer that has the group, or several: b8.conv1,b16.conv0', metavar='NAME,...')
+@click.option('--group',            help='Which channel group of the layer; `sarigan groups` draws them', type=int, metavar='INDEX')
+@click.option('--inter', 'inter_scale', help='Multiply the group\'s inter-group code: 0 = off, 1 = as it is, 2 = twice as much', type=float, metavar='SCALE')
+@click.option('--inter-shift',      help='Add to the group\'s inter-group code', type=float, metavar='NUMBER')
+@click.option('--intra', 'intra_seed', help='Take the group\'s intra-group code from another seed', type=int, metavar='SEED')
+@click.option('--intra-mix',        help='How much of it, from 0 to 1  [default: 1]', type=float, metavar='NUMBER')
+@click.option('--recipe',           help='Begin with the edits, seeds, truncation and class of an edit.json', metavar='JSON')
+@click.option('--scales',           help='Columns of the strip: the last edit\'s --inter takes each of these values, in place of steps from no edit to the full one', type=Scales(), metavar='NUMBER,...')
+@click.option('--video',            help='Save a video as well: there and back', is_flag=True)
+@click.option('--trunc',            help='Truncation psi  [default: 0.7, or the recipe\'s]', type=float)
+@click.option('--class', 'class_idx', help='Class label, for a conditional network  [default: 0, or the recipe\'s]', type=int)
+@snapshot.trust_option
+@device_option
+def edit_command(network, outdir, recipe, scales, video, trust, device, **fields):
+    """Turn up, turn down or exchange what single channel groups of a SariGAN draw.
+
+    \b
+    Twice as much of one group (Fig. 5), and then another one as in the image of seed 7 (Fig. 4):
+      sarigan edit network.pkl --outdir=out/a --layer=b16.conv0 --group=3 --inter=2
+      sarigan edit network.pkl --outdir=out/b --recipe=out/a/edit.json --layer=b8.conv1 --group=0 --intra=7
+
+    \b
+    DIR gets, with one row per seed:
+      before.png, after.png  the images at their own size
+      strip.png              from no edit to the full one, left to right
+      difference.png         where pixels changed, beside what the edited groups attend to
+      edit.json              the recipe: all edits, for --recipe and for people
+      video.mp4, video.png   with --video; an animated PNG where imageio-ffmpeg is not installed
+    """
+    G = snapshot.load_grouped(network, 'PKL', device, trust)
+    earlier = _read_recipe(recipe, G) if recipe is not None else None
+    with _flags_named():
+        wanted = _combine(G, earlier, {name: value for name, value in fields.items() if value is not None})
+    with _flags_named(dict(inter_scale='--scales')):
+        columns = _strip_columns(wanted, scales)
+
+    target = os.path.join(outdir, 'edit.json')
+    if recipe is not None and wanted != earlier and os.path.exists(target) and os.path.samefile(recipe, target):
+        raise UserError(f'--outdir: {target} is the recipe to begin with, which would be overwritten by another one; choose another folder.')
+    try:
+        os.makedirs(outdir, exist_ok=True)
+        for path in _draw_all(G, outdir, wanted, columns, scales, FRAMES if video else 0):
+            click.echo(path)
+        wanted.write(target)
+        click.echo(target)
+    except OSError as error:
+        raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
+
+#----------------------------------------------------------------------------
+# From options to a recipe.
+
+@contextlib.contextmanager
+def _flags_named(flags=None):
+    """What is wrong with a field gets the name that the user called it."""
+    try:
+        yield
+    except WrongField as error:
+        raise UserError(f'{(flags or FLAGS)[error.field]}: {error.sentence}') from None
+
+def _read_recipe(path, G):
+    try:
+        recipe = Recipe.read(path)
+        recipe.check(G)
+        return recipe
+    except ValueError as error:
+        raise UserError(f'--recipe: {path!r}: {error}') from None
+
+def _combine(G, earlier, given):
+    """The recipe of a file, or None, with what was given on the command line: an edit more, other seeds, ..."""
+    overrides = {name: given.pop(name) for name in ['seeds', 'trunc', 'class_idx'] if name in given}
+    edits = earlier.edits if earlier is not None else ()
+    if given or not edits:
+        edits = (*edits, _new_edit(G, given))
+    if 'seeds' in overrides:
+        overrides['seeds'] = tuple(overrides['seeds'])
+    recipe = dataclasses.replace(earlier, edits=edits, **overrides) if earlier is not None else Recipe(edits, **overrides)
+    recipe.check(G)
+    return recipe
+
+def _new_edit(G, given):
+    names = ', '.join(name for name, _layer, _source in grouped_layers(G.synthesis))
+    if 'layers' not in given:
+        raise UserError(f'--layer is required for an edit; the layers are {names}.')
+    if 'group' not in given:
+        raise UserError('--group is required with --layer; `sarigan groups` draws what there is.')
+    if not {'inter_scale', 'inter_shift', 'intra_seed'} & set(given):
+        raise UserError('--inter, --inter-shift or --intra is required: what is to change in the group.')
+    if 'intra_mix' in given and 'intra_seed' not in given:
+        raise UserError('--intra-mix needs --intra, the seed to take the code from.')
+    edit = Edit(**dict(given, layers=given['layers'].split(',')))
+    edit.check(G)
+    return edit
+
+def _strip_columns(recipe, scales):
+    """One recipe per column of the strip."""
+    if scales is None:
+        return [recipe.part(amount) for amount in np.linspace(0, 1, STEPS)]
+    *others, last = recipe.edits
+    return [dataclasses.replace(recipe, edits=[*others, dataclasses.replace(last, inter_scale=scale)]) for scale in scales]
+
+#----------------------------------------------------------------------------
+# From a recipe to pictures.
+
+def _draw_all(G, outdir, recipe, columns, scales, num_frames):
+    """Write all pictures into an existing folder. Returns their paths."""
+    moments = [recipe.part((1 - np.cos(np.pi * x)) / 2) for x in np.linspace(0, 1, num_frames)] # Starts and stops softly.
+    with click.progressbar([recipe.part(0), recipe, *columns, *moments], label='Editing') as jobs:
+        before, after, *rest = [job.render(G) for job in jobs]
+    strip, moments = rest[:len(columns)], rest[len(columns):]
+
+    row_labels = [f'seed {seed}' for seed in recipe.seeds]
+    drawn = {
+        'before.png':       _plain_sheet(before),
+        'after.png':        _plain_sheet(after),
+        'strip.png':        pictures.strip(strip, _strip_title(recipe, scales), row_labels),
+        'difference.png':   _draw_difference(G, recipe, before, after, row_labels),
+    }
+    paths = []
+    for name, picture in drawn.items():
+        paths.append(os.path.join(outdir, name))
+        pictures.save(picture, paths[-1])
+    if moments:
+        frames = [_plain_sheet(pictures.enlarge(images, 128)) for images in moments]
+        paths.append(pictures.save_video(os.path.join(outdir, 'video'), [*frames, *frames[::-1]], FPS))
+    return paths
+
+def _strip_title(recipe, scales):
+    if scales is None:
+        return '; '.join(map(str, recipe.edits)) + ' | ' + ', '.join(f'{amount:.0%}' for amount in np.linspace(0, 1, STEPS))
+    *others, last = recipe.edits
+    return '; '.join([*map(str, others), f'{last.place}: inter-group code times {", ".join(f"{scale:g}" for scale in scales)}'])
+
+def _plain_sheet(images):
+    """About as many rows as columns, and nothing between; a single image stays as it is."""
+    return pictures.sheet(images, columns=int(np.ceil(np.sqrt(len(images)))), gap=0)
+
+def _draw_difference(G, recipe, before, after, row_labels):
+    """Before, after, where pixels changed, and the attention map of each group that was edited. Returns an image."""
+    maps = [groups.attention_maps(G, w)[1] for w in recipe.ws(G).split(1)] # Of the images before.
+    edited = dict.fromkeys((name, edit.group) for edit in recipe.edits for name in edit.layers)
+    change = torch.from_numpy(np.abs(after.astype(np.float32) - before).mean(axis=3)) # [NHW]
+    columns = [before, after, pictures.heat_overlay(before, change)]
+    columns += [pictures.heat_overlay(before, torch.cat([of_image[name][:, group] for of_image in maps])) for name, group in edited]
+    names = ['before', 'after', 'changed pixels', *[f'attention of {name}, group {group}' for name, group in edited]]
+    return pictures.strip(columns, ' | '.join(names), row_labels)
+
+#----------------------------------------------------------------------------
