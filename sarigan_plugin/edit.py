@@ -14,12 +14,11 @@ import numpy as np
 import torch
 
 from sarigan_plugin import files
-from sarigan_plugin.generate import MAX_SEED, render, sample_ws
+from sarigan_plugin.generate import MAX_NUMBER, MAX_SEED, render, sample_ws
 from sarigan_plugin.networks import grouped_layers
 
 VERSION     = 1         # Of the recipes that are written.
 MAX_IMAGES  = 100       # Rows of the pictures that are made of a recipe.
-MAX_NUMBER  = 1e6       # Styles of any network stay finite.
 
 class WrongField(ValueError):
     """What is wrong with one field of an Edit or a Recipe. `field`: its name; `sentence`: the rest, for those who call it otherwise."""
