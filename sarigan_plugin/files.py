@@ -26,12 +26,14 @@ class atomic_open: # pylint: disable=invalid-name
         return self.file
 
     def __exit__(self, error, *_traceback):
+        whole = False
         try:
             if error is None:
                 self.file.flush()
                 os.fsync(self.file.fileno())
+                whole = True
         finally:
-            self._close(keep=(error is None))
+            self._close(keep=whole)
 
     def _close(self, keep):
         try:
