@@ -3,6 +3,7 @@
 import builtins
 import errno
 import fcntl
+import json
 import os
 import shutil
 import socket
@@ -49,6 +50,16 @@ def _umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+def read_json(path):
+    """What a JSON file says that people may have written. Raises ValueError, with one sentence, for a file of something else."""
+    try:
+        with open(path, encoding='utf-8') as f:
+            return json.load(f)
+    except OSError as error:
+        raise ValueError(f'it cannot be read ({error.strerror}).') from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'it is not JSON ({error}).') from None
 
 def remove_unfinished(folder):
     """Remove what atomic_open() or `sarigan export` was writing there when its process was killed."""
