@@ -11,6 +11,7 @@ from sarigan_plugin import config
 from sarigan_plugin import data
 from sarigan_plugin import groups
 from sarigan_plugin import launch
+from sarigan_plugin import names
 from sarigan_plugin import runs
 from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
@@ -62,7 +63,9 @@ def _collect(run_dir, outdir):
     fakes.resize((fakes.width * 3, fakes.height * 3), PIL.Image.Resampling.NEAREST).save(os.path.join(outdir, 'fakes.png')) # 32 pixels are few to look at.
     for source, name in [(sorted(glob.glob(os.path.join(glob.escape(run_dir), 'network-snapshot-*.pkl')))[-1], 'network.pkl'), (os.path.join(run_dir, 'log.txt'), 'log.txt')]:
         shutil.copyfile(source, os.path.join(outdir, name))
-    groups.draw_all(snapshot.load_grouped(os.path.join(outdir, 'network.pkl'), '--outdir'), outdir, seeds=range(6))
+    network = os.path.join(outdir, 'network.pkl')
+    G = snapshot.load_grouped(network, '--outdir')
+    groups.draw_all(G, outdir, seeds=range(6), known=names.load(network, G))
     click.echo(f"""
 Done: {runs.position(run_dir) // 1000} thousand images seen in all. Look at these, in {outdir}:
 

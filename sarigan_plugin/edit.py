@@ -83,14 +83,15 @@ class Edit:
                 raise WrongField('group', f'{self.group} of {name} has no channels; those that have are {", ".join(map(str, taken))}.')
 
     @property
-    def place(self):
-        return f'{", ".join(self.layers)}, group {self.group}'
-
-    def __str__(self):
+    def changes(self):
+        """What is done to the group, in words."""
         changes = [f'inter-group code times {self.inter_scale:g}'] * (self.inter_scale != 1) + [f'inter-group code plus {self.inter_shift:g}'] * (self.inter_shift != 0)
         if self.intra_seed is not None:
             changes.append((f'{self.intra_mix:.0%} of ' if self.intra_mix != 1 else '') + f'intra-group code of seed {self.intra_seed}')
-        return f'{self.place}: {", ".join(changes) or "as it is"}'
+        return ', '.join(changes) or 'as it is'
+
+    def __str__(self):
+        return f'{", ".join(self.layers)}, group {self.group}: {self.changes}'
 
 @contextlib.contextmanager
 def edited(G, edits, trunc=0.7, class_idx=0):
@@ -172,13 +173,7 @@ class Recipe:
     @staticmethod
     def read(path):
         """Raises ValueError, with one sentence, for whatever is no recipe."""
-        try:
-            with open(path, encoding='utf-8') as f:
-                data = json.load(f)
-        except OSError as error:
-            raise ValueError(f'it cannot be read ({error.strerror}).') from None
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f'it is not JSON ({error}).') from None
+        data = files.read_json(path)
         if not isinstance(data, dict):
             raise ValueError('it is not a recipe: an object with version and edits.')
         version = data.pop('version', None)

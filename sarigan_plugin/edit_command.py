@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from sarigan_plugin import groups
+from sarigan_plugin import names
 from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
@@ -41,7 +42,7 @@ class Scales(click.ParamType):
 @click.option('--outdir',           help='Where to save the pictures', required=True, metavar='DIR')
 @click.option('--seed', '--seeds', 'seeds', help='Random seeds of the images, e.g. 3 or 0-5  [default: 0-5, or the recipe\'s]', type=NumberRange())
 @click.option('--layer', 'layers',  help='Layer that has the group, or several: b8.conv1,b16.conv0', metavar='NAME,...')
-@click.option('--group',            help='Which channel group of the layer; `sarigan groups` draws them', type=int, metavar='INDEX')
+@click.option('--group',            help='Which channel group of the layer; `sarigan groups` draws them. A name, see `sarigan name`, needs no --layer', metavar='INDEX|NAME')
 @click.option('--inter', 'inter_scale', help='Multiply the group\'s inter-group code: 0 = off, 1 = as it is, 2 = twice as much', type=float, metavar='SCALE')
 @click.option('--inter-shift',      help='Add to the group\'s inter-group code', type=float, metavar='NUMBER')
 @click.option('--intra', 'intra_seed', help='Take the group\'s intra-group code from another seed', type=int, metavar='SEED')
@@ -70,9 +71,10 @@ def edit_command(network, outdir, recipe, scales, video, trust, device, **fields
       video.mp4, video.png   with --video; an animated PNG where imageio-ffmpeg is not installed
     """
     G = snapshot.load_grouped(network, 'PKL', device, trust)
+    known = names.load(network, G)
     earlier = _read_recipe(recipe, G) if recipe is not None else None
     with _flags_named():
-        wanted = _combine(G, earlier, {name: value for name, value in fields.items() if value is not None})
+        wanted = _combine(G, earlier, known, {name: value for name, value in fields.items() if value is not None})
     with _flags_named(dict(inter_scale='--scales')):
         columns = _strip_columns(wanted, scales)
 
@@ -81,7 +83,7 @@ def edit_command(network, outdir, recipe, scales, video, trust, device, **fields
         raise UserError(f'--outdir: {target} is the recipe to begin with, which would be overwritten by another one; choose another folder.')
     try:
         os.makedirs(outdir, exist_ok=True)
-        for path in _draw_all(G, outdir, wanted, columns, scales, FRAMES if video else 0):
+        for path in _draw_all(G, outdir, wanted, known, columns, scales, FRAMES if video else 0):
             click.echo(path)
         wanted.write(target)
         click.echo(target)
@@ -107,29 +109,29 @@ def _read_recipe(path, G):
     except ValueError as error:
         raise UserError(f'--recipe: {path!r}: {error}') from None
 
-def _combine(G, earlier, given):
+def _combine(G, earlier, known, given):
     """The recipe of a file, or None, with what was given on the command line: an edit more, other seeds, ..."""
     overrides = {name: given.pop(name) for name in ['seeds', 'trunc', 'class_idx'] if name in given}
     edits = earlier.edits if earlier is not None else ()
     if given or not edits:
-        edits = (*edits, _new_edit(G, given))
+        edits = (*edits, _new_edit(G, known, given))
     if 'seeds' in overrides:
         overrides['seeds'] = tuple(overrides['seeds'])
     recipe = dataclasses.replace(earlier, edits=edits, **overrides) if earlier is not None else Recipe(edits, **overrides)
     recipe.check(G)
     return recipe
 
-def _new_edit(G, given):
-    names = ', '.join(name for name, _layer, _source in grouped_layers(G.synthesis))
-    if 'layers' not in given:
-        raise UserError(f'--layer is required for an edit; the layers are {names}.')
-    if 'group' not in given:
+def _new_edit(G, known, given):
+    layers, group = names.locate(known, given['layers'].split(',') if 'layers' in given else None, given.get('group'))
+    if layers is None:
+        raise UserError(f'--layer is required for an edit; the layers are {", ".join(name for name, _layer, _source in grouped_layers(G.synthesis))}.')
+    if group is None:
         raise UserError('--group is required with --layer; `sarigan groups` draws what there is.')
     if not {'inter_scale', 'inter_shift', 'intra_seed'} & set(given):
         raise UserError('--inter, --inter-shift or --intra is required: what is to change in the group.')
     if 'intra_mix' in given and 'intra_seed' not in given:
         raise UserError('--intra-mix needs --intra, the seed to take the code from.')
-    edit = Edit(**dict(given, layers=given['layers'].split(',')))
+    edit = Edit(**dict(given, layers=layers, group=group))
     edit.check(G)
     return edit
 
@@ -143,7 +145,7 @@ def _strip_columns(recipe, scales):
 #----------------------------------------------------------------------------
 # From a recipe to pictures.
 
-def _draw_all(G, outdir, recipe, columns, scales, num_frames):
+def _draw_all(G, outdir, recipe, known, columns, scales, num_frames):
     """Write all pictures into an existing folder. Returns their paths."""
     moments = [recipe.part((1 - np.cos(np.pi * x)) / 2) for x in np.linspace(0, 1, num_frames)] # Starts and stops softly.
     with click.progressbar([recipe.part(0), recipe, *columns, *moments], label='Editing') as jobs:
@@ -154,8 +156,8 @@ def _draw_all(G, outdir, recipe, columns, scales, num_frames):
     drawn = {
         'before.png':       _plain_sheet(before),
         'after.png':        _plain_sheet(after),
-        'strip.png':        pictures.strip(strip, _strip_title(recipe, scales), row_labels),
-        'difference.png':   _draw_difference(G, recipe, before, after, row_labels),
+        'strip.png':        pictures.strip(strip, _strip_title(recipe, known, scales), row_labels),
+        'difference.png':   _draw_difference(G, recipe, known, before, after, row_labels),
     }
     paths = []
     for name, picture in drawn.items():
@@ -166,24 +168,31 @@ def _draw_all(G, outdir, recipe, columns, scales, num_frames):
         paths.append(pictures.save_video(os.path.join(outdir, 'video'), [*frames, *frames[::-1]], FPS))
     return paths
 
-def _strip_title(recipe, scales):
+def _strip_title(recipe, known, scales):
+    titles = [f'{_place(edit, known)}: {edit.changes}' for edit in recipe.edits]
     if scales is None:
-        return '; '.join(map(str, recipe.edits)) + ' | ' + ', '.join(f'{amount:.0%}' for amount in np.linspace(0, 1, STEPS))
-    *others, last = recipe.edits
-    return '; '.join([*map(str, others), f'{last.place}: inter-group code times {", ".join(f"{scale:g}" for scale in scales)}'])
+        return '; '.join(titles) + ' | ' + ', '.join(f'{amount:.0%}' for amount in np.linspace(0, 1, STEPS))
+    titles[-1] = f'{_place(recipe.edits[-1], known)}: inter-group code times {", ".join(f"{scale:g}" for scale in scales)}'
+    return '; '.join(titles)
+
+def _place(edit, known):
+    """The layers and the group of an edit, for captions; a group for each layer where one of them has a name."""
+    if len({known.of(layer, edit.group) for layer in edit.layers}) > 1:
+        return ', '.join(f'{layer} {known.label(layer, edit.group)}' for layer in edit.layers)
+    return f'{", ".join(edit.layers)}, {known.label(edit.layers[0], edit.group)}'
 
 def _plain_sheet(images):
     """About as many rows as columns, and nothing between; a single image stays as it is."""
     return pictures.sheet(images, columns=int(np.ceil(np.sqrt(len(images)))), gap=0)
 
-def _draw_difference(G, recipe, before, after, row_labels):
+def _draw_difference(G, recipe, known, before, after, row_labels):
     """Before, after, where pixels changed, and the attention map of each group that was edited. Returns an image."""
     maps = [groups.attention_maps(G, w)[1] for w in recipe.ws(G).split(1)] # Of the images before.
     edited = dict.fromkeys((name, edit.group) for edit in recipe.edits for name in edit.layers)
     change = torch.from_numpy(np.abs(after.astype(np.float32) - before).mean(axis=3)) # [NHW]
     columns = [before, after, pictures.heat_overlay(before, change)]
     columns += [pictures.heat_overlay(before, torch.cat([of_image[name][:, group] for of_image in maps])) for name, group in edited]
-    names = ['before', 'after', 'changed pixels', *[f'attention of {name}, group {group}' for name, group in edited]]
+    names = ['before', 'after', 'changed pixels', *[f'attention of {name}, {known.label(name, group)}' for name, group in edited]]
     return pictures.strip(columns, ' | '.join(names), row_labels)
 
 #----------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import click
 import torch
 
 from sarigan_plugin import files
+from sarigan_plugin import names
 from sarigan_plugin import rosinality
 from sarigan_plugin import snapshot
 from sarigan_plugin import weights
@@ -39,14 +40,14 @@ def export_command(network, dest, trust):
                 torch.save(checkpoint, f)
             _print_remarks(remarks)
         else:
-            _write_folder(data, dest)
+            _write_folder(data, names.read(network), dest)
     except ValueError as error:
         raise UserError(f'PKL: {network!r} cannot be exported ({snapshot.first_line(error)}).') from None
     except OSError as error:
         raise UserError(f'--to: {dest} cannot be written to: {error.strerror}.') from None
     click.echo(f'Wrote {click.format_filename(dest)}')
 
-def _write_folder(data, dest):
+def _write_folder(data, known, dest):
     """As a whole or not at all."""
     parent = os.path.dirname(os.path.abspath(dest))
     folder = tempfile.mkdtemp(dir=parent, prefix='.writing-')
@@ -54,6 +55,8 @@ def _write_folder(data, dest):
         inside = os.path.join(folder, 'network') # Temporary folders are private; this one isn't.
         os.mkdir(inside)
         weights.write(data, inside)
+        if known.places:
+            known.write(names.path_of(inside))
         os.rename(inside, dest)
     finally:
         shutil.rmtree(folder)
@@ -71,6 +74,12 @@ def import_command(source, dest):
     sarigan import network --to=network.pkl
     """
     _refuse_existing(dest)
+    try:
+        known = names.read(source)
+    except ValueError as error:
+        raise UserError(f'SOURCE: {error}') from None
+    if known.places:
+        _refuse_existing(names.path_of(dest))
     if source.endswith('.pt'):
         data, remarks = _read_checkpoint(source)
         _print_remarks(remarks)
@@ -79,6 +88,8 @@ def import_command(source, dest):
     try:
         with files.atomic_open(dest) as f:
             pickle.dump(data, f)
+        if known.places:
+            known.write(names.path_of(dest))
     except OSError as error:
         raise UserError(f'--to: {dest} cannot be written to: {error.strerror}.') from None
     click.echo(f'Wrote {click.format_filename(dest)}')

@@ -3,6 +3,7 @@
 import builtins
 import errno
 import fcntl
+import json
 import os
 import shutil
 import socket
@@ -26,12 +27,14 @@ class atomic_open: # pylint: disable=invalid-name
         return self.file
 
     def __exit__(self, error, *_traceback):
+        whole = False
         try:
             if error is None:
                 self.file.flush()
                 os.fsync(self.file.fileno())
+                whole = True
         finally:
-            self._close(keep=(error is None))
+            self._close(keep=whole)
 
     def _close(self, keep):
         try:
@@ -47,6 +50,16 @@ def _umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+def read_json(path):
+    """What a JSON file says that people may have written. Raises ValueError, with one sentence, for a file of something else."""
+    try:
+        with open(path, encoding='utf-8') as f:
+            return json.load(f)
+    except OSError as error:
+        raise ValueError(f'it cannot be read ({error.strerror}).') from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'it is not JSON ({error}).') from None
 
 def remove_unfinished(folder):
     """Remove what atomic_open() or `sarigan export` was writing there when its process was killed."""

@@ -6,6 +6,7 @@ import click
 import numpy as np
 import torch
 
+from sarigan_plugin import names
 from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
@@ -97,8 +98,8 @@ def group_effects(G, ws, inter_scale=0):
 
 #----------------------------------------------------------------------------
 
-def draw_groups(G, ws, size=64):
-    """One block per layer: the images, then every group's attention map laid over them. Returns an image."""
+def draw_groups(G, ws, known=names.Names(), size=64):
+    """One block per layer: the images, then every group's attention map laid over them. known: names.Names. Returns an image."""
     images, maps = attention_maps(G, ws)
     images = pictures.to_uint8(images)
     blocks = []
@@ -108,17 +109,17 @@ def draw_groups(G, ws, size=64):
         rows = [images, *[pictures.heat_overlay(images, maps[name][:, group]) for group in live]]
         tiles = [pictures.enlarge(row, size) for row in rows]
         block = pictures.sheet(np.concatenate(tiles), columns=len(images))
-        row_labels = ['images', *[f'group {group}: {sizes[group]}' for group in live]]
+        row_labels = ['images', *[f'{known.label(name, group)}: {sizes[group]}' for group in live]]
         blocks.append(pictures.caption(block, f'{name}: {sum(sizes)} channels in {len(live)} groups, mean feature map of each', row_labels, tiles[0].shape[1] + 2))
     return pictures.mosaic(blocks, columns=min(len(blocks), 2))
 
-def draw_strip(G, ws, layer_name, group, scales=(-2, -1, 0, 0.5, 1, 1.5, 2, 3), size=96):
+def draw_strip(G, ws, layer_name, group, known=names.Names(), scales=(-2, -1, 0, 0.5, 1, 1.5, 2, 3), size=96):
     """One row per image: the inter code of one group scaled, everything else kept (Fig. 5). Returns an image."""
     columns = []
     for scale in scales:
         with edited(G, [Edit(layer_name, group, inter_scale=scale)]):
             columns.append(pictures.to_uint8(G.synthesis(ws, noise_mode='const')))
-    return pictures.strip(columns, f'{layer_name}, group {group}: inter-group code times {", ".join(f"{s:g}" for s in scales)}', size=size)
+    return pictures.strip(columns, f'{layer_name}, {known.label(layer_name, group)}: inter-group code times {", ".join(f"{s:g}" for s in scales)}', size=size)
 
 #----------------------------------------------------------------------------
 
@@ -132,9 +133,10 @@ def groups(network, outdir, seeds, trunc, trust):
     """Draw what every channel group of a SariGAN attends to (groups.png), and what the one does
     that moves one part of the image most (strip.png); print how good the groups are."""
     G = snapshot.load_grouped(network, 'PKL', trust=trust)
+    known = names.load(network, G)
     try:
         os.makedirs(outdir, exist_ok=True)
-        for path in draw_all(G, outdir, seeds, trunc):
+        for path in draw_all(G, outdir, seeds, trunc, known):
             click.echo(click.format_filename(path))
         _print_quality(cluster_quality(G, sample_ws(G, seeds, trunc)))
     except OSError as error:
@@ -147,13 +149,13 @@ def _print_quality(quality):
         click.echo(f'  {name:<24}{row["kernel_within"]:9.3f}{row["kernel_between"]:10.3f}{row["response_within"]:12.3f}{row["response_between"]:10.3f}'
             f'{row["coherence"]:16.3f}{row["coherence_random"]:10.3f}')
 
-def draw_all(G, outdir, seeds, trunc=0.7):
+def draw_all(G, outdir, seeds, trunc=0.7, known=names.Names()):
     """Write groups.png and strip.png into an existing folder. Returns their paths."""
     ws = sample_ws(G, seeds, trunc)
     effects = group_effects(G, ws)
     strongest = max(effects, key=effects.get)
     paths = []
-    for name, picture in [('groups.png', draw_groups(G, ws)), ('strip.png', draw_strip(G, ws, *strongest))]:
+    for name, picture in [('groups.png', draw_groups(G, ws, known)), ('strip.png', draw_strip(G, ws, *strongest, known))]:
         paths.append(os.path.join(outdir, name))
         pictures.save(picture, paths[-1])
     return paths

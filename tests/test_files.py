@@ -29,6 +29,17 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path, opened):
             raise RuntimeError('half way')
     assert path.read_bytes() == b'old' and os.listdir(tmp_path) == ['snapshot.pkl']
 
+def test_a_disk_that_fails_at_the_end_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / 'snapshot.pkl'
+    path.write_bytes(b'old')
+    def fail(_descriptor):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    monkeypatch.setattr(os, 'fsync', fail)
+    with pytest.raises(OSError, match='Input/output error'):
+        with files.atomic_open(path) as f:
+            f.write(b'new')
+    assert path.read_bytes() == b'old' and os.listdir(tmp_path) == ['snapshot.pkl']
+
 def test_what_a_killed_process_was_writing_is_removed(tmp_path):
     code = ("import os, sys, sarigan_plugin\nfrom sarigan_plugin import files\n"
         "with files.atomic_open(sys.argv[1]) as f:\n    f.write(b'half')\n    f.flush()\n    os.kill(os.getpid(), 9)")
