@@ -10,6 +10,7 @@ import numpy as np
 from sarigan_plugin import attributes
 from sarigan_plugin import directions
 from sarigan_plugin import files
+from sarigan_plugin import names
 from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
@@ -47,6 +48,7 @@ def directions_command(network, outdir, seeds, layers, down, up, top, dataset, s
       directions.json  all groups: how strong, where, how much of the change is inside what the group attends to
     """
     G = snapshot.load_grouped(network, 'PKL', device, trust)
+    known = names.load(network, G)
     layers = _known_layers(G, layers)
     if G.c_dim > 0 and class_idx >= G.c_dim:
         raise UserError(f'--class must be between 0 and {G.c_dim - 1}.')
@@ -55,7 +57,7 @@ def directions_command(network, outdir, seeds, layers, down, up, top, dataset, s
         os.makedirs(outdir, exist_ok=True)
         ws = sample_ws(G, seeds, trunc, class_idx)
         effects = directions.measure(G, ws, down, up, judge, layers, progress=_bar)
-        picture = directions.draw(G, ws[:DRAWN], effects[:top], down, up, label=lambda effect: f'{directions.describe(effect)}{_moved(effect)}')
+        picture = directions.draw(G, ws[:DRAWN], effects[:top], down, up, label=lambda effect: f'{effect.layer}, {known.label(*effect.place)}{_moved(effect)}')
         pictures.save(picture, os.path.join(outdir, 'directions.png'))
         with files.atomic_open(os.path.join(outdir, 'directions.json')) as f:
             settings = dict(seeds=seeds, trunc=trunc, class_idx=class_idx, down=down, up=up, locus=directions.LOCUS)
@@ -64,7 +66,7 @@ def directions_command(network, outdir, seeds, layers, down, up, top, dataset, s
         raise UserError(f'--scorer: {scorer!r}: {error}.') from None
     except OSError as error:
         raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
-    _print_effects(effects, top)
+    _print_effects(effects, known, top)
     for name in ['directions.png', 'directions.json']:
         click.echo(os.path.join(outdir, name))
 
@@ -97,11 +99,13 @@ def _moved(effect):
     (name, change), *others = effect.strongest_moves
     return f', {name} {change:+.2f}' + (f' (next: {others[0][0]} {others[0][1]:+.2f})' if others else '')
 
-def _print_effects(effects, top):
-    click.echo(f'\n  Group{"":<17}channels  strength  inside  elsewhere  spill  centre')
-    for effect in effects[:top]:
+def _print_effects(effects, known, top):
+    labels = [f'{effect.layer:<10}  {known.label(*effect.place)}' for effect in effects[:top]]
+    width = max(map(len, labels))
+    click.echo(f'\n  {"Group":<{width}}  channels  strength  inside  elsewhere  spill  centre')
+    for label, effect in zip(labels, effects):
         x, y = effect.centre
-        click.echo(f'  {effect.layer:<12} group {effect.group:<3}{effect.channels:8}{effect.strength:10.1f}{effect.inside:8.0%}{effect.elsewhere:11.0%}{effect.spill:7.0%}'
+        click.echo(f'  {label:<{width}}{effect.channels:10}{effect.strength:10.1f}{effect.inside:8.0%}{effect.elsewhere:11.0%}{effect.spill:7.0%}'
             f'   {x:.2f}, {y:.2f}{_moved(effect)}')
     inside, elsewhere = (np.median([getattr(effect, what) for effect in effects[:top]]) for what in ['inside', 'elsewhere'])
     click.echo(f'\nMedian of these: {inside:.0%} of the squared change is inside the {directions.LOCUS:.0%} of the pixels that the group attends to most,'

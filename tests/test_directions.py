@@ -10,6 +10,7 @@ import torch
 from click.testing import CliRunner
 
 from sarigan_plugin import directions
+from sarigan_plugin import names
 from sarigan_plugin import pictures
 from sarigan_plugin.cli import main
 from sarigan_plugin.edit import Edit, edited
@@ -96,13 +97,18 @@ def last_line(result):
 def test_the_command_writes_the_list_and_a_picture(network, tmp_path):
     scorer = tmp_path / 'mine.py'
     scorer.write_text('def bright(images):\n    return {"bright": images.mean(axis=(1, 2, 3))}\n')
-    result = run(network, f'--outdir={tmp_path}/out', '--seeds=0-3', '--top=5', f'--scorer={scorer}:bright')
+    command = [network, f'--outdir={tmp_path}/out', '--seeds=0-3', '--top=5', f'--scorer={scorer}:bright']
+    assert run(*command).exit_code == 0
+    known = names.read(network)
+    known.set(*(json.loads((tmp_path / 'out' / 'directions.json').read_text())['effects'][0][key] for key in ['layer', 'group']), 'glasses')
+    known.write()
+    result = run(*command)
     assert result.exit_code == 0, result.output
     listed = json.loads((tmp_path / 'out' / 'directions.json').read_text())
     assert listed['seeds'] == [0, 1, 2, 3] and listed['locus'] == 0.2
     strongest = listed['effects'][0]
     assert set(strongest) == {'layer', 'group', 'channels', 'strength', 'inside', 'elsewhere', 'spill', 'centre', 'moves'}
-    assert f'{strongest["layer"]:<12} group {strongest["group"]}' in result.output and 'times chance' in result.output
+    assert f'{strongest["layer"]:<10}  group {strongest["group"]} "glasses"' in result.output and 'times chance' in result.output
     picture = PIL.Image.open(tmp_path / 'out' / 'directions.png')
     assert picture.height == 22 + 2 + 5 * 66
 
