@@ -1,9 +1,11 @@
 """Which channel groups matter: what each of them does to the image, where, and how far it spills out of what it attends to.
 
-    from sarigan_plugin import directions
-
-    effects = directions.measure(G, ws)     # [Effect], the strongest group first
-    effects[0].place, effects[0].inside     # ('b16.conv1', 3), 0.85: of the squared change, where the group is active
+    >>> from sarigan_plugin import directions, generate, snapshot
+    >>> G = snapshot.load('network.pkl', 'network')
+    >>> effects = directions.measure(G, generate.sample_ws(G, seeds=range(4)))
+    >>> strongest = effects[0]
+    >>> print(f'{strongest.layer}, group {strongest.group}: {strongest.inside:.0%} of the change is where it is active')
+    b..., group ...: ...% of the change is where it is active
 """
 
 import dataclasses

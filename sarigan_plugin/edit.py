@@ -1,9 +1,12 @@
 """Edits of the codes of single channel groups (Fig. 4-5), alone or composed, and recipes: files that they are kept in.
 
-    from sarigan_plugin import edit
-
-    with edit.edited(G, [edit.Edit('b16.conv0', group=3, inter_scale=2), edit.Edit('b8.conv1', group=0, intra_seed=7)]):
-        images = G.synthesis(ws, noise_mode='const')
+    >>> from sarigan_plugin import edit, generate, snapshot
+    >>> G = snapshot.load('network.pkl', 'network')
+    >>> ws = generate.sample_ws(G, seeds=[0, 1])
+    >>> with edit.edited(G, [edit.Edit('b16.conv0', group=3, inter_scale=2), edit.Edit('b8.conv1', group=0, intra_seed=7)]):
+    ...     images = G.synthesis(ws, noise_mode='const')
+    >>> images.shape
+    torch.Size([2, 3, 32, 32])
 """
 
 import contextlib
