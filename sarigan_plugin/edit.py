@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sarigan_plugin import files
-from sarigan_plugin.generate import MAX_SEED, render, sample_ws
+from sarigan_plugin.generate import MAX_SEED, check_class, render, sample_ws
 from sarigan_plugin.networks import grouped_layers
 
 VERSION     = 1         # Of the recipes that are written.
@@ -148,8 +148,10 @@ class Recipe:
 
     def check(self, G):
         """Raise WrongField where the generator lacks what it takes."""
-        if self.class_idx >= max(G.c_dim, 1):
-            raise WrongField('class_idx', f'{self.class_idx} is out of range: ' + (f'the classes are 0 to {G.c_dim - 1}.' if G.c_dim > 0 else 'the network has no classes.'))
+        try:
+            check_class(G, self.class_idx)
+        except ValueError as error:
+            raise WrongField('class_idx', str(error)) from None
         for index, edit in enumerate(self.edits):
             with _inside(f'edits[{index}].'):
                 edit.check(G)

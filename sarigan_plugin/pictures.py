@@ -20,6 +20,12 @@ def enlarge(images, size):
     factor = max(-(-size // images.shape[2]), 1)
     return images.repeat(factor, axis=1).repeat(factor, axis=2)
 
+def shrink(images, size):
+    """Average blocks of pixels of [N, H, W, 3] until they are at most `size` wide; sides are powers of two. The opposite of enlarge()."""
+    factor = max(images.shape[2] // size, 1)
+    count, height, width, _ = images.shape
+    return images.reshape(count, height // factor, factor, width // factor, factor, 3).mean(axis=(2, 4)).astype(np.uint8)
+
 def save(image, path):
     """Write an image as PNG, whole or not at all. A link of that name is replaced, and what it points to stays."""
     with files.atomic_open(path) as f:
