@@ -69,6 +69,11 @@ def sample_ws(G, seeds, trunc=0.7, class_idx=0):
     """[N, num_ws, w_dim] codes of the seeds; of one class where the network is conditional."""
     return G.mapping(latents(G, seeds), labels(G, len(seeds), class_idx if G.c_dim > 0 else None), truncation_psi=trunc)
 
+def check_class(G, class_idx):
+    """Raise ValueError unless the network has this class; one without classes has 0."""
+    if not 0 <= class_idx < max(G.c_dim, 1):
+        raise ValueError(f'{class_idx} is out of range: ' + (f'the classes are 0 to {G.c_dim - 1}.' if G.c_dim > 0 else 'the network has no classes.'))
+
 def render(G, w, noise_mode='const'):
     """The image of one code [1, num_ws, w_dim], uint8 [H, W, 3]. One at a time takes little memory at any resolution."""
     return pictures.to_uint8(G.synthesis(w, noise_mode=noise_mode))[0]
