@@ -25,6 +25,7 @@ COMMANDS = {
     'generate': ('sarigan_plugin.generate:generate',          'Generate images with a network pickle.'),
     'groups':   ('sarigan_plugin.groups:groups',              'Draw what each group of channels attends to.'),
     'edit':     ('sarigan_plugin.edit_command:edit_command',  'Turn up, down or exchange what single groups draw.'),
+    'project':  ('sarigan_plugin.project_command:project_command', 'Find the codes of a photo, for edits of it.'),
     'export':   ('sarigan_plugin.export:export_command',      'Write networks as safetensors, or for rosinality\'s tools.'),
     'import':   ('sarigan_plugin.export:import_command',      'Make a network pickle of what export wrote.'),
     'upstream': ('sarigan_plugin.upstream:upstream_command',  'Fetch, verify and patch the stylegan2-ada-pytorch tree.'),
