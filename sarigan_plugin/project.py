@@ -8,12 +8,14 @@
 """
 
 import dataclasses
+import time
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 from sarigan_plugin import perceptual
+from sarigan_plugin import pictures
 from sarigan_plugin.projection import Projection, noise_layers
 
 SPACES          = ('w', 'w+')   # One code for all layers, or one for each.
@@ -64,6 +66,7 @@ class Step:
     space:      str         # 'w' or 'w+'.
     index:      int         # From 0.
     num_steps:  int         # In this space.
+    seconds:    float       # Since the first step in this space began.
     loss:       float       # Before this step.
     projection: Projection  # After it.
 
@@ -79,11 +82,13 @@ def steps(G, target, features=None, space='w+', num_steps=NUM_STEPS, fit_noise=T
     noise = {name: layer.noise_const.detach().clone().requires_grad_() for name, layer in noise_layers(G).items()} if fit_noise else {}
     moments = {name: torch.var_mean(x.detach(), correction=0) for name, x in noise.items()}
     target_features = features(target).detach() if features is not None else None
+    picture = pictures.to_uint8(target)[0]
     random = torch.Generator(device=mean.device).manual_seed(seed)
     code = torch.zeros_like(mean)[None, None] # [1, 1, w_dim] in deviations from the mean.
 
     for stage in SPACES[: SPACES.index(space) + 1]:
         rows = 1 if stage == 'w' else G.num_ws
+        start = time.monotonic()
         code = code.detach().expand(-1, rows, -1).clone().requires_grad_()
         optimizer = torch.optim.Adam([code, *noise.values()], betas=(0.9, 0.999))
         for index in range(num_steps):
@@ -104,8 +109,8 @@ def steps(G, target, features=None, space='w+', num_steps=NUM_STEPS, fit_noise=T
             with torch.no_grad():
                 for name, x in noise.items():
                     _give_moments(x, *moments[name])
-                found = Projection((mean + std * code).expand(-1, G.num_ws, -1).clone(), {name: x.clone() for name, x in noise.items()})
-            yield Step(stage, index, num_steps, loss.item(), found)
+                found = Projection((mean + std * code).expand(-1, G.num_ws, -1).clone(), {name: x.clone() for name, x in noise.items()}, picture)
+            yield Step(stage, index, num_steps, time.monotonic() - start, loss.item(), found)
 
 def _learning_rate(t):
     """At t in [0, 1): up in a line, down in half a cosine."""

@@ -1,9 +1,7 @@
 """`sarigan project`: a photo into the generator's codes, the pictures and figures of it."""
 
-import dataclasses
 import json
 import os
-import time
 
 import click
 import numpy as np
@@ -69,11 +67,11 @@ def project_command(network, target, outdir, choice, class_idx, video, trust, de
 
     try:
         os.makedirs(outdir, exist_ok=True)
-        found, seconds, frames = _optimise(G, picture, features, FRAMES if video else 0, labels(G, 1, class_idx if G.c_dim > 0 else None), settings)
-        images = {space: pictures.to_uint8(projection.synthesize(G))[0] for space, projection in found.items()}
-        figures = {space: dict(compare(image, picture, features), seconds=seconds[space]) for space, image in images.items()}
+        last, frames = _optimise(G, picture, features, device, FRAMES if video else 0, labels(G, 1, class_idx if G.c_dim > 0 else None), settings)
+        images = {space: pictures.to_uint8(step.projection.synthesize(G))[0] for space, step in last.items()}
+        figures = {space: dict(compare(image, picture, features, device), seconds=round(last[space].seconds, 1)) for space, image in images.items()}
         named = dict(network=network, target=target, features='none' if features is None else features.name, class_idx=class_idx)
-        for path in _write_all(outdir, picture, found[settings['space']], images, dict(named, **settings, **figures), frames):
+        for path in _write_all(outdir, picture, last[settings['space']].projection, images, dict(named, **settings, **figures), frames):
             click.echo(click.format_filename(path))
     except OSError as error:
         raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
@@ -81,38 +79,36 @@ def project_command(network, target, outdir, choice, class_idx, video, trust, de
 
 #----------------------------------------------------------------------------
 
-def compare(image, target, features=None):
+def compare(image, target, features=None, device='cpu'):
     """How far two images are apart, uint8 [H, W, 3]: a dict of the mean squared difference in levels of 256, PSNR in dB (None for
-    equal images), and perceptual distance (None without features)."""
+    equal images), and perceptual distance (None without features, which are on `device`)."""
     mse = float(np.square(image.astype(np.float64) - target).mean())
     psnr = float(10 * np.log10(255 ** 2 / mse)) if mse > 0 else None
     distance = None
     if features is not None:
         with torch.no_grad():
-            distance = float(perceptual.distance(*(features(_to_tensor(x)) for x in [image, target])))
+            distance = float(perceptual.distance(*(features(_to_tensor(x, device)) for x in [image, target])))
     return dict(mse=mse, psnr_db=psnr, perceptual_distance=distance)
 
-def _to_tensor(image):
+def _to_tensor(image, device):
     """uint8 [H, W, C] -> [1, C, H, W] in [-1, 1]."""
-    return torch.from_numpy(image).permute(2, 0, 1)[None].to(torch.float32) / 127.5 - 1
+    return torch.from_numpy(image).to(device).permute(2, 0, 1)[None].to(torch.float32) / 127.5 - 1
 
-def _optimise(G, picture, features, num_frames, c, settings):
-    """Run project.steps() with a progress bar. Returns ({space: Projection}, {space: seconds}, frames of the video)."""
-    target = _to_tensor(picture)[:, : G.img_channels].to(next(G.parameters()).device)
+def _optimise(G, picture, features, device, num_frames, c, settings):
+    """Run project.steps() with a progress bar. Returns ({space: its last Step}, frames of the video)."""
+    target = _to_tensor(picture, device)[:, : G.img_channels]
     num_steps = settings['num_steps'] * (project.SPACES.index(settings['space']) + 1)
-    found, seconds, frames = dict(), dict(), []
-    start = time.monotonic()
+    last, frames = dict(), []
     with click.progressbar(project.steps(G, target, features, c=c, **settings), length=num_steps, label='Projecting',
             item_show_func=lambda step: f'{step.space} loss {step.loss:.4f}' if step is not None else '') as steps:
         for number, step in enumerate(steps):
             if not np.isfinite(step.loss):
                 raise UserError('PKL: its images are not finite.')
-            found[step.space] = dataclasses.replace(step.projection, target=picture)
-            seconds[step.space] = round(time.monotonic() - start - sum(seconds[space] for space in seconds if space != step.space), 1)
+            last[step.space] = step
             if num_frames and (number % max(num_steps // num_frames, 1) == 0 or number == num_steps - 1):
                 image = pictures.to_uint8(step.projection.synthesize(G))[0]
                 frames.append(pictures.sheet(pictures.enlarge(np.stack([picture, image]), 256), columns=2, gap=0))
-    return found, seconds, frames
+    return last, frames
 
 #----------------------------------------------------------------------------
 

