@@ -18,7 +18,7 @@ from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.edit import Edit, edited
-from sarigan_plugin.generate import Number, NumberRange, check_class, device_option, sample_ws
+from sarigan_plugin.generate import Number, NumberRange, device_option, require_class, sample_ws
 from sarigan_plugin.grouping import RESPONSE_SIDE, channel_responses, cosine_similarity
 from sarigan_plugin.networks import captured_features, grouped_layers
 
@@ -237,10 +237,7 @@ def groups(network, outdir, seeds, trunc, class_idx, trust, device):
     """
     G = snapshot.load_grouped(network, 'PKL', device, trust)
     known = names.load(network, G)
-    try:
-        check_class(G, class_idx)
-    except ValueError as error:
-        raise UserError(f'--class: {error}') from None
+    require_class(G, class_idx)
     try:
         os.makedirs(outdir, exist_ok=True)
         paths, surveyed = draw_all(G, network, outdir, seeds, trunc, class_idx, known)
