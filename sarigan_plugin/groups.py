@@ -97,7 +97,7 @@ class _LayerSurvey:
     def add(self, features):
         """features: [N, C, h, w]."""
         stride = max(features.shape[-1] // RESPONSE_SIDE, 1)
-        self.responses.append(features[:, :, ::stride, ::stride]) # All that channel_responses() looks at.
+        self.responses.append(features[:, :, ::stride, ::stride].contiguous()) # All that channel_responses() looks at; a copy, so that the rest can go.
         for index, (membership, products) in enumerate(zip(self.memberships, self.products)):
             maps = group_maps(features, membership)
             products.append(_neighbour_products(maps))

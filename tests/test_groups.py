@@ -138,6 +138,13 @@ def test_images_are_looked_at_a_few_at_a_time_and_nothing_changes(make_generator
             coherence = groups.spatial_coherence(maps)[group].item()
             assert row['coherence'] == pytest.approx(coherence, abs=1e-4, nan_ok=True)
 
+def test_of_large_features_little_is_kept(make_generator):
+    (_name, layer, source), *_others = grouped_layers(make_generator().synthesis)
+    look = groups._LayerSurvey(layer, source) # pylint: disable=protected-access
+    look.add(torch.randn(1, layer.grouping.num_channels, 256, 256))
+    assert look.responses[0].untyped_storage().nbytes() == layer.grouping.num_channels * 64 * 64 * 4 # And not a view of them all.
+    assert look.maps[0].shape == (1, 4, 128, 128)
+
 def test_looking_at_a_network_leaves_no_hooks_behind(make_generator):
     G = make_generator().requires_grad_(False)
     ws = torch.randn(1, G.num_ws, G.w_dim)
