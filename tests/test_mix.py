@@ -108,7 +108,7 @@ def test_classes_and_grey_images_are_mixed_as_well(make_generator, make_discrimi
     (['--rows=1', '--cols=1', '--group=hat'],       "--group: no group is called 'hat'; the names are glasses."),
     (['--rows=1', '--cols=1', '--layer=b8.conv0', '--group=glasses'], "--layer: 'glasses' is group 1 of b16.conv0, not of b8.conv0."),
     (['--rows=1', '--cols=1', '--class=1'],         '--class: 1 is out of range: the network has no classes.'),
-    (['--rows=1', '--cols=1', '--trunc=nan'],       '--trunc: nan is not a number from -1000000 to 1000000.'),
+    (['--rows=1', '--cols=1', '--trunc=nan'],       "Invalid value for '--trunc': 'nan' is not a number from -1000000 to 1000000"),
 ])
 def test_the_option_that_is_wrong_is_named_and_nothing_written(network, tmp_path, arguments, words):
     done = run(network, f'--outdir={tmp_path / "out"}', '--device=cpu', *arguments)
