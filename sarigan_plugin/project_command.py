@@ -16,7 +16,7 @@ from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.generate import MAX_SEED, check_class, device_option, labels
 
-NAMES   = {'w': 'W', 'w+': 'W+', 'noise': 'noise'} # Of project.stages().
+NAMES   = {'w': 'W', 'w+': 'W+', 'noise': '+ noise'} # Of project.stages().
 TILE    = 192   # Pixels of each picture in projection.png, at least.
 GAIN    = 4     # Of the difference, which is hard to see otherwise.
 FRAMES  = 120   # Of the video, about.
@@ -137,7 +137,10 @@ def _draw(picture, images, description):
     """The target, what each stage came to, and how the last differs, beside each other."""
     *_others, final = images.values()
     difference = np.minimum(np.abs(final.astype(int) - picture) * GAIN, 255).astype(np.uint8)
-    captions = [f'{NAMES[stage]}: ' + ', '.join(text for text in _texts(description['stages'][stage])[:2] if text != '-') for stage in images]
+    captions = []
+    for stage in images:
+        psnr, distance, _seconds = _texts(description['stages'][stage])
+        captions.append(f'{NAMES[stage]}: {psnr}' + (f', distance {distance}' if distance != '-' else ''))
     tiles = pictures.enlarge(np.stack([picture, *images.values(), difference]), TILE)
     names = ['target', *captions, f'difference x {GAIN}']
     return pictures.mosaic([pictures.caption(PIL.Image.fromarray(tile), name) for tile, name in zip(tiles, names)], columns=len(tiles))
@@ -151,6 +154,6 @@ def _print_table(figures):
     click.echo('\nStage        PSNR  Perceptual distance  Seconds')
     for stage, row in figures.items():
         psnr, distance, seconds = _texts(row)
-        click.echo(f'{NAMES[stage]:<5}{psnr:>12}{distance:>21}{seconds:>9}')
+        click.echo(f'{NAMES[stage]:<8}{psnr:>9}{distance:>21}{seconds:>9}')
 
 #----------------------------------------------------------------------------

@@ -246,6 +246,7 @@ def test_noise_that_was_put_in_is_taken_out_whatever_happens(G, projection):
     ({'noise.b8.conv0': np.zeros([4, 4])},      'holds noise for b8.conv0 as float64 [4, 4]; the network takes float32 [8, 8].'),
     ({'target': np.zeros([8, 8, 3], np.uint8)}, 'holds a target that is no image of 32x32.'),
     ({'w': np.zeros([1, 3, 64])},               'holds w as float64 [1, 3, 64]; the network takes float32 [N, 8, 64].'),
+    ({'w': np.full([1, 8, 64], np.nan)},        'holds numbers that are not finite.'),
     ({'noise.b8.conv0': np.array('a')},         'is not an .npz file with an array w ('),
 ])
 def test_a_file_that_does_not_fit_gets_its_sentence(G, projection, tmp_path, changes, sentence):
@@ -403,7 +404,7 @@ def test_the_figures_are_those_of_the_pictures(network, target, tmp_path, lite0)
     assert description['stages']['noise']['perceptual_distance'] == pytest.approx(perceptual.distance(*map(lite0, tensors)).item(), rel=1e-5)
     rows = [line.split() for line in done.stdout.splitlines()[-4:]]
     assert rows[0] == ['Stage', 'PSNR', 'Perceptual', 'distance', 'Seconds']
-    assert [row[0] for row in rows[1:]] == ['W', 'W+', 'noise'] and rows[3][1:4] == [ f'{description["stages"]["noise"]["psnr_db"]:.1f}', 'dB', f'{description["stages"]["noise"]["perceptual_distance"]:.4f}']
+    assert [row[0] for row in rows[1:]] == ['W', 'W+', '+'] and rows[3][2:5] == [ f'{description["stages"]["noise"]["psnr_db"]:.1f}', 'dB', f'{description["stages"]["noise"]["perceptual_distance"]:.4f}']
 
 def test_equal_images_are_exact():
     image = np.zeros([8, 8, 3], dtype=np.uint8)
