@@ -65,7 +65,6 @@ class Step:
     """Where an optimisation is."""
     stage:      str         # One of stages().
     index:      int         # From 0.
-    num_steps:  int         # In this stage.
     seconds:    float       # Since the first step of this stage began.
     loss:       float       # Before this step.
     projection: Projection  # After it.
@@ -103,7 +102,7 @@ def steps(G, target, features=None, space='w+', num_steps=NUM_STEPS, fit_noise=T
         optimizer = torch.optim.Adam(parameters, betas=(0.9, 0.999))
 
         for index in range(num_steps):
-            optimizer.param_groups[0]['lr'] = _learning_rate(index / num_steps)
+            optimizer.param_groups[0]['lr'] = _learning_rate((index + 0.5) / num_steps)
             shake = CODE_NOISE * max(0, 1 - index / num_steps / CODE_NOISE_END) ** 2 if stage == 'w' else 0
             shaken = code + shake * torch.randn(code.shape, generator=random, device=code.device)
 
@@ -116,7 +115,7 @@ def steps(G, target, features=None, space='w+', num_steps=NUM_STEPS, fit_noise=T
                 for name, x in noise.items():
                     _give_moments(x, *moments[name])
                 found = Projection((mean + std * code).expand(-1, G.num_ws, -1).clone(), {name: x.clone() for name, x in noise.items()}, picture)
-            yield Step(stage, index, num_steps, time.monotonic() - start, loss.item(), found)
+            yield Step(stage, index, time.monotonic() - start, loss.item(), found)
 
 def _image_loss(images, target, features, target_features):
     loss = PIXEL_WEIGHT * (images - target).square().mean()
@@ -129,7 +128,7 @@ def _prior_loss(code, noise):
     return loss + NOISE_WEIGHT * sum(map(noise_regularisation, noise.values()))
 
 def _learning_rate(t):
-    """At t in [0, 1): up in a line, down in half a cosine."""
+    """At t in (0, 1): up in a line, down in half a cosine."""
     down = 0.5 - 0.5 * np.cos(np.pi * min(1, (1 - t) / RAMP_DOWN))
     return LEARNING_RATE * down * min(1, t / RAMP_UP)
 
