@@ -19,7 +19,8 @@ from sarigan_plugin import upstream
 VGG_URL = 'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/vgg16.pt'
 CHOICES = ('auto', 'vgg', 'lite0', 'none')
 
-MIN_SIZE = 128  # Smaller images are enlarged: in 32 pixels the networks, made for 224, see next to nothing.
+MIN_SIZE = 128  # Smaller images are enlarged: the networks are made for 224. A face of 32 pixels that was projected at 64 was 32% further
+                # from its target to eyes at 128 than one projected at 128, and that one 14% further to eyes at 64; time was nearly the same.
 MAX_SIZE = 256  # Larger ones are reduced.
 
 #----------------------------------------------------------------------------

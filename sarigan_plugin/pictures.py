@@ -10,6 +10,7 @@ import PIL.ImageOps
 import torch
 
 from sarigan_plugin import files
+from sarigan_plugin import snapshot
 
 #----------------------------------------------------------------------------
 
@@ -63,7 +64,7 @@ def read_square(path, size, channels=3):
     except PIL.UnidentifiedImageError:
         raise ValueError(f'{path!r} is not an image, or one of an unknown format.') from None
     except Exception as error: # pylint: disable=broad-except # Decoders raise whatever they like on bad bytes.
-        raise ValueError(f'{path!r} is not an image that can be read ({str(error)[:200] or type(error).__name__}).') from None
+        raise ValueError(f'{path!r} is not an image that can be read ({snapshot.first_line(error)}).') from None
     image = _flatten(image, path)
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2

@@ -16,6 +16,7 @@ from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.generate import MAX_SEED, device_option, labels, require_class
 
+NAMES   = {'w': 'W', 'w+': 'W+', 'noise': '+ noise'} # Of project.stages().
 TILE    = 192   # Pixels of each picture in projection.png, at least.
 GAIN    = 4     # Of the difference, which is hard to see otherwise.
 FRAMES  = 120   # Of the video, about.
@@ -27,11 +28,11 @@ FPS     = 24    # Frames per second.
 @click.argument('network', metavar='PKL')
 @click.option('--target',           help='The image to project: any size, what is transparent becomes white, the centre is cropped to a square', required=True, metavar='FILE')
 @click.option('--outdir',           help='Where to save the projection', required=True, metavar='DIR')
-@click.option('--space',            help='One code for all layers, or, from there, one for each', type=click.Choice(project.SPACES), default='w+', show_default=True)
-@click.option('--num-steps',        help='Optimisation steps in each space', type=click.IntRange(min=1), default=project.NUM_STEPS, show_default=True)
+@click.option('--space',            help='Look for one code for all layers, or, from there, for one of each', type=click.Choice(project.SPACES), default='w+', show_default=True)
+@click.option('--num-steps',        help='Optimisation steps for codes of each space, and for noise', type=click.IntRange(min=1), default=project.NUM_STEPS, show_default=True)
 @click.option('--features', 'choice', help='What the images are compared with beside pixels: vgg, NVIDIA\'s VGG16 (downloads 550 MB); lite0, EfficientNet-Lite0; '
     'a TorchScript file; none; or the first of vgg and lite0 that is on this machine', default='auto', show_default=True, metavar='auto|vgg|lite0|none|PATH')
-@click.option('--noise/--no-noise', 'fit_noise', help='Look for noise maps as well, or keep the network\'s', default=True, show_default=True)
+@click.option('--noise/--no-noise', 'fit_noise', help='Look for noise maps as well, when codes are found, or keep the network\'s', default=True, show_default=True)
 @click.option('--class', 'class_idx', help='Class label, for a conditional network', type=int)
 @click.option('--seed',             help='Random seed', type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
 @click.option('--video',            help='Save a video of the optimisation as well', is_flag=True)
@@ -68,10 +69,11 @@ def project_command(network, target, outdir, choice, class_idx, video, trust, de
     try:
         os.makedirs(outdir, exist_ok=True)
         last, frames = _optimise(G, picture, features, device, FRAMES if video else 0, labels(G, 1, class_idx if G.c_dim > 0 else None), settings)
-        images = {space: pictures.to_uint8(step.projection.synthesize(G))[0] for space, step in last.items()}
-        figures = {space: dict(compare(image, picture, features, device), seconds=round(last[space].seconds, 1)) for space, image in images.items()}
+        images = {stage: pictures.to_uint8(step.projection.synthesize(G))[0] for stage, step in last.items()}
+        figures = {stage: dict(compare(image, picture, features, device), seconds=round(last[stage].seconds, 1)) for stage, image in images.items()}
         named = dict(network=network, target=target, features='none' if features is None else features.name, class_idx=class_idx)
-        for path in _write_all(outdir, picture, last[settings['space']].projection, images, dict(named, **settings, **figures), frames):
+        *_others, final = last.values()
+        for path in _write_all(outdir, picture, final.projection, images, dict(named, **settings, stages=figures), frames):
             click.echo(click.format_filename(path))
     except OSError as error:
         raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
@@ -95,16 +97,16 @@ def _to_tensor(image, device):
     return torch.from_numpy(image).to(device).permute(2, 0, 1)[None].to(torch.float32) / 127.5 - 1
 
 def _optimise(G, picture, features, device, num_frames, c, settings):
-    """Run project.steps() with a progress bar. Returns ({space: its last Step}, frames of the video)."""
+    """Run project.steps() with a progress bar. Returns ({stage: its last Step}, frames of the video)."""
     target = _to_tensor(picture, device)[:, : G.img_channels]
-    num_steps = settings['num_steps'] * (project.SPACES.index(settings['space']) + 1)
+    num_steps = settings['num_steps'] * len(project.stages(G, settings['space'], settings['fit_noise']))
     last, frames = dict(), []
     with click.progressbar(project.steps(G, target, features, c=c, **settings), length=num_steps, label='Projecting',
-            item_show_func=lambda step: f'{step.space} loss {step.loss:.4f}' if step is not None else '') as steps:
+            item_show_func=lambda step: f'{NAMES[step.stage]} loss {step.loss:.4f}' if step is not None else '') as steps:
         for number, step in enumerate(steps):
             if not np.isfinite(step.loss):
                 raise UserError('PKL: its images are not finite.')
-            last[step.space] = step
+            last[step.stage] = step
             if num_frames and (number % max(num_steps // num_frames, 1) == 0 or number == num_steps - 1):
                 image = pictures.to_uint8(step.projection.synthesize(G))[0]
                 frames.append(pictures.sheet(pictures.enlarge(np.stack([picture, image]), 256), columns=2, gap=0))
@@ -115,7 +117,7 @@ def _optimise(G, picture, features, device, num_frames, c, settings):
 def _write_all(outdir, picture, projection, images, description, frames):
     """Write all files into an existing folder. Returns their paths."""
     path = lambda name: os.path.join(outdir, name)
-    final = images[description['space']]
+    *_others, final = images.values()
     projection.write(path('projected_w.npz'))
     drawn = {
         'target.png':       PIL.Image.fromarray(picture),
@@ -132,10 +134,13 @@ def _write_all(outdir, picture, projection, images, description, frames):
     return paths
 
 def _draw(picture, images, description):
-    """The target, what was found in each space, and how the last differs, beside each other."""
-    final = images[description['space']]
+    """The target, what each stage came to, and how the last differs, beside each other."""
+    *_others, final = images.values()
     difference = np.minimum(np.abs(final.astype(int) - picture) * GAIN, 255).astype(np.uint8)
-    captions = [f'{space.upper()}: ' + ', '.join(text for text in _texts(description[space])[:2] if text != '-') for space in images]
+    captions = []
+    for stage in images:
+        psnr, distance, _seconds = _texts(description['stages'][stage])
+        captions.append(f'{NAMES[stage]}: {psnr}' + (f', distance {distance}' if distance != '-' else ''))
     tiles = pictures.enlarge(np.stack([picture, *images.values(), difference]), TILE)
     names = ['target', *captions, f'difference x {GAIN}']
     return pictures.mosaic([pictures.caption(PIL.Image.fromarray(tile), name) for tile, name in zip(tiles, names)], columns=len(tiles))
@@ -146,9 +151,9 @@ def _texts(figures):
     return 'exact' if psnr is None else f'{psnr:.1f} dB', '-' if distance is None else f'{distance:.4f}', f'{figures["seconds"]:.0f}'
 
 def _print_table(figures):
-    click.echo('\nSpace        PSNR  Perceptual distance  Seconds')
-    for space, row in figures.items():
+    click.echo('\nStage        PSNR  Perceptual distance  Seconds')
+    for stage, row in figures.items():
         psnr, distance, seconds = _texts(row)
-        click.echo(f'{space.upper():<5}{psnr:>12}{distance:>21}{seconds:>9}')
+        click.echo(f'{NAMES[stage]:<8}{psnr:>9}{distance:>21}{seconds:>9}')
 
 #----------------------------------------------------------------------------

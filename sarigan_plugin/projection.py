@@ -74,6 +74,8 @@ class Projection:
                 raise ValueError(f'{path!r} holds noise for {name[:40]!r}; the layers with noise are {", ".join(layers) or "none"}.')
             if not noise_map.is_floating_point() or noise_map.shape != layers[name].noise_const.shape:
                 raise ValueError(f'{path!r} holds noise for {name} as {rebuild.describe(noise_map)}; the network takes {rebuild.describe(layers[name].noise_const)}.')
+        if not all(x.isfinite().all() for x in [ws, *noise.values()]):
+            raise ValueError(f'{path!r} holds numbers that are not finite.')
         if target is not None and (target.dtype != np.uint8 or target.shape != (G.img_resolution, G.img_resolution, 3)):
             raise ValueError(f'{path!r} holds a target that is no image of {G.img_resolution}x{G.img_resolution}.')
         device = next(G.parameters()).device

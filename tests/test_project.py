@@ -8,6 +8,7 @@ import struct
 import warnings
 import zlib
 
+import generate as upstreams_generate
 import numpy as np
 import PIL.Image
 import pytest
@@ -18,6 +19,7 @@ from sarigan_plugin import perceptual
 from sarigan_plugin import pictures
 from sarigan_plugin import project
 from sarigan_plugin import project_command
+from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import main
 from sarigan_plugin.generate import sample_ws
@@ -176,28 +178,29 @@ def test_statistics_of_w_are_those_of_its_class(make_generator):
     other, _std = project.code_statistics(G, label.roll(1), num_samples=1500)
     assert (other - mean).abs().max() > 0.1
 
-def test_the_networks_own_image_is_found_first_with_one_code_then_better_with_one_per_layer(G, lite0):
+def test_the_networks_own_image_is_found_first_with_one_code_then_better_with_one_per_layer_and_noise(G, lite0):
     target = image_of(G, 3)
     steps = list(project.steps(G, target, lite0, num_steps=15))
-    assert [(step.space, step.index) for step in steps] == [(space, index) for space in ['w', 'w+'] for index in range(15)]
+    assert [(step.stage, step.index) for step in steps] == [(stage, index) for stage in ['w', 'w+', 'noise'] for index in range(15)]
     error = lambda found: (found.synthesize(G) - target).square().mean().item()
-    first, in_w, in_w_plus = steps[0].projection, steps[14].projection, steps[-1].projection
-    assert error(in_w) < 0.5 * error(first) and error(in_w_plus) < error(in_w)
-    assert steps[14].loss < 0.7 * steps[0].loss and steps[-1].loss < steps[14].loss
-    assert torch.equal(in_w.ws, in_w.ws[:, :1].expand_as(in_w.ws)) and not torch.equal(in_w_plus.ws, in_w_plus.ws[:, :1].expand_as(in_w.ws))
+    first, in_w, in_w_plus, with_noise = [steps[index].projection for index in [0, 14, 29, 44]]
+    assert error(in_w) < 0.5 * error(first) and error(in_w_plus) < error(in_w) and error(with_noise) < error(in_w_plus)
+    assert steps[14].loss < 0.7 * steps[0].loss and steps[29].loss < steps[14].loss and steps[44].loss < steps[30].loss
+    one = lambda found: torch.equal(found.ws, found.ws[:, :1].expand_as(found.ws))
+    assert one(in_w) and not one(in_w_plus) and torch.equal(with_noise.ws, in_w_plus.ws) and in_w_plus.noise == {}
 
 def test_noise_maps_keep_their_mean_and_power(G):
-    found = project.project(G, image_of(G, 3), space='w', num_steps=5)['w']
+    found = project.project(G, image_of(G, 3), space='w', num_steps=5)['noise']
     assert set(found.noise) == {'b4.conv1', 'b8.conv0', 'b8.conv1', 'b16.conv0', 'b16.conv1', 'b32.conv0', 'b32.conv1'}
     for name, layer in noise_layers(G).items():
         assert not torch.equal(found.noise[name], layer.noise_const)
         torch.testing.assert_close(found.noise[name].mean(), layer.noise_const.mean(), rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(found.noise[name].square().mean(), layer.noise_const.square().mean())
-    assert project.project(G, image_of(G, 3), space='w', num_steps=2, fit_noise=False)['w'].noise == {}
+    assert list(project.project(G, image_of(G, 3), space='w', num_steps=2, fit_noise=False)) == ['w']
 
 def test_the_same_seed_gives_the_same_bits_and_another_one_others(G):
     target = image_of(G, 3)
-    first, again, other = [project.project(G, target, num_steps=3, seed=seed)['w+'] for seed in [5, 5, 6]]
+    first, again, other = [project.project(G, target, num_steps=3, seed=seed)['noise'] for seed in [5, 5, 6]]
     assert torch.equal(first.ws, again.ws) and not torch.equal(first.ws, other.ws)
     assert all(torch.equal(first.noise[name], again.noise[name]) for name in first.noise)
 
@@ -208,7 +211,7 @@ def test_the_network_is_left_as_it_was_even_when_stopped_half_way(make_generator
     before = {name: (id(tensor), tensor.clone()) for name, tensor in [*G.named_parameters(), *G.named_buffers()]}
     random = torch.get_rng_state()
     steps = project.steps(G, target, num_steps=3)
-    for _step in range(4):
+    for _step in range(7):
         next(steps)
     after = dict([*G.named_parameters(), *G.named_buffers()])
     assert all(id(after[name]) == where and torch.equal(after[name], value) for name, (where, value) in before.items()) and len(after) == len(before)
@@ -243,6 +246,7 @@ def test_noise_that_was_put_in_is_taken_out_whatever_happens(G, projection):
     ({'noise.b8.conv0': np.zeros([4, 4])},      'holds noise for b8.conv0 as float64 [4, 4]; the network takes float32 [8, 8].'),
     ({'target': np.zeros([8, 8, 3], np.uint8)}, 'holds a target that is no image of 32x32.'),
     ({'w': np.zeros([1, 3, 64])},               'holds w as float64 [1, 3, 64]; the network takes float32 [N, 8, 64].'),
+    ({'w': np.full([1, 8, 64], np.nan)},        'holds numbers that are not finite.'),
     ({'noise.b8.conv0': np.array('a')},         'is not an .npz file with an array w ('),
 ])
 def test_a_file_that_does_not_fit_gets_its_sentence(G, projection, tmp_path, changes, sentence):
@@ -380,20 +384,27 @@ def test_a_projection_is_found_again_by_generate_and_edit_bit_for_bit(network, t
     assert done.exit_code == 2 and done.stderr == 'Error: --projected-w takes the place of --seed; give one of the two.\n'
     assert not (tmp_path / 'gone').exists()
 
+def test_upstreams_tool_makes_the_same_image_of_it_where_noise_was_kept(network, target, tmp_path, monkeypatch):
+    done = run('project', network, f'--target={target}', f'--outdir={tmp_path / "out"}', '--no-noise', *QUICK)
+    assert done.exit_code == 0, done.output
+    monkeypatch.setattr(upstreams_generate, 'torch', runtime.stand_in('cpu'))
+    upstreams_generate.generate_images.main([f'--network={network}', f'--projected-w={tmp_path / "out" / "projected_w.npz"}', f'--outdir={tmp_path}'], standalone_mode=False)
+    assert np.array_equal(picture(tmp_path / 'proj00.png'), picture(tmp_path / 'out' / 'proj.png'))
+
 def test_the_figures_are_those_of_the_pictures(network, target, tmp_path, lite0):
     done = run('project', network, f'--target={target}', f'--outdir={tmp_path / "out"}', '--num-steps=3', '--features=lite0', '--space=w+', '--seed=7')
     assert done.exit_code == 0, done.output
     description = json.loads((tmp_path / 'out' / 'project.json').read_text())
     settings = dict(network=str(network), target=str(target), features='lite0', class_idx=None, space='w+', num_steps=3, fit_noise=True, seed=7)
-    assert {name: description[name] for name in settings} == settings and set(description) == {*settings, 'w', 'w+'}
+    assert {name: description[name] for name in settings} == settings and list(description['stages']) == ['w', 'w+', 'noise']
     image, made = picture(tmp_path / 'out' / 'target.png'), picture(tmp_path / 'out' / 'proj.png')
     mse = np.square(image.astype(float) - made).mean()
-    assert description['w+']['mse'] == pytest.approx(mse) and description['w+']['psnr_db'] == pytest.approx(20 * np.log10(255) - 10 * np.log10(mse))
+    assert description['stages']['noise']['mse'] == pytest.approx(mse) and description['stages']['noise']['psnr_db'] == pytest.approx(20 * np.log10(255) - 10 * np.log10(mse))
     tensors = [torch.from_numpy(x).permute(2, 0, 1)[None].float() / 127.5 - 1 for x in [image, made]]
-    assert description['w+']['perceptual_distance'] == pytest.approx(perceptual.distance(*map(lite0, tensors)).item(), rel=1e-5)
-    rows = [line.split() for line in done.stdout.splitlines()[-3:]]
-    assert rows[0] == ['Space', 'PSNR', 'Perceptual', 'distance', 'Seconds']
-    assert rows[2][:4] == ['W+', f'{description["w+"]["psnr_db"]:.1f}', 'dB', f'{description["w+"]["perceptual_distance"]:.4f}']
+    assert description['stages']['noise']['perceptual_distance'] == pytest.approx(perceptual.distance(*map(lite0, tensors)).item(), rel=1e-5)
+    rows = [line.split() for line in done.stdout.splitlines()[-4:]]
+    assert rows[0] == ['Stage', 'PSNR', 'Perceptual', 'distance', 'Seconds']
+    assert [row[0] for row in rows[1:]] == ['W', 'W+', '+'] and rows[3][2:5] == [ f'{description["stages"]["noise"]["psnr_db"]:.1f}', 'dB', f'{description["stages"]["noise"]["perceptual_distance"]:.4f}']
 
 def test_equal_images_are_exact():
     image = np.zeros([8, 8, 3], dtype=np.uint8)
@@ -414,7 +425,7 @@ def test_conditional_grey_and_plain_networks_are_projected_into(make_generator, 
     done = run(*arguments)
     assert done.exit_code == 0, done.output
     assert picture(tmp_path / 'out' / 'proj.png').shape == (32, 32, 3)
-    assert set(json.loads((tmp_path / 'out' / 'project.json').read_text())) >= {'w', 'space'}
+    assert list(json.loads((tmp_path / 'out' / 'project.json').read_text())['stages']) == ['w', 'noise']
 
 @pytest.mark.parametrize('arguments, sentence', [
     (['--num-steps=0'],         "Invalid value for '--num-steps': 0 is not in the range x>=1."),
