@@ -50,6 +50,8 @@ class Guard:
 
         async def send_with_headers(message):
             nonlocal started
+            if received > MAX_BODY: # What is made of the exception inside is not the answer.
+                return
             if message['type'] == 'http.response.start':
                 started = True
                 message = dict(message, headers=[*message['headers'], *HEADERS.items()])
@@ -57,7 +59,9 @@ class Guard:
 
         try:
             await self.app(scope, counted_receive, send_with_headers)
-        except _TooLarge:
+        except Exception: # pylint: disable=broad-except # On its way here _TooLarge may become another one.
+            if received <= MAX_BODY:
+                raise
             if not started:
                 await _refuse(scope, receive, send, *TOO_LARGE)
 

@@ -52,7 +52,7 @@ class Session:
         projected = None,   # Codes to begin with.
     ):
         self.G = G
-        self.groups = {name: layer.grouping.live_groups.tolist() for name, layer, _source in grouped_layers(G.synthesis)} # Those that have channels.
+        self.groups = {name: layer.grouping.assignment.unique().tolist() for name, layer, _source in grouped_layers(G.synthesis)} # Those that have channels.
         self.scene = Scene(projected=projected)
         self.past, self.future = [], []     # Scenes.
         self.gesture = None                 # What the hand is at, see change().
