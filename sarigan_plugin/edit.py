@@ -1,9 +1,12 @@
 """Edits of the codes of single channel groups (Fig. 4-5), alone or composed, and recipes: files that they are kept in.
 
-    from sarigan_plugin import edit
-
-    with edit.edited(G, [edit.Edit('b16.conv0', group=3, inter_scale=2), edit.Edit('b8.conv1', group=0, intra_seed=7)]):
-        images = G.synthesis(ws, noise_mode='const')
+    >>> from sarigan_plugin import edit, generate, snapshot
+    >>> G = snapshot.load('network.pkl', 'network')
+    >>> ws = generate.sample_ws(G, seeds=[0, 1])
+    >>> with edit.edited(G, [edit.Edit('b16.conv0', group=3, inter_scale=2), edit.Edit('b8.conv1', group=0, intra_seed=7)]):
+    ...     images = G.synthesis(ws, noise_mode='const')
+    >>> images.shape
+    torch.Size([2, 3, 32, 32])
 """
 
 import contextlib
@@ -14,12 +17,11 @@ import numpy as np
 import torch
 
 from sarigan_plugin import files
-from sarigan_plugin.generate import MAX_SEED, render, sample_ws
+from sarigan_plugin.generate import MAX_NUMBER, MAX_SEED, render, sample_ws
 from sarigan_plugin.networks import grouped_layers
 
 VERSION     = 1         # Of the recipes that are written.
 MAX_IMAGES  = 100       # Rows of the pictures that are made of a recipe.
-MAX_NUMBER  = 1e6       # Styles of any network stay finite.
 
 class WrongField(ValueError):
     """What is wrong with one field of an Edit or a Recipe. `field`: its name; `sentence`: the rest, for those who call it otherwise."""

@@ -16,6 +16,7 @@ from sarigan_plugin.cli import UserError
 
 MAX_SEED = 2 ** 32 - 1      # NumPy's.
 MAX_NUMBERS = 10 ** 6       # Of one option: a slip of the finger must not fill the memory.
+MAX_NUMBER  = 1e6           # Of a scale or truncation: styles of any network stay finite.
 
 #----------------------------------------------------------------------------
 
@@ -38,6 +39,19 @@ class NumberRange(click.ParamType):
                 self.fail(f'{value!r} is more than {MAX_NUMBERS} numbers', param, ctx)
             numbers += range(first, last + 1)
         return numbers
+
+class Number(click.ParamType):
+    """A finite number of a size that networks bear. click's own floats include nan."""
+    name = 'number'
+
+    def convert(self, value, param, ctx):
+        try:
+            number = float(value)
+        except ValueError:
+            number = float('nan')
+        if not abs(number) <= MAX_NUMBER:
+            self.fail(f'{value!r} is not a number from {-MAX_NUMBER:.0f} to {MAX_NUMBER:.0f}', param, ctx)
+        return number
 
 def latents(G, seeds):
     """One latent per seed, the same as upstream's tools draw: [N, z_dim]."""
@@ -72,7 +86,7 @@ device_option = click.option('--device', help='Where to generate', type=click.Ch
 @click.command()
 @click.option('--network',      help='Network pickle, file or URL, or exported folder', required=True, metavar='PATH')
 @click.option('--seeds',        help='Random seeds, e.g. 0-35 or 1,5,7', type=NumberRange())
-@click.option('--trunc',        help='Truncation psi', type=float, default=1, show_default=True)
+@click.option('--trunc',        help='Truncation psi', type=Number(), default=1, show_default=True)
 @click.option('--class', 'class_idx', help='Class label, for a conditional network', type=int)
 @click.option('--noise-mode',   help='Noise mode', type=click.Choice(['const', 'random', 'none']), default='const', show_default=True)
 @click.option('--projected-w',  help='Projection result of projector.py, in place of seeds', metavar='NPZ')

@@ -11,7 +11,7 @@ from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.edit import Edit, edited
-from sarigan_plugin.generate import NumberRange, sample_ws
+from sarigan_plugin.generate import Number, NumberRange, sample_ws
 from sarigan_plugin.grouping import channel_responses, cosine_similarity
 from sarigan_plugin.networks import captured_features, grouped_layers
 
@@ -127,7 +127,7 @@ def draw_strip(G, ws, layer_name, group, known=names.Names(), scales=(-2, -1, 0,
 @click.argument('network', metavar='PKL')
 @click.option('--outdir', help='Where to save the pictures', required=True, metavar='DIR')
 @click.option('--seeds',  help='Random seeds of the images', type=NumberRange(), default='0-5', show_default=True)
-@click.option('--trunc',  help='Truncation psi', type=float, default=0.7, show_default=True)
+@click.option('--trunc',  help='Truncation psi', type=Number(), default=0.7, show_default=True)
 @snapshot.trust_option
 def groups(network, outdir, seeds, trunc, trust):
     """Draw what every channel group of a SariGAN attends to (groups.png), and what the one does

@@ -1,0 +1,117 @@
+"""The classifier of a data set's attributes, and what it reads."""
+
+import io
+import itertools
+import json
+import zipfile
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from sarigan_plugin import attributes
+
+@pytest.fixture(autouse=True)
+def small_and_apart(monkeypatch, tmp_path):
+    monkeypatch.setattr(attributes, 'STEPS', 150)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+
+def picture(dot, stripe, seed, size=32):
+    """A noisy grey square, with or without a red dot at the left and a blue stripe at the bottom."""
+    image = np.random.RandomState(seed).randint(100, 150, [32, 32, 3])
+    if dot:
+        image[8:14, 4:10] = [220, 20, 20]
+    if stripe:
+        image[24:28] = [20, 20, 220]
+    return np.asarray(PIL.Image.fromarray(image.astype(np.uint8)).resize([size, size]))
+
+def write_zip(path, names, rows, images):
+    with zipfile.ZipFile(path, 'w') as archive:
+        for index, image in enumerate(images):
+            with io.BytesIO() as f:
+                PIL.Image.fromarray(image).save(f, 'png')
+                archive.writestr(f'{index}.png', f.getvalue())
+        archive.writestr('attributes.json', json.dumps(dict(names=names, images={f'{index}.png': row for index, row in enumerate(rows)})))
+    return path
+
+@pytest.fixture
+def dataset(tmp_path):
+    """300 pictures; a dot in every second, a stripe in every third, a mood that nobody could see, a name of its own for each."""
+    rows = [[index % 2, 'striped' if index % 3 == 0 else 'plain', index // 7 % 2, f'name {index}'] for index in range(300)]
+    return write_zip(tmp_path / 'set.zip', ['dot', 'pattern', 'mood', 'name'], rows, [picture(row[0], row[1] == 'striped', index) for index, row in enumerate(rows)])
+
+#----------------------------------------------------------------------------
+
+def test_attributes_are_recognised_in_images_of_any_size_that_it_never_saw(dataset):
+    classifier = attributes.fit(dataset)
+    for size in [32, 64]:
+        shown = list(itertools.product([0, 1], repeat=2))
+        found = classifier(np.stack([picture(dot, stripe, 1000 + index, size) for index, (dot, stripe) in enumerate(shown)]))
+        assert [probability > 0.5 for probability in found['dot']] == [bool(dot) for dot, _stripe in shown]
+        assert [probability > 0.5 for probability in found['pattern striped']] == [bool(stripe) for _dot, stripe in shown]
+        np.testing.assert_allclose(found['pattern striped'] + found['pattern plain'], 1, atol=0.2)
+
+def test_what_it_cannot_see_is_left_out_and_descriptions_are_no_kinds(dataset):
+    classifier = attributes.fit(dataset)
+    assert list(classifier(picture(0, 0, 1)[None])) == ['dot', 'pattern plain', 'pattern striped']
+    assert classifier.auc['dot'] == 1 and classifier.auc['mood'] < 0.8 and 'name 3' not in classifier.auc
+
+def test_it_is_trained_once_and_kept(dataset, monkeypatch):
+    images = picture(1, 0, 5)[None]
+    state = torch.get_rng_state()
+    first = attributes.fit(dataset)(images)
+    assert torch.equal(torch.get_rng_state(), state)
+    monkeypatch.setattr(attributes, '_train', None) # Would be called.
+    assert attributes.fit(dataset)(images) == first
+
+def test_area_under_the_curve_counts_pairs():
+    scores, present = np.random.RandomState(0).randint(0, 5, 40), np.random.RandomState(1).rand(40) < 0.4
+    pairs = [(a > b) + (a == b) / 2 for a in scores[present] for b in scores[~present]]
+    assert attributes.area_under_roc(scores, present) == pytest.approx(np.mean(pairs))
+
+#----------------------------------------------------------------------------
+
+def test_whatever_is_no_dataset_with_attributes_gets_one_sentence(tmp_path):
+    image = picture(0, 0, 0)
+    text = tmp_path / 'text.zip'
+    text.write_text('hello')
+    without = tmp_path / 'without.zip'
+    with zipfile.ZipFile(without, 'w') as archive:
+        archive.writestr('a.png', b'')
+    table = tmp_path / 'list.zip'
+    with zipfile.ZipFile(table, 'w') as archive:
+        archive.writestr('attributes.json', '[1, 2]')
+    for path, sentence in [
+        (tmp_path / 'none.zip', 'it cannot be read (No such file or directory).'),
+        (text, 'it is not a zip.'),
+        (without, 'it has no attributes.json with names and images; data sets of `sarigan data` have one.'),
+        (table, 'its attributes.json is not a table of names and images (list indices must be integers or slices, not str).'),
+        (write_zip(tmp_path / 'ragged.zip', ['a'], [[1], [1, 0]], [image, image]), 'its attributes.json is not a table of names and images (rows of different lengths).'),
+        (write_zip(tmp_path / 'lost.zip', ['a'], [[1], [0]], [image]), "its image '1.png' cannot be read (\"There is no item named '1.png' in the archive\")."),
+        (write_zip(tmp_path / 'names.zip', ['a'], [[f'{index}'] for index in range(30)], [image]), 'no attribute in its attributes.json has from 2 to 20 different values.'),
+        (write_zip(tmp_path / 'few.zip', ['a'], [[index % 2] for index in range(20)], [image] * 20),
+            'none of its 1 attributes is recognised with an AUC of 0.9, each in 20 held-out images at least.'),
+    ]:
+        with pytest.raises(ValueError) as caught:
+            attributes.fit(path)
+        assert str(caught.value) == sentence
+
+def test_a_scorer_of_ones_own_is_a_function_in_a_file(tmp_path):
+    path = tmp_path / 'mine.py'
+    path.write_text('def bright(images):\n    return {"bright": images.mean(axis=(1, 2, 3))}\n')
+    assert attributes.load_scorer(f'{path}:bright')(np.full([2, 4, 4, 3], 9))['bright'].tolist() == [9, 9]
+    (tmp_path / 'broken.py').write_text('1 / 0')
+    (tmp_path / 'text.txt').write_text('hello')
+    for place, sentence in [
+        ('bright', 'it is not FILE.py:FUNCTION.'),
+        (f'{tmp_path}/none.py:f', f"there is no file '{tmp_path}/none.py'."),
+        (f'{path}:dark', f"'{path}' has no function 'dark'."),
+        (f'{tmp_path}/broken.py:f', f"'{tmp_path}/broken.py' fails: ZeroDivisionError: division by zero."),
+        (f'{tmp_path}/text.txt:f', f"'{tmp_path}/text.txt' is not a Python file."),
+    ]:
+        with pytest.raises(ValueError) as caught:
+            attributes.load_scorer(place)
+        assert str(caught.value) == sentence
+
+#----------------------------------------------------------------------------
