@@ -28,6 +28,7 @@ COMMANDS = {
     'name':     ('sarigan_plugin.names:name_command',         'Give names to groups, for all commands that take a group.'),
     'edit':     ('sarigan_plugin.edit_command:edit_command',  'Turn up, down or exchange what single groups draw.'),
     'directions': ('sarigan_plugin.directions_command:directions_command', 'Rank the groups by what they change, and where.'),
+    'project':  ('sarigan_plugin.project_command:project_command', 'Find the codes of a photo, for edits of it.'),
     'export':   ('sarigan_plugin.export:export_command',      'Write networks as safetensors, or for rosinality\'s tools.'),
     'import':   ('sarigan_plugin.export:import_command',      'Make a network pickle of what export wrote.'),
     'upstream': ('sarigan_plugin.upstream:upstream_command',  'Fetch, verify and patch the stylegan2-ada-pytorch tree.'),

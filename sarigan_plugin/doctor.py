@@ -1,6 +1,5 @@
 """`sarigan doctor`: one line for each part of the installation."""
 
-import hashlib
 import json
 import os
 import platform
@@ -108,11 +107,10 @@ def check_detectors():
     text = ''.join(path.read_text(encoding='utf-8') for path in sorted((tree / 'metrics').glob('*.py')))
     urls = sorted(set(re.findall(r"'(https://[^']+\.pt)'", text)))
     import dnnlib
-    cache = Path(dnnlib.make_cache_dir_path('downloads'))
-    missing = [url for url in urls if not any(cache.glob(hashlib.md5(url.encode('utf-8')).hexdigest() + '_*'))]
+    missing = [url for url in urls if not upstream.is_cached(url)]
     if missing:
         return WARNING, f'{_names(missing)} not cached: metrics download {"it" if len(missing) == 1 else "them"} when first used (--metrics=none needs none)'
-    return OK, f'{_names(urls)} cached in {cache}'
+    return OK, f'{_names(urls)} cached in {dnnlib.make_cache_dir_path("downloads")}'
 
 def _names(urls):
     return ', '.join(Path(url).stem for url in urls)

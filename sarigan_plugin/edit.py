@@ -19,6 +19,7 @@ import torch
 from sarigan_plugin import files
 from sarigan_plugin.generate import MAX_NUMBER, MAX_SEED, render, sample_ws
 from sarigan_plugin.networks import grouped_layers
+from sarigan_plugin.projection import Projection, noise_put_in
 
 VERSION     = 1         # Of the recipes that are written.
 MAX_IMAGES  = 100       # Rows of the pictures that are made of a recipe.
@@ -135,6 +136,7 @@ class Recipe:
     seeds:      tuple   = (0, 1, 2, 3, 4, 5)    # Of the images.
     trunc:      float   = 0.7                   # Truncation psi.
     class_idx:  int     = 0                     # Class label, for a conditional network.
+    projected_w: str    = None                  # File of a projection.Projection, whose images take the place of those of the seeds.
 
     def __post_init__(self):
         for field in ['edits', 'seeds']:
@@ -147,6 +149,8 @@ class Recipe:
             _check_number('seeds', seed, 0, MAX_SEED, whole=True)
         _check_number('trunc', self.trunc)
         _check_number('class_idx', self.class_idx, 0, whole=True)
+        if self.projected_w is not None and not isinstance(self.projected_w, str):
+            raise WrongField('projected_w', f'{_shown(self.projected_w)} is not the name of a file.')
 
     def check(self, G):
         """Raise WrongField where the generator lacks what it takes."""
@@ -155,19 +159,33 @@ class Recipe:
         for index, edit in enumerate(self.edits):
             with _inside(f'edits[{index}].'):
                 edit.check(G)
+        self.projection(G)
 
     def part(self, amount):
         """The same recipe with all its edits done by a part, see Edit.part()."""
         return dataclasses.replace(self, edits=[edit.part(amount) for edit in self.edits])
 
+    def projection(self, G):
+        """The Projection whose images are edited; codes alone where they are those of seeds. Raises WrongField for a file that is none.
+
+        Codes of seeds are made one at a time, so that the company a seed is in changes no bit of its code.
+        """
+        if self.projected_w is None:
+            return Projection(torch.cat([sample_ws(G, [seed], self.trunc, self.class_idx) for seed in self.seeds]))
+        try:
+            return Projection.read(self.projected_w, G)
+        except ValueError as error:
+            raise WrongField('projected_w', str(error)) from None
+
     def ws(self, G):
-        """[N, num_ws, w_dim] codes of the seeds; one at a time, so that the company a seed is in changes no bit of its code."""
-        return torch.cat([sample_ws(G, [seed], self.trunc, self.class_idx) for seed in self.seeds])
+        """[N, num_ws, w_dim] codes of the images."""
+        return self.projection(G).ws
 
     def render(self, G):
         """The edited images, uint8 [N, H, W, 3]."""
-        with edited(G, self.edits, self.trunc, self.class_idx):
-            return np.stack([render(G, w) for w in self.ws(G).split(1)])
+        found = self.projection(G)
+        with edited(G, self.edits, self.trunc, self.class_idx), noise_put_in(G, found.noise):
+            return np.stack([render(G, w) for w in found.ws.split(1)])
 
     def write(self, path):
         with files.atomic_open(path) as f:

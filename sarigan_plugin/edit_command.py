@@ -16,6 +16,7 @@ from sarigan_plugin.cli import UserError
 from sarigan_plugin.edit import Edit, Recipe, WrongField
 from sarigan_plugin.generate import NumberRange, device_option
 from sarigan_plugin.networks import grouped_layers
+from sarigan_plugin.projection import noise_put_in
 
 STEPS   = 6     # Columns of the strip, from no edit to the full one.
 FRAMES  = 48    # Of the video on its way there; it comes back the same way.
@@ -23,7 +24,7 @@ FPS     = 24    # Frames per second.
 
 # What the fields of Edit and Recipe are called on the command line.
 FLAGS = dict(layers='--layer', group='--group', inter_scale='--inter', inter_shift='--inter-shift', intra_seed='--intra', intra_mix='--intra-mix',
-    seeds='--seed', trunc='--trunc', class_idx='--class')
+    seeds='--seed', trunc='--trunc', class_idx='--class', projected_w='--projected-w')
 
 #----------------------------------------------------------------------------
 
@@ -41,6 +42,7 @@ class Scales(click.ParamType):
 @click.argument('network', metavar='PKL')
 @click.option('--outdir',           help='Where to save the pictures', required=True, metavar='DIR')
 @click.option('--seed', '--seeds', 'seeds', help='Random seeds of the images, e.g. 3 or 0-5  [default: 0-5, or the recipe\'s]', type=NumberRange())
+@click.option('--projected-w',      help='What `sarigan project` or upstream\'s projector.py found, in place of seeds', metavar='NPZ')
 @click.option('--layer', 'layers',  help='Layer that has the group, or several: b8.conv1,b16.conv0', metavar='NAME,...')
 @click.option('--group',            help='Which channel group of the layer; `sarigan groups` draws them. A name, see `sarigan name`, needs no --layer', metavar='INDEX|NAME')
 @click.option('--inter', 'inter_scale', help='Multiply the group\'s inter-group code: 0 = off, 1 = as it is, 2 = twice as much', type=float, metavar='SCALE')
@@ -111,12 +113,14 @@ def _read_recipe(path, G):
 
 def _combine(G, earlier, known, given):
     """The recipe of a file, or None, with what was given on the command line: an edit more, other seeds, ..."""
-    overrides = {name: given.pop(name) for name in ['seeds', 'trunc', 'class_idx'] if name in given}
+    overrides = {name: given.pop(name) for name in ['seeds', 'projected_w', 'trunc', 'class_idx'] if name in given}
+    if 'seeds' in overrides and 'projected_w' in overrides:
+        raise UserError('--projected-w takes the place of --seed; give one of the two.')
     edits = earlier.edits if earlier is not None else ()
     if given or not edits:
         edits = (*edits, _new_edit(G, known, given))
     if 'seeds' in overrides:
-        overrides['seeds'] = tuple(overrides['seeds'])
+        overrides.update(seeds=tuple(overrides['seeds']), projected_w=None)
     recipe = dataclasses.replace(earlier, edits=edits, **overrides) if earlier is not None else Recipe(edits, **overrides)
     recipe.check(G)
     return recipe
@@ -152,7 +156,7 @@ def _draw_all(G, outdir, recipe, known, columns, scales, num_frames):
         before, after, *rest = [job.render(G) for job in jobs]
     strip, moments = rest[:len(columns)], rest[len(columns):]
 
-    row_labels = [f'seed {seed}' for seed in recipe.seeds]
+    row_labels = [f'seed {seed}' for seed in recipe.seeds] if recipe.projected_w is None else [f'proj {index}' for index in range(len(before))]
     drawn = {
         'before.png':       _plain_sheet(before),
         'after.png':        _plain_sheet(after),
@@ -186,13 +190,18 @@ def _plain_sheet(images):
     return pictures.sheet(images, columns=int(np.ceil(np.sqrt(len(images)))), gap=0)
 
 def _draw_difference(G, recipe, known, before, after, row_labels):
-    """Before, after, where pixels changed, and the attention map of each group that was edited. Returns an image."""
-    maps = [groups.attention_maps(G, w)[1] for w in recipe.ws(G).split(1)] # Of the images before.
+    """What was projected, where that is known, before, after, where pixels changed, and the attention map of each group that was
+    edited. Returns an image."""
+    found = recipe.projection(G)
+    with noise_put_in(G, found.noise):
+        maps = [groups.attention_maps(G, w)[1] for w in found.ws.split(1)] # Of the images before.
     edited = dict.fromkeys((name, edit.group) for edit in recipe.edits for name in edit.layers)
     change = torch.from_numpy(np.abs(after.astype(np.float32) - before).mean(axis=3)) # [NHW]
     columns = [before, after, pictures.heat_overlay(before, change)]
     columns += [pictures.heat_overlay(before, torch.cat([of_image[name][:, group] for of_image in maps])) for name, group in edited]
     names = ['before', 'after', 'changed pixels', *[f'attention of {name}, {known.label(name, group)}' for name, group in edited]]
+    if found.target is not None:
+        columns, names = [np.stack([found.target] * len(before)), *columns], ['target', *names]
     return pictures.strip(columns, ' | '.join(names), row_labels)
 
 #----------------------------------------------------------------------------

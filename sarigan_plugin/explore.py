@@ -24,7 +24,7 @@ HOST = '127.0.0.1' # No other machine gets there: the page has no password.
 @click.option('--port',         help='Where the page is; 0 = any that is free', type=click.IntRange(0, 65535), default=8765, show_default=True)
 @click.option('--no-browser',   help='Print the address and open no browser', is_flag=True)
 @click.option('--outdir',       help='Where the page saves images and recipes', default='out/explore', show_default=True, metavar='DIR')
-@click.option('--projected-w',  help='Begin with the code of `sarigan project` or upstream\'s projector.py, in place of a seed', metavar='NPZ')
+@click.option('--projected-w',  help='Begin with what `sarigan project` or upstream\'s projector.py found, in place of a seed', metavar='NPZ')
 @snapshot.trust_option
 @device_option
 def explore(network, port, no_browser, outdir, projected_w, trust, device):
@@ -37,7 +37,7 @@ def explore(network, port, no_browser, outdir, projected_w, trust, device):
     """
     serve = _import_page()
     G = snapshot.load_grouped(network, 'PKL', device, trust)
-    projected = read_projected(G, projected_w) if projected_w is not None else None
+    projected = _read_projected(G, projected_w) if projected_w is not None else None
     studio = Studio(G, names.load(network, G), outdir, projected)
     with _listen(port) as listener:
         url = 'http://{}:{}'.format(*listener.getsockname())
@@ -59,6 +59,15 @@ def _import_page():
             raise
         raise UserError("`sarigan explore` needs NiceGUI, which is not installed: pip install 'nicegui>=3.18,<4'") from None
     return explore_page.serve
+
+def _read_projected(G, path):
+    try:
+        with open(path, 'rb') as f:
+            return read_projected(G, f.read())
+    except OSError as error:
+        raise UserError(f'--projected-w: {path!r} cannot be read ({error.strerror}).') from None
+    except ValueError as error:
+        raise UserError(f'--projected-w: {path!r}: {error}') from None
 
 def _listen(port):
     listener = socket.socket()

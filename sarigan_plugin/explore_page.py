@@ -9,7 +9,7 @@ import uvicorn
 from nicegui import background_tasks, ui
 
 from sarigan_plugin import upstream
-from sarigan_plugin.edit import Recipe, WrongField
+from sarigan_plugin.edit import WrongField
 from sarigan_plugin.explore_guard import MAX_UPLOAD, Guard
 from sarigan_plugin.explore_session import LOOKS, Session
 from sarigan_plugin.explore_studio import Newest, View
@@ -171,7 +171,7 @@ class Page:
         self.trunc = Dial('Truncation', 0, 1.5, 0.05, '0 = the mean image, 1 = as in training', lambda value: self._act(self._change, 'trunc', trunc=value), self._release)
         if self.studio.G.c_dim > 0:
             self.class_idx = ui.select({index: f'class {index}' for index in range(self.studio.G.c_dim)}, label='Class', on_change=lambda event: self._act(self._change, class_idx=event.value))
-        self.projected = ui.label('A projected code is in the place of the seed; another seed takes it away.').classes('note whole')
+        self.projected = ui.label('A projected image is in the place of the seed; another seed takes it away.').classes('note whole')
 
     def _seed_row(self, label, description, on_change):
         """A number box and a button that rolls dice. Returns the box."""
@@ -305,11 +305,11 @@ class Page:
 
     async def _open(self, event):
         try:
-            found = await self.studio.run(self.studio.open, await event.file.read())
-            if isinstance(found, Recipe):
-                self._act(self.session.load, found)
+            recipe, projected = await self.studio.run(self.studio.open, await event.file.read())
+            if recipe is not None:
+                self._act(self.session.load, recipe, projected)
             else:
-                self._act(self.session.change, projected=found)
+                self._act(self.session.change, projected=projected)
         except ValueError as error:
             self._say(f'{event.file.name:.60}: {error}', bad=True)
         event.sender.reset()
@@ -320,7 +320,7 @@ class Page:
         except OSError as error:
             self._say(f'{self.studio.outdir} cannot be written to: {error.strerror}.', bad=True)
             return
-        self._say(f'Saved {paths[0]} and {paths[1]}' + (', which has the edits but not the projected code' if self.session.scene.projected is not None else ''))
+        self._say(f'Saved {" and ".join(paths)}')
 
 def _mark(button, chosen):
     """Show whether a tile is the chosen one."""

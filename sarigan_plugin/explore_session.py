@@ -10,16 +10,11 @@ LOOKS       = ('before', 'attention', 'change') # What the picture beside the ed
 
 #----------------------------------------------------------------------------
 
-@dataclasses.dataclass(frozen=True)
 class Projected:
-    """Codes that an image was projected to. Two readings of one file are two of them."""
-    ws:     object  # [1, num_ws, w_dim]
-
-    def __eq__(self, other):
-        return self is other
-
-    def __hash__(self):
-        return id(self)
+    """An image that was projected. It equals nothing but itself, which spares Scenes the comparison of tensors."""
+    def __init__(self, projection, content):
+        self.projection = projection    # projection.Projection, of whose images the first is shown.
+        self.content = content          # Bytes of its file.
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
@@ -160,10 +155,10 @@ class Session:
     def _recipe_of(self, scene):
         return Recipe(scene.edits or (Edit(self.layer, self.group),), (scene.seed,), scene.trunc, scene.class_idx)
 
-    def load(self, recipe):
-        """Show the first image of a recipe."""
+    def load(self, recipe, projected=None):
+        """Show the first image of a recipe, or `projected` with its edits."""
         recipe.check(self.G)
-        self.change(seed=recipe.seeds[0], trunc=recipe.trunc, class_idx=recipe.class_idx, projected=None, edits=recipe.edits)
+        self.change(seed=recipe.seeds[0], trunc=recipe.trunc, class_idx=recipe.class_idx, projected=projected, edits=recipe.edits)
         self.layer, self.group = recipe.edits[-1].layers[0], recipe.edits[-1].group
 
 #----------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
+import dataclasses
 import io
 import os
 import re
@@ -12,12 +14,13 @@ import numpy as np
 import PIL.Image
 import torch
 
+from sarigan_plugin import files
 from sarigan_plugin import groups
 from sarigan_plugin import pictures
-from sarigan_plugin.cli import UserError
 from sarigan_plugin.edit import Recipe, edited
 from sarigan_plugin.explore_session import Projected
-from sarigan_plugin.generate import _read_ws, render, sample_ws
+from sarigan_plugin.generate import render, sample_ws
+from sarigan_plugin.projection import Projection, noise_put_in
 
 THUMBNAIL       = 96            # Pixels, at most.
 MAX_MAP         = 128           # Pixels of the attention maps that are kept for each visitor.
@@ -44,31 +47,40 @@ class Studio:
         """Do it when all that others asked for before is done."""
         return await asyncio.get_running_loop().run_in_executor(self.worker, job, *args)
 
-    def ws(self, scene):
-        """[1, num_ws, w_dim]"""
-        return scene.projected.ws if scene.projected is not None else sample_ws(self.G, [scene.seed], scene.trunc, scene.class_idx)
+    def projection(self, scene):
+        """What the image is made of: a Projection."""
+        return scene.projected.projection if scene.projected is not None else Projection(sample_ws(self.G, [scene.seed], scene.trunc, scene.class_idx))
 
     def draw(self, scene):
         """The image with its edits, uint8 [H, W, 3]."""
-        with edited(self.G, scene.edits, scene.trunc, scene.class_idx):
-            return render(self.G, self.ws(scene))
+        found = self.projection(scene)
+        with edited(self.G, scene.edits, scene.trunc, scene.class_idx), noise_put_in(self.G, found.noise):
+            return render(self.G, found.ws[:1])
 
     def draw_before(self, scene):
         """The image without them, uint8 [H, W, 3], and its attention maps {layer name: [g, h, w]}."""
-        images, maps = groups.attention_maps(self.G, self.ws(scene))
+        found = self.projection(scene)
+        with noise_put_in(self.G, found.noise):
+            images, maps = groups.attention_maps(self.G, found.ws[:1])
         return pictures.to_uint8(images)[0], {name: _shrunk(x[0]) for name, x in maps.items()}
 
     #------------------------------------------------------------------------
     # Files.
 
     def save(self, scene, recipe):
-        """Write the image and the recipe under names that are free. Returns their paths. Raises OSError."""
+        """Write the image, the recipe and what was projected under names that are free. Returns the paths. Raises OSError."""
         os.makedirs(self.outdir, exist_ok=True)
         taken = [int(match[1]) for match in map(re.compile(r'(\d{4,9})\.').match, os.listdir(self.outdir)) if match]
         stem = os.path.join(self.outdir, f'{max(taken, default=0) + 1:04d}')
-        pictures.save(PIL.Image.fromarray(self.draw(scene)), f'{stem}.png')
-        recipe.write(f'{stem}.json')
-        return f'{stem}.png', f'{stem}.json'
+        paths = [f'{stem}.png', f'{stem}.json']
+        pictures.save(PIL.Image.fromarray(self.draw(scene)), paths[0])
+        if scene.projected is not None:
+            paths.append(f'{stem}.npz')
+            with files.atomic_open(paths[2]) as f:
+                f.write(scene.projected.content)
+            recipe = dataclasses.replace(recipe, projected_w=paths[2])
+        recipe.write(paths[1])
+        return paths
 
     def name(self, layer, group, name):
         """Name a group, '' = take its name away, and write the file. Raises ValueError, or OSError."""
@@ -79,25 +91,42 @@ class Studio:
         self.known.write()
 
     def open(self, content):
-        """What an uploaded file holds: a Recipe or a Projected. Raises ValueError, with one sentence, for anything else."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, 'upload')
-            with open(path, 'wb') as f:
-                f.write(content)
-            if not content.startswith(b'PK'): # Zip, as .npz is.
-                recipe = Recipe.read(path)
-                recipe.check(self.G)
-                return recipe
-            if not _unpacks_to(path, MAX_UNPACKED):
-                raise ValueError(f'it holds more than {MAX_UNPACKED >> 20} MB, or is not whole.')
-            try:
-                return read_projected(self.G, path)
-            except UserError as error:
-                raise ValueError(error.message.removeprefix('--projected-w: ').replace(repr(path), 'it')) from None
+        """What an uploaded file holds: (Recipe, Projected), each of which may be None. Raises ValueError, with one sentence, for anything else."""
+        if content.startswith(b'PK'): # Zip, as .npz is.
+            return None, read_projected(self.G, content)
+        with _as_file(content) as path:
+            recipe = Recipe.read(path)
+        projected = self._saved_projection(recipe.projected_w) if recipe.projected_w is not None else None
+        recipe = dataclasses.replace(recipe, projected_w=None) # Its check would open any file that is named there.
+        recipe.check(self.G)
+        return recipe, projected
 
-def read_projected(G, path):
-    """The first code of an .npz file. Raises UserError."""
-    return Projected(_read_ws(G, path)[:1].to(next(G.parameters()).device))
+    def _saved_projection(self, name):
+        """A Projected of our folder: recipes that come through the page lead to no other."""
+        folder, path = os.path.realpath(self.outdir), os.path.realpath(name.replace('\0', '')) # No path has that byte.
+        if os.path.dirname(path) != folder or not path.endswith('.npz') or not os.path.isfile(path):
+            raise ValueError(f'projected_w: {name!r:.60} is not an .npz file in {self.outdir}; open the projection itself, and then the edits without it.')
+        with open(path, 'rb') as f:
+            return read_projected(self.G, f.read())
+
+def read_projected(G, content):
+    """A Projected of the bytes of an .npz file. Raises ValueError, with one sentence."""
+    with _as_file(content) as path:
+        if not _unpacks_to(path, MAX_UNPACKED):
+            raise ValueError(f'it is no .npz file, or holds more than {MAX_UNPACKED >> 20} MB.')
+        try:
+            return Projected(Projection.read(path, G), content)
+        except ValueError as error:
+            raise ValueError(str(error).replace(repr(path), 'it')) from None
+
+@contextlib.contextmanager
+def _as_file(content):
+    """For readers that want a path, and not one that a visitor chose."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, 'upload')
+        with open(path, 'wb') as f:
+            f.write(content)
+        yield path
 
 def _unpacks_to(path, limit):
     """Whether it is a zip file of no more bytes than that. zipfile reads no more than it says here."""

@@ -9,10 +9,10 @@ import PIL.Image
 import torch
 
 from sarigan_plugin import pictures
-from sarigan_plugin import rebuild
 from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
+from sarigan_plugin.projection import Projection, noise_put_in
 
 MAX_SEED = 2 ** 32 - 1      # NumPy's.
 MAX_NUMBERS = 10 ** 6       # Of one option: a slip of the finger must not fill the memory.
@@ -69,6 +69,11 @@ def sample_ws(G, seeds, trunc=0.7, class_idx=0):
     """[N, num_ws, w_dim] codes of the seeds; of one class where the network is conditional."""
     return G.mapping(latents(G, seeds), labels(G, len(seeds), class_idx if G.c_dim > 0 else None), truncation_psi=trunc)
 
+def check_class(G, class_idx):
+    """Raise UserError where a conditional network lacks a class."""
+    if G.c_dim > 0 and (class_idx is None or not 0 <= class_idx < G.c_dim):
+        raise UserError(f'--class must be between 0 and {G.c_dim - 1}: the network is conditional.')
+
 def render(G, w, noise_mode='const'):
     """The image of one code [1, num_ws, w_dim], uint8 [H, W, 3]. One at a time takes little memory at any resolution."""
     return pictures.to_uint8(G.synthesis(w, noise_mode=noise_mode))[0]
@@ -89,7 +94,7 @@ device_option = click.option('--device', help='Where to generate', type=click.Ch
 @click.option('--trunc',        help='Truncation psi', type=Number(), default=1, show_default=True)
 @click.option('--class', 'class_idx', help='Class label, for a conditional network', type=int)
 @click.option('--noise-mode',   help='Noise mode', type=click.Choice(['const', 'random', 'none']), default='const', show_default=True)
-@click.option('--projected-w',  help='Projection result of projector.py, in place of seeds', metavar='NPZ')
+@click.option('--projected-w',  help='What `sarigan project` or projector.py found, in place of seeds', metavar='NPZ')
 @snapshot.trust_option
 @device_option
 @click.option('--outdir',       help='Where to save the images', required=True, metavar='DIR')
@@ -102,31 +107,28 @@ def generate(network, seeds, trunc, class_idx, noise_mode, projected_w, trust, d
     G = snapshot.load(network, '--network', device, trust)
     if projected_w is None and seeds is None:
         raise UserError('--seeds is required where there is no --projected-w.')
-    if G.c_dim > 0 and projected_w is None and (class_idx is None or not 0 <= class_idx < G.c_dim):
-        raise UserError(f'--class must be between 0 and {G.c_dim - 1}: the network is conditional.')
 
     if projected_w is None:
+        check_class(G, class_idx)
         names = [f'seed{seed:04d}.png' for seed in seeds]
-        ws = (sample_ws(G, [seed], trunc, class_idx) for seed in seeds) # One by one: there may be many.
+        ws, noise = (sample_ws(G, [seed], trunc, class_idx) for seed in seeds), {} # One by one: there may be many.
     else:
-        ws = _read_ws(G, projected_w).to(device).split(1)
+        found = _read_projection(G, projected_w)
+        ws, noise = found.ws.split(1), found.noise
         names = [f'proj{index:02d}.png' for index in range(len(ws))]
 
     try:
         os.makedirs(outdir, exist_ok=True)
-        with click.progressbar(zip(names, ws), length=len(names), label='Generating') as jobs:
+        with click.progressbar(zip(names, ws), length=len(names), label='Generating') as jobs, noise_put_in(G, noise):
             for name, w in jobs:
                 pictures.save(PIL.Image.fromarray(render(G, w, noise_mode)), os.path.join(outdir, name))
     except OSError as error:
         raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
 
-def _read_ws(G, path):
+def _read_projection(G, path):
     try:
-        ws = torch.from_numpy(np.load(path)['w'])
-    except Exception as error: # pylint: disable=broad-except # Who knows what a broken file leads to.
-        raise UserError(f'--projected-w: {path!r} is not an .npz file with an array w ({snapshot.first_line(error)}).') from None
-    if not ws.is_floating_point() or ws.ndim != 3 or len(ws) == 0 or ws.shape[1:] != (G.num_ws, G.w_dim):
-        raise UserError(f'--projected-w: {path!r} holds w as {rebuild.describe(ws)}; the network takes float32 [N, {G.num_ws}, {G.w_dim}].')
-    return ws.to(torch.float32)
+        return Projection.read(path, G)
+    except ValueError as error:
+        raise UserError(f'--projected-w: {error}') from None
 
 #----------------------------------------------------------------------------

@@ -1,9 +1,12 @@
-"""From tensors to pictures: contact sheets, heat maps laid over images, captions, videos."""
+"""From tensors to pictures: contact sheets, heat maps laid over images, captions, videos; and from photos of any kind to squares."""
+
+import warnings
 
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
+import PIL.ImageOps
 import torch
 
 from sarigan_plugin import files
@@ -34,6 +37,44 @@ def sheet(images, columns, gap=2):
         y, x = gap + index // columns * (height + gap), gap + index % columns * (width + gap)
         canvas[y : y + height, x : x + width] = image
     return PIL.Image.fromarray(canvas)
+
+#----------------------------------------------------------------------------
+
+def read_square(path, size, channels=3):
+    """A photo as a generator would have made it: uint8 [size, size, 3], the three alike where channels is 1.
+
+    The camera's orientation is obeyed, what is transparent is laid on white, 16 bits become 8, and the largest square in the middle is
+    resized. Of several frames it is the first. Raises ValueError with one sentence.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', PIL.Image.DecompressionBombWarning) # Large is fine; huge is an error.
+            with PIL.Image.open(path) as file:
+                image = PIL.ImageOps.exif_transpose(file)
+                image.load()
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise ValueError(f'{path!r} cannot be read: {error.strerror}.') from None
+    except PIL.UnidentifiedImageError:
+        raise ValueError(f'{path!r} is not an image, or one of an unknown format.') from None
+    except Exception as error: # pylint: disable=broad-except # Decoders raise whatever they like on bad bytes.
+        raise ValueError(f'{path!r} is not an image that can be read ({str(error)[:200] or type(error).__name__}).') from None
+    image = _flatten(image, path)
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    image = image.convert('L' if channels == 1 else 'RGB').crop((left, top, left + side, top + side))
+    return np.array(image.resize((size, size), PIL.Image.Resampling.LANCZOS).convert('RGB'))
+
+def _flatten(image, path):
+    """8 bits per sample, and nothing transparent."""
+    if image.mode == 'F' or image.mode.startswith('I'):
+        levels = np.asarray(image)
+        if image.mode == 'F' or levels.min() < 0 or levels.max() > 65535:
+            raise ValueError(f'{path!r} has levels that are no colours of 8 or 16 bits.')
+        return PIL.Image.fromarray((levels // 256).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert('RGBA')
+        return PIL.Image.alpha_composite(PIL.Image.new('RGBA', image.size, 'white'), image)
+    return image
 
 #----------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ assembled from Python packages (upstream_pypi.py). Either holds the same code; e
 What a user has changed or put into the folder is never lost: changed files stop us, added files move along.
 """
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -46,6 +47,11 @@ def activate():
     if tree is not None:
         sys.path.insert(0, str(tree))
     return tree is not None
+
+def is_cached(url):
+    """Whether dnnlib.util.open_url() has the file of a URL already."""
+    import dnnlib # pylint: disable=import-outside-toplevel # Of the tree that is found here.
+    return any(Path(dnnlib.make_cache_dir_path('downloads')).glob(hashlib.md5(url.encode('utf-8')).hexdigest() + '_*'))
 
 #----------------------------------------------------------------------------
 # Git.

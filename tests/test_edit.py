@@ -126,7 +126,7 @@ def test_a_recipe_read_again_makes_the_same_images_bit_for_bit_whatever_other_se
     (dict(seeds=[True]),                        'seeds: True is not a whole number from 0 to 4294967295.'),
     (dict(seeds=[1] * 101),                     'seeds: 101 of them are more than 100.'),
     (dict(trunc='0.7'),                         "trunc: '0.7' is not a number from -1000000 to 1000000."),
-    (dict(colour='red'),                        'colour: there is no such key; they are edits, seeds, trunc, class_idx.'),
+    (dict(colour='red'),                        'colour: there is no such key; they are edits, seeds, trunc, class_idx, projected_w.'),
 ])
 def test_a_recipe_with_a_mistake_gets_its_sentence(tmp_path, changes, sentence):
     path = tmp_path / 'edit.json'

@@ -1,6 +1,7 @@
 """The page of `sarigan explore`: a visitor's session, the pictures, the guard, the command, and all of it in a browser."""
 
 import asyncio
+import base64
 import concurrent.futures
 import contextlib
 import io
@@ -18,6 +19,7 @@ import zipfile
 import numpy as np
 import PIL.Image
 import pytest
+import requests
 import torch
 from click.testing import CliRunner
 
@@ -29,9 +31,10 @@ from sarigan_plugin import snapshot
 from sarigan_plugin.cli import main
 from sarigan_plugin.edit import Edit, Recipe, WrongField, edited
 from sarigan_plugin.explore_guard import MAX_UPLOAD
-from sarigan_plugin.explore_session import MAX_STEPS, Projected, Scene, Session
+from sarigan_plugin.explore_session import MAX_STEPS, Scene, Session
 from sarigan_plugin.explore_studio import Newest, Studio, View, png
 from sarigan_plugin.generate import render, sample_ws
+from sarigan_plugin.projection import noise_put_in
 
 sys.path.append(str(trees.ROOT / 'benchmarks'))
 import explore as browser_tools # noqa: E402 # pylint: disable=wrong-import-position,wrong-import-order
@@ -212,8 +215,8 @@ class Bad:
     (b'{"version": 1, "edits": [{"layers": "<script>alert(1)</script>", "group": 0}]}', "edits[0].layers: '<script>alert(1)</script>' is not a grouped layer; they are"),
     (b'{"version": 1, "edits": [{"layers": "b8.conv0", "group": 99}]}', 'edits[0].group: 99 is out of range'),
     (b'{"version": 1, "edits": [{"layers": "b8.conv0", "group": 0, "inter_scale": 1e999}]}', 'edits[0].inter_scale: inf is not a number'),
-    (b'PK\x03\x04 and so on',                       'it holds more than 256 MB, or is not whole.'),
-    (zip_bomb(),                                    'it holds more than 256 MB, or is not whole.'),
+    (b'PK\x03\x04 and so on',                       'it is no .npz file, or holds more than 256 MB.'),
+    (zip_bomb(),                                    'it is no .npz file, or holds more than 256 MB.'),
     (npz(v=np.zeros(3)),                            'it is not an .npz file with an array w ('),
     (npz(w=np.zeros([1, 2, 3])),                    'it holds w as '),
     (npz(w=np.array([Bad()], dtype=object)),        'it is not an .npz file with an array w (Object arrays cannot be loaded when allow_pickle=False)'),
@@ -227,15 +230,34 @@ def test_a_hostile_upload_gets_a_sentence_and_runs_nothing(studio, tmp_path, mon
 
 def test_a_projection_is_in_the_place_of_the_seed_until_another_is_chosen(G, studio, session):
     w = G.mapping(torch.randn(1, G.z_dim), None)
-    projected = studio.open(npz(w=w.numpy(), **{'noise.b8.conv0': np.zeros([8, 8], np.float32)}))
+    noise = torch.randn(8, 8)
+    G.synthesis.b8.conv0.noise_strength.fill_(1)
+    recipe, projected = studio.open(npz(w=w.numpy(), **{'noise.b8.conv0': noise.numpy()}))
+    assert recipe is None
     session.change(projected=projected)
     session.steer(inter_scale=2)
     after = studio.draw(session.scene)
-    with edited(G, session.scene.edits):
+    with edited(G, session.scene.edits), noise_put_in(G, {'b8.conv0': noise}):
         assert np.array_equal(after, render(G, w))
+    paths = studio.save(session.scene, session.recipe())
+    assert np.array_equal(Recipe.read(paths[1]).render(G)[0], after)
+    with open(paths[1], 'rb') as f:
+        session.load(*studio.open(f.read()))
+    assert np.array_equal(studio.draw(session.scene), after)
     session.undo()
     session.undo()
-    assert session.scene == Scene() and Projected(w) != Projected(w)
+    session.undo()
+    assert session.scene == Scene()
+
+@pytest.mark.parametrize('path', ['{0}/elsewhere.npz', '{0}/out/../elsewhere.npz', '{0}/out/link.npz', '{0}/out/sub/0001.npz', '{0}/out/nothing.npz', '/etc/passwd', '/dev/stdin', '', 'a\0b'])
+def test_a_recipe_that_is_opened_on_the_page_leads_to_no_file_outside_the_folder(G, studio, tmp_path, path):
+    (tmp_path / 'out' / 'sub').mkdir(parents=True)
+    for name in ['elsewhere.npz', 'out/sub/0001.npz']:
+        (tmp_path / name).write_bytes(npz(w=sample_ws(G, [0]).numpy()))
+    (tmp_path / 'out' / 'link.npz').symlink_to(tmp_path / 'elsewhere.npz')
+    content = json.dumps(dict(version=1, edits=[dict(layers=LAYER, group=0, inter_scale=2)], projected_w=path.format(tmp_path)))
+    with pytest.raises(ValueError, match=r'^projected_w: .* is not an .npz file in .*; open the projection itself'):
+        studio.open(content.encode())
 
 def test_a_name_is_written_and_taken_away(studio, tmp_path):
     studio.name(LAYER, 1, 'hair')
@@ -283,7 +305,7 @@ def test_without_nicegui_the_command_says_what_to_install(network, monkeypatch):
 
 @pytest.mark.parametrize('arguments, sentence', [
     (['nowhere.pkl'],                               "PKL: there is no file 'nowhere.pkl'."),
-    (['NETWORK', '--projected-w=nowhere.npz'],      "--projected-w: 'nowhere.npz' is not an .npz file"),
+    (['NETWORK', '--projected-w=nowhere.npz'],      "--projected-w: 'nowhere.npz' cannot be read (No such file or directory)."),
     (['NETWORK', '--port=99999'],                   "Invalid value for '--port': 99999 is not in the range 0<=x<=65535."),
 ])
 def test_the_option_that_is_wrong_is_named(network, arguments, sentence):
@@ -404,5 +426,88 @@ def test_a_large_upload_is_refused_kindly_whether_it_says_its_size_or_not(served
 def test_the_name_of_an_upload_leads_nowhere(served, name):
     assert ask(served, upload_address(ask(served)[1]), 'POST', **form(name, b'{}'))[0] in [200, 400]
     assert not [path for path in served.folder.rglob('*pwned*')] and not [entry for entry in os.listdir('/tmp') if 'sarigan-pwned' in entry]
+
+# Visitors, as browsers would be, but without one.
+
+class Visitor:
+    """Asks for a page and holds its web socket."""
+
+    def __init__(self, address):
+        self.address = address
+        self.text = requests.get(address, timeout=100).text
+        raw = self.text.split('parseElements(String.raw`')[1].split('`)')[0]
+        for escaped, letter in [('&#36;', '$'), ('&#96;', '`'), ('&gt;', '>'), ('&lt;', '<'), ('&amp;', '&')]:
+            raw = raw.replace(escaped, letter)
+        self.elements = json.loads(raw)
+        self.id = re.search(r"'client_id': '([-0-9a-f]+)'", self.text)[1]
+        self.picture = next(key for key, element in self.elements.items() if element.get('props', {}).get('alt') == 'After the edits')
+        self.source = self.elements[self.picture]['props']['src']
+
+    def image(self):
+        return pixels(base64.b64decode(self.source.partition(',')[2]))
+
+    async def connect(self):
+        import socketio # pylint: disable=import-outside-toplevel # NiceGUI's.
+        self.socket = socketio.AsyncClient(reconnection=False)
+        self.socket.on('update', self._update)
+        await self.socket.connect(f'{self.address}?client_id={self.id}', socketio_path='/_nicegui_ws/socket.io', transports=['websocket'])
+        assert await self.socket.call('handshake', dict(client_id=self.id, tab_id=self.id, old_tab_id=None, document_id=self.id, next_message_id=0)) is True
+
+    def _update(self, elements):
+        self.source = (elements.get(self.picture) or {}).get('props', {}).get('src', self.source)
+
+    async def move(self, label, value):
+        key, element = next((key, element) for key, element in self.elements.items() if element['tag'] == 'q-slider' and element['props']['aria-label'] == label)
+        await self.socket.emit('event', dict(client_id=self.id, id=int(key), listener_id=element['events'][0]['listener_id'], args=[json.dumps(value)]))
+
+async def until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        await asyncio.sleep(0.05)
+    return condition()
+
+def count_visitors(served):
+    """How many pages the server holds."""
+    served.process.send_signal(signal.SIGUSR1)
+    return int(served.process.stdout.readline())
+
+def test_fifty_visitors_at_once_each_see_their_own_edit_and_are_forgotten_when_they_have_gone(served):
+    G = snapshot.load(str(served.network), 'network')
+    first = Session(G)
+    scales = {index: round(-2 + index / 10, 1) for index in range(50)}
+    with concurrent.futures.ThreadPoolExecutor(50) as pool:
+        visitors = list(pool.map(Visitor, [served.address] * 50))
+    before = visitors[0].image()
+    assert np.array_equal(before, render(G, sample_ws(G, [0]))) and all(visitor.source == visitors[0].source for visitor in visitors)
+    expected = []
+    for scale in scales.values():
+        with edited(G, [Edit(first.layer, first.group, scale)]):
+            expected.append(render(G, sample_ws(G, [0])))
+
+    async def visit():
+        await asyncio.gather(*[visitor.connect() for visitor in visitors])
+        await asyncio.gather(*[visitor.move('Times', value) for visitor, scale in zip(visitors, scales.values()) for value in [0.33, 0.66, scale]])
+        assert await until(lambda: all(np.array_equal(visitor.image(), image) for visitor, image in zip(visitors, expected)))
+        assert count_visitors(served) >= 50
+        await asyncio.gather(*[visitor.socket.disconnect() for visitor in visitors])
+        assert await until(lambda: count_visitors(served) <= others), 'they are still there'
+
+    others = count_visitors(served) - 50
+    asyncio.run(visit())
+
+@pytest.mark.parametrize('value', ['a', {}, [], [[1]], True, 1e300, -1e7, 10**400, '<script>', '\0'])
+def test_a_value_that_no_slider_has_gets_a_message_and_changes_nothing(served, value):
+    visitor, notes = Visitor(served.address), []
+
+    async def visit():
+        await visitor.connect()
+        visitor.socket.on('notify', notes.append)
+        await visitor.move('Times', value)
+        assert await until(lambda: notes)
+        assert notes[0]['message'].startswith('Times: ') and notes[0]['type'] == 'negative' and len(notes[0]['message']) < 200
+        await visitor.socket.disconnect()
+
+    asyncio.run(visit())
+    assert served.process.poll() is None
 
 #----------------------------------------------------------------------------

@@ -1,0 +1,154 @@
+"""`sarigan project`: a photo into the generator's codes, the pictures and figures of it."""
+
+import json
+import os
+
+import click
+import numpy as np
+import PIL.Image
+import torch
+
+from sarigan_plugin import files
+from sarigan_plugin import perceptual
+from sarigan_plugin import pictures
+from sarigan_plugin import project
+from sarigan_plugin import snapshot
+from sarigan_plugin.cli import UserError
+from sarigan_plugin.generate import MAX_SEED, check_class, device_option, labels
+
+TILE    = 192   # Pixels of each picture in projection.png, at least.
+GAIN    = 4     # Of the difference, which is hard to see otherwise.
+FRAMES  = 120   # Of the video, about.
+FPS     = 24    # Frames per second.
+
+#----------------------------------------------------------------------------
+
+@click.command('project')
+@click.argument('network', metavar='PKL')
+@click.option('--target',           help='The image to project: any size, what is transparent becomes white, the centre is cropped to a square', required=True, metavar='FILE')
+@click.option('--outdir',           help='Where to save the projection', required=True, metavar='DIR')
+@click.option('--space',            help='One code for all layers, or, from there, one for each', type=click.Choice(project.SPACES), default='w+', show_default=True)
+@click.option('--num-steps',        help='Optimisation steps in each space', type=click.IntRange(min=1), default=project.NUM_STEPS, show_default=True)
+@click.option('--features', 'choice', help='What the images are compared with beside pixels: vgg, NVIDIA\'s VGG16 (downloads 550 MB); lite0, EfficientNet-Lite0; '
+    'a TorchScript file; none; or the first of vgg and lite0 that is on this machine', default='auto', show_default=True, metavar='auto|vgg|lite0|none|PATH')
+@click.option('--noise/--no-noise', 'fit_noise', help='Look for noise maps as well, or keep the network\'s', default=True, show_default=True)
+@click.option('--class', 'class_idx', help='Class label, for a conditional network', type=int)
+@click.option('--seed',             help='Random seed', type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
+@click.option('--video',            help='Save a video of the optimisation as well', is_flag=True)
+@snapshot.trust_option
+@device_option
+def project_command(network, target, outdir, choice, class_idx, video, trust, device, **settings):
+    """Find the codes with which a network of SariGAN or StyleGAN2-ADA makes a given image, to be edited or looked at.
+
+    \b
+    sarigan project network.pkl --target=photo.jpg --outdir=out/p
+    sarigan edit network.pkl --projected-w=out/p/projected_w.npz --layer=b16.conv0 --group=3 --inter=2 --outdir=out/a
+
+    \b
+    DIR gets:
+      projected_w.npz        codes and noise maps, for --projected-w of our commands and of upstream's generate.py, which takes the codes alone
+      target.png, proj.png   what was to be made and what was, at the network's size
+      projection.png         both beside each other, with figures
+      project.json           settings and figures
+      video.mp4, video.png   with --video; an animated PNG where imageio-ffmpeg is not installed
+    """
+    G = snapshot.load(network, 'PKL', device, trust)
+    check_class(G, class_idx)
+    try:
+        picture = pictures.read_square(target, G.img_resolution, G.img_channels)
+    except ValueError as error:
+        raise UserError(f'--target: {error}') from None
+    try:
+        features = perceptual.load(choice, device)
+    except ValueError as error:
+        raise UserError(f'--features: {error}') from None
+    if features is None and choice == 'auto':
+        click.echo('Warning: pixels alone are compared, as neither vgg nor lite0 is on this machine; see --features.', err=True)
+
+    try:
+        os.makedirs(outdir, exist_ok=True)
+        last, frames = _optimise(G, picture, features, device, FRAMES if video else 0, labels(G, 1, class_idx if G.c_dim > 0 else None), settings)
+        images = {space: pictures.to_uint8(step.projection.synthesize(G))[0] for space, step in last.items()}
+        figures = {space: dict(compare(image, picture, features, device), seconds=round(last[space].seconds, 1)) for space, image in images.items()}
+        named = dict(network=network, target=target, features='none' if features is None else features.name, class_idx=class_idx)
+        for path in _write_all(outdir, picture, last[settings['space']].projection, images, dict(named, **settings, **figures), frames):
+            click.echo(click.format_filename(path))
+    except OSError as error:
+        raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
+    _print_table(figures)
+
+#----------------------------------------------------------------------------
+
+def compare(image, target, features=None, device='cpu'):
+    """How far two images are apart, uint8 [H, W, 3]: a dict of the mean squared difference in levels of 256, PSNR in dB (None for
+    equal images), and perceptual distance (None without features, which are on `device`)."""
+    mse = float(np.square(image.astype(np.float64) - target).mean())
+    psnr = float(10 * np.log10(255 ** 2 / mse)) if mse > 0 else None
+    distance = None
+    if features is not None:
+        with torch.no_grad():
+            distance = float(perceptual.distance(*(features(_to_tensor(x, device)) for x in [image, target])))
+    return dict(mse=mse, psnr_db=psnr, perceptual_distance=distance)
+
+def _to_tensor(image, device):
+    """uint8 [H, W, C] -> [1, C, H, W] in [-1, 1]."""
+    return torch.from_numpy(image).to(device).permute(2, 0, 1)[None].to(torch.float32) / 127.5 - 1
+
+def _optimise(G, picture, features, device, num_frames, c, settings):
+    """Run project.steps() with a progress bar. Returns ({space: its last Step}, frames of the video)."""
+    target = _to_tensor(picture, device)[:, : G.img_channels]
+    num_steps = settings['num_steps'] * (project.SPACES.index(settings['space']) + 1)
+    last, frames = dict(), []
+    with click.progressbar(project.steps(G, target, features, c=c, **settings), length=num_steps, label='Projecting',
+            item_show_func=lambda step: f'{step.space} loss {step.loss:.4f}' if step is not None else '') as steps:
+        for number, step in enumerate(steps):
+            if not np.isfinite(step.loss):
+                raise UserError('PKL: its images are not finite.')
+            last[step.space] = step
+            if num_frames and (number % max(num_steps // num_frames, 1) == 0 or number == num_steps - 1):
+                image = pictures.to_uint8(step.projection.synthesize(G))[0]
+                frames.append(pictures.sheet(pictures.enlarge(np.stack([picture, image]), 256), columns=2, gap=0))
+    return last, frames
+
+#----------------------------------------------------------------------------
+
+def _write_all(outdir, picture, projection, images, description, frames):
+    """Write all files into an existing folder. Returns their paths."""
+    path = lambda name: os.path.join(outdir, name)
+    final = images[description['space']]
+    projection.write(path('projected_w.npz'))
+    drawn = {
+        'target.png':       PIL.Image.fromarray(picture),
+        'proj.png':         PIL.Image.fromarray(final),
+        'projection.png':   _draw(picture, images, description),
+    }
+    for name, image in drawn.items():
+        pictures.save(image, path(name))
+    with files.atomic_open(path('project.json')) as f:
+        f.write((json.dumps(description, indent=2) + '\n').encode())
+    paths = list(map(path, ['projected_w.npz', *drawn, 'project.json']))
+    if frames:
+        paths.append(pictures.save_video(path('video'), frames, FPS))
+    return paths
+
+def _draw(picture, images, description):
+    """The target, what was found in each space, and how the last differs, beside each other."""
+    final = images[description['space']]
+    difference = np.minimum(np.abs(final.astype(int) - picture) * GAIN, 255).astype(np.uint8)
+    captions = [f'{space.upper()}: ' + ', '.join(text for text in _texts(description[space])[:2] if text != '-') for space in images]
+    tiles = pictures.enlarge(np.stack([picture, *images.values(), difference]), TILE)
+    names = ['target', *captions, f'difference x {GAIN}']
+    return pictures.mosaic([pictures.caption(PIL.Image.fromarray(tile), name) for tile, name in zip(tiles, names)], columns=len(tiles))
+
+def _texts(figures):
+    """PSNR, perceptual distance and seconds, for people."""
+    psnr, distance = figures['psnr_db'], figures['perceptual_distance']
+    return 'exact' if psnr is None else f'{psnr:.1f} dB', '-' if distance is None else f'{distance:.4f}', f'{figures["seconds"]:.0f}'
+
+def _print_table(figures):
+    click.echo('\nSpace        PSNR  Perceptual distance  Seconds')
+    for space, row in figures.items():
+        psnr, distance, seconds = _texts(row)
+        click.echo(f'{space.upper():<5}{psnr:>12}{distance:>21}{seconds:>9}')
+
+#----------------------------------------------------------------------------
