@@ -3,6 +3,7 @@
 import base64
 import random
 import warnings
+import weakref
 
 import fastapi
 import uvicorn
@@ -120,8 +121,8 @@ class Page:
             self.undo = self._button('Undo', 'undo', lambda: self._act(self.session.undo))
             self.redo = self._button('Redo', 'redo', lambda: self._act(self.session.redo))
             self.reset = self._button('Reset', 'restart_alt', lambda: self._act(self.session.reset), 'Take all edits away')
-            upload = ui.upload(auto_upload=True, max_file_size=MAX_UPLOAD, on_upload=self._open,
-                on_rejected=lambda: self._say(f'Files of more than {MAX_UPLOAD >> 20} MB are not taken.', bad=True)).classes('hidden')
+            opened, rejected = weakref.WeakMethod(self._open), weakref.WeakMethod(self._reject) # FastAPI never forgets an upload and what that refers to.
+            upload = ui.upload(auto_upload=True, max_file_size=MAX_UPLOAD, on_upload=lambda event: opened()(event), on_rejected=lambda: rejected()()).classes('hidden')
             self._button('Open', 'folder_open', None, 'A recipe (edit.json) or a projection (projected_w.npz)').on('click', js_handler=f'() => runMethod({upload.id}, "pickFiles", [])')
             self._button('Save', 'save', self._save, 'The image as PNG, and its recipe for `sarigan edit`').props('unelevated color=primary').props(remove='flat')
 
@@ -313,6 +314,9 @@ class Page:
         except ValueError as error:
             self._say(f'{event.file.name:.60}: {error}', bad=True)
         event.sender.reset()
+
+    def _reject(self):
+        self._say(f'Files of more than {MAX_UPLOAD >> 20} MB are not taken.', bad=True)
 
     async def _save(self):
         try:
