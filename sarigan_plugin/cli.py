@@ -28,6 +28,7 @@ COMMANDS = {
     'name':     ('sarigan_plugin.names:name_command',         'Give names to groups, for all commands that take a group.'),
     'edit':     ('sarigan_plugin.edit_command:edit_command',  'Turn up, down or exchange what single groups draw.'),
     'directions': ('sarigan_plugin.directions_command:directions_command', 'Rank the groups by what they change, and where.'),
+    'mix':      ('sarigan_plugin.mix:mix_command',            'Give groups of some images the codes of other images.'),
     'project':  ('sarigan_plugin.project_command:project_command', 'Find the codes of a photo, for edits of it.'),
     'export':   ('sarigan_plugin.export:export_command',      'Write networks as safetensors, or for rosinality\'s tools.'),
     'import':   ('sarigan_plugin.export:import_command',      'Make a network pickle of what export wrote.'),

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from sarigan_plugin import files
-from sarigan_plugin.generate import MAX_NUMBER, MAX_SEED, render, sample_ws
+from sarigan_plugin.generate import MAX_NUMBER, MAX_SEED, check_class, render, sample_ws
 from sarigan_plugin.networks import grouped_layers
 from sarigan_plugin.projection import Projection, noise_put_in
 
-VERSION     = 1         # Of the recipes that are written.
+VERSION     = 2         # Of the recipes that are written. In those of version 1 no inter-group codes come from other images.
 MAX_IMAGES  = 100       # Rows of the pictures that are made of a recipe.
 
 class WrongField(ValueError):
@@ -50,6 +50,8 @@ class Edit:
     inter_shift:    float   = 0     # the group there is (Fig. 5). In the feature form h_i is both, h_s and h_b.
     intra_seed:     int     = None  # Seed of the image whose intra-group styles (paper: z_i) it takes over (Fig. 4), None = keep,
     intra_mix:      float   = 1     # and how much of them: 0 = own, 1 = the other's.
+    inter_seed:     int     = None  # The same for its inter-group style, before it is scaled and shifted,
+    inter_mix:      float   = 1     # and how much of it.
 
     def __post_init__(self):
         names = [self.layers] if isinstance(self.layers, str) else self.layers
@@ -60,14 +62,15 @@ class Edit:
             raise WrongField('group', f'{_shown(self.group)} is not a whole number.')
         _check_number('inter_scale', self.inter_scale)
         _check_number('inter_shift', self.inter_shift)
-        if self.intra_seed is not None:
-            _check_number('intra_seed', self.intra_seed, 0, MAX_SEED, whole=True)
-        _check_number('intra_mix', self.intra_mix, 0, 1)
+        for code in ['intra', 'inter']:
+            if getattr(self, f'{code}_seed') is not None:
+                _check_number(f'{code}_seed', getattr(self, f'{code}_seed'), 0, MAX_SEED, whole=True)
+            _check_number(f'{code}_mix', getattr(self, f'{code}_mix'), 0, 1)
 
     def part(self, amount):
         """The same edit done by a part: 0 = not at all, 1 = in full."""
         return dataclasses.replace(self, inter_scale=(1 - amount) + amount * self.inter_scale, inter_shift=amount * self.inter_shift,
-            intra_mix=amount * self.intra_mix)
+            intra_mix=amount * self.intra_mix, inter_mix=amount * self.inter_mix)
 
     def layers_of(self, G):
         """The layers of the generator that it changes. Raises WrongField where there is no such layer or group."""
@@ -89,9 +92,12 @@ class Edit:
     @property
     def changes(self):
         """What is done to the group, in words."""
-        changes = [f'inter-group code times {self.inter_scale:g}'] * (self.inter_scale != 1) + [f'inter-group code plus {self.inter_shift:g}'] * (self.inter_shift != 0)
-        if self.intra_seed is not None:
-            changes.append((f'{self.intra_mix:.0%} of ' if self.intra_mix != 1 else '') + f'intra-group code of seed {self.intra_seed}')
+        def taken(code, seed, mix):
+            return [(f'{mix:.0%} of ' if mix != 1 else '') + f'{code}-group code of seed {seed}'] * (seed is not None)
+
+        changes = taken('inter', self.inter_seed, self.inter_mix)
+        changes += [f'inter-group code times {self.inter_scale:g}'] * (self.inter_scale != 1) + [f'inter-group code plus {self.inter_shift:g}'] * (self.inter_shift != 0)
+        changes += taken('intra', self.intra_seed, self.intra_mix)
         return ', '.join(changes) or 'as it is'
 
     def __str__(self):
@@ -102,28 +108,31 @@ def edited(G, edits, trunc=0.7, class_idx=0):
     """Inside the `with`, G makes its images with the codes of some groups changed.
 
     edits: Edits, each of what the ones before it made, so their order counts within a group. Raises WrongField, see Edit.layers_of().
-    trunc, class_idx: what the images were made with, for the codes of intra_seed; see generate.sample_ws().
+    trunc, class_idx: what the images were made with, for the codes of other seeds; see generate.sample_ws().
     """
+    edits = tuple(edits)
+    seeds = {seed for edit in edits for seed in [edit.inter_seed, edit.intra_seed]} - {None}
+    codes = {seed: sample_ws(G, [seed], trunc, class_idx)[:, 0].split(G.code_dim, dim=1) for seed in seeds}
     with contextlib.ExitStack() as stack:
         for edit in edits:
-            other = None if edit.intra_seed is None else sample_ws(G, [edit.intra_seed], trunc, class_idx)[:, 0, G.code_dim:]
             for layer in edit.layers_of(G):
-                for module, hook in _hooks(layer, edit, other):
+                for module, hook in _hooks(layer, edit, codes):
                     stack.callback(module.register_forward_hook(hook).remove)
         yield
 
-def _hooks(layer, edit, other):
-    """The modules that make a layer's styles, and what changes their outputs. other: [1, code_dim], an intra-group code or None."""
-    def change_inter(_module, _args, styles): # [Ng]
+def _hooks(layer, edit, codes):
+    """The modules that make a layer's styles, and what changes their outputs. codes: {seed: (inter, intra)}, [1, code_dim] each."""
+    def change_inter(module, _args, styles): # [Ng]
         chosen = torch.arange(styles.shape[1], device=styles.device) == edit.group
-        return torch.where(chosen, styles * edit.inter_scale + edit.inter_shift, styles)
+        mixed = styles if edit.inter_seed is None else styles.lerp(module.forward(codes[edit.inter_seed][0]), edit.inter_mix) # forward() goes past earlier edits.
+        return torch.where(chosen, mixed * edit.inter_scale + edit.inter_shift, styles)
 
     def mix_intra(module, _args, styles): # [NC]
-        return torch.where(layer.grouping.assignment == edit.group, styles.lerp(module.forward(other), edit.intra_mix), styles) # forward() goes past earlier edits.
+        return torch.where(layer.grouping.assignment == edit.group, styles.lerp(module.forward(codes[edit.intra_seed][1]), edit.intra_mix), styles)
 
     has_shifts = layer.norm == 'feature'
     hooks = [(module, change_inter) for module in [layer.group_affine, *([layer.group_shift] if has_shifts else [])]]
-    if other is not None:
+    if edit.intra_seed is not None:
         hooks += [(module, mix_intra) for module in [layer.affine, *([layer.shift] if has_shifts else [])]]
     return hooks
 
@@ -154,8 +163,10 @@ class Recipe:
 
     def check(self, G):
         """Raise WrongField where the generator lacks what it takes."""
-        if self.class_idx >= max(G.c_dim, 1):
-            raise WrongField('class_idx', f'{self.class_idx} is out of range: ' + (f'the classes are 0 to {G.c_dim - 1}.' if G.c_dim > 0 else 'the network has no classes.'))
+        try:
+            check_class(G, self.class_idx)
+        except ValueError as error:
+            raise WrongField('class_idx', str(error)) from None
         for index, edit in enumerate(self.edits):
             with _inside(f'edits[{index}].'):
                 edit.check(G)
@@ -198,8 +209,8 @@ class Recipe:
         if not isinstance(data, dict):
             raise ValueError('it is not a recipe: an object with version and edits.')
         version = data.pop('version', None)
-        if version != VERSION:
-            raise ValueError(f'version: {_shown(version)} is unknown; this program reads version {VERSION}.')
+        if version not in range(1, VERSION + 1):
+            raise ValueError(f'version: {_shown(version)} is unknown; this program reads versions 1 to {VERSION}.')
         if isinstance(data.get('edits'), list):
             for index, fields in enumerate(data['edits']):
                 with _inside(f'edits[{index}].'):

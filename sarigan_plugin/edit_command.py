@@ -23,7 +23,7 @@ FRAMES  = 48    # Of the video on its way there; it comes back the same way.
 FPS     = 24    # Frames per second.
 
 # What the fields of Edit and Recipe are called on the command line.
-FLAGS = dict(layers='--layer', group='--group', inter_scale='--inter', inter_shift='--inter-shift', intra_seed='--intra', intra_mix='--intra-mix',
+FLAGS = dict(layers='--layer', group='--group', inter_scale='--inter', inter_shift='--inter-shift', intra_seed='--intra', intra_mix='--intra-mix', inter_seed='--inter-from', inter_mix='--inter-mix',
     seeds='--seed', trunc='--trunc', class_idx='--class', projected_w='--projected-w')
 
 #----------------------------------------------------------------------------
@@ -47,6 +47,8 @@ class Scales(click.ParamType):
 @click.option('--group',            help='Which channel group of the layer; `sarigan groups` draws them. A name, see `sarigan name`, needs no --layer', metavar='INDEX|NAME')
 @click.option('--inter', 'inter_scale', help='Multiply the group\'s inter-group code: 0 = off, 1 = as it is, 2 = twice as much', type=float, metavar='SCALE')
 @click.option('--inter-shift',      help='Add to the group\'s inter-group code', type=float, metavar='NUMBER')
+@click.option('--inter-from', 'inter_seed', help='Take the group\'s inter-group code from another seed, then multiply and add', type=int, metavar='SEED')
+@click.option('--inter-mix',        help='How much of it, from 0 to 1  [default: 1]', type=float, metavar='NUMBER')
 @click.option('--intra', 'intra_seed', help='Take the group\'s intra-group code from another seed', type=int, metavar='SEED')
 @click.option('--intra-mix',        help='How much of it, from 0 to 1  [default: 1]', type=float, metavar='NUMBER')
 @click.option('--recipe',           help='Begin with the edits, seeds, truncation and class of an edit.json', metavar='JSON')
@@ -75,9 +77,9 @@ def edit_command(network, outdir, recipe, scales, video, trust, device, **fields
     G = snapshot.load_grouped(network, 'PKL', device, trust)
     known = names.load(network, G)
     earlier = _read_recipe(recipe, G) if recipe is not None else None
-    with _flags_named():
+    with flags_named():
         wanted = _combine(G, earlier, known, {name: value for name, value in fields.items() if value is not None})
-    with _flags_named(dict(inter_scale='--scales')):
+    with flags_named(dict(inter_scale='--scales')):
         columns = _strip_columns(wanted, scales)
 
     target = os.path.join(outdir, 'edit.json')
@@ -96,7 +98,7 @@ def edit_command(network, outdir, recipe, scales, video, trust, device, **fields
 # From options to a recipe.
 
 @contextlib.contextmanager
-def _flags_named(flags=None):
+def flags_named(flags=None):
     """What is wrong with a field gets the name that the user called it."""
     try:
         yield
@@ -131,10 +133,11 @@ def _new_edit(G, known, given):
         raise UserError(f'--layer is required for an edit; the layers are {", ".join(name for name, _layer, _source in grouped_layers(G.synthesis))}.')
     if group is None:
         raise UserError('--group is required with --layer; `sarigan groups` draws what there is.')
-    if not {'inter_scale', 'inter_shift', 'intra_seed'} & set(given):
-        raise UserError('--inter, --inter-shift or --intra is required: what is to change in the group.')
-    if 'intra_mix' in given and 'intra_seed' not in given:
-        raise UserError('--intra-mix needs --intra, the seed to take the code from.')
+    if not {'inter_scale', 'inter_shift', 'intra_seed', 'inter_seed'} & set(given):
+        raise UserError('--inter, --inter-shift, --inter-from or --intra is required: what is to change in the group.')
+    for mix, seed in [('intra_mix', 'intra_seed'), ('inter_mix', 'inter_seed')]:
+        if mix in given and seed not in given:
+            raise UserError(f'{FLAGS[mix]} needs {FLAGS[seed]}, the seed to take the code from.')
     edit = Edit(**dict(given, layers=layers, group=group))
     edit.check(G)
     return edit
@@ -173,13 +176,13 @@ def _draw_all(G, outdir, recipe, known, columns, scales, num_frames):
     return paths
 
 def _strip_title(recipe, known, scales):
-    titles = [f'{_place(edit, known)}: {edit.changes}' for edit in recipe.edits]
+    titles = [f'{place_of(edit, known)}: {edit.changes}' for edit in recipe.edits]
     if scales is None:
         return '; '.join(titles) + ' | ' + ', '.join(f'{amount:.0%}' for amount in np.linspace(0, 1, STEPS))
-    titles[-1] = f'{_place(recipe.edits[-1], known)}: inter-group code times {", ".join(f"{scale:g}" for scale in scales)}'
+    titles[-1] = f'{place_of(recipe.edits[-1], known)}: inter-group code times {", ".join(f"{scale:g}" for scale in scales)}'
     return '; '.join(titles)
 
-def _place(edit, known):
+def place_of(edit, known):
     """The layers and the group of an edit, for captions; a group for each layer where one of them has a name."""
     if len({known.of(layer, edit.group) for layer in edit.layers}) > 1:
         return ', '.join(f'{layer} {known.label(layer, edit.group)}' for layer in edit.layers)

@@ -35,7 +35,8 @@ class Scene:
         return dataclasses.replace(self, edits=tuple(edit for edit in self.edits if _does_something(edit)))
 
 def _does_something(edit):
-    return edit.inter_scale != 1 or edit.inter_shift != 0 or (edit.intra_seed is not None and edit.intra_mix > 0)
+    taken = [mix for seed, mix in [(edit.intra_seed, edit.intra_mix), (edit.inter_seed, edit.inter_mix)] if seed is not None]
+    return edit.inter_scale != 1 or edit.inter_shift != 0 or any(taken)
 
 #----------------------------------------------------------------------------
 

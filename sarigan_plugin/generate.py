@@ -70,9 +70,18 @@ def sample_ws(G, seeds, trunc=0.7, class_idx=0):
     return G.mapping(latents(G, seeds), labels(G, len(seeds), class_idx if G.c_dim > 0 else None), truncation_psi=trunc)
 
 def check_class(G, class_idx):
-    """Raise UserError where a conditional network lacks a class."""
-    if G.c_dim > 0 and (class_idx is None or not 0 <= class_idx < G.c_dim):
-        raise UserError(f'--class must be between 0 and {G.c_dim - 1}: the network is conditional.')
+    """Raise ValueError unless the network has this class; one without classes has 0 and None."""
+    if class_idx is None and G.c_dim > 0:
+        raise ValueError(f'the network is conditional and needs one; the classes are 0 to {G.c_dim - 1}.')
+    if class_idx is not None and not 0 <= class_idx < max(G.c_dim, 1):
+        raise ValueError(f'{class_idx} is out of range: ' + (f'the classes are 0 to {G.c_dim - 1}.' if G.c_dim > 0 else 'the network has no classes.'))
+
+def require_class(G, class_idx):
+    """As check_class(), for the option --class: raises UserError."""
+    try:
+        check_class(G, class_idx)
+    except ValueError as error:
+        raise UserError(f'--class: {error}') from None
 
 def render(G, w, noise_mode='const'):
     """The image of one code [1, num_ws, w_dim], uint8 [H, W, 3]. One at a time takes little memory at any resolution."""
@@ -109,7 +118,7 @@ def generate(network, seeds, trunc, class_idx, noise_mode, projected_w, trust, d
         raise UserError('--seeds is required where there is no --projected-w.')
 
     if projected_w is None:
-        check_class(G, class_idx)
+        require_class(G, class_idx)
         names = [f'seed{seed:04d}.png' for seed in seeds]
         ws, noise = (sample_ws(G, [seed], trunc, class_idx) for seed in seeds), {} # One by one: there may be many.
     else:

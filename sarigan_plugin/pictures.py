@@ -23,6 +23,12 @@ def enlarge(images, size):
     factor = max(-(-size // images.shape[2]), 1)
     return images.repeat(factor, axis=1).repeat(factor, axis=2)
 
+def shrink(images, size):
+    """Average blocks of pixels of [N, H, W, 3] until they are at most `size` wide; sides are powers of two. The opposite of enlarge()."""
+    factor = max(images.shape[2] // size, 1)
+    count, height, width, _ = images.shape
+    return images.reshape(count, height // factor, factor, width // factor, factor, 3).mean(axis=(2, 4)).astype(np.uint8)
+
 def save(image, path):
     """Write an image as PNG, whole or not at all. A link of that name is replaced, and what it points to stays."""
     with files.atomic_open(path) as f:
@@ -93,16 +99,19 @@ def heat_overlay(images, maps):
 
 #----------------------------------------------------------------------------
 
-def caption(image, title, row_labels=(), row_height=0):
-    """Write a title above a picture and a label beside each of its rows. Returns a new image."""
+def caption(image, title, row_labels=(), row_height=0, column_labels=(), column_width=0):
+    """Write a title above a picture, and labels beside its rows and above its columns. Returns a new image."""
     font = PIL.ImageFont.load_default(13)
     margin = 8 + max([int(font.getlength(label)) for label in row_labels], default=0)
-    canvas = PIL.Image.new('RGB', (margin + max(image.width, int(font.getlength(title)) + 12), image.height + 22), 'white')
-    canvas.paste(image, (margin, 22))
+    top = 22 + 18 * bool(column_labels)
+    canvas = PIL.Image.new('RGB', (margin + max(image.width, int(font.getlength(title)) + 12), image.height + top), 'white')
+    canvas.paste(image, (margin, top))
     draw = PIL.ImageDraw.Draw(canvas)
     draw.text((margin + 2, 3), title, fill='black', font=font)
     for row, label in enumerate(row_labels):
-        draw.text((4, 22 + row * row_height + row_height // 2 - 8), label, fill='black', font=font)
+        draw.text((4, top + row * row_height + row_height // 2 - 8), label, fill='black', font=font)
+    for column, label in enumerate(column_labels):
+        draw.text((margin + column * column_width + (column_width - int(font.getlength(label))) // 2, 22), label, fill='black', font=font)
     return canvas
 
 def strip(columns, title, row_labels=(), size=96):

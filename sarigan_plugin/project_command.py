@@ -14,7 +14,7 @@ from sarigan_plugin import pictures
 from sarigan_plugin import project
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
-from sarigan_plugin.generate import MAX_SEED, check_class, device_option, labels
+from sarigan_plugin.generate import MAX_SEED, device_option, labels, require_class
 
 TILE    = 192   # Pixels of each picture in projection.png, at least.
 GAIN    = 4     # Of the difference, which is hard to see otherwise.
@@ -53,7 +53,7 @@ def project_command(network, target, outdir, choice, class_idx, video, trust, de
       video.mp4, video.png   with --video; an animated PNG where imageio-ffmpeg is not installed
     """
     G = snapshot.load(network, 'PKL', device, trust)
-    check_class(G, class_idx)
+    require_class(G, class_idx)
     try:
         picture = pictures.read_square(target, G.img_resolution, G.img_channels)
     except ValueError as error:

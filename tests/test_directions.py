@@ -118,7 +118,7 @@ def test_a_conditional_network_takes_a_class(make_generator, make_discriminator,
     path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(c_dim=3), G_ema=G)))
     assert run(path, f'--outdir={tmp_path}/out', '--seeds=0', '--class=2', '--layer=b8.conv0').exit_code == 0
     result = run(path, f'--outdir={tmp_path}/no', '--class=3')
-    assert result.exit_code == 2 and last_line(result) == 'Error: --class must be between 0 and 2.'
+    assert result.exit_code == 2 and last_line(result) == 'Error: --class: 3 is out of range: the classes are 0 to 2.'
     assert not (tmp_path / 'no').exists()
 
 def test_mistakes_get_one_sentence(network, tmp_path):

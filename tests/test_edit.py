@@ -40,7 +40,8 @@ def test_an_edit_that_says_as_it_is_changes_no_bit(make_generator, norm):
     G = make_generator(grouping='blocks', norm=norm).requires_grad_(False)
     ws = sample_ws(G, [0])
     before = G.synthesis(ws, noise_mode='const')
-    for edit in [Edit(LAYER, 1), Edit(LAYER, 1, inter_scale=1, inter_shift=0, intra_seed=9, intra_mix=0), Edit(LAYER, 1, 3, 2, 9).part(0), Edit(LAYER, 1, intra_seed=0)]:
+    for edit in [Edit(LAYER, 1), Edit(LAYER, 1, inter_scale=1, inter_shift=0, intra_seed=9, intra_mix=0), Edit(LAYER, 1, 3, 2, 9, inter_seed=8).part(0), Edit(LAYER, 1, intra_seed=0),
+        Edit(LAYER, 1, inter_seed=9, inter_mix=0), Edit(LAYER, 1, inter_seed=0)]:
         with edited(G, [edit]):
             assert torch.equal(G.synthesis(ws, noise_mode='const'), before), edit
     with edited(G, [Edit(LAYER, 1, 3, 2, 9)]):
@@ -70,10 +71,26 @@ def test_the_intra_code_of_a_group_is_taken_from_another_image(G, mix):
     torch.testing.assert_close(after[:, members(G, 2)], layer.group_affine(w[:, :G.code_dim])[:, [2]] * mixed[:, members(G, 2)] * power.rsqrt()) # Eq. 5.
     torch.testing.assert_close(after[:, ~members(G, 2)], styles(G, w)[:, ~members(G, 2)])
 
+@pytest.mark.parametrize('mix', [0.25, 1])
+def test_the_inter_code_of_a_group_is_taken_from_another_image_and_then_scaled_and_shifted(G, mix):
+    w, other = torch.randn(3, G.w_dim), sample_ws(G, [7])[:, 0]
+    code, theirs = (layer_of(G).group_affine(codes[:, :G.code_dim])[:, [2]] for codes in [w, other])
+    before, after = styles(G, w), styles(G, w, Edit(LAYER, 2, inter_scale=2, inter_shift=0.5, inter_seed=7, inter_mix=mix))
+    torch.testing.assert_close(after[:, members(G, 2)], before[:, members(G, 2)] / code * (2 * code.lerp(theirs, mix) + 0.5)) # Eq. 5 is linear in h.
+    assert torch.equal(after[:, ~members(G, 2)], before[:, ~members(G, 2)])
+
+def test_both_codes_of_another_image_are_its_styles(G):
+    w, other = torch.randn(1, G.w_dim), sample_ws(G, [7])[:, 0]
+    after = styles(G, w, *(Edit(LAYER, group, intra_seed=7, inter_seed=7) for group in range(4)))
+    torch.testing.assert_close(after, styles(G, other))
+
 def test_the_feature_form_edits_means_with_deviations(make_generator):
     G = make_generator(grouping='blocks', norm='feature').requires_grad_(False)
     w, other = torch.randn(1, G.w_dim), sample_ws(G, [7])[:, 0]
     both = torch.cat([w[:, :G.code_dim], other[:, G.code_dim:]], dim=1)
+    theirs = styles(G, w, Edit(LAYER, 0, intra_seed=7, inter_seed=7))
+    for after, of_other in zip(theirs, styles(G, other)):
+        torch.testing.assert_close(after[:, members(G, 0)], of_other[:, members(G, 0)])
     for before, doubled, swapped, of_both in zip(styles(G, w), styles(G, w, Edit(LAYER, 0, 2)), styles(G, w, Edit(LAYER, 0, intra_seed=7)), styles(G, both)):
         torch.testing.assert_close(doubled[:, members(G, 0)], 2 * before[:, members(G, 0)])
         torch.testing.assert_close(swapped[:, members(G, 0)], of_both[:, members(G, 0)])
@@ -81,7 +98,7 @@ def test_the_feature_form_edits_means_with_deviations(make_generator):
 
 def test_edits_of_different_groups_commute_and_those_of_one_group_go_in_order(G):
     w = torch.randn(2, G.w_dim)
-    first, second = Edit(LAYER, 0, 3, 1, 7), Edit(LAYER, 1, -2, 0.5, 8, 0.3)
+    first, second = Edit(LAYER, 0, 3, 1, 7), Edit(LAYER, 1, -2, 0.5, 8, 0.3, 9)
     assert torch.equal(styles(G, w, first, second), styles(G, w, second, first))
     scale, shift = Edit(LAYER, 0, inter_scale=3), Edit(LAYER, 0, inter_shift=1)
     torch.testing.assert_close(styles(G, w, scale, shift), styles(G, w, Edit(LAYER, 0, 3, 1)))
@@ -96,14 +113,15 @@ def test_an_edit_of_several_layers_is_one_of_each(G):
         assert torch.equal(G.synthesis(ws, noise_mode='const'), together)
 
 def test_a_part_of_an_edit_is_between_none_and_all():
-    edit = Edit(LAYER, 0, 0.1, 3, 7, 0.8)
-    assert edit.part(1) == edit and edit.part(0) == Edit(LAYER, 0, 1, 0, 7, 0)
-    assert edit.part(0.5) == Edit(LAYER, 0, 0.55, 1.5, 7, 0.4)
+    edit = Edit(LAYER, 0, 0.1, 3, 7, 0.8, 8, 0.6)
+    assert edit.part(1) == edit and edit.part(0) == Edit(LAYER, 0, 1, 0, 7, 0, 8, 0)
+    assert edit.part(0.5) == Edit(LAYER, 0, 0.55, 1.5, 7, 0.4, 8, 0.3)
 
 #----------------------------------------------------------------------------
 # Recipes.
 
-RECIPE = Recipe([Edit(LAYER, 1, 1 / 3, 0.1), Edit(['b8.conv1', LAYER], 2, intra_seed=7, intra_mix=0.7)], seeds=[3, 5], trunc=0.8)
+RECIPE = Recipe([Edit(LAYER, 1, 1 / 3, 0.1), Edit(['b8.conv1', LAYER], 2, intra_seed=7, intra_mix=0.7),
+    Edit('b8.conv1', 1, inter_seed=8, inter_mix=0.5)], seeds=[3, 5], trunc=0.8)
 
 def test_a_recipe_read_again_makes_the_same_images_bit_for_bit_whatever_other_seeds_there_are(G, tmp_path):
     RECIPE.write(tmp_path / 'edit.json')
@@ -112,16 +130,19 @@ def test_a_recipe_read_again_makes_the_same_images_bit_for_bit_whatever_other_se
     assert torch.equal(Recipe(RECIPE.edits, [5], 0.8).ws(G), RECIPE.ws(G)[1:])
 
 @pytest.mark.parametrize('changes, sentence', [
-    (dict(version=2),                           'version: 2 is unknown; this program reads version 1.'),
+    (dict(version=3),                           'version: 3 is unknown; this program reads versions 1 to 2.'),
+    (dict(version=[1]),                         'version: [1] is unknown; this program reads versions 1 to 2.'),
     (dict(edits=[]),                            'edits: [] is not a list with at least one entry.'),
     (dict(edits='all'),                         "edits: 'all' is not a list with at least one entry."),
-    (dict(edits=[3]),                           'edits[0].edit: 3 is not an object with layers, group, inter_scale, inter_shift, intra_seed, intra_mix.'),
+    (dict(edits=[3]),                           'edits[0].edit: 3 is not an object with layers, group, inter_scale, inter_shift, intra_seed, intra_mix, inter_seed, inter_mix.'),
     (dict(edits=[dict(layers=['b8'])]),         'edits[0].group: it is missing.'),
-    (dict(edits=[dict(layers='x', group=0, a=1)]), 'edits[0].a: there is no such key; they are layers, group, inter_scale, inter_shift, intra_seed, intra_mix.'),
+    (dict(edits=[dict(layers='x', group=0, a=1)]), 'edits[0].a: there is no such key; they are layers, group, inter_scale, inter_shift, intra_seed, intra_mix, inter_seed, inter_mix.'),
     (dict(edits=[dict(layers=[], group=0)]),    'edits[0].layers: [] is not a list of different names of layers.'),
     (dict(edits=[dict(layers='x', group=0.5)]), 'edits[0].group: 0.5 is not a whole number.'),
     (dict(edits=[dict(layers='x', group=0, inter_scale=float('nan'))]), 'edits[0].inter_scale: nan is not a number from -1000000 to 1000000.'),
     (dict(edits=[dict(layers='x', group=0, intra_mix=2)]), 'edits[0].intra_mix: 2 is not a number from 0 to 1.'),
+    (dict(edits=[dict(layers='x', group=0, inter_mix=-1)]), 'edits[0].inter_mix: -1 is not a number from 0 to 1.'),
+    (dict(edits=[dict(layers='x', group=0, inter_seed=0.5)]), 'edits[0].inter_seed: 0.5 is not a whole number from 0 to 4294967295.'),
     (dict(edits=[dict(layers='x', group=0, intra_seed=2**32)]), 'edits[0].intra_seed: 4294967296 is not a whole number from 0 to 4294967295.'),
     (dict(seeds=[True]),                        'seeds: True is not a whole number from 0 to 4294967295.'),
     (dict(seeds=[1] * 101),                     'seeds: 101 of them are more than 100.'),
@@ -148,6 +169,16 @@ def test_what_is_no_recipe_gets_its_sentence(tmp_path, content, sentence):
     with pytest.raises(ValueError) as caught:
         Recipe.read(tmp_path / 'edit.json')
     assert str(caught.value).startswith(sentence) and '\n' not in str(caught.value)
+
+def test_recipes_of_version_1_are_read(tmp_path):
+    fields = dict(layers=[LAYER], group=1, inter_scale=0.5, inter_shift=0.1, intra_seed=7, intra_mix=0.7)
+    (tmp_path / 'edit.json').write_text(json.dumps(dict(version=1, edits=[fields], seeds=[3, 5], trunc=0.8, class_idx=0)))
+    assert Recipe.read(tmp_path / 'edit.json') == Recipe([Edit(LAYER, 1, 0.5, 0.1, 7, 0.7)], [3, 5], 0.8)
+
+def test_what_an_edit_does_is_said_in_words():
+    assert str(Edit(['b8.conv1', LAYER], 2, 3, intra_seed=7, intra_mix=0.7, inter_seed=8)) == (
+        'b8.conv1, b16.conv0, group 2: inter-group code of seed 8, inter-group code times 3, 70% of intra-group code of seed 7')
+    assert str(Edit(LAYER, 2)) == 'b16.conv0, group 2: as it is'
 
 def test_a_group_without_channels_and_a_class_that_is_not_there_are_named(G):
     layer_of(G).grouping.assignment.copy_(torch.arange(16) % 2)
@@ -190,10 +221,10 @@ def test_the_command_leaves_pictures_and_a_recipe_that_does_the_same_again(netwo
     for name in names:
         assert (first / name).read_bytes() == (again / name).read_bytes(), name
 
-    done = run(network, more, f'--recipe={first / "edit.json"}', '--layer=b16.conv0', live[1], '--intra=9', '--seed=5', '--scales=-1,2', '--video')
+    done = run(network, more, f'--recipe={first / "edit.json"}', '--layer=b16.conv0', live[1], '--intra=9', '--inter-from=4', '--seed=5', '--scales=-1,2', '--video')
     assert done.exit_code == 0, done.output
     recipe = Recipe.read(more / 'edit.json')
-    assert recipe.seeds == (5,) and [edit.layers for edit in recipe.edits] == [(LAYER,), (LAYER,)] and recipe.edits[1].intra_seed == 9
+    assert recipe.seeds == (5,) and [edit.layers for edit in recipe.edits] == [(LAYER,), (LAYER,)] and recipe.edits[1] == Edit(LAYER, recipe.edits[0].group, intra_seed=9, inter_seed=4)
     assert any((more / name).exists() for name in ['video.png', 'video.mp4'])
 
 def test_a_video_loops_there_and_back_without_an_encoder(tmp_path, monkeypatch):
@@ -209,8 +240,10 @@ def test_a_video_loops_there_and_back_without_an_encoder(tmp_path, monkeypatch):
     ([f'--layer={LAYER}', '--inter=2'],         '--group is required with --layer; `sarigan groups` draws what there is.'),
     ([f'--layer={LAYER}', '--group=4', '--inter=2'],  '--group: 4 is out of range: the groups of b16.conv0 are 0 to 3.'),
     ([f'--layer={LAYER}', '--group=-1', '--inter=2'], '--group: -1 is out of range: the groups of b16.conv0 are 0 to 3.'),
-    (['LIVE'],                                  '--inter, --inter-shift or --intra is required: what is to change in the group.'),
+    (['LIVE'],                                  '--inter, --inter-shift, --inter-from or --intra is required: what is to change in the group.'),
     (['LIVE', '--inter=2', '--intra-mix=0.5'],  '--intra-mix needs --intra, the seed to take the code from.'),
+    (['LIVE', '--inter=2', '--inter-mix=0.5'],  '--inter-mix needs --inter-from, the seed to take the code from.'),
+    (['LIVE', '--inter-from=-1'],               '--inter-from: -1 is not a whole number from 0 to 4294967295.'),
     (['LIVE', '--intra=-1'],                    '--intra: -1 is not a whole number from 0 to 4294967295.'),
     (['LIVE', '--intra=1', '--intra-mix=1.5'],  '--intra-mix: 1.5 is not a number from 0 to 1.'),
     (['LIVE', '--inter=inf'],                   '--inter: inf is not a number from -1000000 to 1000000.'),

@@ -144,7 +144,7 @@ def test_the_recipe_of_a_scene_makes_its_image_also_without_edits(session, studi
         session.steer(inter_scale=3, intra_seed=4, intra_mix=0.5)
 
 def test_a_recipe_that_is_loaded_is_shown_and_saved_as_it_was(session):
-    recipe = Recipe([Edit(['b8.conv1', LAYER], 2, 3), Edit(LAYER, 1, 0.5), Edit(LAYER, 1, inter_shift=1)], [8], 0.9)
+    recipe = Recipe([Edit(['b8.conv1', LAYER], 2, inter_seed=5), Edit(LAYER, 1, 0.5), Edit(LAYER, 1, inter_shift=1)], [8], 0.9)
     session.load(recipe)
     assert session.recipe() == recipe and session.edit == recipe.edits[2] # The last one of the group.
     session.steer(inter_shift=2)

@@ -70,7 +70,7 @@ def assert_answered(code, output, errors, what):
         assert len(said) == 1 and len(said[0]) > 20, (what, errors)
 
 #----------------------------------------------------------------------------
-# sarigan generate, groups, export and import.
+# sarigan generate, groups, edit, mix, directions, export and import.
 
 TOOL_CASES = [100, pytest.param(3000, marks=pytest.mark.slow)]
 
@@ -152,7 +152,9 @@ def spoil(folder, source, damage, edit):
             description = edited(description, *edit)
         (path / weights.DESCRIPTION).write_text(json.dumps(description))
 
-OPTIONS = dict(generate=['seeds', 'trunc', 'class', 'noise-mode', 'device', 'projected-w', 'outdir', 'network', 'to'], groups=['seeds', 'trunc', 'outdir', 'to'], export=['to', 'outdir'])
+OPTIONS = dict(generate=['seeds', 'trunc', 'class', 'noise-mode', 'device', 'projected-w', 'outdir', 'network', 'to'], groups=['seeds', 'trunc', 'class', 'outdir', 'to'], export=['to', 'outdir'],
+    edit=['seed', 'trunc', 'class', 'layer', 'group', 'inter', 'inter-shift', 'inter-from', 'intra', 'intra-mix', 'scales', 'recipe', 'projected-w', 'outdir'],
+    mix=['rows', 'cols', 'layer', 'group', 'code', 'trunc', 'class', 'outdir'], directions=['seeds', 'layer', 'down', 'up', 'top', 'attributes', 'scorer', 'class', 'outdir'])
 OPTIONS['import'] = OPTIONS['export']
 SEEDS = st.sampled_from(['0-2', '1', '0,5', '3-1', '', '-1', '0-', 'a', '4294967295', '4294967296', '0-99999999999', '9' * 5000, '٣', '0-0'])
 ARRAYS = st.one_of(st.none(), st.builds(lambda shape, kind: np.zeros(shape, kind), st.sampled_from([(2, 4, 8), (2, 4, 8), (0, 4, 8), (1, 4, 7), (4, 8), ()]), st.sampled_from(['f4', 'f8', 'i4', 'c8', 'U3', 'bool', 'O'])))
@@ -160,38 +162,44 @@ ARRAYS = st.one_of(st.none(), st.builds(lambda shape, kind: np.zeros(shape, kind
 @st.composite
 def tool_commands(draw):
     """(command, arguments, name of the source, destination)"""
-    command, source, dest = draw(st.sampled_from(['generate', 'groups', 'export', 'import'])), draw(st.sampled_from(SOURCES + ['sarigan.pkl'] * 4)), draw(st.sampled_from(DESTINATIONS + ['new'] * 8))
+    command, source, dest = draw(st.sampled_from(['generate', 'groups', 'edit', 'mix', 'directions', 'export', 'import'])), draw(st.sampled_from(SOURCES + ['sarigan.pkl'] * 4)), draw(st.sampled_from(DESTINATIONS + ['new'] * 8))
     options = st.tuples(st.sampled_from(OPTIONS[command]), st.one_of(NUMBERS, TEXTS)).map(lambda pair: f'--{pair[0]}={pair[1]}'.replace('\x00', '')) # No command line can have that character.
     more = draw(st.one_of(st.just([]), st.just(['--trust-pickle'] if command != 'import' else []), options.map(lambda option: [option])) if draw(st.booleans()) else st.just([]))
     if command in ['export', 'import']:
         return command, [*more, f'--to={dest}', '--', source], source, dest
     seeds = draw(st.one_of(st.just(['--seeds=0-1']), st.just(['--seeds=0-1']), SEEDS.map(lambda text: [f'--seeds={text}']), st.just([])))
-    if command == 'groups':
-        return command, [*more, *seeds, f'--outdir={dest}', '--', source], source, dest
+    what = dict(groups=seeds, directions=seeds, edit=['--seed=0', '--layer=b8.conv1', '--group=0', '--inter=2'], mix=['--rows=0', '--cols=1']) # Before `more`, which may say otherwise.
+    if command in what:
+        return command, [*what[command], *more, f'--outdir={dest}', '--', source], source, dest
     projected = draw(st.sampled_from([[], [], ['--projected-w=w.npz']]))
     label = draw(st.sampled_from([[], ['--class=1']]))
     return command, [*more, *seeds, *label, *projected, f'--network={source}', f'--outdir={dest}'], source, dest
 
-PICTURES = re.compile(r'(seed\d{4,}|proj\d\d|groups|strip)\.png')
+PICTURES = re.compile(r'(seed\d{4,}|proj\d\d|groups|strip|before|after|difference|grid|directions)\.png')
+PAGES = ['index.html', 'groups.json', 'edit.json', 'directions.json'] # Made anew as well.
+FOLDERS = ['groups', 'cells']
+DRAWING = ['generate', 'groups', 'edit', 'mix', 'directions']
+
+def is_drawn(path, dest):
+    return path.parent == dest and (PICTURES.fullmatch(path.name) or path.name in PAGES) or path.parent.parent == dest and path.parent.name in FOLDERS and path.suffix == '.png'
 
 def assert_only_there(before, after, command, dest):
     """Pictures may be replaced by pictures; all else that was there stays, and what is new is at dest."""
     dest = Path(os.path.normpath(Path.cwd() / dest))
     for path, content in before.items():
-        is_picture = command in ['generate', 'groups'] and path.parent == dest and PICTURES.fullmatch(path.name)
-        assert is_picture or after.get(path, 'gone') == content, path
+        assert command in DRAWING and is_drawn(path, dest) or after.get(path, 'gone') == content, path
     for path in after.keys() - before.keys():
-        if after[path] is None and path in [dest, *dest.parents]:
+        if after[path] is None and path in [dest, *dest.parents, *(dest / folder for folder in FOLDERS)]:
             continue
-        if command in ['generate', 'groups']:
-            assert path.parent == dest and PICTURES.fullmatch(path.name), path
+        if command in DRAWING:
+            assert is_drawn(path, dest), path
         else:
             assert path == dest or (path.parent == dest and path.name in [weights.DESCRIPTION, weights.TENSORS]), path
 
 def assert_made(command, dest):
     if command == 'import':
         snapshot.load_all(dest, '--to')
-    elif command in ['generate', 'groups']:
+    elif command in DRAWING:
         for path in Path(dest).glob('*.png'):
             if PICTURES.fullmatch(path.name) and not path.is_symlink():
                 assert path.read_bytes() == path.name.encode() or PIL.Image.open(path).size[0] >= 8, path

@@ -4,9 +4,11 @@ import json
 import os
 import pickle
 
+import hypothesis
 import pytest
 import torch
 from click.testing import CliRunner
+from hypothesis import strategies
 
 from sarigan_plugin import edit_command
 from sarigan_plugin import names
@@ -154,6 +156,23 @@ def test_a_file_of_something_else_is_named_with_what_is_wrong_and_no_command_tou
     for arguments in [['name', network, f'--layer={LAYER}', '--group=0', '--as=hair'], ['edit', network, f'--outdir={tmp_path}/out', '--group=glasses', '--inter=2']]:
         assert sentence(run(*arguments)).startswith(f"PKL: the names of its groups cannot be read from '{path}': {problem}")
     assert path.read_bytes() == before and not (tmp_path / 'out').exists()
+
+JSON = strategies.recursive(strategies.none() | strategies.booleans() | strategies.integers() | strategies.floats() | strategies.text(),
+    lambda inner: strategies.lists(inner, max_size=3) | strategies.dictionaries(strategies.text(), inner, max_size=3))
+
+@hypothesis.given(names_=strategies.lists(JSON | strategies.fixed_dictionaries(dict(name=JSON, layer=JSON, group=JSON, channels=JSON))
+    | strategies.fixed_dictionaries(dict(name=strategies.text(), layer=strategies.just(LAYER), group=strategies.integers(0, 9), channels=strategies.lists(strategies.integers(0, 15)))), max_size=3))
+@hypothesis.settings(deadline=None, max_examples=100, database=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck))
+def test_whatever_a_file_says_it_is_read_and_written_again_or_refused(G, tmp_path, names_):
+    (tmp_path / 'network.names.json').write_text(json.dumps(dict(version=1, names=names_)))
+    try:
+        known = names.read(tmp_path / 'network.pkl', G)
+    except ValueError as error:
+        assert str(error).startswith(f"'{tmp_path}/network.names.json': names[")
+        return
+    known.write()
+    again = names.read(tmp_path / 'network.pkl', G)
+    assert list(again) == list(known) and again.lost == known.lost and len(list(known)) + len(known.lost) == len(names_)
 
 def test_a_failed_write_leaves_the_names_that_were_there(network, tmp_path, monkeypatch):
     known = names.read(network)

@@ -409,7 +409,7 @@ def test_conditional_grey_and_plain_networks_are_projected_into(make_generator, 
     arguments = ['project', path, f'--target={target}', f'--outdir={tmp_path / "out"}', '--space=w', *QUICK]
     if 'c_dim' in kind:
         done = run(*arguments, '--class=3')
-        assert done.exit_code == 2 and done.stderr == 'Error: --class must be between 0 and 2: the network is conditional.\n'
+        assert done.exit_code == 2 and done.stderr == 'Error: --class: 3 is out of range: the classes are 0 to 2.\n'
         arguments.append('--class=1')
     done = run(*arguments)
     assert done.exit_code == 0, done.output
