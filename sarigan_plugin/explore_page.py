@@ -178,7 +178,7 @@ class Page:
         """A number box and a button that rolls dice. Returns the box."""
         with ui.element('div').classes('dial'):
             ui.label(label)
-            box = ui.number(step=1, on_change=lambda event: event.value is not None and on_change(event.value)).props(f'dense outlined hide-bottom-space debounce=250 aria-label="{description}"')
+            box = ui.number(step=1, on_change=lambda event: event.value is not None and on_change(_whole(event.value))).props(f'dense outlined hide-bottom-space debounce=250 aria-label="{description}"')
             ui.button(icon='casino', on_click=lambda: on_change(random.randrange(10000))).props(f'flat dense round aria-label="{description}, random"')
         return box
 
@@ -325,6 +325,10 @@ class Page:
             self._say(f'{self.studio.outdir} cannot be written to: {error.strerror}.', bad=True)
             return
         self._say(f'Saved {" and ".join(paths)}')
+
+def _whole(value):
+    """The int that a box for numbers means by a float; another value stays what it is, to be complained of."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 def _mark(button, chosen):
     """Show whether a tile is the chosen one."""

@@ -11,7 +11,6 @@ import pickle
 import re
 import signal
 import socket
-import subprocess
 import sys
 import time
 import types
@@ -149,11 +148,6 @@ def test_a_recipe_that_is_loaded_is_shown_and_saved_as_it_was(session):
     assert session.recipe() == recipe and session.edit == recipe.edits[2] # The last one of the group.
     session.steer(inter_shift=2)
     assert session.scene.edits == (*recipe.edits[:2], Edit(LAYER, 1, inter_shift=2))
-
-def test_what_can_be_seen_without_a_page_needs_no_page():
-    done = subprocess.run([sys.executable, '-c', 'import sys; from sarigan_plugin import explore_session, explore_studio, explore_guard; print("nicegui" in sys.modules)'],
-        capture_output=True, text=True, check=True)
-    assert done.stdout == 'False\n'
 
 #----------------------------------------------------------------------------
 # Pictures and files.
@@ -608,6 +602,24 @@ def test_in_a_browser_a_slider_makes_the_image_of_the_python_interface_and_what_
         tab.page.get_by_role('button', name='Remove the edit').first.click()
     tab.page.get_by_text('None yet').wait_for()
     assert tab.shows(before)
+
+@needs_chromium
+def test_in_a_browser_seeds_are_typed_and_rolled_and_what_is_no_seed_gets_a_message(tab, served):
+    G = snapshot.load(str(served.network), 'network')
+    for seed in [7, 4294967295]:
+        tab.page.get_by_label('Seed of the image', exact=True).fill(str(seed))
+        assert tab.shows(render(G, sample_ws(G, [seed])), 'Before')
+    for wrong, sentence in [('-1', 'Seed: -1 is not a whole number from 0 to 4294967295.'), ('1.5', 'Seed: 1.5 is not a whole number from 0 to 4294967295.')]:
+        tab.page.get_by_label('Seed of the image', exact=True).fill(wrong)
+        tab.page.get_by_text(sentence).first.wait_for()
+    before = tab.picture('Before')
+    tab.button('Seed of the image, random').click()
+    tab.page.wait_for_function("document.querySelector('[aria-label=\"Seed of the image\"]').value !== '4294967295'")
+    seed = int(tab.page.get_by_label('Seed of the image', exact=True).input_value())
+    assert tab.shows(render(G, sample_ws(G, [seed])), 'Before') and not np.array_equal(tab.picture('Before'), before)
+    tab.page.get_by_label('Seed to take from', exact=True).fill('3')
+    with edited(G, [Edit(Session(G).layer, Session(G).group, intra_seed=3)]):
+        assert tab.shows(render(G, sample_ws(G, [seed])))
 
 @needs_chromium
 def test_in_a_browser_files_are_opened_and_hostile_ones_get_a_message(tab, served):
