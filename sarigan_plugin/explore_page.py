@@ -4,20 +4,19 @@ import base64
 import random
 import warnings
 import weakref
+from pathlib import Path
 
 import fastapi
 import uvicorn
 from nicegui import background_tasks, ui
 
-from sarigan_plugin import upstream
 from sarigan_plugin.edit import WrongField
 from sarigan_plugin.explore_guard import MAX_UPLOAD, Guard
 from sarigan_plugin.explore_session import LOOKS, Session
 from sarigan_plugin.explore_studio import Newest, View
-from sarigan_plugin.generate import MAX_SEED
 from sarigan_plugin.snapshot import first_line
 
-STYLE               = upstream.root() / 'sarigan_plugin' / 'explore.css'
+STYLE               = Path(__file__).with_name('explore.css')
 RECONNECT_SECONDS   = 60    # A page that was cut off finds its session again for so long; then it is freed.
 DRAW_SECONDS        = 120   # A first image may have to wait for those of many others.
 NEW_INTRA_SEED      = 1     # Where the intra-group code comes from until a visitor chooses.
@@ -282,7 +281,7 @@ class Page:
                 return
             fields['intra_mix'] = edit.intra_mix or 1
         elif field == 'intra_mix' and edit.intra_seed is None:
-            fields['intra_seed'] = int(self.intra_seed.value)
+            fields['intra_seed'] = NEW_INTRA_SEED
         self.session.steer(field, **fields)
 
     def _release(self):

@@ -32,7 +32,7 @@ from sarigan_plugin.cli import main
 from sarigan_plugin.edit import Edit, Recipe, WrongField, edited
 from sarigan_plugin.explore_guard import MAX_UPLOAD
 from sarigan_plugin.explore_session import MAX_STEPS, Scene, Session
-from sarigan_plugin.explore_studio import Newest, Studio, View, png
+from sarigan_plugin.explore_studio import Newest, Studio, View
 from sarigan_plugin.generate import render, sample_ws
 from sarigan_plugin.projection import noise_put_in
 
@@ -176,7 +176,7 @@ def test_only_what_has_changed_is_drawn_again(session, studio, monkeypatch):
         view.draw()
     assert drawn == [0, 1]
 
-def test_saved_files_get_names_that_are_free_and_the_recipe_is_what_edit_takes(session, studio, network, tmp_path):
+def test_saved_files_get_names_that_are_free_and_the_recipe_is_what_edit_takes(session, studio, tmp_path):
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out' / '0007.json').write_text('precious')
     session.steer(inter_scale=3)
@@ -435,6 +435,7 @@ class Visitor:
             raw = raw.replace(escaped, letter)
         self.elements = json.loads(raw)
         self.id = re.search(r"'client_id': '([-0-9a-f]+)'", self.text)[1]
+        self.socket = None
         self.picture = next(key for key, element in self.elements.items() if element.get('props', {}).get('alt') == 'After the edits')
         self.source = self.elements[self.picture]['props']['src']
 
