@@ -21,7 +21,7 @@ from sarigan_plugin.generate import MAX_NUMBER, MAX_SEED, check_class, render, s
 from sarigan_plugin.networks import grouped_layers
 from sarigan_plugin.projection import Projection, noise_put_in
 
-VERSION     = 2         # Of the recipes that are written. In those of version 1 no inter-group codes come from other images.
+VERSION     = 2         # Of the recipes that are written. Those of version 1 know neither inter-group codes of other images, nor components, nor projections.
 MAX_IMAGES  = 100       # Rows of the pictures that are made of a recipe.
 
 class WrongField(ValueError):
@@ -52,6 +52,8 @@ class Edit:
     intra_mix:      float   = 1     # and how much of them: 0 = own, 1 = the other's.
     inter_seed:     int     = None  # The same for its inter-group style, before it is scaled and shifted,
     inter_mix:      float   = 1     # and how much of it.
+    intra_component: int    = None  # Index of one of the intra_components() of the group, along which its intra-group code goes, None = stay,
+    intra_amount:   float   = 0     # and how far, in lengths of the code.
 
     def __post_init__(self):
         names = [self.layers] if isinstance(self.layers, str) else self.layers
@@ -66,11 +68,14 @@ class Edit:
             if getattr(self, f'{code}_seed') is not None:
                 _check_number(f'{code}_seed', getattr(self, f'{code}_seed'), 0, MAX_SEED, whole=True)
             _check_number(f'{code}_mix', getattr(self, f'{code}_mix'), 0, 1)
+        if self.intra_component is not None:
+            _check_number('intra_component', self.intra_component, 0, whole=True)
+        _check_number('intra_amount', self.intra_amount)
 
     def part(self, amount):
         """The same edit done by a part: 0 = not at all, 1 = in full."""
         return dataclasses.replace(self, inter_scale=(1 - amount) + amount * self.inter_scale, inter_shift=amount * self.inter_shift,
-            intra_mix=amount * self.intra_mix, inter_mix=amount * self.inter_mix)
+            intra_mix=amount * self.intra_mix, inter_mix=amount * self.inter_mix, intra_amount=amount * self.intra_amount)
 
     def layers_of(self, G):
         """The layers of the generator that it changes. Raises WrongField where there is no such layer or group."""
@@ -88,6 +93,9 @@ class Edit:
             taken = layer.grouping.assignment.unique().tolist()
             if self.group not in taken:
                 raise WrongField('group', f'{self.group} of {name} has no channels; those that have are {", ".join(map(str, taken))}.')
+            count = len(intra_components(layer, self.group)[1]) if self.intra_component is not None else 0
+            if self.intra_component is not None and self.intra_component >= count:
+                raise WrongField('intra_component', f'{self.intra_component} is out of range: the components of {name}, group {self.group} are 0 to {count - 1}.')
 
     @property
     def changes(self):
@@ -98,10 +106,27 @@ class Edit:
         changes = taken('inter', self.inter_seed, self.inter_mix)
         changes += [f'inter-group code times {self.inter_scale:g}'] * (self.inter_scale != 1) + [f'inter-group code plus {self.inter_shift:g}'] * (self.inter_shift != 0)
         changes += taken('intra', self.intra_seed, self.intra_mix)
+        if self.intra_component is not None and self.intra_amount != 0:
+            changes.append(f'intra-group code {self.intra_amount:+g} along component {self.intra_component}')
         return ', '.join(changes) or 'as it is'
 
     def __str__(self):
         return f'{", ".join(self.layers)}, group {self.group}: {self.changes}'
+
+def intra_components(layer, group):
+    """The directions of the intra-group code that change a group's styles most, in closed form as in SeFa (Shen and Zhou, CVPR 2021).
+
+    They are the right singular vectors of the rows of the layer's affine transformation that are the group's. Returns
+    (directions [K, code_dim], of length 1, and gains [K], the length of the change of all its styles for a step of 1), gains falling.
+    """
+    rows = torch.cat([module.weight[layer.grouping.assignment == group] * module.weight_gain for module in _intra_modules(layer)])
+    _left, gains, directions = torch.linalg.svd(rows.double(), full_matrices=False) # pylint: disable=not-callable
+    largest = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True))
+    return (directions * largest.sign()).to(rows.dtype), gains.to(rows.dtype) # One of the two signs, the same everywhere.
+
+def _intra_modules(layer):
+    """What makes styles, and in the feature form shifts, of the intra-group code."""
+    return [layer.affine, layer.shift] if layer.norm == 'feature' else [layer.affine]
 
 @contextlib.contextmanager
 def edited(G, edits, trunc=0.7, class_idx=0):
@@ -130,10 +155,16 @@ def _hooks(layer, edit, codes):
     def mix_intra(module, _args, styles): # [NC]
         return torch.where(layer.grouping.assignment == edit.group, styles.lerp(module.forward(codes[edit.intra_seed][1]), edit.intra_mix), styles)
 
-    has_shifts = layer.norm == 'feature'
-    hooks = [(module, change_inter) for module in [layer.group_affine, *([layer.group_shift] if has_shifts else [])]]
-    if edit.intra_seed is not None:
-        hooks += [(module, mix_intra) for module in [layer.affine, *([layer.shift] if has_shifts else [])]]
+    if edit.intra_component is not None:
+        step = edit.intra_amount * intra_components(layer, edit.group)[0][[edit.intra_component]] # [1, code_dim]
+
+    def move_intra(module, _args, styles): # [NC]
+        change = module.forward(step) - module.forward(torch.zeros_like(step)) # The bias apart.
+        return torch.where(layer.grouping.assignment == edit.group, styles + change, styles)
+
+    hooks = [(module, change_inter) for module in ([layer.group_affine, layer.group_shift] if layer.norm == 'feature' else [layer.group_affine])]
+    hooks += [(module, mix_intra) for module in _intra_modules(layer)] * (edit.intra_seed is not None)
+    hooks += [(module, move_intra) for module in _intra_modules(layer)] * (edit.intra_component is not None)
     return hooks
 
 #----------------------------------------------------------------------------

@@ -24,6 +24,7 @@ FPS     = 24    # Frames per second.
 
 # What the fields of Edit and Recipe are called on the command line.
 FLAGS = dict(layers='--layer', group='--group', inter_scale='--inter', inter_shift='--inter-shift', intra_seed='--intra', intra_mix='--intra-mix', inter_seed='--inter-from', inter_mix='--inter-mix',
+    intra_component='--component', intra_amount='--amount',
     seeds='--seed', trunc='--trunc', class_idx='--class', projected_w='--projected-w')
 
 #----------------------------------------------------------------------------
@@ -51,6 +52,8 @@ class Scales(click.ParamType):
 @click.option('--inter-mix',        help='How much of it, from 0 to 1  [default: 1]', type=float, metavar='NUMBER')
 @click.option('--intra', 'intra_seed', help='Take the group\'s intra-group code from another seed', type=int, metavar='SEED')
 @click.option('--intra-mix',        help='How much of it, from 0 to 1  [default: 1]', type=float, metavar='NUMBER')
+@click.option('--component', 'intra_component', help='Move the group\'s intra-group code along one of the directions that change its styles most, 0 the first, in closed form as in SeFa', type=int, metavar='INDEX')
+@click.option('--amount', 'intra_amount', help='How far, in lengths of the code', type=float, metavar='NUMBER')
 @click.option('--recipe',           help='Begin with the edits, seeds, truncation and class of an edit.json', metavar='JSON')
 @click.option('--scales',           help='Columns of the strip: the last edit\'s --inter takes each of these values, in place of steps from no edit to the full one', type=Scales(), metavar='NUMBER,...')
 @click.option('--video',            help='Save a video as well: there and back', is_flag=True)
@@ -133,11 +136,12 @@ def _new_edit(G, known, given):
         raise UserError(f'--layer is required for an edit; the layers are {", ".join(name for name, _layer, _source in grouped_layers(G.synthesis))}.')
     if group is None:
         raise UserError('--group is required with --layer; `sarigan groups` draws what there is.')
-    if not {'inter_scale', 'inter_shift', 'intra_seed', 'inter_seed'} & set(given):
-        raise UserError('--inter, --inter-shift, --inter-from or --intra is required: what is to change in the group.')
-    for mix, seed in [('intra_mix', 'intra_seed'), ('inter_mix', 'inter_seed')]:
-        if mix in given and seed not in given:
-            raise UserError(f'{FLAGS[mix]} needs {FLAGS[seed]}, the seed to take the code from.')
+    for field, needed, why in [('intra_mix', 'intra_seed', 'the seed to take the code from'), ('inter_mix', 'inter_seed', 'the seed to take the code from'),
+            ('intra_amount', 'intra_component', 'the direction to go'), ('intra_component', 'intra_amount', 'how far to go')]:
+        if field in given and needed not in given:
+            raise UserError(f'{FLAGS[field]} needs {FLAGS[needed]}, {why}.')
+    if not {'inter_scale', 'inter_shift', 'intra_seed', 'inter_seed', 'intra_component'} & set(given):
+        raise UserError('--inter, --inter-shift, --inter-from, --intra or --component is required: what is to change in the group.')
     edit = Edit(**dict(given, layers=layers, group=group))
     edit.check(G)
     return edit

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import main
-from sarigan_plugin.edit import Edit, Recipe, WrongField, edited
+from sarigan_plugin.edit import Edit, Recipe, WrongField, edited, intra_components
 from sarigan_plugin.generate import sample_ws
 
 LAYER = 'b16.conv0'
@@ -118,6 +118,39 @@ def test_a_part_of_an_edit_is_between_none_and_all():
     assert edit.part(0.5) == Edit(LAYER, 0, 0.55, 1.5, 7, 0.4, 8, 0.3)
 
 #----------------------------------------------------------------------------
+# Components.
+
+@pytest.mark.parametrize('norm', ['weight', 'feature'])
+def test_components_are_the_directions_that_change_the_styles_of_the_group_most(make_generator, norm):
+    G = make_generator(grouping='blocks', norm=norm).requires_grad_(False)
+    layer = layer_of(G)
+    directions, gains = intra_components(layer, 1)
+    modules = [layer.affine, layer.shift] if norm == 'feature' else [layer.affine]
+    def change(steps): # [N] lengths of the change of all styles of the group.
+        return sum((module(steps) - module(torch.zeros_like(steps)))[:, members(G, 1)].square().sum(dim=1) for module in modules).sqrt()
+    torch.testing.assert_close(directions @ directions.t(), torch.eye(len(gains)), rtol=0, atol=1e-5)
+    torch.testing.assert_close(change(directions), gains, rtol=1e-4, atol=1e-5)
+    assert (gains.diff() <= 0).all() and len(gains) == 4 * len(modules)
+    anywhere = torch.nn.functional.normalize(torch.randn(1000, G.code_dim))
+    assert change(anywhere).max() < gains[0]
+
+def test_an_edit_goes_along_a_component_in_its_group_alone(G):
+    w = torch.randn(3, G.w_dim)
+    direction = intra_components(layer_of(G), 2)[0][1]
+    moved = w.clone()
+    moved[:, G.code_dim:] += 1.5 * direction
+    before, there, after = styles(G, w), styles(G, moved), styles(G, w, Edit(LAYER, 2, intra_component=1, intra_amount=1.5))
+    torch.testing.assert_close(after[:, members(G, 2)], there[:, members(G, 2)], rtol=1e-4, atol=1e-5) # Eq. 5 normalises in groups.
+    assert torch.equal(after[:, ~members(G, 2)], before[:, ~members(G, 2)])
+    assert torch.equal(styles(G, w, Edit(LAYER, 2, intra_component=1, intra_amount=1.5).part(0)), before)
+
+def test_a_component_that_is_not_there_is_refused(G):
+    with pytest.raises(WrongField, match='intra_component: 4 is out of range: the components of b16.conv0, group 2 are 0 to 3.'):
+        Edit(LAYER, 2, intra_component=4, intra_amount=1).check(G)
+    with pytest.raises(WrongField, match='intra_component: -1 is not a whole number'):
+        Edit(LAYER, 2, intra_component=-1)
+
+#----------------------------------------------------------------------------
 # Recipes.
 
 RECIPE = Recipe([Edit(LAYER, 1, 1 / 3, 0.1), Edit(['b8.conv1', LAYER], 2, intra_seed=7, intra_mix=0.7),
@@ -134,9 +167,9 @@ def test_a_recipe_read_again_makes_the_same_images_bit_for_bit_whatever_other_se
     (dict(version=[1]),                         'version: [1] is unknown; this program reads versions 1 to 2.'),
     (dict(edits=[]),                            'edits: [] is not a list with at least one entry.'),
     (dict(edits='all'),                         "edits: 'all' is not a list with at least one entry."),
-    (dict(edits=[3]),                           'edits[0].edit: 3 is not an object with layers, group, inter_scale, inter_shift, intra_seed, intra_mix, inter_seed, inter_mix.'),
+    (dict(edits=[3]),                           'edits[0].edit: 3 is not an object with layers, group, inter_scale, inter_shift, intra_seed, intra_mix, inter_seed, inter_mix, intra_component, intra_amount.'),
     (dict(edits=[dict(layers=['b8'])]),         'edits[0].group: it is missing.'),
-    (dict(edits=[dict(layers='x', group=0, a=1)]), 'edits[0].a: there is no such key; they are layers, group, inter_scale, inter_shift, intra_seed, intra_mix, inter_seed, inter_mix.'),
+    (dict(edits=[dict(layers='x', group=0, a=1)]), 'edits[0].a: there is no such key; they are layers, group, inter_scale, inter_shift, intra_seed, intra_mix, inter_seed, inter_mix, intra_component, intra_amount.'),
     (dict(edits=[dict(layers=[], group=0)]),    'edits[0].layers: [] is not a list of different names of layers.'),
     (dict(edits=[dict(layers='x', group=0.5)]), 'edits[0].group: 0.5 is not a whole number.'),
     (dict(edits=[dict(layers='x', group=0, inter_scale=float('nan'))]), 'edits[0].inter_scale: nan is not a number from -1000000 to 1000000.'),
@@ -240,7 +273,8 @@ def test_a_video_loops_there_and_back_without_an_encoder(tmp_path, monkeypatch):
     ([f'--layer={LAYER}', '--inter=2'],         '--group is required with --layer; `sarigan groups` draws what there is.'),
     ([f'--layer={LAYER}', '--group=4', '--inter=2'],  '--group: 4 is out of range: the groups of b16.conv0 are 0 to 3.'),
     ([f'--layer={LAYER}', '--group=-1', '--inter=2'], '--group: -1 is out of range: the groups of b16.conv0 are 0 to 3.'),
-    (['LIVE'],                                  '--inter, --inter-shift, --inter-from or --intra is required: what is to change in the group.'),
+    (['LIVE'],                                  '--inter, --inter-shift, --inter-from, --intra or --component is required: what is to change in the group.'),
+    (['LIVE', '--component=0'],                 '--component needs --amount, how far to go.'),
     (['LIVE', '--inter=2', '--intra-mix=0.5'],  '--intra-mix needs --intra, the seed to take the code from.'),
     (['LIVE', '--inter=2', '--inter-mix=0.5'],  '--inter-mix needs --inter-from, the seed to take the code from.'),
     (['LIVE', '--inter-from=-1'],               '--inter-from: -1 is not a whole number from 0 to 4294967295.'),
