@@ -24,6 +24,7 @@ COMMANDS = {
     'train':    ('sarigan_plugin.train:main',                 "Train a network; the same command as upstream's train.py."),
     'generate': ('sarigan_plugin.generate:generate',          'Generate images with a network pickle.'),
     'groups':   ('sarigan_plugin.groups:groups',              'Draw what each group of channels attends to.'),
+    'explore':  ('sarigan_plugin.explore:explore',            'Steer groups on a page in the browser.'),
     'name':     ('sarigan_plugin.names:name_command',         'Give names to groups, for all commands that take a group.'),
     'edit':     ('sarigan_plugin.edit_command:edit_command',  'Turn up, down or exchange what single groups draw.'),
     'directions': ('sarigan_plugin.directions_command:directions_command', 'Rank the groups by what they change, and where.'),

@@ -40,6 +40,15 @@ def test_the_floor_is_below_what_was_taken(tmp_path):
     assert [row['phase'] for row in rows] == ['Gmain', 'Greg', 'Dmain', 'Dreg']
     assert all(0 < row['arithmetic'] < row['taken'] for row in rows)
 
+@pytest.mark.slow
+def test_the_page_is_measured_in_a_browser(tmp_path):
+    done = benchmark('explore.py', '--resolutions=16', f'--outdir={tmp_path}')
+    if 'No Chromium was found' in done.stderr:
+        pytest.skip('no Chromium was found; apt-get install chromium')
+    assert done.returncode == 0, done.stderr
+    row, = json.loads((tmp_path / 'explore.json').read_text())
+    assert len(row['first']) == 5 and len(row['steps']) == 30 and min(row['first'] + row['steps']) > 0
+
 @pytest.mark.parametrize('arguments, says', [
     (['--settings=64'], "'64' is not a list such as 64:8,128:4"),
     (['--settings=60:8'], "'60:8' is not a list such as 64:8,128:4"),

@@ -1,0 +1,124 @@
+"""How long a visitor of `sarigan explore` waits, in a real browser: for the first image, and for the image to follow a slider.
+
+Run: python benchmarks/explore.py --resolutions=32,64
+"""
+
+import contextlib
+import json
+import os
+import pickle
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+from playwright.sync_api import sync_playwright
+
+from common import ListOf, random_images
+
+from sarigan_plugin import config
+
+import dnnlib # Upstream's, importable by now.
+
+CHROMIUM = next(filter(None, map(shutil.which, ['chromium', 'chromium-browser', 'google-chrome'])), None)
+SWITCHES = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
+PAGES, STEPS = 5, 30 # That are measured.
+
+# Milliseconds since the page was requested at which both pictures were there.
+FIRST_IMAGE = """() => {
+    const pictures = [...document.querySelectorAll('figure img')];
+    return pictures.length === 2 && pictures.every(picture => picture.complete && picture.naturalWidth > 0) && performance.now();
+}"""
+
+# Milliseconds from a key on a slider to another edited picture.
+STEP = """() => {
+    const picture = document.querySelectorAll('figure img')[1], before = picture.src;
+    let pressed = 0;
+    document.addEventListener('keydown', () => { pressed = performance.now(); }, {once: true, capture: true});
+    return {taken: new Promise(done => {
+        const look = () => picture.src !== before && picture.complete ? done(performance.now() - pressed) : requestAnimationFrame(look);
+        look();
+    })};
+}"""
+
+#----------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def serving(network, *options, command=(sys.executable, '-m', 'sarigan_plugin.cli')):
+    """`sarigan explore` on a free port. Gives (address, process)."""
+    environment = {name: value for name, value in os.environ.items() if name != 'PYTEST_CURRENT_TEST'} # By which NiceGUI knows tests of its own.
+    words = [*command, 'explore', str(network), '--port=0', '--no-browser', '--device=cpu', *options]
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            address = process.stdout.readline().split(' ')[0]
+            if not address:
+                raise click.ClickException(process.stderr.read())
+            yield address, process
+        finally:
+            process.terminate()
+
+@contextlib.contextmanager
+def browsing():
+    """A headless Chromium. Gives a Playwright browser."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        yield browser
+        browser.close()
+
+def slider(page, label):
+    return page.get_by_role('slider', name=label, exact=True).locator('.q-slider__track-container')
+
+#----------------------------------------------------------------------------
+
+@click.command()
+@click.option('--resolutions',  help='Of untrained networks of the tiny config, which take as long as trained ones', type=ListOf(int, '32,64'), default='32,64', show_default=True, metavar='LIST')
+@click.option('--network', 'networks', help='Measure this one as well; may be given again', multiple=True, metavar='PKL')
+@click.option('--outdir',       help='Where to leave explore.json', default='out/benchmark', show_default=True, metavar='DIR')
+def main(resolutions, networks, outdir):
+    """Measure the page of `sarigan explore` in headless Chromium: milliseconds from the request to the first image, and from a step
+    of a slider to the image that shows it. Median and largest."""
+    if CHROMIUM is None:
+        raise click.ClickException('No Chromium was found: apt-get install chromium.')
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, browsing() as browser:
+        networks = {f'untrained, {resolution}x{resolution}': untrained(Path(folder), resolution) for resolution in resolutions} | {path: path for path in networks}
+        print(f'{"":40}{"first image, ms":>20}{"step of a slider, ms":>25}')
+        for name, path in networks.items():
+            with serving(path, f'--outdir={folder}') as (address, _process):
+                first, steps = zip(*[measure(browser, address) for _page in range(PAGES)])
+            steps = [step for page in steps for step in page]
+            rows.append(dict(network=name, first=first, steps=steps))
+            print(f'{name:40}{statistics.median(first):12.0f}{max(first):8.0f}{statistics.median(steps):17.0f}{max(steps):8.0f}')
+    os.makedirs(outdir, exist_ok=True)
+    Path(outdir, 'explore.json').write_text(json.dumps(rows, indent=2) + '\n', encoding='utf-8')
+
+def untrained(folder, resolution):
+    """A network pickle of the tiny config."""
+    images = random_images(folder / f'images{resolution}', resolution, number=4)
+    _desc, args = config.training_options(data=str(images), cfg='tiny', gpus=1, metrics=[])
+    size = dict(c_dim=0, img_resolution=resolution, img_channels=3)
+    G, D = (dnnlib.util.construct_class_by_name(**kwargs, **size) for kwargs in [args.G_kwargs, args.D_kwargs])
+    path = folder / f'network{resolution}.pkl'
+    path.write_bytes(pickle.dumps(dict(G=G, D=D, G_ema=G, training_set_kwargs=None, augment_pipe=None)))
+    return path
+
+def measure(browser, address):
+    """One visit with an empty cache. Returns (milliseconds to the first image, [those of each step])."""
+    with contextlib.closing(browser.new_context()) as context:
+        page = context.new_page()
+        page.goto(address, wait_until='commit')
+        first = page.wait_for_function(FIRST_IMAGE).json_value()
+        page.wait_for_load_state('networkidle')
+        slider(page, 'Times').focus()
+        steps = []
+        for index in range(STEPS // PAGES):
+            step = page.evaluate_handle(STEP)
+            page.keyboard.press('ArrowLeft' if index % 6 < 3 else 'ArrowRight')
+            steps.append(step.evaluate('step => step.taken'))
+        return first, steps
+
+if __name__ == '__main__':
+    main() # pylint: disable=no-value-for-parameter

@@ -1,0 +1,84 @@
+"""`sarigan explore`: a page on this machine on which one steers the groups of a SariGAN."""
+
+import errno
+import os
+import socket
+import sys
+import threading
+import webbrowser
+
+import click
+
+from sarigan_plugin import names
+from sarigan_plugin import snapshot
+from sarigan_plugin.cli import UserError
+from sarigan_plugin.explore_studio import Studio, read_projected
+from sarigan_plugin.generate import device_option
+
+HOST = '127.0.0.1' # No other machine gets there: the page has no password.
+
+#----------------------------------------------------------------------------
+
+@click.command()
+@click.argument('network', metavar='PKL')
+@click.option('--port',         help='Where the page is; 0 = any that is free', type=click.IntRange(0, 65535), default=8765, show_default=True)
+@click.option('--no-browser',   help='Print the address and open no browser', is_flag=True)
+@click.option('--outdir',       help='Where the page saves images and recipes', default='out/explore', show_default=True, metavar='DIR')
+@click.option('--projected-w',  help='Begin with what `sarigan project` or upstream\'s projector.py found, in place of a seed', metavar='NPZ')
+@snapshot.trust_option
+@device_option
+def explore(network, port, no_browser, outdir, projected_w, trust, device):
+    """Steer the channel groups of a SariGAN on a page in the browser.
+
+    The page is for this machine alone. From another one: ssh -L 8765:localhost:8765 MACHINE, and then http://localhost:8765 there.
+
+    \b
+    sarigan explore out/demo/network.pkl
+    """
+    serve = _import_page()
+    G = snapshot.load_grouped(network, 'PKL', device, trust)
+    projected = _read_projected(G, projected_w) if projected_w is not None else None
+    studio = Studio(G, names.load(network, G), outdir, projected)
+    with _listen(port) as listener:
+        url = 'http://{}:{}'.format(*listener.getsockname())
+        click.echo(f'{url}  (Ctrl-C ends it)')
+        opening = threading.Timer(0.5, webbrowser.open, [url]) # The socket listens already, so it may well be too early.
+        opening.daemon = True
+        if not no_browser:
+            opening.start()
+        try:
+            serve(studio, listener, title=os.path.basename(os.path.abspath(network)))
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+def _import_page():
+    try:
+        from sarigan_plugin import explore_page # pylint: disable=import-outside-toplevel # Takes a second, and what it needs is optional.
+    except ModuleNotFoundError as error:
+        if error.name != 'nicegui':
+            raise
+        raise UserError("`sarigan explore` needs NiceGUI, which is not installed: pip install 'nicegui>=3.18,<4'") from None
+    return explore_page.serve
+
+def _read_projected(G, path):
+    try:
+        with open(path, 'rb') as f:
+            return read_projected(G, f.read())
+    except OSError as error:
+        raise UserError(f'--projected-w: {path!r} cannot be read ({error.strerror}).') from None
+    except ValueError as error:
+        raise UserError(f'--projected-w: {path!r}: {error}') from None
+
+def _listen(port):
+    listener = socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1) # A port is free as soon as its program has ended.
+        listener.bind((HOST, port))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        why = 'is taken by another program' if error.errno == errno.EADDRINUSE else f'cannot be had ({error.strerror})'
+        raise UserError(f'--port: {port} {why}; choose another one, or --port=0 for any that is free.') from None
+    return listener
+
+#----------------------------------------------------------------------------
