@@ -22,6 +22,7 @@ from sarigan_plugin.networks import grouped_layers
 LOCUS           = 0.2       # Share of the pixels that are a group's locus: those that it attends to most. Chance for Effect.inside.
 BATCH_PIXELS    = 2 ** 19   # Of the images that are made at once.
 GREY_LEVELS     = 127.5     # In a unit of G's images, which are in [-1, 1].
+COLUMNS         = 5         # Of draw(), for each image.
 
 #----------------------------------------------------------------------------
 
@@ -135,18 +136,17 @@ def _distance_from(loci):
 def draw(G, ws, effects, down=0, up=2, label=None, size=64):
     """One row per Effect: for each of the images what the group attends to, the image with the group turned down and up, and
     what changed. ws: [N, num_ws, w_dim]; label: Effect -> text. Returns an image."""
-    tiles = []
+    blocks = []
     for w in ws.split(1): # One at a time: the features of all layers are large.
         image, maps = attention_maps(G, w)
-        tiles.append([_draw_effect(G, w, image, maps[effect.layer][:, effect.group], effect, down, up) for effect in effects])
-    tiles = np.stack(tiles, axis=1) # [effects, images, columns, H, W, 3]
-    tiles = pictures.enlarge(tiles.reshape(-1, *tiles.shape[-3:]), size)
+        tiles = np.concatenate([_draw_effect(G, w, image, maps[effect.layer][:, effect.group], effect, down, up) for effect in effects])
+        blocks.append(pictures.sheet(pictures.enlarge(tiles, size), columns=COLUMNS))
     title = f'For {len(ws)} images: attention | inter-group code times {down:g} | as it is | times {up:g} | what changes'
     labels = [(label or describe)(effect) for effect in effects]
-    return pictures.caption(pictures.sheet(tiles, columns=len(tiles) // len(effects)), title, labels, tiles.shape[1] + 2)
+    return pictures.caption(pictures.mosaic(blocks, columns=len(blocks)), title, labels, blocks[0].height // len(effects))
 
 def _draw_effect(G, w, image, attention, effect, down, up):
-    """The columns of one image and group. image: [1CHW]; attention: [1hw]. Returns uint8 [5, H, W, 3]."""
+    """The columns of one image and group. image: [1CHW]; attention: [1hw]. Returns uint8 [COLUMNS, H, W, 3]."""
     turned = []
     for scale in [down, up]:
         with edited(G, [Edit(*effect.place, inter_scale=scale)]):

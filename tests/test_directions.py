@@ -110,7 +110,7 @@ def test_the_command_writes_the_list_and_a_picture(network, tmp_path):
     assert set(strongest) == {'layer', 'group', 'channels', 'strength', 'inside', 'elsewhere', 'spill', 'centre', 'moves'}
     assert f'{strongest["layer"]:<10}  group {strongest["group"]} "glasses"' in result.output and 'times chance' in result.output
     picture = PIL.Image.open(tmp_path / 'out' / 'directions.png')
-    assert picture.height == 22 + 2 + 5 * 66
+    assert picture.height == 22 + 2 + 5 * 66 + 8
 
 def test_a_conditional_network_takes_a_class(make_generator, make_discriminator, tmp_path):
     G = make_generator(c_dim=3, grouping='blocks').requires_grad_(False)
