@@ -120,10 +120,16 @@ class Page:
             self.undo = self._button('Undo', 'undo', lambda: self._act(self.session.undo))
             self.redo = self._button('Redo', 'redo', lambda: self._act(self.session.redo))
             self.reset = self._button('Reset', 'restart_alt', lambda: self._act(self.session.reset), 'Take all edits away')
-            opened, rejected = weakref.WeakMethod(self._open), weakref.WeakMethod(self._reject) # FastAPI never forgets an upload and what that refers to.
-            upload = ui.upload(auto_upload=True, max_file_size=MAX_UPLOAD, on_upload=lambda event: opened()(event), on_rejected=lambda: rejected()()).classes('hidden')
-            self._button('Open', 'folder_open', None, 'A recipe (edit.json) or a projection (projected_w.npz)').on('click', js_handler=f'() => runMethod({upload.id}, "pickFiles", [])')
-            self._button('Save', 'save', self._save, 'The image as PNG, and its recipe for `sarigan edit`').props('unelevated color=primary').props(remove='flat')
+            self._build_open()
+            save = self._button('Save', 'save', self._save, 'The image as PNG, and its recipe for `sarigan edit`')
+            save.props('unelevated color=primary').props(remove='flat')
+
+    def _build_open(self):
+        opened, rejected = weakref.WeakMethod(self._open), weakref.WeakMethod(self._reject) # FastAPI never forgets what an upload refers to.
+        upload = ui.upload(auto_upload=True, max_file_size=MAX_UPLOAD,
+            on_upload=lambda event: opened()(event), on_rejected=lambda: rejected()()).classes('hidden') # pylint: disable=unnecessary-lambda
+        button = self._button('Open', 'folder_open', None, 'A recipe (edit.json) or a projection (projected_w.npz)')
+        button.on('click', js_handler=f'() => runMethod({upload.id}, "pickFiles", [])')
 
     def _button(self, text, icon, on_click, tip=None):
         button = ui.button(text, icon=icon, on_click=on_click).props('flat no-caps dense')
@@ -131,7 +137,8 @@ class Page:
 
     def _build_pictures(self):
         with ui.element('figure'):
-            self.look = ui.toggle({look: look.capitalize() for look in LOOKS}, on_change=lambda event: self._act(self.session.look_at, event.value)).props('no-caps dense unelevated')
+            looks = {look: look.capitalize() for look in LOOKS}
+            self.look = ui.toggle(looks, on_change=lambda event: self._act(self.session.look_at, event.value)).props('no-caps dense unelevated')
             self.beside = Picture('Before the edits')
         with ui.element('figure'):
             ui.label('After').classes('heading')
@@ -168,16 +175,19 @@ class Page:
 
     def _build_image(self):
         self.seed = self._seed_row('Seed', 'Seed of the image', lambda value: self._act(self._change, seed=value))
-        self.trunc = Dial('Truncation', 0, 1.5, 0.05, '0 = the mean image, 1 = as in training', lambda value: self._act(self._change, 'trunc', trunc=value), self._release)
+        self.trunc = Dial('Truncation', 0, 1.5, 0.05, '0 = the mean image, 1 = as in training',
+            lambda value: self._act(self._change, 'trunc', trunc=value), self._release)
         if self.studio.G.c_dim > 0:
-            self.class_idx = ui.select({index: f'class {index}' for index in range(self.studio.G.c_dim)}, label='Class', on_change=lambda event: self._act(self._change, class_idx=event.value))
+            classes = {index: f'class {index}' for index in range(self.studio.G.c_dim)}
+            self.class_idx = ui.select(classes, label='Class', on_change=lambda event: self._act(self._change, class_idx=event.value))
         self.projected = ui.label('A projected image is in the place of the seed; another seed takes it away.').classes('note whole')
 
     def _seed_row(self, label, description, on_change):
         """A number box and a button that rolls dice. Returns the box."""
         with ui.element('div').classes('dial'):
             ui.label(label)
-            box = ui.number(step=1, on_change=lambda event: event.value is not None and on_change(_whole(event.value))).props(f'dense outlined hide-bottom-space debounce=250 aria-label="{description}"')
+            box = ui.number(step=1, on_change=lambda event: event.value is not None and on_change(_whole(event.value)))
+            box.props(f'dense outlined hide-bottom-space debounce=250 aria-label="{description}"')
             ui.button(icon='casino', on_click=lambda: on_change(random.randrange(10000))).props(f'flat dense round aria-label="{description}, random"')
         return box
 

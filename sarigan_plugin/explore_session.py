@@ -35,8 +35,10 @@ class Scene:
         return dataclasses.replace(self, edits=tuple(edit for edit in self.edits if _does_something(edit)))
 
 def _does_something(edit):
-    taken = [mix for seed, mix in [(edit.intra_seed, edit.intra_mix), (edit.inter_seed, edit.inter_mix)] if seed is not None]
-    return edit.inter_scale != 1 or edit.inter_shift != 0 or any(taken)
+    """Edits have fields that no slider of the page has, and which recipes may use: only what sliders leave behind is nothing."""
+    if edit.intra_mix == 0:
+        edit = dataclasses.replace(edit, intra_seed=None, intra_mix=1)
+    return edit != Edit(edit.layers, edit.group)
 
 #----------------------------------------------------------------------------
 
