@@ -78,6 +78,7 @@ Done: {runs.position(run_dir) // 1000} thousand images seen in all. Look at thes
   network.pkl  The network, for every StyleGAN2-ADA tool; log.txt tells how it was trained.
 
 Run `sarigan demo` again to train on from here: the faces get better.
-`sarigan generate --network={os.path.join(outdir, 'network.pkl')} --seeds=0-35 --outdir={os.path.join(outdir, 'images')}` makes more of them.""")
+`sarigan generate --network={network} --seeds=0-35 --outdir={os.path.join(outdir, 'images')}` makes more of them.
+`sarigan explore {network}` opens a page on which you turn the groups yourself.""")
 
 #----------------------------------------------------------------------------
