@@ -12,7 +12,7 @@ is there already is left as it is.
 
   ./install.sh          install
   ./install.sh demo     install, then run `sarigan demo ARGUMENTS`
-  ./install.sh test     install, then run `python -m pytest ARGUMENTS`
+  ./install.sh test     install, then run the tests, two at a time; ARGUMENTS go to pytest
 
   --upstream=KIND       where stylegan2-ada-pytorch comes from: submodule (GitHub),
                         pypi (assembled from Python packages) or auto (GitHub if
