@@ -81,9 +81,9 @@ def condition(G, photo, hole):
     return join_condition(image, torch.from_numpy(small_hole).to(device)[None, None]), (left, top, left + width, top + height)
 
 def synthesize(G, c, seed, trunc=1, edits=()):
-    """Images [1, C, R, R], about [-1, 1], of a condition c [1, c_dim]. Raises ValueError where they are not finite."""
+    """Images [N, C, R, R], about [-1, 1], of conditions c [N, c_dim]. Raises ValueError where they are not finite."""
     with edit.edited(G, edits, trunc, label=c):
-        images = G(latents(G, [seed]), c, truncation_psi=trunc, noise_mode='const')
+        images = G(latents(G, [seed]).expand(len(c), -1), c, truncation_psi=trunc, noise_mode='const')
     if not images.isfinite().all():
         raise ValueError('the images of the network are not finite.')
     return images

@@ -23,6 +23,7 @@ from sarigan_plugin.generate import Number, NumberRange, device_option
 from sarigan_plugin.inpainting import join_condition
 
 HELD_OUT    = 10    # The last of so many parts of a data set is measured.
+BATCH       = 16    # Images that a network completes at once.
 DRAWN       = 8     # Images in comparison.png.
 TILE        = 96    # Pixels of each of them there, at least.
 MEASURES    = {'mae': 'MAE', 'hole_mae': 'MAE, hole', 'psnr_db': 'PSNR, dB', 'ssim': 'SSIM'}
@@ -93,7 +94,7 @@ def inpaint_table(networks, data, outdir, mask_source, seeds, trunc, baselines, 
         figures, drawn = _measure(methods, task)
         settings = dict(data=data, images=len(task.truth), masks=mask_source, seeds=seeds, trunc=trunc, networks=_short_names(networks))
         table = _markdown(figures, settings)
-        pictures.save(_draw(task, drawn), os.path.join(outdir, 'comparison.png'))
+        pictures.save(_draw(task, drawn, _caption(settings)), os.path.join(outdir, 'comparison.png'))
         for name, content in {'table.md': table, 'table.json': json.dumps(dict(settings, methods=figures), indent=2) + '\n'}.items():
             with files.atomic_open(os.path.join(outdir, name)) as f:
                 f.write(content.encode())
@@ -122,26 +123,26 @@ def _installed_baselines():
     return installed
 
 def _methods(networks, baselines, seeds, trunc):
-    """{name: [a function for each seed, which completes an image [H, W, C] with a hole [H, W]]}."""
+    """{name: [a function for each seed, which completes images [N, H, W, C] with holes [N, H, W]]}."""
     methods = dict()
     for method in baselines:
         try:
             classical.check(method)
         except classical.MissingPackage as error:
             raise UserError(f'--baselines: {error}') from None
-        methods[method] = [lambda image, hole, method=method: classical.fill(method, image, hole)]
+        methods[method] = [lambda images, holes, method=method: [classical.fill(method, *pair) for pair in zip(images, holes)]]
     for name, G in networks.items():
-        methods[name] = [lambda image, hole, G=G, seed=seed: _complete(G, image, hole, seed, trunc) for seed in seeds]
+        methods[name] = [lambda images, holes, G=G, seed=seed: _complete(G, images, holes, seed, trunc) for seed in seeds]
     return methods
 
-def _complete(G, image, hole, seed, trunc):
+def _complete(G, images, holes, seed, trunc):
     device = next(G.parameters()).device
-    known = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].to(torch.float32) / 127.5 - 1 # [1CRR]
+    known = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1 # [NCRR]
     try:
-        made = completion.synthesize(G, join_condition(known, torch.from_numpy(hole).to(device)[None, None]), seed, trunc)
+        made = completion.synthesize(G, join_condition(known, torch.from_numpy(holes).to(device)[:, None]), seed, trunc)
     except ValueError as error:
         raise UserError(f'PKL: {error}') from None
-    return np.where(hole[..., None], pictures.to_uint8(made)[0][:, :, :image.shape[2]], image)
+    return np.where(holes[..., None], pictures.to_uint8(made)[..., :images.shape[3]], images)
 
 def read_task(data, mask_source, max_images=None):
     """The Task of the last tenth of a data set. Raises UserError."""
@@ -181,9 +182,10 @@ def _measure(methods, task):
             of_seeds = []
             for complete in completers:
                 images = np.empty_like(task.truth)
-                for index, (image, hole) in enumerate(zip(task.truth, task.holes)):
-                    images[index] = complete(image, hole)
-                    bar.update(1)
+                for first in range(0, len(images), BATCH):
+                    batch = slice(first, first + BATCH)
+                    images[batch] = complete(task.truth[batch], task.holes[batch])
+                    bar.update(len(images[batch]))
                 of_seeds.append(measure(images, task))
                 drawn.setdefault(name, images[:DRAWN])
             values = {key: [of_seed[key] for of_seed in of_seeds] for key in MEASURES}
