@@ -68,8 +68,8 @@ def condition(G, photo, hole):
     size = G.img_resolution
     width, height = (max(round(side * size / max(photo.size)), 1) for side in photo.size)
     left, top = (size - width) // 2, (size - height) // 2
-    shown = photo.convert('RGBA')
-    shown = PIL.Image.alpha_composite(PIL.Image.new('RGBA', photo.size, 'white'), shown).convert('L' if G.img_channels == 1 else 'RGB')
+    shown = PIL.Image.alpha_composite(PIL.Image.new('RGBA', photo.size, 'white'), photo) if photo.mode == 'RGBA' else photo
+    shown = shown.convert('L' if G.img_channels == 1 else 'RGB')
     if shown.size != (width, height):
         shown = shown.resize((width, height), PIL.Image.Resampling.BOX) # Its pixels are means of those that masks.resized() looks at: none of a hole is among the known.
     margins = ((top, size - height - top), (left, size - width - left))

@@ -23,6 +23,7 @@ from sarigan_plugin.generate import Number, NumberRange, device_option
 from sarigan_plugin.inpainting import join_condition
 
 HELD_OUT    = 10    # The last of so many parts of a data set is measured.
+SPLITS      = ('last-tenth', 'all')
 BATCH       = 16    # Images that a network completes at once.
 DRAWN       = 8     # Images in comparison.png.
 TILE        = 96    # Pixels of each of them there, at least.
@@ -37,9 +38,9 @@ class Task:
     truth:  np.ndarray  # uint8 [N, R, R, C].
     holes:  np.ndarray  # bool [N, R, R].
 
-def held_out(count):
-    """Indices of the images of a data set that are measured: the last tenth, one at least."""
-    return range(count - max(count // HELD_OUT, 1), count)
+def measured(count, split):
+    """Indices of the images of a data set that are measured: all, or the last tenth, one at least."""
+    return range(count - max(count // HELD_OUT, 1) if split == 'last-tenth' else 0, count)
 
 class Baselines(click.ParamType):
     """'mean,telea' or 'none' -> a list of classical methods."""
@@ -54,17 +55,20 @@ class Baselines(click.ParamType):
 
 @click.command('inpaint-table')
 @click.argument('networks', metavar='[PKL]...', nargs=-1)
-@click.option('--data',         help='Data set, a zip or a folder, whose last tenth is completed', required=True, metavar='ZIP')
+@click.option('--data',         help='Data set, a zip or a folder', required=True, metavar='ZIP')
+@click.option('--split',        help='Which of its images are completed', type=click.Choice(SPLITS), default='last-tenth', show_default=True)
 @click.option('--outdir',       help='Where to save the table', required=True, metavar='DIR')
 @click.option('--masks', 'mask_source', help=f'Kind of holes, {", ".join(masks.KINDS)}, the same ones for the same images every time, or a folder of masks', default='mixed', show_default=True, metavar='KIND|DIR')
 @click.option('--seeds',        help='Random seeds of the networks: figures are means over them', type=NumberRange(), default='0-3', show_default=True)
 @click.option('--trunc',        help='Truncation psi of the networks', type=Number(), default=1, show_default=True)
 @click.option('--baselines',    help=f'Classical methods to compare with, {",".join(classical.METHODS)}, or none  [default: all that are installed]', type=Baselines(), metavar='NAME,...')
-@click.option('--max-images',   help='Measure the first so many of the last tenth  [default: all]', type=click.IntRange(min=1))
+@click.option('--max-images',   help='Measure the first so many of them alone', type=click.IntRange(min=1))
 @snapshot.trust_option
 @device_option
-def inpaint_table(networks, data, outdir, mask_source, seeds, trunc, baselines, max_images, trust, device):
+def inpaint_table(networks, data, split, outdir, mask_source, seeds, trunc, baselines, max_images, trust, device):
     """Measure how near completed images come to the true ones, for networks and for classical methods.
+
+    The images should be none of those that the networks were trained on.
 
     \b
     sarigan inpaint-table sarigan.pkl stylegan2.pkl --data=photos.zip --outdir=out/table
@@ -83,16 +87,18 @@ def inpaint_table(networks, data, outdir, mask_source, seeds, trunc, baselines, 
     if baselines is None:
         baselines = _installed_baselines()
     methods = _methods(loaded, baselines, seeds, trunc)
-    task = read_task(data, mask_source, max_images)
+    task = read_task(data, split, mask_source, max_images)
     for name, G in loaded.items():
         _check_shape(name, G, task)
+    for path in networks:
+        _warn_of_training(path, data, trust)
     if not methods:
         raise UserError('PKL: give one network at least, or --baselines.')
 
     try:
         os.makedirs(outdir, exist_ok=True)
         figures, drawn = _measure(methods, task)
-        settings = dict(data=data, images=len(task.truth), masks=mask_source, seeds=seeds, trunc=trunc, networks=_short_names(networks))
+        settings = dict(data=data, split=split, images=len(task.truth), masks=mask_source, seeds=seeds, trunc=trunc, networks=_short_names(networks))
         table = _markdown(figures, settings)
         pictures.save(_draw(task, drawn, _caption(settings)), os.path.join(outdir, 'comparison.png'))
         for name, content in {'table.md': table, 'table.json': json.dumps(dict(settings, methods=figures), indent=2) + '\n'}.items():
@@ -144,13 +150,13 @@ def _complete(G, images, holes, seed, trunc):
         raise UserError(f'PKL: {error}') from None
     return np.where(holes[..., None], pictures.to_uint8(made)[..., :images.shape[3]], images)
 
-def read_task(data, mask_source, max_images=None):
-    """The Task of the last tenth of a data set. Raises UserError."""
+def read_task(data, split, mask_source, max_images=None):
+    """The Task of a data set. split: one of SPLITS. Raises UserError."""
     try:
         summary = dataset_check.check(data)
     except ValueError as error:
         raise UserError(f'--data: {error}.') from None
-    indices = held_out(summary.count)[:max_images]
+    indices = measured(summary.count, split)[:max_images]
     try:
         found = None if mask_source in masks.KINDS else masks.read_folder(mask_source, summary.resolution)
     except ValueError as error:
@@ -162,6 +168,12 @@ def read_task(data, mask_source, max_images=None):
         except Exception as error: # pylint: disable=broad-except # Decoders raise whatever they like on bad bytes.
             raise UserError(f'--data: {data} has an image that cannot be read ({snapshot.first_line(error)}).') from None
     return Task(np.stack(images), np.stack(holes))
+
+def _warn_of_training(path, data, trust):
+    """Say so where a network has seen the images in training."""
+    trained_on = (snapshot.load_all(path, 'PKL', trust)['training_set_kwargs'] or {}).get('path')
+    if trained_on is not None and os.path.exists(trained_on) and os.path.samefile(trained_on, data):
+        click.echo(f'Warning: {path} was trained on images of {data}, perhaps on those that are completed.', err=True)
 
 def _check_shape(name, G, task):
     """Raise UserError unless the network completes such images."""
@@ -208,7 +220,7 @@ def _markdown(figures, settings):
     return '\n'.join([*lines, '', f'{settings["images"]} images; {_caption(settings)}', ''])
 
 def _caption(settings):
-    return f'the last tenth of {os.path.basename(os.path.normpath(settings["data"]))}, holes: {settings["masks"]}'
+    return f'{"the last tenth" if settings["split"] == "last-tenth" else "all"} of {os.path.basename(os.path.normpath(settings["data"]))}, holes: {settings["masks"]}'
 
 def _draw(task, drawn, title):
     """Holes, what each method made of them, and the truth, a row for each image. Returns an image."""

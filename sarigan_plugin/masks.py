@@ -137,8 +137,7 @@ def resized(mask, height, width):
     for size in [height, width]:
         edges = np.arange(size + 1) * len(mask)
         first, last = edges[:-1] // size, -(-edges[1:] // size) # Of the rows that a row of the new one touches.
-        counts = np.pad(mask, [(1, 0), (0, 0)]).cumsum(axis=0)
-        mask = (counts[last] > counts[first]).T
+        mask = np.stack([mask[a:b].any(axis=0) for a, b in zip(first, last)], axis=1)
     return mask
 
 #----------------------------------------------------------------------------

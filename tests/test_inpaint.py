@@ -28,9 +28,9 @@ def make_inpainter(img_channels=3, **kwargs):
     return inpainting.Generator(z_dim=32, c_dim=(img_channels + 1) * 32 * 32, img_resolution=32, img_channels=img_channels, code_dim=32, num_groups=4, grouping='blocks',
         mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE, **kwargs).eval().requires_grad_(False)
 
-def write_network(path, G):
+def write_network(path, G, training_set_kwargs=None):
     D = inpainting.Discriminator(c_dim=G.c_dim, img_resolution=32, img_channels=G.img_channels, code_dim=32, **SIZE)
-    path.write_bytes(pickle.dumps(dict(G=G, D=D, G_ema=G, training_set_kwargs=None, augment_pipe=None)))
+    path.write_bytes(pickle.dumps(dict(G=G, D=D, G_ema=G, training_set_kwargs=training_set_kwargs, augment_pipe=None)))
     return path
 
 @pytest.fixture
@@ -313,8 +313,20 @@ def test_masks_of_a_folder_are_taken_in_turn(dataset, tmp_path):
     (tmp_path / 'masks').mkdir()
     for index in range(3):
         save_mask(tmp_path / 'masks' / f'{index}.png', masks.of_index('rectangle', 64, index))
-    task = inpaint_table.read_task(str(dataset), str(tmp_path / 'masks'))
+    task = inpaint_table.read_task(str(dataset), 'last-tenth', str(tmp_path / 'masks'))
     assert np.array_equal(task.holes, [masks.resized(masks.of_index('rectangle', 64, index % 3), 32, 32) for index in [23, 24]])
+
+def test_a_data_set_that_holds_nothing_else_is_measured_as_a_whole(dataset, tmp_path):
+    done = run_table(dataset, tmp_path / 'out', '--split=all', '--max-images=7', '--baselines=mean')
+    assert done.exit_code == 0 and '7 images; all of dataset, holes: mixed' in done.stdout
+    task = inpaint_table.read_task(str(dataset), 'all', 'mixed')
+    assert len(task.truth) == 25 and np.array_equal(task.truth[3], read(dataset / '03.png')) and np.array_equal(task.holes[3], masks.of_index('mixed', 32, 3))
+
+def test_a_network_that_may_have_seen_the_images_is_named(G, dataset, tmp_path):
+    network = write_network(tmp_path / 'seen.pkl', G, dict(path=str(dataset)))
+    other = write_network(tmp_path / 'other.pkl', G, dict(path=str(tmp_path / 'elsewhere.zip')))
+    done = run_table(dataset, tmp_path / 'out', network, other, '--seeds=0', '--baselines=none')
+    assert done.exit_code == 0 and done.stderr == f'Warning: {network} was trained on images of {dataset}, perhaps on those that are completed.\n'
 
 def test_a_baseline_that_is_not_installed_is_left_out_unless_it_is_asked_for(dataset, tmp_path, monkeypatch):
     def missing(method):
