@@ -323,8 +323,8 @@ def test_a_data_set_that_holds_nothing_else_is_measured_as_a_whole(dataset, tmp_
     assert len(task.truth) == 25 and np.array_equal(task.truth[3], read(dataset / '03.png')) and np.array_equal(task.holes[3], masks.of_index('mixed', 32, 3))
 
 def test_a_network_that_may_have_seen_the_images_is_named(G, dataset, tmp_path):
-    network = write_network(tmp_path / 'seen.pkl', G, dict(path=str(dataset)))
-    other = write_network(tmp_path / 'other.pkl', G, dict(path=str(tmp_path / 'elsewhere.zip')))
+    network, other = (write_network(tmp_path / name, G, dict(class_name='training.dataset.ImageFolderDataset', path=str(path)))
+        for name, path in [('seen.pkl', dataset), ('other.pkl', tmp_path / 'elsewhere.zip')])
     done = run_table(dataset, tmp_path / 'out', network, other, '--seeds=0', '--baselines=none')
     assert done.exit_code == 0 and done.stderr == f'Warning: {network} was trained on images of {dataset}, perhaps on those that are completed.\n'
 
