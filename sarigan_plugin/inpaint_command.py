@@ -42,27 +42,30 @@ def inpaint_command(ctx, network, source, mask_source, outdir, seeds, trunc, rec
     G = completion.load(network, 'PKL', device, trust)
     edits = _read_edits(recipe, G) if recipe is not None else ()
     paths = _image_paths(source)
+    total = len(paths)
     find_hole = _hole_finder(mask_source, G.img_resolution)
     if os.path.isdir(source) and os.path.exists(outdir) and os.path.samefile(source, outdir):
         raise UserError('--outdir: it is the folder of --images, where results would be taken for images the next time; choose another one.')
 
-    failures = _name_clashes(paths)
+    paths, failures = _different_names(paths)
     try:
         os.makedirs(outdir, exist_ok=True)
-        with click.progressbar(list(enumerate(paths)), label='Inpainting') as jobs:
-            for index, path in jobs:
-                if path not in failures:
-                    try:
-                        _complete_one(G, index, path, find_hole, seeds, trunc, edits, outdir)
-                    except ValueError as error:
-                        failures[path] = str(error)
+        with click.progressbar(length=len(paths) * len(seeds), label='Inpainting') as bar:
+            for index, path in enumerate(paths):
+                try:
+                    for seed, done in _completions(G, index, path, find_hole, seeds, trunc, edits):
+                        pictures.save(done, os.path.join(outdir, f'{_stem(path)}-seed{seed:04d}.png'))
+                        bar.update(1)
+                except ValueError as error:
+                    failures.append(str(error))
+                    bar.update((index + 1) * len(seeds) - bar.pos)
     except OSError as error:
         raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
 
-    click.echo(f'{len(paths) - len(failures)} of {len(paths)} images, {len(seeds)} of each, in {click.format_filename(outdir)}')
+    click.echo(f'{total - len(failures)} of {total} images, {len(seeds)} of each, in {click.format_filename(outdir)}')
     if failures:
-        click.echo('\n'.join([f'Left out, {len(failures)}:', *(f'  {reason}' for reason in failures.values())]), err=True)
-        ctx.exit(2 if len(failures) == len(paths) else 1)
+        click.echo('\n'.join([f'Left out, {len(failures)}:', *(f'  {reason}' for reason in failures)]), err=True)
+        ctx.exit(2 if len(failures) == total else 1)
 
 #----------------------------------------------------------------------------
 # From options to images and holes.
@@ -87,10 +90,12 @@ def _image_paths(source):
 def _stem(path):
     return os.path.splitext(os.path.basename(path))[0]
 
-def _name_clashes(paths):
-    """{path: reason} of the images whose results would replace those of an earlier one."""
+def _different_names(paths):
+    """The images whose results have names of their own, and for each other one a sentence."""
     first = dict()
-    return {path: f'{path!r} would have results of the same names as {first[_stem(path)]!r}.' for path in paths if first.setdefault(_stem(path), path) != path}
+    for path in paths:
+        first.setdefault(_stem(path), path)
+    return list(first.values()), [f'{path!r} would have results of the same names as {first[_stem(path)]!r}.' for path in paths if first[_stem(path)] != path]
 
 def _hole_finder(source, resolution):
     """A function of the index and the path of an image, and of the image itself, that returns its hole or raises ValueError."""
@@ -117,15 +122,14 @@ def _read_hole(mask_path, source, path, photo):
 
 #----------------------------------------------------------------------------
 
-def _complete_one(G, index, path, find_hole, seeds, trunc, edits, outdir):
-    """Write the results of one image. Raises ValueError with a sentence that names it."""
+def _completions(G, index, path, find_hole, seeds, trunc, edits):
+    """Each seed with the completed image. Raises ValueError with a sentence that names the image."""
     photo = completion.read_photo(path)
     hole = find_hole(index, path, photo)
     for seed in seeds:
         try:
-            done = completion.complete(G, photo, hole, seed, trunc, edits)
+            yield seed, completion.complete(G, photo, hole, seed, trunc, edits)
         except ValueError as error:
             raise ValueError(f'{path!r}: {error}') from None
-        pictures.save(done, os.path.join(outdir, f'{_stem(path)}-seed{seed:04d}.png'))
 
 #----------------------------------------------------------------------------

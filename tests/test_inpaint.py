@@ -126,6 +126,24 @@ def test_grey_networks_and_grey_images_go_together(img_channels, channels):
     if img_channels == 1 and channels >= 3:
         assert np.ptp(pixels_of(done)[hole][:, :3], axis=1).max() == 0
 
+def test_photos_of_all_modes_are_read_upright_and_in_eight_bits(tmp_path):
+    path = str(tmp_path / 'photo.png')
+    for image, mode in [(noise(8, 6, 1), 'L'), (noise(8, 6, 1).convert('1'), 'L'), (noise(8, 6), 'RGB'), (noise(8, 6).quantize(), 'RGB'), (noise(8, 6, 4), 'RGBA'), (noise(8, 6, 4).convert('LA'), 'RGBA')]:
+        image.save(path)
+        assert completion.read_photo(path).mode == mode and np.array_equal(np.asarray(completion.read_photo(path)), np.asarray(image.convert(mode)))
+    noise(8, 6).convert('CMYK').save(tmp_path / 'print.tif')
+    assert completion.read_photo(str(tmp_path / 'print.tif')).mode == 'RGB'
+    image, turned = noise(8, 6), PIL.Image.Exif()
+    turned[274] = 6 # The camera was held upright.
+    image.save(path, exif=turned)
+    assert np.array_equal(np.asarray(completion.read_photo(path)), np.rot90(np.asarray(image), -1))
+
+def test_what_is_wholly_transparent_is_the_hole():
+    pixels = np.full([2, 3, 4], 255, dtype=np.uint8)
+    pixels[0, 1:, 3] = [0, 1]
+    assert completion.transparent(PIL.Image.fromarray(pixels)).tolist() == [[False, True, False], [False] * 3]
+    assert not completion.transparent(noise(2, 3)).any()
+
 #----------------------------------------------------------------------------
 # The command.
 
