@@ -78,13 +78,15 @@ def test_what_was_in_the_hole_does_not_reach_the_network(G, height, width, seed)
     assert torch.equal(c, c_of_mixed)
     assert (window[2] - window[0], window[3] - window[1]) == tuple(max(round(side * 32 / max(height, width)), 1) for side in [width, height])
 
-def test_an_image_of_the_networks_size_is_seen_and_given_back_pixel_by_pixel(G):
-    photo, hole = noise(32, 32), hole_of(32, 32)
+@pytest.mark.parametrize('height', [32, 20])
+def test_an_image_of_the_networks_size_is_seen_and_given_back_pixel_by_pixel(G, height):
+    photo, hole, rows = noise(height, 32), hole_of(height, 32), slice((32 - height) // 2, (32 + height) // 2)
     c, window = completion.condition(G, photo, hole)
     image = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].float() / 127.5 - 1
-    assert window == (0, 0, 32, 32) and torch.equal(c, inpainting.join_condition(image, torch.from_numpy(hole)[None, None]))
-    expected = (completion.synthesize(G, c, seed=3) * 127.5 + 128).clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0).numpy()
-    assert np.array_equal(np.asarray(completion.complete(G, photo, hole, seed=3))[hole], expected[hole])
+    expected = inpainting.join_condition(image, torch.from_numpy(hole)[None, None]).reshape(4, height, 32)
+    assert window == (0, rows.start, 32, rows.stop) and torch.equal(c.reshape(4, 32, 32)[:, rows], expected)
+    made = (completion.synthesize(G, c, seed=3) * 127.5 + 128).clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0).numpy()
+    assert np.array_equal(np.asarray(completion.complete(G, photo, hole, seed=3))[hole], made[rows][hole])
 
 def test_a_wide_image_lies_in_the_middle_and_its_edges_go_on(G):
     photo = PIL.Image.fromarray(np.repeat(np.linspace(0, 255, 16).astype(np.uint8)[:, None], 64, axis=1))
@@ -117,6 +119,10 @@ def test_codes_of_another_seed_are_those_it_has_for_the_same_image(G):
     layer, (w, other) = G.synthesis.b16.conv0, (G.mapping(latents(G, [seed]), c, truncation_psi=0.5)[:, 0] for seed in [0, 7])
     with edited(G, [Edit('b16.conv0', group, intra_seed=7, inter_seed=7) for group in range(4)], trunc=0.5, label=c):
         torch.testing.assert_close(layer.styles(w), layer.styles(other))
+    edits = [Edit('b16.conv0', 1, intra_seed=7)]
+    with edited(G, edits, trunc=0.5, label=c):
+        expected = G(latents(G, [0]), c, truncation_psi=0.5, noise_mode='const')
+    assert torch.equal(completion.synthesize(G, c, 0, 0.5, edits), expected)
 
 @pytest.mark.parametrize('img_channels, channels', [(1, 1), (1, 3), (1, 4), (3, 1)])
 def test_grey_networks_and_grey_images_go_together(img_channels, channels):
