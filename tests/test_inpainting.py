@@ -12,11 +12,13 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from click.testing import CliRunner
 from training import training_loop
 
 from test_checkpoint import assert_equal_runs, finish, last_run, start
 from test_ddp import assert_equal_on_both_ranks, run as run_ddp
 
+from sarigan_plugin import cli
 from sarigan_plugin import config
 from sarigan_plugin import inpainting
 from sarigan_plugin import masks
@@ -222,6 +224,13 @@ def test_an_exported_folder_holds_the_same_network(tmp_path):
     weights.write(snapshot.load_all(str(tmp_path / 'network.pkl'), '--network'), tmp_path / 'folder')
     z, c = torch.randn(4, 32), join_condition(*make_task())
     assert torch.equal(snapshot.load(str(tmp_path / 'folder'), '--network')(z, c, noise_mode='const'), G(z, c, noise_mode='const'))
+
+@pytest.mark.parametrize('arguments', [['generate', '--network={}', '--seeds=0', '--class=0'], ['groups', '{}'], ['edit', '{}', '--layer=b8.conv1', '--group=0', '--inter=2']])
+def test_tools_that_generate_from_nothing_name_the_one_that_completes(arguments, tmp_path):
+    save_network(tmp_path / 'network.pkl')
+    done = CliRunner().invoke(cli.main, [*[argument.format(tmp_path / 'network.pkl') for argument in arguments], f'--outdir={tmp_path / "out"}'])
+    assert (done.exit_code, done.stderr) == (2, 'Error: The network completes images: `sarigan inpaint` fills their holes with it.\n')
+    assert not (tmp_path / 'out').exists()
 
 READ_PICKLE = """
 import sys
