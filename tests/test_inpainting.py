@@ -13,6 +13,7 @@ import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
+from metrics import metric_utils
 from training import training_loop
 
 from test_checkpoint import assert_equal_runs, finish, last_run, start
@@ -282,6 +283,23 @@ def test_training_pays_for_no_label_and_the_network_knows_its_length(images):
     dataset = InpaintingDataset(images)
     dataset.without_conditions()
     assert dataset.get_label(0).shape == dataset[0][1].shape == (0,) and dataset.label_dim == 1024
+
+class Corners(torch.nn.Module):
+    """A detector for upstream's metrics: the four corners, which no centre square hides."""
+    def forward(self, img):
+        return img[:, :, ::15, ::15].to(torch.float32).flatten(1)
+
+@pytest.mark.filterwarnings('ignore:.torch.jit') # Upstream loads detectors so.
+def test_upstreams_metrics_are_about_completed_images_of_the_data_set(images, tmp_path):
+    runtime.prepare('cpu')
+    torch.jit.script(Corners()).save(str(tmp_path / 'corners.pt'))
+    dataset = dict(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', path=images, mask_kind='centre', max_size=1, use_labels=False, xflip=False)
+    G = inpainting.Generator(z_dim=8, c_dim=1024, img_resolution=16, img_channels=3, code_dim=8, num_groups=2, synthesis_kwargs=dict(channel_base=64, channel_max=8))
+    opts = metric_utils.MetricOptions(G=G.eval(), dataset_kwargs=dataset, device=torch.device('cpu'), cache=False)
+    detector = dict(detector_url=str(tmp_path / 'corners.pt'), detector_kwargs={}, capture_all=True)
+    real = metric_utils.compute_feature_stats_for_dataset(opts, **detector, data_loader_kwargs=dict(num_workers=0)).get_all()
+    made = metric_utils.compute_feature_stats_for_generator(opts, **detector, batch_size=4, max_items=4).get_all()
+    assert real.shape == (1, 12) and made.shape == (4, 12) and (made == real).all()
 
 def test_a_sample_sheet_shows_input_output_and_truth(images, tmp_path):
     runtime.prepare('cpu', grid=(2, 3))
