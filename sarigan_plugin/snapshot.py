@@ -68,9 +68,9 @@ def load_grouped(path, option, device='cpu', trust=False, generates=True):
         raise UserError(f'{option}: {path!r} holds a generator without channel groups.')
     return G
 
-def completes_images(G):
-    """Whether a generator is one of inpainting, whose label is an image and a mask."""
-    return hasattr(G.synthesis, 'encoder')
+def completes_images(network):
+    """Whether it is a generator of inpainting, whose label is an image and a mask."""
+    return hasattr(getattr(network, 'synthesis', None), 'encoder')
 
 def refuse_inpainting(G):
     """For commands that make images from codes alone. Raises UserError."""

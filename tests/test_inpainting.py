@@ -23,8 +23,10 @@ from sarigan_plugin import cli
 from sarigan_plugin import config
 from sarigan_plugin import inpainting
 from sarigan_plugin import masks
+from sarigan_plugin import networks
 from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
+from sarigan_plugin import transfer
 from sarigan_plugin import weights
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.inpainting import join_condition, split_condition
@@ -232,6 +234,19 @@ def test_tools_that_generate_from_nothing_name_the_one_that_completes(arguments,
     done = CliRunner().invoke(cli.main, [*[argument.format(tmp_path / 'network.pkl') for argument in arguments], f'--outdir={tmp_path / "out"}'])
     assert (done.exit_code, done.stderr) == (2, 'Error: The network completes images: `sarigan inpaint` fills their holes with it.\n')
     assert not (tmp_path / 'out').exists()
+
+@pytest.mark.parametrize('from_inpainting', [False, True])
+def test_training_goes_on_from_a_network_of_its_own_kind_only(from_inpainting):
+    unconditional = networks.Generator(z_dim=32, c_dim=0, img_resolution=32, img_channels=3, code_dim=32, num_groups=4, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE)
+    source, target = (make_generator(), unconditional) if from_inpainting else (unconditional, make_generator())
+    with pytest.raises(UserError) as error:
+        transfer.copy_with_report(source, target)
+    assert str(error.value) == '--resume: one of the two networks completes images, that of the pickle or that of the --cfg; they must be of one kind.'
+
+def test_training_goes_on_from_another_network_of_inpainting():
+    for source, target in [(make_generator(), make_generator()), (make_discriminator(), make_discriminator())]:
+        transfer.copy_with_report(source, target)
+        assert all(torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values()))
 
 READ_PICKLE = """
 import sys
