@@ -27,7 +27,7 @@ from sarigan_plugin.inpainting import join_condition
 def load(path, option, device='cpu', trust=False):
     """As snapshot.load(), but only a network of inpainting will do."""
     G = snapshot.load(path, option, device, trust)
-    if G.c_dim != (G.img_channels + 1) * G.img_resolution ** 2:
+    if not snapshot.completes_images(G):
         raise UserError(f'{option}: {path!r} does not complete images; `sarigan train --cfg=sarigan-inpaint` trains networks that do.')
     return G
 

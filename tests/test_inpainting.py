@@ -12,16 +12,21 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from click.testing import CliRunner
+from metrics import metric_utils
 from training import training_loop
 
 from test_checkpoint import assert_equal_runs, finish, last_run, start
 from test_ddp import assert_equal_on_both_ranks, run as run_ddp
 
+from sarigan_plugin import cli
 from sarigan_plugin import config
 from sarigan_plugin import inpainting
 from sarigan_plugin import masks
+from sarigan_plugin import networks
 from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
+from sarigan_plugin import transfer
 from sarigan_plugin import weights
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.inpainting import join_condition, split_condition
@@ -223,6 +228,26 @@ def test_an_exported_folder_holds_the_same_network(tmp_path):
     z, c = torch.randn(4, 32), join_condition(*make_task())
     assert torch.equal(snapshot.load(str(tmp_path / 'folder'), '--network')(z, c, noise_mode='const'), G(z, c, noise_mode='const'))
 
+@pytest.mark.parametrize('arguments', [['generate', '--network={}', '--seeds=0', '--class=0'], ['groups', '{}'], ['edit', '{}', '--layer=b8.conv1', '--group=0', '--inter=2']])
+def test_tools_that_generate_from_nothing_name_the_one_that_completes(arguments, tmp_path):
+    save_network(tmp_path / 'network.pkl')
+    done = CliRunner().invoke(cli.main, [*[argument.format(tmp_path / 'network.pkl') for argument in arguments], f'--outdir={tmp_path / "out"}'])
+    assert (done.exit_code, done.stderr) == (2, 'Error: The network completes images: `sarigan inpaint` fills their holes with it.\n')
+    assert not (tmp_path / 'out').exists()
+
+@pytest.mark.parametrize('from_inpainting', [False, True])
+def test_training_goes_on_from_a_network_of_its_own_kind_only(from_inpainting):
+    unconditional = networks.Generator(z_dim=32, c_dim=0, img_resolution=32, img_channels=3, code_dim=32, num_groups=4, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE)
+    source, target = (make_generator(), unconditional) if from_inpainting else (unconditional, make_generator())
+    with pytest.raises(UserError) as error:
+        transfer.copy_with_report(source, target)
+    assert str(error.value) == '--resume: one of the two networks completes images, that of the pickle or that of the --cfg; they must be of one kind.'
+
+def test_training_goes_on_from_another_network_of_inpainting():
+    for source, target in [(make_generator(), make_generator()), (make_discriminator(), make_discriminator())]:
+        transfer.copy_with_report(source, target)
+        assert all(torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values()))
+
 READ_PICKLE = """
 import sys
 sys.modules['sarigan_plugin'] = None # Hidden, where it is installed.
@@ -273,6 +298,23 @@ def test_training_pays_for_no_label_and_the_network_knows_its_length(images):
     dataset = InpaintingDataset(images)
     dataset.without_conditions()
     assert dataset.get_label(0).shape == dataset[0][1].shape == (0,) and dataset.label_dim == 1024
+
+class Corners(torch.nn.Module):
+    """A detector for upstream's metrics: the four corners, which no centre square hides."""
+    def forward(self, img):
+        return img[:, :, ::15, ::15].to(torch.float32).flatten(1)
+
+@pytest.mark.filterwarnings('ignore:.torch.jit') # Upstream loads detectors so.
+def test_upstreams_metrics_are_about_completed_images_of_the_data_set(images, tmp_path):
+    runtime.prepare('cpu')
+    torch.jit.script(Corners()).save(str(tmp_path / 'corners.pt'))
+    dataset = dict(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', path=images, mask_kind='centre', max_size=1, use_labels=False, xflip=False)
+    G = inpainting.Generator(z_dim=8, c_dim=1024, img_resolution=16, img_channels=3, code_dim=8, num_groups=2, synthesis_kwargs=dict(channel_base=64, channel_max=8))
+    opts = metric_utils.MetricOptions(G=G.eval(), dataset_kwargs=dataset, device=torch.device('cpu'), cache=False)
+    detector = dict(detector_url=str(tmp_path / 'corners.pt'), detector_kwargs={}, capture_all=True)
+    real = metric_utils.compute_feature_stats_for_dataset(opts, **detector, data_loader_kwargs=dict(num_workers=0)).get_all()
+    made = metric_utils.compute_feature_stats_for_generator(opts, **detector, batch_size=4, max_items=4).get_all()
+    assert real.shape == (1, 12) and made.shape == (4, 12) and (made == real).all()
 
 def test_a_sample_sheet_shows_input_output_and_truth(images, tmp_path):
     runtime.prepare('cpu', grid=(2, 3))
