@@ -22,7 +22,7 @@ from sarigan_plugin.generate import Number, NumberRange, device_option
 @click.option('--outdir',       help='Where to save the results', required=True, metavar='DIR')
 @click.option('--seeds',        help='Random seeds, e.g. 0-3: each fills a hole in another way', type=NumberRange(), default='0', show_default=True)
 @click.option('--trunc',        help='Truncation psi: less is nearer to the average', type=Number(), default=1, show_default=True)
-@click.option('--recipe',       help='Edit what fills the holes by the edits of an edit.json, see `sarigan edit`; its seeds and truncation don\'t count', metavar='JSON')
+@click.option('--recipe',       help='Edit channel groups of what fills the holes: the edits of a file as `sarigan edit` writes, whose seeds and truncation don\'t count', metavar='JSON')
 @snapshot.trust_option
 @device_option
 @click.pass_context
@@ -36,6 +36,10 @@ def inpaint_command(ctx, network, source, mask_source, outdir, seeds, trunc, rec
     DIR gets a PNG for each image and seed, photo-seed0003.png, of the size of the image. Known pixels are those of the image, of 16
     bits the upper 8. Images of any size are shrunk or enlarged to the network's, as a whole, and the filled hole alone is brought back: in
     images much larger than the network it is softer than what surrounds it.
+
+    \b
+    A recipe that makes twice as much of one group:
+      {"version": 2, "edits": [{"layers": ["b16.conv0"], "group": 3, "inter_scale": 2}]}
 
     What can't be done is left out and listed at the end, with the reason. The exit code is then 1, and 2 if nothing could be done.
     """
