@@ -30,6 +30,8 @@ COMMANDS = {
     'directions': ('sarigan_plugin.directions_command:directions_command', 'Rank the groups by what they change, and where.'),
     'mix':      ('sarigan_plugin.mix:mix_command',            'Give groups of some images the codes of other images.'),
     'project':  ('sarigan_plugin.project_command:project_command', 'Find the codes of a photo, for edits of it.'),
+    'inpaint':  ('sarigan_plugin.inpaint_command:inpaint_command', 'Fill holes in images, in several ways each.'),
+    'inpaint-table': ('sarigan_plugin.inpaint_table:inpaint_table', 'Measure how well networks fill holes, beside classical methods.'),
     'export':   ('sarigan_plugin.export:export_command',      'Write networks as safetensors, or for rosinality\'s tools.'),
     'import':   ('sarigan_plugin.export:import_command',      'Make a network pickle of what export wrote.'),
     'upstream': ('sarigan_plugin.upstream:upstream_command',  'Fetch, verify and patch the stylegan2-ada-pytorch tree.'),

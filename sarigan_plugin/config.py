@@ -18,6 +18,7 @@ from sarigan_plugin import dataset_check
 from sarigan_plugin import upstream
 from sarigan_plugin import weights
 from sarigan_plugin.cli import UserError
+from sarigan_plugin.masks import KINDS as MASKS
 
 try:
     import tomllib
@@ -84,6 +85,12 @@ class Method:
     regroup_kimg:   float               = 4.0           # Thousands of images between two rounds of k-means, or of merging groups.
 
 @dataclasses.dataclass(frozen=True)
+class Inpainting:
+    """[inpainting]: what makes it complete images (Section 4.3). --masks and --lambda-l1 on the command line."""
+    masks:          Literal[MASKS]      = 'mixed'       # Of the holes, see masks.py.
+    lambda_l1:      float               = 10.0          # Weight of the mean absolute error in the hole.
+
+@dataclasses.dataclass(frozen=True)
 class Networks:
     """[networks]: their size. None = upstream's default."""
     channel_base:   int                                 # Channels at resolution R: channel_base / R ...
@@ -116,10 +123,11 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """All that a --cfg name fixes. `method` is None for plain StyleGAN2-ADA."""
+    """All that a --cfg name fixes. `method` is None for plain StyleGAN2-ADA, `inpainting` for unconditional images."""
     networks:       Networks
     training:       Training
     method:         Optional[Method]    = None
+    inpainting:     Optional[Inpainting] = None
     summary:        str                 = ''
 
 def _upstream_recipe(summary, kimg, mb, mbstd, fmaps, lrate, gamma, ema, ramp, layers, ref_gpus, **training):
@@ -159,13 +167,15 @@ def our_configs():
 def read_recipe(path):
     """Read one TOML file. Raises UserError naming the file and the key for anything that a recipe can't have."""
     tables = _inherit(path, _read_toml(path))
-    _check_names(path, 'the file', tables, ['base', 'summary', 'method', 'networks', 'training'])
+    _check_names(path, 'the file', tables, ['base', 'summary', 'method', 'inpainting', 'networks', 'training'])
     if not isinstance(tables.get('summary', ''), str):
         raise UserError(f'{path}: summary must be a string')
-    parts = {name: _read_table(path, name, cls, tables[name]) for name, cls in [('method', Method), ('networks', Networks), ('training', Training)] if name in tables}
+    parts = {name: _read_table(path, name, cls, tables[name]) for name, cls in [('method', Method), ('inpainting', Inpainting), ('networks', Networks), ('training', Training)] if name in tables}
     for name in ['networks', 'training']:
         if name not in parts:
             raise UserError(f'{path}: the table [{name}] is missing')
+    if 'inpainting' in parts and 'method' not in parts:
+        raise UserError(f'{path}: [inpainting] needs the table [method]; grouping = "none" is the baseline')
     return Recipe(summary=tables.get('summary', ''), **parts)
 
 def _read_toml(path):
@@ -295,6 +305,8 @@ def training_options(
     nobench     = None, # No cuDNN benchmarking? [False]
     workers     = None, # Processes that load images [the recipe's].
     skip_bad_images = None, # Leave out images that can't be read? [False]
+    masks       = None, # Kind of masks, for inpainting only [the recipe's].
+    lambda_l1   = None, # Weight of the error in the hole, for inpainting only [the recipe's].
     **method,           # SariGAN's own: any field of Method.
 ):
     """Keyword arguments for training_loop(). None = the default in brackets.
@@ -310,6 +322,7 @@ def training_options(
     desc += f'-{os.path.splitext(os.path.basename(cfg))[0]}' + (f'{args.num_gpus}' if cfg == 'auto' else '')
     method = {name: value for name, value in method.items() if value is not None}
     desc += _networks(args, recipe, method)
+    desc += _inpainting(args, recipe, cond, aug, {name: value for name, value in dict(masks=masks, lambda_l1=lambda_l1).items() if value is not None})
     desc += _training(args, recipe, snap, gamma, kimg, batch)
     desc += _augmentation(args, aug, recipe.training.aug, p, target, augpipe)
     desc += _transfer(args, resume, freezed)
@@ -356,14 +369,12 @@ def _networks(args, recipe, overrides):
     args.loss_kwargs = dnnlib.EasyDict(class_name='training.loss.StyleGAN2Loss')
     _put(args.D_kwargs, architecture=size.architecture)
 
-    flags = {name: f'--{name.replace("_", "-")}' for name in overrides}
     if recipe.method is None:
         grouped = [name for name, path in our_configs().items() if read_recipe(path).method is not None]
-        _require(not overrides, f'{", ".join(flags.values())}: only for the configs of SariGAN, {", ".join(grouped)}')
+        _require(not overrides, f'{", ".join(map(_flag, overrides))}: only for the configs of SariGAN, {", ".join(grouped)}')
         return ''
 
-    checked = {name: _typed(flags[name], next(f.type for f in dataclasses.fields(Method) if f.name == name), value) for name, value in overrides.items()}
-    method = dataclasses.replace(recipe.method, **checked)
+    method = _overruled(recipe.method, overrides)
     _check_num_groups(method, size, args.training_set_kwargs.resolution)
     args.G_kwargs.class_name = 'sarigan_plugin.networks.Generator'
     del args.G_kwargs.w_dim # Twice code_dim.
@@ -377,7 +388,36 @@ def _networks(args, recipe, overrides):
     if method.grouping == 'kmeans' or method.num_groups == 'auto':
         _require(method.regroup_kimg > 0, f'--regroup-kimg must be more than 0, not {method.regroup_kimg:g}')
         args.loss_kwargs.regroup_kimg = method.regroup_kimg
-    return ''.join(f'-{name.replace("_", "")}{_in_a_file_name(value)}' for name, value in checked.items())
+    return _described(method, overrides)
+
+def _inpainting(args, recipe, cond, aug, overrides):
+    if recipe.inpainting is None:
+        inpainting = [name for name, path in our_configs().items() if read_recipe(path).inpainting is not None]
+        _require(not overrides, f'{", ".join(map(_flag, overrides))}: only for the configs of inpainting, {", ".join(inpainting)}')
+        return ''
+
+    _require(not cond, '--cond: inpainting has the masked image for its condition, and no classes')
+    _require((aug or recipe.training.aug) == 'noaug', f'--aug must be noaug for inpainting, not {aug or recipe.training.aug}: image and mask would have to move together')
+    unfit = [metric for metric in args.metrics if metric.startswith('ppl')]
+    _require(not unfit, f'--metrics={",".join(unfit)}: the path length is not defined for inpainting, where the images of a path share their known pixels')
+    inpainting = _overruled(recipe.inpainting, overrides)
+    args.training_set_kwargs.update(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', mask_kind=inpainting.masks)
+    args.G_kwargs.class_name = 'sarigan_plugin.inpainting.Generator'
+    args.D_kwargs.class_name = 'sarigan_plugin.inpainting.Discriminator'
+    args.loss_kwargs.update(class_name='sarigan_plugin.inpainting_loss.InpaintingLoss', mask_kind=inpainting.masks, lambda_l1=inpainting.lambda_l1)
+    return _described(inpainting, overrides)
+
+def _flag(name):
+    return f'--{name.replace("_", "-")}'
+
+def _overruled(table, overrides):
+    """A table of a recipe with what the command line says instead."""
+    kinds = {field.name: field.type for field in dataclasses.fields(table)}
+    return dataclasses.replace(table, **{name: _typed(_flag(name), kinds[name], value) for name, value in overrides.items()})
+
+def _described(table, names):
+    """What the command line overruled, for the name of the run's folder."""
+    return ''.join(f'-{name.replace("_", "")}{_in_a_file_name(getattr(table, name))}' for name in names)
 
 def _in_a_file_name(value):
     return '_'.join(f'{place}x{number}' for place, number in value.items()) if isinstance(value, dict) else value

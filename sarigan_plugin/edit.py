@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from sarigan_plugin import files
-from sarigan_plugin.generate import MAX_NUMBER, MAX_SEED, check_class, render, sample_ws
+from sarigan_plugin.generate import MAX_NUMBER, MAX_SEED, check_class, latents, render, sample_ws
 from sarigan_plugin.networks import grouped_layers
 from sarigan_plugin.projection import Projection, noise_put_in
 
@@ -129,15 +129,16 @@ def _intra_modules(layer):
     return [layer.affine, layer.shift] if layer.norm == 'feature' else [layer.affine]
 
 @contextlib.contextmanager
-def edited(G, edits, trunc=0.7, class_idx=0):
+def edited(G, edits, trunc=0.7, class_idx=0, label=None):
     """Inside the `with`, G makes its images with the codes of some groups changed.
 
     edits: Edits, each of what the ones before it made, so their order counts within a group. Raises WrongField, see Edit.layers_of().
-    trunc, class_idx: what the images were made with, for the codes of other seeds; see generate.sample_ws().
+    trunc, class_idx: what the images were made with, for the codes of other seeds; see generate.sample_ws(). label: [N, c_dim], in place of a class.
     """
     edits = tuple(edits)
     seeds = {seed for edit in edits for seed in [edit.inter_seed, edit.intra_seed]} - {None}
-    codes = {seed: sample_ws(G, [seed], trunc, class_idx)[:, 0].split(G.code_dim, dim=1) for seed in seeds}
+    codes_of = lambda seed: sample_ws(G, [seed], trunc, class_idx) if label is None else G.mapping(latents(G, [seed]).expand(len(label), -1), label, truncation_psi=trunc)
+    codes = {seed: codes_of(seed)[:, 0].split(G.code_dim, dim=1) for seed in seeds}
     with contextlib.ExitStack() as stack:
         for edit in edits:
             for layer in edit.layers_of(G):
@@ -146,7 +147,7 @@ def edited(G, edits, trunc=0.7, class_idx=0):
         yield
 
 def _hooks(layer, edit, codes):
-    """The modules that make a layer's styles, and what changes their outputs. codes: {seed: (inter, intra)}, [1, code_dim] each."""
+    """The modules that make a layer's styles, and what changes their outputs. codes: {seed: (inter, intra)}, [1 or N, code_dim] each."""
     def change_inter(module, _args, styles): # [Ng]
         chosen = torch.arange(styles.shape[1], device=styles.device) == edit.group
         mixed = styles if edit.inter_seed is None else styles.lerp(module.forward(codes[edit.inter_seed][0]), edit.inter_mix) # forward() goes past earlier edits.

@@ -77,7 +77,8 @@ def check_class(G, class_idx):
         raise ValueError(f'{class_idx} is out of range: ' + (f'the classes are 0 to {G.c_dim - 1}.' if G.c_dim > 0 else 'the network has no classes.'))
 
 def require_class(G, class_idx):
-    """As check_class(), for the option --class: raises UserError."""
+    """As check_class(), for the option --class: raises UserError, also for networks that generate nothing without an image."""
+    snapshot.refuse_inpainting(G)
     try:
         check_class(G, class_idx)
     except ValueError as error:

@@ -117,7 +117,12 @@ class SariGANLoss:
                 other = self.G_mapping(torch.randn_like(z), c, skip_w_avg_update=True)
                 ws[:, crossover:] = other[:, crossover:]
         with misc.ddp_sync(self.G_synthesis, sync):
-            return self.G_synthesis(ws), ws
+            return self.synthesize(ws, c), ws
+
+    def synthesize(self, ws, c):
+        """Images [N, C, H, W] of the codes; c [N, c_dim] is for generators that read the condition there as well."""
+        _ = c
+        return self.G_synthesis(ws)
 
     def discriminate(self, img, c, sync):
         """img: [N, C, H, W]. Returns D's logits [N, 1] and Q's codes [N, w_dim]."""
@@ -136,8 +141,13 @@ class SariGANLoss:
         adversarial = torch.nn.functional.softplus(-logits) # -log(sigmoid(logits))
         _report_fakes(logits)
         training_stats.report('Loss/G/loss', adversarial)
-        loss = adversarial.mean() + self._info_loss(predicted, ws)
+        loss = adversarial.mean() + self._info_loss(predicted, ws) + self._image_loss(img, c)
         return loss + self._grouping_loss(features) if last else loss
+
+    def _image_loss(self, img, c):
+        """What else a subclass asks of G's images [N, C, H, W], weighted."""
+        _ = img, c
+        return 0
 
     def _grouping_loss(self, features):
         """Weighted L_g, once per step: kernels are the same in all its rounds, and for responses the images of one are enough.

@@ -273,7 +273,7 @@ def name_command(network, layer, group, name, remove, source, trust):
         raise UserError('--as, --remove and --from are three things to do, one at a time.')
     if name is None and (layer, group) != (None, None):
         raise UserError('--as is required with --layer or --group: the name to give.')
-    G = snapshot.load_grouped(network, 'PKL', trust=trust)
+    G = snapshot.load_grouped(network, 'PKL', trust=trust, generates=False)
     known = load(network, G)
     if [name, remove, source] == [None, None, None]:
         _print_names(known)

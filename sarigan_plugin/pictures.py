@@ -1,5 +1,6 @@
 """From tensors to pictures: contact sheets, heat maps laid over images, captions, videos; and from photos of any kind to squares."""
 
+import os
 import warnings
 
 import numpy as np
@@ -47,11 +48,10 @@ def sheet(images, columns, gap=2):
 
 #----------------------------------------------------------------------------
 
-def read_square(path, size, channels=3):
-    """A photo as a generator would have made it: uint8 [size, size, 3], the three alike where channels is 1.
+def read(path):
+    """A photo with the camera's orientation obeyed, as a PIL image of any mode. Of several frames it is the first.
 
-    The camera's orientation is obeyed, what is transparent is laid on white, 16 bits become 8, and the largest square in the middle is
-    resized. Of several frames it is the first. Raises ValueError with one sentence.
+    Raises ValueError with one sentence.
     """
     try:
         with warnings.catch_warnings():
@@ -59,29 +59,49 @@ def read_square(path, size, channels=3):
             with PIL.Image.open(path) as file:
                 image = PIL.ImageOps.exif_transpose(file)
                 image.load()
+                return image
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise ValueError(f'{path!r} cannot be read: {error.strerror}.') from None
     except PIL.UnidentifiedImageError:
         raise ValueError(f'{path!r} is not an image, or one of an unknown format.') from None
     except Exception as error: # pylint: disable=broad-except # Decoders raise whatever they like on bad bytes.
         raise ValueError(f'{path!r} is not an image that can be read ({snapshot.first_line(error)}).') from None
-    image = _flatten(image, path)
+
+def files_in(folder):
+    """The files in a folder that are images by their endings, in the order of their names. Raises ValueError with one sentence."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise ValueError(f'{folder!r} cannot be read: {error.strerror}.') from None
+    endings = PIL.Image.registered_extensions()
+    found = [os.path.join(folder, name) for name in names if os.path.splitext(name)[1].lower() in endings and not name.startswith('.')]
+    if not found:
+        raise ValueError(f'{folder!r} has no images in it.')
+    return found
+
+def read_square(path, size, channels=3):
+    """A photo as a generator would have made it: uint8 [size, size, 3], the three alike where channels is 1.
+
+    It is read(), what is transparent is laid on white, 16 bits become 8, and the largest square in the middle is resized. Raises
+    ValueError with one sentence.
+    """
+    image = eight_bits(read(path), path)
+    if image.has_transparency_data:
+        image = image.convert('RGBA')
+        image = PIL.Image.alpha_composite(PIL.Image.new('RGBA', image.size, 'white'), image)
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     image = image.convert('L' if channels == 1 else 'RGB').crop((left, top, left + side, top + side))
     return np.array(image.resize((size, size), PIL.Image.Resampling.LANCZOS).convert('RGB'))
 
-def _flatten(image, path):
-    """8 bits per sample, and nothing transparent."""
-    if image.mode == 'F' or image.mode.startswith('I'):
-        levels = np.asarray(image)
-        if image.mode == 'F' or levels.min() < 0 or levels.max() > 65535:
-            raise ValueError(f'{path!r} has levels that are no colours of 8 or 16 bits.')
-        return PIL.Image.fromarray((levels // 256).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert('RGBA')
-        return PIL.Image.alpha_composite(PIL.Image.new('RGBA', image.size, 'white'), image)
-    return image
+def eight_bits(image, path):
+    """An image with the upper 8 bits of 16, or as it is. Raises ValueError with one sentence."""
+    if not (image.mode == 'F' or image.mode.startswith('I')):
+        return image
+    levels = np.asarray(image)
+    if image.mode == 'F' or levels.min() < 0 or levels.max() > 65535:
+        raise ValueError(f'{path!r} has levels that are no colours of 8 or 16 bits.')
+    return PIL.Image.fromarray((levels // 256).astype(np.uint8))
 
 #----------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Networks made anew by our installed code from what a file tells of them: a class, constructor arguments, tensors.
 
-Nothing of the file is trusted. The class is one of five, the arguments are plain and small, the constructor may make
+Nothing of the file is trusted. The class is one of seven, the arguments are plain and small, the constructor may make
 hardly more numbers than the file could hold, and names, shapes and types of the tensors must be those that it made.
 """
 
@@ -18,10 +18,12 @@ CLASSES = (
     'training.augment.AugmentPipe',
     'sarigan_plugin.networks.Generator',
     'sarigan_plugin.networks.Discriminator',
+    'sarigan_plugin.inpainting.Generator',
+    'sarigan_plugin.inpainting.Discriminator',
 )
-DATASET_CLASSES = ('training.dataset.ImageFolderDataset',) # Of training_set_kwargs, which upstream's metrics construct.
+DATASET_CLASSES = ('training.dataset.ImageFolderDataset', 'sarigan_plugin.inpainting_data.InpaintingDataset') # Of training_set_kwargs, which upstream's metrics construct.
 
-MAX_ARGUMENT = 2 ** 20  # A constructor's whole numbers; channel_base, the largest, is 65536 at most in upstream's configs.
+MAX_ARGUMENT = 2 ** 22  # A constructor's whole numbers; the largest is c_dim, 4 * 1024 * 1024 for inpainting of 1024 pixels.
 MAX_LENGTH   = 64       # Of lists and dicts among them; filters have 8 numbers at most, num_groups a key for each of 17 layers.
 MAX_ITEMS    = 10000    # In all of a network's arguments.
 MAX_TENSORS  = 4000     # A generator of 1024 pixels makes about 300.

@@ -133,6 +133,7 @@ def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_image
     dataset = importlib.import_module('training.dataset')
     misc = importlib.import_module('torch_utils.misc')
     training_loop = importlib.import_module('training.training_loop')
+    inpainting_data = importlib.import_module('sarigan_plugin.inpainting_data') # As it imports upstream's.
     path_length = importlib.import_module('metrics.perceptual_path_length')
     metric_utils = importlib.import_module('metrics.metric_utils')
 
@@ -142,11 +143,13 @@ def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_image
     _exchange(misc, 'print_module_summary', _without_side_effects)
     _exchange(misc, 'copy_params_and_buffers', lambda _copy: transfer.copy_with_report)
     _exchange(training_loop, 'legacy', lambda legacy: _Overlay(legacy, load_network_pkl=lambda f: snapshot.read(f, getattr(f, 'name', '?'), '--resume', trust)))
-    _exchange(training_loop, 'dnnlib', lambda dnnlib: _Overlay(dnnlib, util=_Overlay(dnnlib.util, open_url=snapshot.open_any)))
+    _exchange(training_loop, 'dnnlib', lambda dnnlib: _Overlay(dnnlib, util=_Overlay(dnnlib.util, open_url=snapshot.open_any,
+        construct_class_by_name=_without_conditions(dnnlib.util.construct_class_by_name))))
     _exchange(training_loop, 'torch', lambda torch: stand_in(device_type, local_rank))
     _exchange(training_loop, 'open', lambda _builtin: files.training_open)
-    _exchange(training_loop, 'save_image_grid', _saved_whole)
-    _exchange(training_loop, 'setup_snapshot_image_grid', lambda setup: setup if grid is None else _cut_grid(setup, *grid))
+    sheets = inpainting_data.sheets
+    _exchange(training_loop, 'save_image_grid', lambda save: _saved_whole(sheets.saving(save)))
+    _exchange(training_loop, 'setup_snapshot_image_grid', lambda setup: sheets.setting_up(setup if grid is None else _cut_grid(setup, *grid)))
     _exchange(metric_utils, 'torch', lambda torch: stand_in(device_type, local_rank))
     _exchange(path_length, 'np', lambda np: _Overlay(np, percentile=_percentile))
     if not torch.cuda.is_available():
@@ -178,6 +181,15 @@ def _without_side_effects(print_module_summary):
         for buffer, value in saved:
             buffer.copy_(value)
         return outputs
+    return wrapper
+
+def _without_conditions(construct_class_by_name):
+    """training_loop.py:265 draws a label for every fake of every phase; where labels are images, that would cost more than all else."""
+    def wrapper(*args, **kwargs):
+        made = construct_class_by_name(*args, **kwargs)
+        if hasattr(made, 'without_conditions'):
+            made.without_conditions()
+        return made
     return wrapper
 
 def _percentile(a, q, interpolation='linear', **kwargs):

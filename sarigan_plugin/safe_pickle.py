@@ -63,9 +63,9 @@ def read(data):
 #----------------------------------------------------------------------------
 # From records to networks.
 
-# What the pickle calls the class, and our classes: upstream's, then SariGAN's of the same name.
-_GENERATOR = ('Generator', 'training.networks.Generator', 'sarigan_plugin.networks.Generator')
-_DISCRIMINATOR = ('Discriminator', 'training.networks.Discriminator', 'sarigan_plugin.networks.Discriminator')
+# What the pickle calls the class, and our classes of the same name: upstream's, SariGAN's, and SariGAN's for inpainting.
+_GENERATOR = ('Generator', 'training.networks.Generator', 'sarigan_plugin.networks.Generator', 'sarigan_plugin.inpainting.Generator')
+_DISCRIMINATOR = ('Discriminator', 'training.networks.Discriminator', 'sarigan_plugin.networks.Discriminator', 'sarigan_plugin.inpainting.Discriminator')
 _PIPE = ('AugmentPipe', 'training.augment.AugmentPipe')
 
 class _Record:
@@ -83,10 +83,17 @@ class _Record:
             raise ValueError(f'the {name[1:]} of an object in it are no dict')
         return {key: value for key, value in found.items() if value is not None}
 
+def _class_index(record):
+    """Whose the class is, by what only its networks have."""
+    modules = record.part('_modules')
+    inner = modules.get('synthesis')
+    if 'trunk' in modules or (isinstance(inner, _Record) and 'encoder' in inner.part('_modules')):
+        return 2
+    return 1 if 'code_dim' in record.state or 'q' in modules else 0
+
 def _network(record, classes, file_size):
-    has_codes = 'code_dim' in record.state or 'q' in record.part('_modules')
     try:
-        network = rebuild.construct(classes[-1 if has_codes else 0], record.state.get('_init_args'), record.state.get('_init_kwargs'), file_size)
+        network = rebuild.construct(classes[min(_class_index(record), len(classes) - 1)], record.state.get('_init_args'), record.state.get('_init_kwargs'), file_size)
     except TypeError as error: # Arguments that our class doesn't take.
         raise ForeignCode(str(error)) from None
     tensors, wanted_gradients = dict(), []

@@ -59,12 +59,23 @@ def read(file, path, option, trust=False):
     except Exception as error: # pylint: disable=broad-except # Who knows what a broken or hostile file leads to.
         raise UserError(f'{option}: {path!r} is not a network pickle ({first_line(error)}).') from None
 
-def load_grouped(path, option, device='cpu', trust=False):
-    """As load(), but only a generator with channel groups will do."""
+def load_grouped(path, option, device='cpu', trust=False, generates=True):
+    """As load(), but only a generator with channel groups will do; where it is to generate, also none of inpainting."""
     G = load(path, option, device, trust)
+    if generates:
+        refuse_inpainting(G)
     if not (hasattr(G.synthesis, 'block_resolutions') and grouped_layers(G.synthesis)):
         raise UserError(f'{option}: {path!r} holds a generator without channel groups.')
     return G
+
+def completes_images(network):
+    """Whether it is a generator of inpainting, whose label is an image and a mask."""
+    return hasattr(getattr(network, 'synthesis', None), 'encoder')
+
+def refuse_inpainting(G):
+    """For commands that make images from codes alone. Raises UserError."""
+    if completes_images(G):
+        raise UserError('The network completes images: `sarigan inpaint` fills their holes with it.')
 
 def first_line(error):
     """What an error says, fit for a sentence."""

@@ -83,6 +83,10 @@ def _describe_configs():
 @click.option('--info-mixing',  help='Under style mixing, Q aims at the mean of the codes, or skips', type=click.Choice(config.INFO_MIXINGS))
 @click.option('--code-dim',     help='Dimensionality of each of the two codes', type=int, metavar='INT')
 
+# Inpainting.
+@click.option('--masks',        help='Holes of the images', type=click.Choice(config.MASKS))
+@click.option('--lambda-l1',    help='Weight of the absolute error in the holes', type=float)
+
 # Reliability.
 @click.option('--checkpoint-minutes', help='Save the training state so often [default: beside network snapshots only]', type=click.FloatRange(min=0, min_open=True), metavar='MIN')
 @click.option('--keep-states',  help='Training states to keep', type=click.IntRange(min=1), default=Care.keep_states, show_default=True, metavar='INT')

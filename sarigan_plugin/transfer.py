@@ -13,6 +13,7 @@ first: the grouping loss needs the source's kernels alone.
 
 import torch
 
+from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.grouping import ChannelGrouping
 from sarigan_plugin.networks import grouped_layers
@@ -69,6 +70,8 @@ def _is_sarigan(module):
     return hasattr(module, 'code_dim') or hasattr(module, 'q') # Generator, discriminator; a pickle's classes are not ours.
 
 def _check_images(source, target):
+    if snapshot.completes_images(source) != snapshot.completes_images(target):
+        raise UserError('--resume: one of the two networks completes images, that of the pickle or that of the --cfg; they must be of one kind.')
     _check_equal('the resolution', source.img_resolution, target.img_resolution)
     _check_equal('the number of color channels', source.img_channels, target.img_channels)
     _check_equal('the number of class labels', source.c_dim, target.c_dim)

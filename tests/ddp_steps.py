@@ -4,6 +4,7 @@ MODE comparable: three iterations without noise inputs, style mixing and path le
 belong to a process, so that the result must not depend on the number of processes.
 MODE everything: fifty iterations with all of these, groups that merge, and seeds of each process's own.
 MODE responses: as comparable, with groups by responses, of which each process has its own.
+MODE inpainting: as comparable, with networks and loss of inpainting; all holes are squares in the middle.
 """
 
 import sys
@@ -11,8 +12,10 @@ import sys
 import torch
 
 import sarigan_plugin # Puts upstream on sys.path. pylint: disable=unused-import
+from sarigan_plugin import inpainting
 from sarigan_plugin import networks
 from sarigan_plugin import runtime
+from sarigan_plugin.inpainting_loss import InpaintingLoss
 from sarigan_plugin.loss import SariGANLoss
 
 BATCH = 8
@@ -24,15 +27,18 @@ def main(rank, world, rendezvous, out, mode):
     everything = (mode == 'everything')
     torch.manual_seed(rank if everything else 0)
     size = dict(channel_base=256, channel_max=16)
-    common = dict(c_dim=0, img_resolution=16, img_channels=3, code_dim=16)
-    G = networks.Generator(z_dim=16, num_groups=('auto' if everything else 4), mapping_kwargs=dict(num_layers=2), synthesis_kwargs=dict(use_noise=everything, **size), **common).train()
-    D = networks.Discriminator(**size, **common).train()
+    module, c_dim, loss_class, masks = networks, 0, SariGANLoss, dict()
+    if mode == 'inpainting':
+        module, c_dim, loss_class, masks = inpainting, 4 * 16 * 16, InpaintingLoss, dict(mask_kind='centre')
+    common = dict(c_dim=c_dim, img_resolution=16, img_channels=3, code_dim=16)
+    G = module.Generator(z_dim=16, num_groups=('auto' if everything else 4), mapping_kwargs=dict(num_layers=2), synthesis_kwargs=dict(use_noise=everything, **size), **common).train()
+    D = module.Discriminator(**size, **common).train()
     batches = [(torch.rand(BATCH, 3, 16, 16) * 2 - 1, torch.randn(2, BATCH, 16)) for _ in range(50 if everything else 3)]
 
     wrapped = [G.mapping, G.synthesis, D]
     if world > 1:
         wrapped = [runtime.stand_in('cpu').nn.parallel.DistributedDataParallel(module, broadcast_buffers=False) for module in wrapped]
-    loss = SariGANLoss('cpu', *wrapped, r1_gamma=1, regroup_kimg=0.064, similarity=('responses' if mode == 'responses' else 'kernels'),
+    loss = loss_class('cpu', *wrapped, **masks, r1_gamma=1, regroup_kimg=0.064, similarity=('responses' if mode == 'responses' else 'kernels'),
         **({} if everything else dict(style_mixing_prob=0, pl_weight=0)))
     for _name, layer, _source in networks.grouped_layers(G.synthesis):
         layer.grouping.steps.fill_(1000) # Old enough to merge.

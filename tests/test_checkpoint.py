@@ -80,7 +80,8 @@ def networks(run):
     """{network.tensor: value} of the last snapshot."""
     with open(sorted(run.glob('network-snapshot-*.pkl'))[-1], 'rb') as f:
         snapshot = pickle.load(f)
-    return {f'{name}.{key}': tensor for name in ['G', 'D', 'G_ema', 'augment_pipe'] for key, tensor in snapshot[name].state_dict().items()}
+    return {f'{name}.{key}': tensor for name in ['G', 'D', 'G_ema', 'augment_pipe'] if snapshot[name] is not None
+        for key, tensor in snapshot[name].state_dict().items()}
 
 def statistics(run):
     """All that was logged but how long it took."""

@@ -1,0 +1,91 @@
+"""Holes in images of any size and mode, filled by a network of inpainting (Section 4.3).
+
+    >>> from sarigan_plugin import completion
+    >>> G = completion.load('network.pkl', 'network')
+    >>> photo = completion.read_photo('photo.png')                      # With a transparent hole.
+    >>> completion.complete(G, photo, completion.transparent(photo), seed=1).save('done.png')
+
+A network completes squares of one size. So the whole image is shrunk, or enlarged, until its longer side is the network's, the rest of the
+square repeats its edges, and of what the network makes the hole alone is brought back to the size of the image. Tiles at full size
+would be sharper in large images, but each by itself is nothing that the network has learnt to complete.
+"""
+
+import numpy as np
+import PIL.Image
+import torch
+
+from sarigan_plugin import edit
+from sarigan_plugin import masks
+from sarigan_plugin import pictures
+from sarigan_plugin import snapshot
+from sarigan_plugin.cli import UserError
+from sarigan_plugin.generate import latents
+from sarigan_plugin.inpainting import join_condition
+
+#----------------------------------------------------------------------------
+
+def load(path, option, device='cpu', trust=False):
+    """As snapshot.load(), but only a network of inpainting will do."""
+    G = snapshot.load(path, option, device, trust)
+    if not snapshot.completes_images(G):
+        raise UserError(f'{option}: {path!r} does not complete images; `sarigan train --cfg=sarigan-inpaint` trains networks that do.')
+    return G
+
+def read_photo(path):
+    """A PIL image in the mode L, RGB or RGBA, upright, of 8 bits per sample. Raises ValueError with one sentence."""
+    image = pictures.eight_bits(pictures.read(path), path)
+    if image.has_transparency_data:
+        return image.convert('RGBA')
+    return image.convert('L' if image.mode in ['1', 'L'] else 'RGB')
+
+def transparent(photo):
+    """Where nothing of an image is seen, bool [H, W]."""
+    return np.asarray(photo.getchannel('A')) == 0 if photo.mode == 'RGBA' else np.zeros([photo.height, photo.width], dtype=bool)
+
+#----------------------------------------------------------------------------
+
+def complete(G, photo, hole, seed, trunc=1, edits=()):
+    """Fill the hole of an image in one of many ways.
+
+    photo: PIL image in the mode L, RGB or RGBA. hole: bool [H, W]. seed: another one, another way. edits: of channel groups, see edit.edited().
+    Returns a new image of the same mode, whose known pixels are those of the photo and whose hole is opaque. Raises ValueError where
+    nothing that is known is left at the network's size.
+    """
+    c, window = condition(G, photo, hole)
+    images = synthesize(G, c, seed, trunc, edits)
+    made = PIL.Image.fromarray(pictures.to_uint8(images)[0]).crop(window)
+    if made.size != photo.size:
+        made = made.resize(photo.size, PIL.Image.Resampling.BICUBIC)
+    done = photo.copy()
+    done.paste(made.convert(photo.mode), mask=PIL.Image.fromarray(hole))
+    return done
+
+def condition(G, photo, hole):
+    """The label c [1, c_dim] of an image with a hole, and which part of the network's square is the image: left, top, right, bottom.
+
+    Raises ValueError where nothing that is known is left at the network's size.
+    """
+    size = G.img_resolution
+    width, height = (max(round(side * size / max(photo.size)), 1) for side in photo.size)
+    left, top = (size - width) // 2, (size - height) // 2
+    shown = PIL.Image.alpha_composite(PIL.Image.new('RGBA', photo.size, 'white'), photo) if photo.mode == 'RGBA' else photo
+    shown = shown.convert('L' if G.img_channels == 1 else 'RGB')
+    if shown.size != (width, height):
+        shown = shown.resize((width, height), PIL.Image.Resampling.BOX) # Its pixels are means of those that masks.resized() looks at: none of a hole is among the known.
+    margins = ((top, size - height - top), (left, size - width - left))
+    small_hole = np.pad(masks.check(masks.resized(hole, height, width), f'at {width}x{height}, as the network takes it, it'), margins, mode='edge')
+    pixels = np.pad(np.asarray(shown).reshape(height, width, -1), (*margins, (0, 0)), mode='edge')
+
+    device = next(G.parameters()).device
+    image = torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None].to(torch.float32) / 127.5 - 1 # [1CRR]
+    return join_condition(image, torch.from_numpy(small_hole).to(device)[None, None]), (left, top, left + width, top + height)
+
+def synthesize(G, c, seed, trunc=1, edits=()):
+    """Images [N, C, R, R], about [-1, 1], of conditions c [N, c_dim]. Raises ValueError where they are not finite."""
+    with edit.edited(G, edits, trunc, label=c):
+        images = G(latents(G, [seed]).expand(len(c), -1), c, truncation_psi=trunc, noise_mode='const')
+    if not images.isfinite().all():
+        raise ValueError('the images of the network are not finite.')
+    return images
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,236 @@
+"""`sarigan inpaint-table`: Table 5 for networks of one's own, beside classical methods, on images that nothing was trained on."""
+
+import contextlib
+import dataclasses
+import json
+import os
+
+import click
+import numpy as np
+import torch
+from training.dataset import ImageFolderDataset
+
+from sarigan_plugin import classical
+from sarigan_plugin import completion
+from sarigan_plugin import dataset_check
+from sarigan_plugin import fidelity
+from sarigan_plugin import files
+from sarigan_plugin import masks
+from sarigan_plugin import pictures
+from sarigan_plugin import snapshot
+from sarigan_plugin.cli import UserError
+from sarigan_plugin.generate import Number, NumberRange, device_option
+from sarigan_plugin.inpainting import join_condition
+
+HELD_OUT    = 10    # The last of so many parts of a data set is measured.
+SPLITS      = ('last-tenth', 'all')
+BATCH       = 16    # Images that a network completes at once.
+DRAWN       = 8     # Images in comparison.png.
+TILE        = 96    # Pixels of each of them there, at least.
+MEASURES    = {'mae': 'MAE', 'hole_mae': 'MAE, hole', 'psnr_db': 'PSNR, dB', 'ssim': 'SSIM'}
+DIGITS      = dict(mae=4, hole_mae=4, psnr_db=2, ssim=3)
+
+#----------------------------------------------------------------------------
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What has to be completed."""
+    truth:  np.ndarray  # uint8 [N, R, R, C].
+    holes:  np.ndarray  # bool [N, R, R].
+
+def measured(count, split):
+    """Indices of the images of a data set that are measured: all, or the last tenth, one at least."""
+    return range(count - max(count // HELD_OUT, 1) if split == 'last-tenth' else 0, count)
+
+class Baselines(click.ParamType):
+    """'mean,telea' or 'none' -> a list of classical methods."""
+    name = 'baselines'
+
+    def convert(self, value, param, ctx):
+        wanted = [] if value == 'none' else value.split(',')
+        for method in wanted:
+            if method not in classical.METHODS:
+                self.fail(f'{method!r} is not a classical method; they are {", ".join(classical.METHODS)}, or none', param, ctx)
+        return wanted
+
+@click.command('inpaint-table')
+@click.argument('networks', metavar='[PKL]...', nargs=-1)
+@click.option('--data',         help='Data set, a zip or a folder', required=True, metavar='ZIP')
+@click.option('--split',        help='Which of its images are completed', type=click.Choice(SPLITS), default='last-tenth', show_default=True)
+@click.option('--outdir',       help='Where to save the table', required=True, metavar='DIR')
+@click.option('--masks', 'mask_source', help=f'Kind of holes, {", ".join(masks.KINDS)}, the same ones for the same images every time, or a folder of masks', default='mixed', show_default=True, metavar='KIND|DIR')
+@click.option('--seeds',        help='Random seeds of the networks: figures are means over them', type=NumberRange(), default='0-3', show_default=True)
+@click.option('--trunc',        help='Truncation psi of the networks', type=Number(), default=1, show_default=True)
+@click.option('--baselines',    help=f'Classical methods to compare with, {",".join(classical.METHODS)}, or none  [default: all that are installed]', type=Baselines(), metavar='NAME,...')
+@click.option('--max-images',   help='Measure the first so many of them alone', type=click.IntRange(min=1))
+@snapshot.trust_option
+@device_option
+def inpaint_table(networks, data, split, outdir, mask_source, seeds, trunc, baselines, max_images, trust, device):
+    """Measure how near completed images come to the true ones, for networks and for classical methods.
+
+    The images should be none of those that the networks were trained on.
+
+    \b
+    sarigan inpaint-table sarigan.pkl stylegan2.pkl --data=photos.zip --outdir=out/table
+
+    \b
+    MAE        mean absolute error of levels in [0, 1], over whole images (Table 5) and over the holes
+    PSNR       of the mean squared error of all images
+    SSIM       with the Gaussian window of 11 pixels of Wang et al.
+
+    \b
+    DIR gets:
+      table.md, table.json   the figures; +- is the standard deviation over seeds
+      comparison.png         holes, what each method makes of them, and the truth, for the first eight images
+    """
+    loaded = {name: completion.load(path, 'PKL', device, trust) for name, path in _short_names(networks).items()}
+    if baselines is None:
+        baselines = _installed_baselines()
+    methods = _methods(loaded, baselines, seeds, trunc)
+    task = read_task(data, split, mask_source, max_images)
+    for name, G in loaded.items():
+        _check_shape(name, G, task)
+    for path in networks:
+        _warn_of_training(path, data, trust)
+    if not methods:
+        raise UserError('PKL: give one network at least, or --baselines.')
+
+    try:
+        os.makedirs(outdir, exist_ok=True)
+        figures, drawn = _measure(methods, task)
+        settings = dict(data=data, split=split, images=len(task.truth), masks=mask_source, seeds=seeds, trunc=trunc, networks=_short_names(networks))
+        table = _markdown(figures, settings)
+        pictures.save(_draw(task, drawn, _caption(settings)), os.path.join(outdir, 'comparison.png'))
+        for name, content in {'table.md': table, 'table.json': json.dumps(dict(settings, methods=figures), indent=2) + '\n'}.items():
+            with files.atomic_open(os.path.join(outdir, name)) as f:
+                f.write(content.encode())
+    except OSError as error:
+        raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
+    click.echo(f'\n{table}')
+    for name in ['table.md', 'table.json', 'comparison.png']:
+        click.echo(click.format_filename(os.path.join(outdir, name)))
+
+#----------------------------------------------------------------------------
+# From options to methods and images.
+
+def _short_names(paths):
+    """{name: path}: names of files where they differ, else whole paths."""
+    names = [os.path.basename(os.path.normpath(path)) for path in paths]
+    return {name if names.count(name) == 1 else path: path for name, path in zip(names, paths)}
+
+def _installed_baselines():
+    installed = []
+    for method in classical.METHODS:
+        try:
+            classical.check(method)
+            installed.append(method)
+        except classical.MissingPackage as error:
+            click.echo(f'Warning: {error}', err=True)
+    return installed
+
+def _methods(networks, baselines, seeds, trunc):
+    """{name: [a function for each seed, which completes images [N, H, W, C] with holes [N, H, W]]}."""
+    methods = dict()
+    for method in baselines:
+        try:
+            classical.check(method)
+        except classical.MissingPackage as error:
+            raise UserError(f'--baselines: {error}') from None
+        methods[method] = [lambda images, holes, method=method: [classical.fill(method, *pair) for pair in zip(images, holes)]]
+    for name, G in networks.items():
+        methods[name] = [lambda images, holes, G=G, seed=seed: _complete(G, images, holes, seed, trunc) for seed in seeds]
+    return methods
+
+def _complete(G, images, holes, seed, trunc):
+    device = next(G.parameters()).device
+    known = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1 # [NCRR]
+    try:
+        made = completion.synthesize(G, join_condition(known, torch.from_numpy(holes).to(device)[:, None]), seed, trunc)
+    except ValueError as error:
+        raise UserError(f'PKL: {error}') from None
+    return np.where(holes[..., None], pictures.to_uint8(made)[..., :images.shape[3]], images)
+
+def read_task(data, split, mask_source, max_images=None):
+    """The Task of a data set. split: one of SPLITS. Raises UserError."""
+    try:
+        summary = dataset_check.check(data)
+    except ValueError as error:
+        raise UserError(f'--data: {error}.') from None
+    indices = measured(summary.count, split)[:max_images]
+    try:
+        found = None if mask_source in masks.KINDS else masks.read_folder(mask_source, summary.resolution)
+    except ValueError as error:
+        raise UserError(f'--masks: {error} It may be a folder, or one of {", ".join(masks.KINDS)}.') from None
+    holes = [masks.of_index(mask_source, summary.resolution, index) if found is None else found[index % len(found)] for index in indices]
+    with contextlib.closing(ImageFolderDataset(data)) as dataset:
+        try:
+            images = [dataset[index][0].transpose(1, 2, 0) for index in indices]
+        except Exception as error: # pylint: disable=broad-except # Decoders raise whatever they like on bad bytes.
+            raise UserError(f'--data: {data} has an image that cannot be read ({snapshot.first_line(error)}).') from None
+    return Task(np.stack(images), np.stack(holes))
+
+def _warn_of_training(path, data, trust):
+    """Say so where a network has seen the images in training."""
+    trained_on = (snapshot.load_all(path, 'PKL', trust)['training_set_kwargs'] or {}).get('path')
+    if trained_on is not None and os.path.exists(trained_on) and os.path.samefile(trained_on, data):
+        click.echo(f'Warning: {path} was trained on images of {data}, perhaps on those that are completed.', err=True)
+
+def _check_shape(name, G, task):
+    """Raise UserError unless the network completes such images."""
+    shapes = {'PKL': (G.img_resolution, G.img_resolution, G.img_channels), '--data': task.truth.shape[1:]}
+    if len(set(shapes.values())) > 1:
+        said = {where: f'{width}x{height} with {channels} channel{"s" if channels > 1 else ""}' for where, (height, width, channels) in shapes.items()}
+        raise UserError(f'PKL: {name} completes {said["PKL"]}, but --data has {said["--data"]}.')
+
+#----------------------------------------------------------------------------
+# From images to figures.
+
+def _measure(methods, task):
+    """({method: {measure: mean over seeds, measure_std: over seeds}}, {method: the first images, completed with the first seed})."""
+    figures, drawn = dict(), dict()
+    count = sum(map(len, methods.values())) * len(task.truth)
+    with click.progressbar(length=count, label='Completing') as bar:
+        for name, completers in methods.items():
+            of_seeds = []
+            for complete in completers:
+                images = np.empty_like(task.truth)
+                for first in range(0, len(images), BATCH):
+                    batch = slice(first, first + BATCH)
+                    images[batch] = complete(task.truth[batch], task.holes[batch])
+                    bar.update(len(images[batch]))
+                of_seeds.append(measure(images, task))
+                drawn.setdefault(name, images[:DRAWN])
+            values = {key: [of_seed[key] for of_seed in of_seeds] for key in MEASURES}
+            figures[name] = {**{key: float(np.mean(value)) for key, value in values.items()}, **{f'{key}_std': float(np.std(value)) for key, value in values.items() if len(value) > 1}}
+    return figures, drawn
+
+def measure(images, task):
+    """The MEASURES of completed images, uint8 [N, R, R, C]. Pixels of all images count alike, except in SSIM, which is a mean of images."""
+    return dict(mae=fidelity.mean_absolute_error(images, task.truth).mean(),
+        hole_mae=np.average(fidelity.mean_absolute_error(images, task.truth, task.holes), weights=task.holes.mean(axis=(1, 2))),
+        psnr_db=fidelity.psnr(fidelity.mean_squared_error(images, task.truth).mean()), ssim=fidelity.ssim(images, task.truth).mean())
+
+def _markdown(figures, settings):
+    rows = [['Method', *MEASURES.values()]]
+    for name, of_method in figures.items():
+        rows.append([name, *(f'{of_method[key]:.{DIGITS[key]}f}' + (f' ± {of_method[f"{key}_std"]:.{DIGITS[key]}f}' if f'{key}_std' in of_method else '') for key in MEASURES)])
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = ['| ' + ' | '.join(cell.ljust(width) for cell, width in zip(row, widths)) + ' |' for row in rows]
+    lines.insert(1, '|' + '|'.join('-' * (width + 2) for width in widths) + '|')
+    return '\n'.join([*lines, '', f'{settings["images"]} images; {_caption(settings)}', ''])
+
+def _caption(settings):
+    return f'{"the last tenth" if settings["split"] == "last-tenth" else "all"} of {os.path.basename(os.path.normpath(settings["data"]))}, holes: {settings["masks"]}'
+
+def _draw(task, drawn, title):
+    """Holes, what each method made of them, and the truth, a row for each image. Returns an image."""
+    truth, holes = task.truth[:DRAWN], task.holes[:DRAWN]
+    squares = (np.indices(truth.shape[1:3]) // max(truth.shape[1] // 16, 1)).sum(axis=0)
+    board = np.where(squares % 2, 204, 255).astype(np.uint8)[None, ..., None] # As pictures show what is transparent.
+    columns = {'holes': np.where(holes[..., None], board, truth), **drawn, 'truth': truth}
+    tiles = np.stack([images.repeat(3 // images.shape[3], axis=3) for images in columns.values()], axis=1)
+    tiles = pictures.enlarge(tiles.reshape(-1, *tiles.shape[2:]), TILE)
+    width = tiles.shape[1] + 2
+    return pictures.caption(pictures.sheet(tiles, len(columns)), title, column_labels=list(columns), column_width=width)
+
+#----------------------------------------------------------------------------
