@@ -1,7 +1,7 @@
 """Holes in images of any size and mode, filled by a network of inpainting (Section 4.3).
 
     >>> from sarigan_plugin import completion
-    >>> G = completion.load('network.pkl', 'network')
+    >>> G = completion.load('inpainting.pkl', 'network')
     >>> photo = completion.read_photo('photo.png')                      # With a transparent hole.
     >>> completion.complete(G, photo, completion.transparent(photo), seed=1).save('done.png')
 

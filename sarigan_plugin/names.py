@@ -1,11 +1,12 @@
 """Names that people give to channel groups, and `sarigan name`. They are kept in a JSON file beside the network.
 
-    from sarigan_plugin import names
-
-    known = names.read('out/demo/network.pkl', G)       # of out/demo/network.names.json
-    known.set('b16.conv0', 3, 'glasses')
-    known.write()
-    layer, group = known.find('glasses')                # ('b16.conv0', 3)
+    >>> from sarigan_plugin import names, snapshot
+    >>> G = snapshot.load('out/demo/network.pkl', 'network')
+    >>> known = names.read('out/demo/network.pkl', G)           # Of out/demo/network.names.json.
+    >>> known.set('b16.conv0', 3, 'glasses')
+    >>> known.write()
+    >>> known.find('glasses')
+    ('b16.conv0', 3)
 
 In training channels change group. A name remembers which channels its group had, and follows the group that has most of them.
 """

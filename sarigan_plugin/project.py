@@ -1,10 +1,15 @@
 """Find codes and noise maps with which a generator makes a given image.
 
-    from sarigan_plugin import perceptual, project
-
-    found = project.project(G, target, perceptual.load('lite0'))       # target: [1, C, H, W] in [-1, 1]
-    found['w'].synthesize(G), found['w+'].synthesize(G)                 # one code for all layers; one for each
-    found['noise'].write('projected_w.npz')                             # and noise maps: for --projected-w of generate and edit
+    >>> import torch
+    >>> from sarigan_plugin import perceptual, project, snapshot
+    >>> G = snapshot.load('network.pkl', 'network')
+    >>> target = torch.zeros([1, 3, 32, 32])                                            # In [-1, 1], at G's resolution.
+    >>> found = project.project(G, target, perceptual.load('lite0'), num_steps=2)       # NUM_STEPS will be better.
+    >>> list(found)                                                                     # What each stage reached.
+    ['w', 'w+', 'noise']
+    >>> found['noise'].synthesize(G).shape
+    torch.Size([1, 3, 32, 32])
+    >>> found['noise'].write('projected_w.npz')                                         # For --projected-w of generate and edit.
 """
 
 import dataclasses

@@ -2,17 +2,28 @@
 
 import doctest
 import importlib
+import pickle
 import re
 
+import PIL.Image
 import pytest
 import trees
+from conftest import SIZE
+
+from sarigan_plugin import inpainting
 
 MODULES = sorted(path.stem for path in (trees.ROOT / 'sarigan_plugin').glob('*.py') if '>>> ' in path.read_text())
 PAGES = [path for path in [trees.ROOT / 'README.md', *sorted((trees.ROOT / 'docs').glob('*.md'))] if '```python\n' in path.read_text()]
 
 @pytest.fixture(autouse=True)
 def folder_with_a_network(network, tmp_path, monkeypatch):
-    """network.pkl in the working folder; out/demo/network.pkl as `sarigan demo` leaves it."""
+    """network.pkl, inpainting.pkl and a photo with a hole in the working folder; out/demo/network.pkl as `sarigan demo` leaves it."""
+    size = dict(img_resolution=32, img_channels=3, c_dim=4 * 32 * 32, code_dim=32)
+    G = inpainting.Generator(z_dim=32, num_groups=4, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE, **size).eval().requires_grad_(False)
+    (tmp_path / 'inpainting.pkl').write_bytes(pickle.dumps(dict(G=G, D=inpainting.Discriminator(**size, **SIZE), G_ema=G)))
+    photo = PIL.Image.new('RGBA', (40, 30), (200, 100, 50, 255))
+    photo.paste((0, 0, 0, 0), (10, 10, 20, 20))
+    photo.save(tmp_path / 'photo.png')
     demo = tmp_path / 'out' / 'demo'
     demo.mkdir(parents=True)
     (demo / 'network.pkl').write_bytes(network.read_bytes())
