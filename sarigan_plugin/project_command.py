@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 import torch
 
+from sarigan_plugin import fidelity
 from sarigan_plugin import files
 from sarigan_plugin import perceptual
 from sarigan_plugin import pictures
@@ -84,13 +85,12 @@ def project_command(network, target, outdir, choice, class_idx, video, trust, de
 def compare(image, target, features=None, device='cpu'):
     """How far two images are apart, uint8 [H, W, 3]: a dict of the mean squared difference in levels of 256, PSNR in dB (None for
     equal images), and perceptual distance (None without features, which are on `device`)."""
-    mse = float(np.square(image.astype(np.float64) - target).mean())
-    psnr = float(10 * np.log10(255 ** 2 / mse)) if mse > 0 else None
+    mse = float(fidelity.mean_squared_error(image[np.newaxis], target[np.newaxis])[0])
     distance = None
     if features is not None:
         with torch.no_grad():
             distance = float(perceptual.distance(*(features(_to_tensor(x, device)) for x in [image, target])))
-    return dict(mse=mse, psnr_db=psnr, perceptual_distance=distance)
+    return dict(mse=mse * 255 ** 2, psnr_db=float(fidelity.psnr(mse)) if mse > 0 else None, perceptual_distance=distance)
 
 def _to_tensor(image, device):
     """uint8 [H, W, C] -> [1, C, H, W] in [-1, 1]."""

@@ -1,0 +1,421 @@
+"""The server of `sarigan explore`, as anybody on this machine may talk to it, as many visitors do, and in a browser."""
+
+import asyncio
+import base64
+import concurrent.futures
+import contextlib
+import json
+import os
+import pickle
+import re
+import signal
+import socket
+import sys
+import time
+import types
+
+import numpy as np
+import PIL.Image
+import pytest
+import requests
+import torch
+from click.testing import CliRunner
+
+import trees
+from test_explore import LAYER, npz, pixels
+
+from sarigan_plugin import names
+from sarigan_plugin import snapshot
+from sarigan_plugin.cli import main
+from sarigan_plugin.edit import Edit, Recipe, edited
+from sarigan_plugin.explore_guard import MAX_UPLOAD
+from sarigan_plugin.explore_session import Session
+from sarigan_plugin.explore_studio import Studio, View
+from sarigan_plugin.generate import render, sample_ws
+
+sys.path.append(str(trees.ROOT / 'benchmarks'))
+browser_tools = pytest.importorskip('explore', reason='Playwright is not installed', exc_type=ModuleNotFoundError)
+
+#----------------------------------------------------------------------------
+# The server, as anybody on this machine may talk to it.
+
+# Frees visitors a second after they have gone, and says on SIGUSR1 how many there are.
+COUNTING = """
+import gc, signal, sys
+from sarigan_plugin import cli, explore_page
+explore_page.RECONNECT_SECONDS = 1
+def count(*_args):
+    gc.collect()
+    print(sum(type(thing) is explore_page.Page for thing in gc.get_objects()), flush=True)
+signal.signal(signal.SIGUSR1, count)
+cli.main(sys.argv[1:], prog_name='sarigan')
+"""
+
+@pytest.fixture(scope='module')
+def served(tmp_path_factory):
+    """A server that all tests of this module share: address, process, network and outdir."""
+    pytest.importorskip('nicegui')
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp('explore')
+    network, outdir = browser_tools.untrained(folder, 32), folder / 'out'
+    with browser_tools.serving(network, f'--outdir={outdir}', command=(sys.executable, '-c', COUNTING)) as (address, process):
+        yield types.SimpleNamespace(address=address, host=address.removeprefix('http://'), process=process, network=network, outdir=outdir, folder=folder)
+
+def ask(served, path='/', method='GET', body=b'', **headers):
+    """One HTTP request, byte for byte as it is given. Returns (status, headers and body as text)."""
+    headers = dict(dict(Host=served.host, Connection='close'), **({'Content-Length': len(body)} if body and 'Transfer_Encoding' not in headers else {}), **headers)
+    host, port = served.host.split(':')
+    with socket.create_connection((host, int(port)), timeout=60) as connection, concurrent.futures.ThreadPoolExecutor() as pool:
+        answer = pool.submit(read_all, connection) # At once: a server that hangs up on a long body has answered before.
+        lines = [f'{method} {path} HTTP/1.1', *[f'{name.replace("_", "-")}: {value}' for name, value in headers.items()], '', '']
+        with contextlib.suppress(ConnectionError):
+            connection.sendall('\r\n'.join(lines).encode('latin-1') + body)
+        status, _space, text = answer.result().removeprefix(b'HTTP/1.1 ').partition(b' ')
+    return int(status), text.decode('utf-8', errors='replace')
+
+def read_all(connection):
+    answer = b''
+    with contextlib.suppress(ConnectionError):
+        while part := connection.recv(65536):
+            answer += part
+            if answer.startswith(b'HTTP/1.1 101'): # Stays open.
+                break
+    return answer
+
+def test_only_this_machine_is_listened_to(served):
+    port = int(served.host.split(':')[1])
+    listening = {line.split()[1] for line in open('/proc/net/tcp', encoding='ascii').read().splitlines()[1:] if line.split()[3] == '0A'}
+    assert f'0100007F:{port:04X}' in listening and f'00000000:{port:04X}' not in listening
+
+def test_a_page_may_load_from_here_alone(served):
+    status, text = ask(served)
+    assert status == 200 and "content-security-policy: default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'none'" in text
+    assert not re.findall(r'(?:src|href|url)\s*[=(]\s*["\']?(?:https?:)?//', text)
+
+@pytest.mark.parametrize('headers, status', [
+    (dict(Host='localhost:9000'),                   200), # As through ssh -L.
+    (dict(Host='evil.example:8765'),                403),
+    (dict(Host='127.0.0.1.evil.example'),           403),
+    (dict(Host='[::1'),                             403),
+    (dict(Host=''),                                 403),
+    (dict(Origin='http://evil.example'),            403),
+    (dict(Origin='null'),                           403),
+    (dict(Origin='http://127.0.0.1:1'),             403), # Another program on this machine.
+])
+def test_pages_of_other_servers_are_refused(served, headers, status):
+    assert ask(served, **headers)[0] == status
+
+@pytest.mark.parametrize('headers, status', [(dict(), 101), (dict(Origin='http://evil.example'), 403), (dict(Host='evil.example'), 403)])
+def test_web_sockets_of_other_pages_are_refused(served, headers, status):
+    opening = dict(Connection='Upgrade', Upgrade='websocket', Sec_WebSocket_Version='13', Sec_WebSocket_Key='dGhlIHNhbXBsZSBub25jZQ==')
+    assert ask(served, '/_nicegui_ws/socket.io/?EIO=4&transport=websocket', **dict(opening, **headers))[0] == status
+
+ROUTES = ['/', '/_nicegui/{v}/static/', '/_nicegui/{v}/libraries/', '/_nicegui/{v}/components/', '/_nicegui/{v}/resources/x/', '/_nicegui/{v}/esm/vue/', '/_nicegui/{v}/dynamic_resources/',
+    '/_nicegui/auto/static/', '/_nicegui_ws/', '/out/', '/static/']
+CLIMBS = ['../' * 12, '%2e%2e/' * 12, '..%2f' * 12, '%2e%2e%2f' * 12, '%252e%252e%252f' * 12, '....//' * 12, '..\\' * 12, '%5c..' * 12, '/', '//', '%2f', 'x/' + '../' * 13, '\u2024./' * 3]
+
+def test_no_path_leads_to_a_file(served):
+    import nicegui # pylint: disable=import-outside-toplevel
+    secret = served.folder / 'secret.txt'
+    secret.write_text('this must not be read')
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        paths = [route.format(v=nicegui.__version__) + climb + str(file).lstrip('/').replace(' ', '%20') for route in ROUTES for climb in CLIMBS for file in [secret, '/etc/passwd']]
+        paths += [f'file://{secret}', str(secret), f'/?file={secret}', f'/_nicegui/{nicegui.__version__}/static/../../../nicegui.py']
+        for path, (status, text) in zip(paths, pool.map(lambda path: ask(served, path.encode().decode('latin-1')), paths)):
+            assert 'must not be read' not in text and 'root:x' not in text and 'core.sio = ' not in text, path
+            assert status in [200, 307, 308, 400, 403, 404, 405], path
+
+@pytest.mark.parametrize('method', ['PUT', 'POST', 'DELETE', 'PATCH'])
+def test_no_method_writes(served, method):
+    assert ask(served, '/x.txt', method, b'x')[0] in [404, 405]
+    assert not served.outdir.exists()
+
+def upload_address(text):
+    return re.search(r'/_nicegui/client/[-0-9a-f]+/upload/\d+', text)[0]
+
+def form(name, content):
+    body = b'--line\r\nContent-Disposition: form-data; name="f"; filename="' + name.encode() + b'"\r\n\r\n' + content + b'\r\n--line--\r\n'
+    return dict(body=body, Content_Type='multipart/form-data; boundary=line')
+
+def test_a_large_upload_is_refused_kindly_whether_it_says_its_size_or_not(served):
+    address = upload_address(ask(served)[1])
+    status, text = ask(served, address, 'POST', **form('w.npz', bytes(MAX_UPLOAD + 2**17)))
+    assert status == 413 and 'Files of more than 16 MB are not taken.' in text
+    large = form('w.npz', bytes(MAX_UPLOAD + 2**17))
+    large['body'] = b''.join(b'%x\r\n%s\r\n' % (len(part), part) for part in [large['body'][at : at + 2**16] for at in range(0, len(large['body']), 2**16)]) + b'0\r\n\r\n'
+    status, text = ask(served, address, 'POST', **large, Transfer_Encoding='chunked')
+    assert status == 413 and 'Files of more than 16 MB are not taken.' in text
+
+@pytest.mark.parametrize('name', ['../../../../../../tmp/sarigan-pwned.json', '/tmp/sarigan-pwned.json', '..\\\\..\\\\sarigan-pwned.json', 'sarigan-pwned.json\\0', '%2e%2e%2fsarigan-pwned.json'])
+def test_the_name_of_an_upload_leads_nowhere(served, name):
+    assert ask(served, upload_address(ask(served)[1]), 'POST', **form(name, b'{}'))[0] in [200, 400]
+    assert not [path for path in served.folder.rglob('*pwned*')] and not [entry for entry in os.listdir('/tmp') if 'sarigan-pwned' in entry]
+
+# Visitors, as browsers would be, but without one.
+
+class Visitor:
+    """Asks for a page and holds its web socket."""
+
+    def __init__(self, address):
+        self.address = address
+        self.text = requests.get(address, timeout=100).text
+        raw = self.text.split('parseElements(String.raw`')[1].split('`)')[0]
+        for escaped, letter in [('&#36;', '$'), ('&#96;', '`'), ('&gt;', '>'), ('&lt;', '<'), ('&amp;', '&')]:
+            raw = raw.replace(escaped, letter)
+        self.elements = json.loads(raw)
+        self.id = re.search(r"'client_id': '([-0-9a-f]+)'", self.text)[1]
+        self.socket = None
+        self.picture = next(key for key, element in self.elements.items() if element.get('props', {}).get('alt') == 'After the edits')
+        self.source = self.elements[self.picture]['props']['src']
+
+    def image(self):
+        return pixels(base64.b64decode(self.source.partition(',')[2]))
+
+    async def connect(self):
+        import socketio # pylint: disable=import-outside-toplevel # NiceGUI's.
+        self.socket = socketio.AsyncClient(reconnection=False)
+        self.socket.on('update', self._update)
+        await self.socket.connect(f'{self.address}?client_id={self.id}', socketio_path='/_nicegui_ws/socket.io', transports=['websocket'])
+        assert await self.socket.call('handshake', dict(client_id=self.id, tab_id=self.id, old_tab_id=None, document_id=self.id, next_message_id=0)) is True
+
+    def _update(self, elements):
+        self.source = (elements.get(self.picture) or {}).get('props', {}).get('src', self.source)
+
+    async def move(self, label, value):
+        key, element = next((key, element) for key, element in self.elements.items() if element['tag'] == 'q-slider' and element['props']['aria-label'] == label)
+        await self.socket.emit('event', dict(client_id=self.id, id=int(key), listener_id=element['events'][0]['listener_id'], args=[json.dumps(value)]))
+
+async def until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        await asyncio.sleep(0.05)
+    return condition()
+
+def count_visitors(served):
+    """How many pages the server holds."""
+    served.process.send_signal(signal.SIGUSR1)
+    return int(served.process.stdout.readline())
+
+@pytest.mark.parametrize('number', [8, pytest.param(50, marks=pytest.mark.slow)])
+def test_visitors_at_once_each_see_their_own_edit_and_are_forgotten_when_they_have_gone(served, number):
+    G = snapshot.load(str(served.network), 'network')
+    first = Session(G)
+    scales = [round(-2 + index / 10, 1) for index in range(number)]
+    with concurrent.futures.ThreadPoolExecutor(number) as pool:
+        visitors = list(pool.map(Visitor, [served.address] * number))
+    before = visitors[0].image()
+    assert np.array_equal(before, render(G, sample_ws(G, [0]))) and all(visitor.source == visitors[0].source for visitor in visitors)
+    expected = []
+    for scale in scales:
+        with edited(G, [Edit(first.layer, first.group, scale)]):
+            expected.append(render(G, sample_ws(G, [0])))
+
+    async def visit():
+        await asyncio.gather(*[visitor.connect() for visitor in visitors])
+        await asyncio.gather(*[visitor.move('Times', value) for visitor, scale in zip(visitors, scales) for value in [0.33, 0.66, scale]])
+        assert await until(lambda: all(np.array_equal(visitor.image(), image) for visitor, image in zip(visitors, expected)))
+        assert count_visitors(served) >= number
+        await asyncio.gather(*[visitor.socket.disconnect() for visitor in visitors])
+        assert await until(lambda: count_visitors(served) <= others), 'they are still there'
+
+    others = count_visitors(served) - number
+    asyncio.run(visit())
+
+@pytest.mark.parametrize('value', ['a', {}, [[1]], 1e300, -1e7, '<script>', '\0'])
+def test_a_value_that_no_slider_has_gets_a_message_and_changes_nothing(served, value):
+    visitor, notes = Visitor(served.address), []
+
+    async def visit():
+        await visitor.connect()
+        visitor.socket.on('notify', notes.append)
+        await visitor.move('Times', value)
+        assert await until(lambda: notes)
+        assert notes[0]['message'].startswith('Times: ') and notes[0]['type'] == 'negative' and len(notes[0]['message']) < 200
+        await visitor.socket.disconnect()
+
+    asyncio.run(visit())
+    assert served.process.poll() is None
+
+# In a browser. These come last: Playwright's event loop runs until the module ends.
+
+needs_chromium = pytest.mark.skipif(browser_tools.CHROMIUM is None, reason='no Chromium was found; apt-get install chromium')
+
+@pytest.fixture(scope='module')
+def browser():
+    with browser_tools.browsing() as chromium:
+        yield chromium
+
+class Tab:
+    """A page of the browser, and what it has complained of and asked for."""
+
+    def __init__(self, browser, served):
+        self.context = browser.new_context(viewport=dict(width=1280, height=800))
+        self.page = self.context.new_page()
+        self.complaints, self.asked = [], []
+        self.page.on('console', lambda message: self.complaints.append(message.text) if message.type in ['error', 'warning'] else None)
+        self.page.on('pageerror', lambda error: self.complaints.append(str(error)))
+        self.page.on('request', lambda request: self.asked.append(request.url))
+        self.page.on('websocket', lambda socket: self.asked.append(socket.url))
+        self.page.goto(served.address)
+        self.page.wait_for_function(browser_tools.FIRST_IMAGE)
+        self.page.wait_for_load_state('networkidle')
+
+    def picture(self, which):
+        """The pixels that are on the page: 'Before' or 'After'."""
+        return pixels(base64.b64decode(self.page.get_by_alt_text(f'{which} the edits').get_attribute('src').partition(',')[2]))
+
+    def shows(self, image, which='After'):
+        """Wait until it does."""
+        end = time.monotonic() + 10
+        while not np.array_equal(self.picture(which), image) and time.monotonic() < end:
+            self.page.wait_for_timeout(20)
+        return np.array_equal(self.picture(which), image)
+
+    def press(self, label, key, times=1):
+        browser_tools.slider(self.page, label).focus()
+        for _time in range(times):
+            self.page.keyboard.press(key)
+
+    def button(self, name):
+        return self.page.get_by_role('button', name=name, exact=True)
+
+    def upload(self, name, content):
+        self.page.wait_for_function("!document.querySelector('.q-uploader__spinner')") # The one before has ended.
+        with self.page.expect_file_chooser() as chooser:
+            self.button('Open').click()
+        chooser.value.set_files(content if isinstance(content, os.PathLike) else dict(name=name, mimeType='application/octet-stream', buffer=content))
+
+    def message(self):
+        """The newest message on the page."""
+        return self.page.locator('.q-notification__message').last.inner_text()
+
+@pytest.fixture
+def tab(browser, served):
+    tab = Tab(browser, served)
+    yield tab
+    tab.context.close()
+    assert tab.complaints == [] and all(url.startswith((served.address, f'ws://{served.host}', 'data:', 'blob:')) for url in tab.asked), (tab.complaints, tab.asked)
+
+@needs_chromium
+def test_in_a_browser_a_slider_makes_the_image_of_the_python_interface_and_what_is_saved_can_be_edited(tab, served, tmp_path):
+    G = snapshot.load(str(served.network), 'network')
+    session = Session(G)
+    before = render(G, sample_ws(G, [0]))
+    assert np.array_equal(tab.picture('After'), before) and np.array_equal(tab.picture('Before'), before)
+
+    tab.press('Times', 'ArrowRight', 20)
+    session.steer(inter_scale=2.0)
+    studio = Studio(G, None, None)
+    doubled = studio.draw(session.scene)
+    assert not np.array_equal(doubled, before) and tab.shows(doubled)
+    tab.button('b32.conv0').click()
+    session.select('b32.conv0')
+    tab.press('Share', 'PageUp') # Ten steps.
+    session.steer(intra_seed=1, intra_mix=0.5)
+    both = studio.draw(session.scene)
+    assert not np.array_equal(both, doubled) and tab.shows(both)
+
+    tab.button('Undo').click()
+    assert tab.shows(doubled)
+    tab.page.keyboard.press('Control+Shift+Z')
+    assert tab.shows(both) and np.array_equal(tab.picture('Before'), before)
+
+    tab.button('Save').click()
+    tab.page.get_by_text('Saved').wait_for()
+    assert f'Saved {served.outdir}/0001.png and {served.outdir}/0001.json' in tab.message()
+    assert np.array_equal(np.asarray(PIL.Image.open(served.outdir / '0001.png')), both)
+    done = CliRunner().invoke(main, ['edit', str(served.network), f'--recipe={served.outdir / "0001.json"}', f'--outdir={tmp_path}', '--device=cpu'])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / 'after.png').read_bytes() == (served.outdir / '0001.png').read_bytes()
+
+    for _edit in range(2):
+        tab.page.get_by_role('button', name='Remove the edit').first.click()
+    tab.page.get_by_text('None yet').wait_for()
+    assert tab.shows(before)
+
+@needs_chromium
+def test_in_a_browser_seeds_are_typed_and_rolled_and_what_is_no_seed_gets_a_message(tab, served):
+    G = snapshot.load(str(served.network), 'network')
+    for seed in [7, 4294967295]:
+        tab.page.get_by_label('Seed of the image', exact=True).fill(str(seed))
+        assert tab.shows(render(G, sample_ws(G, [seed])), 'Before')
+    for wrong, sentence in [('-1', 'Seed: -1 is not a whole number from 0 to 4294967295.'), ('1.5', 'Seed: 1.5 is not a whole number from 0 to 4294967295.')]:
+        tab.page.get_by_label('Seed of the image', exact=True).fill(wrong)
+        tab.page.get_by_text(sentence).first.wait_for()
+    before = tab.picture('Before')
+    tab.button('Seed of the image, random').click()
+    tab.page.wait_for_function("!['1.5', '4294967295'].includes(document.querySelector('[aria-label=\"Seed of the image\"]').value)") # The wrong one stays a moment.
+    seed = int(tab.page.get_by_label('Seed of the image', exact=True).input_value())
+    assert tab.shows(render(G, sample_ws(G, [seed])), 'Before') and not np.array_equal(tab.picture('Before'), before)
+    tab.page.get_by_label('Seed to take from', exact=True).fill('3')
+    with edited(G, [Edit(Session(G).layer, Session(G).group, intra_seed=3)]):
+        assert tab.shows(render(G, sample_ws(G, [seed])))
+
+@needs_chromium
+def test_in_a_browser_files_are_opened_and_hostile_ones_get_a_message(tab, served):
+    G = snapshot.load(str(served.network), 'network')
+    recipe = Recipe([Edit(LAYER, 2, 3), Edit('b8.conv1', 0, inter_shift=-2)], [11], 0.9)
+    recipe.write(served.folder / 'recipe.json')
+    tab.upload('../../etc/<b>recipe.json', (served.folder / 'recipe.json').read_bytes())
+    assert tab.shows(recipe.render(G)[0])
+    w = G.mapping(torch.randn(1, G.z_dim), None)
+    tab.upload('w.npz', npz(w=w.numpy()))
+    with edited(G, recipe.edits):
+        assert tab.shows(render(G, w))
+    tab.page.get_by_text('A projected image is in the place of the seed').wait_for()
+    (served.folder / 'large.npz').write_bytes(bytes(MAX_UPLOAD + 1))
+    for name, content, sentence in [
+        ('a.json',           b'[' * 100000,                                       'a.json: it is not JSON ('),
+        ('<img src=x>.json', b'{"version": 1, "edits": [{"layers": "<img src=x onerror=alert(1)>", "group": 0}]}', "<img src=x>.json: edits[0].layers: '<img src=x onerror=alert(1)>' is not a"),
+        ('b.json',           json.dumps(dict(version=1, edits=[dict(layers=LAYER, group=0)], projected_w='/etc/passwd')).encode(), "b.json: projected_w: '/etc/passwd' is not an .npz file in"),
+        ('c.npz',            npz(w=np.zeros([2, 2])),                             'c.npz: it holds w as'),
+        ('large.npz',        served.folder / 'large.npz',                         'Files of more than 16 MB are not taken.'),
+    ]:
+        tab.upload(name, content)
+        tab.page.get_by_text(sentence).first.wait_for(timeout=10000)
+    with edited(G, recipe.edits):
+        assert tab.shows(render(G, w)) # Still.
+
+@needs_chromium
+def test_in_a_browser_a_group_is_given_a_name_that_all_see(tab, browser, served):
+    tab.page.get_by_label('Name of the group').fill('hair')
+    tab.page.keyboard.press('Enter')
+    tab.page.locator('.grid').get_by_text('hair', exact=True).wait_for()
+    G = snapshot.load(str(served.network), 'network')
+    session = Session(G)
+    assert names.read(served.network, G).find('hair') == (session.layer, session.group)
+    other = Tab(browser, served)
+    other.page.locator('.grid').get_by_text('hair', exact=True).wait_for()
+    other.context.close()
+
+@needs_chromium
+def test_in_a_browser_the_picture_beside_shows_attention_and_change(tab, served):
+    G = snapshot.load(str(served.network), 'network')
+    session = Session(G)
+    session.steer(inter_scale=3)
+    view = View(Studio(G, None, None), session)
+    tab.press('Times', 'PageUp', 4)
+    for look in ['attention', 'change']:
+        session.look_at(look)
+        tab.button(look.capitalize()).click()
+        assert tab.shows(pixels(view.draw()[0]), 'Before')
+
+@needs_chromium
+def test_ctrl_c_ends_the_server_while_a_browser_looks_on(browser, served, tmp_path):
+    with browser_tools.serving(served.network, f'--outdir={tmp_path}') as (address, process):
+        tab = Tab(browser, types.SimpleNamespace(address=address))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+        assert process.stderr.read() == ''
+        tab.context.close()
+
+@pytest.mark.slow
+def test_a_conditional_network_without_colours_can_be_explored(make_generator, make_discriminator, tmp_path):
+    G = make_generator(c_dim=3, img_channels=1).requires_grad_(False)
+    path = tmp_path / 'network.pkl'
+    path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(c_dim=3, img_channels=1), G_ema=G, training_set_kwargs=None, augment_pipe=None)))
+    with browser_tools.serving(path, f'--outdir={tmp_path}') as (address, _process):
+        visitor = Visitor(address)
+        assert np.array_equal(visitor.image(), render(G, sample_ws(G, [0]))) and 'class 2' in visitor.text and 'class 3' not in visitor.text
+
+#----------------------------------------------------------------------------
