@@ -223,7 +223,10 @@ def _caption(settings):
     return f'{"the last tenth" if settings["split"] == "last-tenth" else "all"} of {os.path.basename(os.path.normpath(settings["data"]))}, holes: {settings["masks"]}'
 
 def _draw(task, drawn, title):
-    """Holes, what each method made of them, and the truth, a row for each image. Returns an image."""
+    """Holes, what each method made of them, and the truth, a row for each image. Returns an image.
+
+    drawn: {method: uint8 [N, R, R, C]}. Pickles are numbered: their paths are as wide as several columns.
+    """
     truth, holes = task.truth[:DRAWN], task.holes[:DRAWN]
     squares = (np.indices(truth.shape[1:3]) // max(truth.shape[1] // 16, 1)).sum(axis=0)
     board = np.where(squares % 2, 204, 255).astype(np.uint8)[None, ..., None] # As pictures show what is transparent.
@@ -231,6 +234,8 @@ def _draw(task, drawn, title):
     tiles = np.stack([images.repeat(3 // images.shape[3], axis=3) for images in columns.values()], axis=1)
     tiles = pictures.enlarge(tiles.reshape(-1, *tiles.shape[2:]), TILE)
     width = tiles.shape[1] + 2
-    return pictures.caption(pictures.sheet(tiles, len(columns)), title, column_labels=list(columns), column_width=width)
+    networks = [name for name in drawn if name not in classical.METHODS]
+    labels = [f'network {networks.index(name) + 1}' if name in networks else name for name in columns]
+    return pictures.caption(pictures.sheet(tiles, len(columns)), title, column_labels=labels, column_width=width)
 
 #----------------------------------------------------------------------------
