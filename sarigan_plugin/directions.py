@@ -16,11 +16,10 @@ import torch
 
 from sarigan_plugin import pictures
 from sarigan_plugin.edit import Edit, edited
-from sarigan_plugin.groups import attention_maps
+from sarigan_plugin.groups import attention_maps, batches_of
 from sarigan_plugin.networks import grouped_layers
 
 LOCUS           = 0.2       # Share of the pixels that are a group's locus: those that it attends to most. Chance for Effect.inside.
-BATCH_PIXELS    = 2 ** 19   # Of the images that are made at once.
 GREY_LEVELS     = 127.5     # In a unit of G's images, which are in [-1, 1].
 COLUMNS         = 5         # Of draw(), for each image.
 
@@ -101,7 +100,7 @@ def measure(G, ws, down=0, up=2, scorer=None, layers=None, progress=lambda jobs:
     progress: Wraps the list of jobs, e.g. in a progress bar.
     """
     chosen = [(name, layer) for name, layer, _source in grouped_layers(G.synthesis) if layers is None or name in layers]
-    batches = ws.split(max(BATCH_PIXELS // G.img_resolution ** 2, 1))
+    batches = batches_of(G, ws)
     sums = {(name, group): _Sums() for name, layer in chosen for group in layer.grouping.assignment.unique().tolist()}
     seen = dict()
     for batch, (name, group) in progress([(batch, place) for batch in batches for place in sums]):

@@ -138,7 +138,7 @@ def survey(G, ws, bar=contextlib.nullcontext):
     """Look at all groups. ws: [N, num_ws, w_dim]. bar: shows how far a list is, like click.progressbar. Returns a Survey."""
     layers = {name: _LayerSurvey(layer, source) for name, layer, source in grouped_layers(G.synthesis)}
     images = []
-    with bar(_batches(G, ws)) as batches:
+    with bar(batches_of(G, ws)) as batches:
         for batch in batches:
             rendered, features = capture_features(G, batch)
             images.append(pictures.shrink(pictures.to_uint8(rendered), MAX_SIDE))
@@ -146,7 +146,8 @@ def survey(G, ws, bar=contextlib.nullcontext):
                 layer.add(features[name])
     return Survey(np.concatenate(images), {name: torch.cat(layer.maps) for name, layer in layers.items()}, {name: layer.quality() for name, layer in layers.items()})
 
-def _batches(G, ws):
+def batches_of(G, ws):
+    """ws [N, num_ws, w_dim] in parts whose images are made at once."""
     return ws.split(max(MAX_PIXELS // G.img_resolution ** 2, 1))
 
 #----------------------------------------------------------------------------
@@ -193,7 +194,7 @@ def draw_strip(G, ws, layer_name, group, known=names.Names(), scales=(-2, -1, 0,
     columns = []
     for scale in scales:
         with edited(G, [Edit(layer_name, group, inter_scale=scale)]):
-            columns.append(np.concatenate([pictures.shrink(pictures.to_uint8(G.synthesis(batch, noise_mode='const')), 2 * size) for batch in _batches(G, ws)]))
+            columns.append(np.concatenate([pictures.shrink(pictures.to_uint8(G.synthesis(batch, noise_mode='const')), 2 * size) for batch in batches_of(G, ws)]))
     return pictures.strip(columns, f'{layer_name}, {known.label(layer_name, group)}: inter-group code times {", ".join(f"{s:g}" for s in scales)}', size=size)
 
 def describe(G, surveyed, effects, known):
@@ -258,7 +259,7 @@ def draw_all(G, network, outdir, seeds, trunc=0.7, class_idx=0, known=names.Name
     """Write all that the command leaves into an existing folder. network: what to call it. Returns (paths, Survey)."""
     ws = sample_ws(G, seeds, trunc, class_idx)
     surveyed = survey(G, ws, functools.partial(click.progressbar, label='Looking at groups'))
-    effects = group_effects(G, _batches(G, ws)[0], bar=functools.partial(click.progressbar, label='Turning groups off')) # One run for each group: few images will do.
+    effects = group_effects(G, batches_of(G, ws)[0], bar=functools.partial(click.progressbar, label='Turning groups off')) # One run for each group: few images will do.
     strongest = max(effects, key=effects.get)
     layers = describe(G, surveyed, effects, known)
     overlays = draw_overlays(surveyed)
