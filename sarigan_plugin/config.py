@@ -15,10 +15,11 @@ from typing import Literal, Optional, get_args, get_origin
 import dnnlib
 
 from sarigan_plugin import dataset_check
+from sarigan_plugin import splits
 from sarigan_plugin import upstream
 from sarigan_plugin import weights
 from sarigan_plugin.cli import UserError
-from sarigan_plugin.masks import KINDS as MASKS
+from sarigan_plugin.masks import KINDS as MASKS, Source as MaskSource
 
 try:
     import tomllib
@@ -34,6 +35,7 @@ NORMS = ('weight', 'feature')
 INFO_VARIANCES = ('unit', 'learned')
 INFO_MIXINGS = ('mean', 'skip')
 AUGMENTATIONS = ('noaug', 'ada', 'fixed')
+TRAINING_SPLITS = ('train', 'all') # Of splits.SPLITS.
 
 def as_threshold(what, value):
     """'auto', 'learned' or a number in [-1, 1], also as text. Raises UserError naming `what`."""
@@ -86,8 +88,9 @@ class Method:
 
 @dataclasses.dataclass(frozen=True)
 class Inpainting:
-    """[inpainting]: what makes it complete images (Section 4.3). --masks and --lambda-l1 on the command line."""
-    masks:          Literal[MASKS]      = 'mixed'       # Of the holes, see masks.py.
+    """[inpainting]: what makes it complete images (Section 4.3). --masks, --split and --lambda-l1 on the command line."""
+    masks:          str                 = 'mixed'       # Of the holes: one of MASKS, or a folder.
+    split:          Literal[TRAINING_SPLITS] = 'train' # The images to train with, see splits.py.
     lambda_l1:      float               = 10.0          # Weight of the mean absolute error in the hole.
 
 @dataclasses.dataclass(frozen=True)
@@ -233,6 +236,10 @@ def _typed(what, kind, value):
         if not (isinstance(value, list) and len(value) == 2 and all(type(v) is int and v >= 1 for v in value)):
             raise UserError(f'{what} must be two positive integers, not {value!r}')
         return value
+    if kind is str:
+        if not (isinstance(value, str) and value):
+            raise UserError(f'{what} must be a text, not {value!r}')
+        return value
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
@@ -305,7 +312,8 @@ def training_options(
     nobench     = None, # No cuDNN benchmarking? [False]
     workers     = None, # Processes that load images [the recipe's].
     skip_bad_images = None, # Leave out images that can't be read? [False]
-    masks       = None, # Kind of masks, for inpainting only [the recipe's].
+    masks       = None, # Kind of masks or a folder of them, for inpainting only [the recipe's].
+    split       = None, # 'train' or 'all': the images to train with, for inpainting only [the recipe's].
     lambda_l1   = None, # Weight of the error in the hole, for inpainting only [the recipe's].
     **method,           # SariGAN's own: any field of Method.
 ):
@@ -316,13 +324,13 @@ def training_options(
     """
     args = dnnlib.EasyDict()
     _general(args, 1 if gpus is None else gpus, metrics, seed)
-    desc = _data_set(args, data, cond, subset, mirror, skip_bad_images)
+    desc, count = _data_set(args, data, cond, subset, mirror, skip_bad_images)
     cfg = cfg if cfg is not None else 'auto'
     recipe = find_recipe(cfg, args.training_set_kwargs.resolution, args.num_gpus)
     desc += f'-{os.path.splitext(os.path.basename(cfg))[0]}' + (f'{args.num_gpus}' if cfg == 'auto' else '')
     method = {name: value for name, value in method.items() if value is not None}
     desc += _networks(args, recipe, method)
-    desc += _inpainting(args, recipe, cond, aug, {name: value for name, value in dict(masks=masks, lambda_l1=lambda_l1).items() if value is not None})
+    desc += _inpainting(args, recipe, count, cond, aug, {name: value for name, value in dict(masks=masks, split=split, lambda_l1=lambda_l1).items() if value is not None})
     desc += _training(args, recipe, snap, gamma, kimg, batch)
     desc += _augmentation(args, aug, recipe.training.aug, p, target, augpipe)
     desc += _transfer(args, resume, freezed)
@@ -357,7 +365,7 @@ def _data_set(args, data, cond, subset, mirror, skip_bad_images):
     args.data_loader_kwargs = dnnlib.EasyDict(pin_memory=True, num_workers=3, prefetch_factor=2)
     if subset is not None and subset < summary.count:
         args.training_set_kwargs.update(max_size=subset, random_seed=args.random_seed)
-    return summary.name + ('-cond' if cond else '') + (f'-subset{subset}' if subset is not None else '') + ('-mirror' if mirror else '')
+    return summary.name + ('-cond' if cond else '') + (f'-subset{subset}' if subset is not None else '') + ('-mirror' if mirror else ''), summary.count
 
 def _networks(args, recipe, overrides):
     size = recipe.networks
@@ -390,7 +398,7 @@ def _networks(args, recipe, overrides):
         args.loss_kwargs.regroup_kimg = method.regroup_kimg
     return _described(method, overrides)
 
-def _inpainting(args, recipe, cond, aug, overrides):
+def _inpainting(args, recipe, count, cond, aug, overrides):
     if recipe.inpainting is None:
         inpainting = [name for name, path in our_configs().items() if read_recipe(path).inpainting is not None]
         _require(not overrides, f'{", ".join(map(_flag, overrides))}: only for the configs of inpainting, {", ".join(inpainting)}')
@@ -401,11 +409,25 @@ def _inpainting(args, recipe, cond, aug, overrides):
     unfit = [metric for metric in args.metrics if metric.startswith('ppl')]
     _require(not unfit, f'--metrics={",".join(unfit)}: the path length is not defined for inpainting, where the images of a path share their known pixels')
     inpainting = _overruled(recipe.inpainting, overrides)
-    args.training_set_kwargs.update(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', mask_kind=inpainting.masks)
+    try:
+        MaskSource(inpainting.masks, args.training_set_kwargs.resolution)
+    except ValueError as error:
+        raise UserError(f'--masks: {error} It may be a folder, or one of {", ".join(MASKS)}') from None
+    _use_split(args.training_set_kwargs, count, inpainting.split)
+    args.training_set_kwargs.update(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', mask_source=inpainting.masks)
     args.G_kwargs.class_name = 'sarigan_plugin.inpainting.Generator'
     args.D_kwargs.class_name = 'sarigan_plugin.inpainting.Discriminator'
-    args.loss_kwargs.update(class_name='sarigan_plugin.inpainting_loss.InpaintingLoss', mask_kind=inpainting.masks, lambda_l1=inpainting.lambda_l1)
+    args.loss_kwargs.update(class_name='sarigan_plugin.inpainting_loss.InpaintingLoss', mask_source=inpainting.masks, lambda_l1=inpainting.lambda_l1)
     return _described(inpainting, overrides)
+
+def _use_split(data, count, split):
+    """Let a data set, which has `count` images, be the images of the split alone."""
+    try:
+        images = len(splits.indices(count, split))
+    except ValueError as error:
+        raise UserError(f'--split={split}: {error}') from None
+    _require('random_seed' not in data or data.max_size <= images, f'--subset must be between 1 and {images}, as --split={split} has it, not {data.max_size}')
+    data.update(max_size=min(data.max_size, images), split=split)
 
 def _flag(name):
     return f'--{name.replace("_", "-")}'
@@ -420,7 +442,9 @@ def _described(table, names):
     return ''.join(f'-{name.replace("_", "")}{_in_a_file_name(getattr(table, name))}' for name in names)
 
 def _in_a_file_name(value):
-    return '_'.join(f'{place}x{number}' for place, number in value.items()) if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return '_'.join(f'{place}x{number}' for place, number in value.items())
+    return os.path.basename(os.path.normpath(value)) if isinstance(value, str) else value # Paths too.
 
 def _check_num_groups(method, size, resolution):
     """Every grouped layer has a number of groups, no larger than that of its input channels; every number has a layer."""

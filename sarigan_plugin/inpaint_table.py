@@ -18,12 +18,11 @@ from sarigan_plugin import files
 from sarigan_plugin import masks
 from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
+from sarigan_plugin import splits
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.generate import Number, NumberRange, device_option
 from sarigan_plugin.inpainting import join_condition
 
-HELD_OUT    = 10    # The last of so many parts of a data set is measured.
-SPLITS      = ('last-tenth', 'all')
 BATCH       = 16    # Images that a network completes at once.
 DRAWN       = 8     # Images in comparison.png.
 TILE        = 96    # Pixels of each of them there, at least.
@@ -37,10 +36,6 @@ class Task:
     """What has to be completed."""
     truth:  np.ndarray  # uint8 [N, R, R, C].
     holes:  np.ndarray  # bool [N, R, R].
-
-def measured(count, split):
-    """Indices of the images of a data set that are measured: all, or the last tenth, one at least."""
-    return range(count - max(count // HELD_OUT, 1) if split == 'last-tenth' else 0, count)
 
 class Baselines(click.ParamType):
     """'mean,telea' or 'none' -> a list of classical methods."""
@@ -56,7 +51,7 @@ class Baselines(click.ParamType):
 @click.command('inpaint-table')
 @click.argument('networks', metavar='[PKL]...', nargs=-1)
 @click.option('--data',         help='Data set, a zip or a folder', required=True, metavar='ZIP')
-@click.option('--split',        help='Which of its images are completed', type=click.Choice(SPLITS), default='last-tenth', show_default=True)
+@click.option('--split',        help='Which of its images are completed; held-out = the last tenth', type=click.Choice(splits.SPLITS), default='held-out', show_default=True)
 @click.option('--outdir',       help='Where to save the table', required=True, metavar='DIR')
 @click.option('--masks', 'mask_source', help=f'Kind of holes, {", ".join(masks.KINDS)}, the same ones for the same images every time, or a folder of masks', default='mixed', show_default=True, metavar='KIND|DIR')
 @click.option('--seeds',        help='Random seeds of the networks: figures are means over them', type=NumberRange(), default='0-3', show_default=True)
@@ -91,7 +86,7 @@ def inpaint_table(networks, data, split, outdir, mask_source, seeds, trunc, base
     for name, G in loaded.items():
         _check_shape(name, G, task)
     for path in networks:
-        _warn_of_training(path, data, trust)
+        _warn_of_training(path, data, split, trust)
     if not methods:
         raise UserError('PKL: give one network at least, or --baselines.')
 
@@ -151,28 +146,33 @@ def _complete(G, images, holes, seed, trunc):
     return np.where(holes[..., None], pictures.to_uint8(made)[..., :images.shape[3]], images)
 
 def read_task(data, split, mask_source, max_images=None):
-    """The Task of a data set. split: one of SPLITS. Raises UserError."""
+    """The Task of a data set. split: one of splits.SPLITS. Raises UserError."""
     try:
         summary = dataset_check.check(data)
     except ValueError as error:
         raise UserError(f'--data: {error}.') from None
-    indices = measured(summary.count, split)[:max_images]
     try:
-        found = None if mask_source in masks.KINDS else masks.read_folder(mask_source, summary.resolution)
+        indices = splits.indices(summary.count, split)[:max_images]
+    except ValueError as error:
+        raise UserError(f'--split={split}: {error}.') from None
+    try:
+        source = masks.Source(mask_source, summary.resolution)
     except ValueError as error:
         raise UserError(f'--masks: {error} It may be a folder, or one of {", ".join(masks.KINDS)}.') from None
-    holes = [masks.of_index(mask_source, summary.resolution, index) if found is None else found[index % len(found)] for index in indices]
     with contextlib.closing(ImageFolderDataset(data)) as dataset:
         try:
             images = [dataset[index][0].transpose(1, 2, 0) for index in indices]
         except Exception as error: # pylint: disable=broad-except # Decoders raise whatever they like on bad bytes.
             raise UserError(f'--data: {data} has an image that cannot be read ({snapshot.first_line(error)}).') from None
-    return Task(np.stack(images), np.stack(holes))
+    return Task(np.stack(images), np.stack([source.of_index(index) for index in indices]))
 
-def _warn_of_training(path, data, trust):
+def _warn_of_training(path, data, split, trust):
     """Say so where a network has seen the images in training."""
-    trained_on = (snapshot.load_all(path, 'PKL', trust)['training_set_kwargs'] or {}).get('path')
-    if trained_on is not None and os.path.exists(trained_on) and os.path.samefile(trained_on, data):
+    trained_on = snapshot.load_all(path, 'PKL', trust)['training_set_kwargs'] or {}
+    if (trained_on.get('split'), split) == ('train', 'held-out'):
+        return
+    where = trained_on.get('path')
+    if where is not None and os.path.exists(where) and os.path.samefile(where, data):
         click.echo(f'Warning: {path} was trained on images of {data}, perhaps on those that are completed.', err=True)
 
 def _check_shape(name, G, task):
@@ -220,7 +220,7 @@ def _markdown(figures, settings):
     return '\n'.join([*lines, '', f'{settings["images"]} images; {_caption(settings)}', ''])
 
 def _caption(settings):
-    return f'{"the last tenth" if settings["split"] == "last-tenth" else "all"} of {os.path.basename(os.path.normpath(settings["data"]))}, holes: {settings["masks"]}'
+    return f'{dict(zip(splits.SPLITS, ["all but the last tenth", "the last tenth", "all"]))[settings["split"]]} of {os.path.basename(os.path.normpath(settings["data"]))}, holes: {settings["masks"]}'
 
 def _draw(task, drawn, title):
     """Holes, what each method made of them, and the truth, a row for each image. Returns an image.

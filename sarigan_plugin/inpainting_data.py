@@ -7,6 +7,7 @@ import torch
 from training.dataset import ImageFolderDataset
 
 from sarigan_plugin import masks
+from sarigan_plugin import splits
 from sarigan_plugin.inpainting import join_condition, split_condition
 
 #----------------------------------------------------------------------------
@@ -19,13 +20,25 @@ class InpaintingDataset(ImageFolderDataset):
     """
     def __init__(self,
         path,                   # Directory or zip.
-        mask_kind   = 'mixed',  # See masks.KINDS.
+        mask_source = 'mixed',  # One of masks.KINDS, or a folder of masks.
+        split       = 'all',    # Which of the images, see splits.SPLITS.
         **folder_kwargs,        # Other arguments of ImageFolderDataset.
     ):
-        self.mask_kind = mask_kind
+        self.split = split
         self.has_conditions = True
         self._last_image = (None, None) # An image and its label are asked for one after the other.
         super().__init__(path, **folder_kwargs)
+        self.masks = masks.Source(mask_source, self.resolution)
+
+    @property
+    def _image_fnames(self):
+        """Upstream's list of files, which it makes images of one by one: here those of the split."""
+        return self._split_fnames
+
+    @_image_fnames.setter
+    def _image_fnames(self, names):
+        self._split = splits.indices(len(names), self.split)
+        self._split_fnames = [names[index] for index in self._split]
 
     def without_conditions(self):
         """From now on labels are empty and cost nothing: the training loop draws many, and the loss makes its own."""
@@ -49,8 +62,8 @@ class InpaintingDataset(ImageFolderDataset):
         return self.conditions(image[np.newaxis], [self._raw_idx[idx]])[0]
 
     def conditions(self, images, indices):
-        """Labels [N, label_dim] of images [N, C, H, W] in uint8, with the holes that these indices have."""
-        holes = np.stack([masks.of_index(self.mask_kind, self.resolution, index) for index in indices])
+        """Labels [N, label_dim] of images [N, C, H, W] in uint8, with the holes of the images that have these indices in the split."""
+        holes = np.stack([self.masks.of_index(self._split[index]) for index in indices])
         return join_condition(_as_tensor(images), torch.from_numpy(holes).unsqueeze(1)).numpy()
 
     def _load_raw_image(self, raw_idx):

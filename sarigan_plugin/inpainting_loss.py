@@ -23,14 +23,15 @@ class InpaintingLoss(SariGANLoss):
     the images, are not looked at. Raises ValueError for a negative weight.
     """
     def __init__(self, *args,
-        mask_kind   = 'mixed',  # See masks.KINDS.
+        mask_source = 'mixed',  # One of masks.KINDS, or a folder of masks.
         lambda_l1   = 10,       # Weight of the absolute error in the hole.
         **kwargs,               # As SariGANLoss.
     ):
         super().__init__(*args, **kwargs)
         if not lambda_l1 >= 0:
             raise ValueError(f'lambda_l1 must be non-negative, not {lambda_l1}')
-        self.mask_kind = mask_kind
+        self.masks = None # masks.Source, as soon as the resolution is known.
+        self.mask_source = mask_source
         self.lambda_l1 = lambda_l1
         self.truth = None # The images of this round, [N, C, R, R].
 
@@ -42,7 +43,8 @@ class InpaintingLoss(SariGANLoss):
     def _draw_holes(self, img):
         """[N, 1, R, R]. From numpy's own generator, whose state is saved with the training's."""
         random = np.random.RandomState(np.random.randint(2 ** 31))
-        holes = np.stack([masks.draw(self.mask_kind, img.shape[2], random) for _image in img])
+        self.masks = self.masks or masks.Source(self.mask_source, img.shape[2])
+        holes = np.stack([self.masks.draw(random) for _image in img])
         return torch.from_numpy(holes).unsqueeze(1).to(img.device)
 
     def synthesize(self, ws, c):

@@ -5,8 +5,10 @@
     >>> hole = masks.draw('free-form', 256, np.random.RandomState(0), area=(0.1, 0.3))
     >>> hole.shape, hole.dtype                              # True where pixels are missing.
     ((256, 256), dtype('bool'))
-    >>> held_out = masks.of_index('mixed', 256, index=7)    # The same one every time.
+    >>> of_image = masks.of_index('mixed', 256, index=7)    # The same one every time.
 """
+
+import functools
 
 import numpy as np
 
@@ -113,16 +115,10 @@ def read(path):
     """
     return check(np.asarray(pictures.eight_bits(pictures.read(path), path).convert('L')) >= 128, repr(path))
 
-def read_folder(path, resolution=None):
-    """The masks in a folder, in the order of their names: a list of bool [H, W], resized() to `resolution` where that is given.
-
-    Raises ValueError with one sentence, for a file that is no mask as well.
-    """
-    found = pictures.files_in(path)
-    holes = [read(file) for file in found]
-    if resolution is None:
-        return holes
-    return [check(resized(hole, resolution, resolution), f'{file!r} at {resolution}x{resolution}') for file, hole in zip(found, holes)]
+@functools.lru_cache(maxsize=4) # Data set and loss have the same ones.
+def _read_folder(path, resolution):
+    """The masks in a folder, in the order of their names, eight pixels to a byte: there may be thousands."""
+    return [np.packbits(check(resized(read(file), resolution, resolution), f'{file!r} at {resolution}x{resolution}')) for file in pictures.files_in(path)]
 
 def check(mask, name):
     """Returns the mask. Raises ValueError where it has no hole, or nothing else."""
@@ -139,5 +135,28 @@ def resized(mask, height, width):
         first, last = edges[:-1] // size, -(-edges[1:] // size) # Of the rows that a row of the new one touches.
         mask = np.stack([mask[a:b].any(axis=0) for a, b in zip(first, last)], axis=1)
     return mask
+
+#----------------------------------------------------------------------------
+# Either.
+
+class Source:
+    """Masks for images of one resolution, bool [R, R] each, which are drawn or in a folder."""
+
+    def __init__(self, source, resolution):
+        """source: one of the KINDS, or a folder. Raises ValueError with one sentence, for a file in it that is no mask as well."""
+        self.kind = source
+        self.resolution = resolution
+        self.packed = None if source in KINDS else _read_folder(source, resolution)
+
+    def draw(self, random):
+        """One of them at random. random: numpy RandomState."""
+        return draw(self.kind, self.resolution, random) if self.packed is None else self._unpacked(random.randint(len(self.packed)))
+
+    def of_index(self, index):
+        """The one of an image in a data set, always the same: those in a folder in turn."""
+        return of_index(self.kind, self.resolution, index) if self.packed is None else self._unpacked(index % len(self.packed))
+
+    def _unpacked(self, number):
+        return np.unpackbits(self.packed[number], count=self.resolution ** 2).astype(bool).reshape(self.resolution, self.resolution)
 
 #----------------------------------------------------------------------------

@@ -84,7 +84,8 @@ def _describe_configs():
 @click.option('--code-dim',     help='Dimensionality of each of the two codes', type=int, metavar='INT')
 
 # Inpainting.
-@click.option('--masks',        help='Holes of the images', type=click.Choice(config.MASKS))
+@click.option('--masks',        help=f'Holes of the images: {", ".join(config.MASKS)}, or a folder of masks', metavar='KIND|DIR')
+@click.option('--split',        help='Images to train with: train leaves the last tenth for `sarigan inpaint-table`', type=click.Choice(config.TRAINING_SPLITS))
 @click.option('--lambda-l1',    help='Weight of the absolute error in the holes', type=float)
 
 # Reliability.

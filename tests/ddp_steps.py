@@ -29,7 +29,7 @@ def main(rank, world, rendezvous, out, mode):
     size = dict(channel_base=256, channel_max=16)
     module, c_dim, loss_class, masks = networks, 0, SariGANLoss, dict()
     if mode == 'inpainting':
-        module, c_dim, loss_class, masks = inpainting, 4 * 16 * 16, InpaintingLoss, dict(mask_kind='centre')
+        module, c_dim, loss_class, masks = inpainting, 4 * 16 * 16, InpaintingLoss, dict(mask_source='centre')
     common = dict(c_dim=c_dim, img_resolution=16, img_channels=3, code_dim=16)
     G = module.Generator(z_dim=16, num_groups=('auto' if everything else 4), mapping_kwargs=dict(num_layers=2), synthesis_kwargs=dict(use_noise=everything, **size), **common).train()
     D = module.Discriminator(**size, **common).train()

@@ -337,7 +337,7 @@ def test_masks_of_a_folder_are_taken_in_turn(dataset, tmp_path):
     (tmp_path / 'masks').mkdir()
     for index in range(3):
         save_mask(tmp_path / 'masks' / f'{index}.png', masks.of_index('rectangle', 64, index))
-    task = inpaint_table.read_task(str(dataset), 'last-tenth', str(tmp_path / 'masks'))
+    task = inpaint_table.read_task(str(dataset), 'held-out', str(tmp_path / 'masks'))
     assert np.array_equal(task.holes, [masks.resized(masks.of_index('rectangle', 64, index % 3), 32, 32) for index in [23, 24]])
 
 def test_a_data_set_that_holds_nothing_else_is_measured_as_a_whole(dataset, tmp_path):
@@ -347,10 +347,14 @@ def test_a_data_set_that_holds_nothing_else_is_measured_as_a_whole(dataset, tmp_
     assert len(task.truth) == 25 and np.array_equal(task.truth[3], read(dataset / '03.png')) and np.array_equal(task.holes[3], masks.of_index('mixed', 32, 3))
 
 def test_a_network_that_may_have_seen_the_images_is_named(G, dataset, tmp_path):
-    network, other = (write_network(tmp_path / name, G, dict(class_name='training.dataset.ImageFolderDataset', path=str(path)))
-        for name, path in [('seen.pkl', dataset), ('other.pkl', tmp_path / 'elsewhere.zip')])
-    done = run_table(dataset, tmp_path / 'out', network, other, '--seeds=0', '--baselines=none')
-    assert done.exit_code == 0 and done.stderr == f'Warning: {network} was trained on images of {dataset}, perhaps on those that are completed.\n'
+    def trained_on(name, path, **split):
+        return write_network(tmp_path / name, G, dict(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', path=str(path), **split))
+    seen, rest, other = trained_on('seen.pkl', dataset), trained_on('rest.pkl', dataset, split='train'), trained_on('other.pkl', tmp_path / 'elsewhere.zip')
+    done = run_table(dataset, tmp_path / 'out', seen, rest, other, '--seeds=0', '--baselines=none')
+    warning = 'Warning: {} was trained on images of {}, perhaps on those that are completed.\n'
+    assert done.exit_code == 0 and done.stderr == warning.format(seen, dataset)
+    done = run_table(dataset, tmp_path / 'out', rest, other, '--seeds=0', '--baselines=none', '--split=all')
+    assert done.exit_code == 0 and done.stderr == warning.format(rest, dataset)
 
 def test_a_baseline_that_is_not_installed_is_left_out_unless_it_is_asked_for(dataset, tmp_path, monkeypatch):
     def missing(method):

@@ -209,7 +209,7 @@ def test_the_gradient_of_g_moves_with_the_weight_of_l1_and_that_of_d_does_not():
 def save_network(path, **kwargs):
     G = make_generator(**kwargs).requires_grad_(False)
     path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator().requires_grad_(False), G_ema=G, augment_pipe=None,
-        training_set_kwargs=dict(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', path='x', mask_kind='centre'))))
+        training_set_kwargs=dict(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', path='x', mask_source='centre'))))
     return G
 
 @pytest.mark.parametrize('grouping', ['similarity', 'none'])
@@ -219,7 +219,7 @@ def test_a_pickle_is_read_without_running_what_is_in_it(tmp_path, grouping):
     z, c = torch.randn(4, 32), join_condition(*make_task())
     assert torch.equal(data['G_ema'](z, c, noise_mode='const'), G(z, c, noise_mode='const'))
     assert data['D'](torch.zeros(4, 3, 32, 32), c).shape == (4, 1)
-    assert data['training_set_kwargs']['mask_kind'] == 'centre'
+    assert data['training_set_kwargs']['mask_source'] == 'centre'
 
 def test_an_exported_folder_holds_the_same_network(tmp_path):
     G = save_network(tmp_path / 'network.pkl')
@@ -285,14 +285,38 @@ def images(tmp_path_factory):
     return str(folder)
 
 def test_the_label_of_an_image_is_the_image_without_its_own_hole_and_the_same_every_time(images):
-    dataset = InpaintingDataset(images, mask_kind='mixed', xflip=True)
+    dataset = InpaintingDataset(images, mask_source='mixed', xflip=True)
     assert (dataset.label_dim, dataset.has_labels, len(dataset)) == (4 * 16 * 16, False, 48)
     for index in [0, 5, 29]: # 29 is 5 mirrored.
         image, label = dataset[index]
         shown, hole = split_condition(torch.from_numpy(label)[np.newaxis], 3, 16)
         assert torch.equal(shown[0], known(torch.from_numpy(image) / 127.5 - 1, hole[0]))
         assert np.array_equal(hole[0, 0].numpy(), masks.of_index('mixed', 16, index % 24))
-        assert np.array_equal(label, InpaintingDataset(images, mask_kind='mixed', xflip=True).get_label(index))
+        assert np.array_equal(label, InpaintingDataset(images, mask_source='mixed', xflip=True).get_label(index))
+
+def test_a_split_of_a_data_set_has_its_images_and_the_holes_that_they_have_in_the_whole(images):
+    whole = InpaintingDataset(images)
+    train, held_out = [InpaintingDataset(images, split=split) for split in ['train', 'held-out']]
+    assert (len(train), len(held_out)) == (22, 2) # A tenth of 24 is two.
+    for dataset, index, of_whole in [(train, 0, 0), (train, 21, 21), (held_out, 0, 22), (held_out, 1, 23)]:
+        for part, expected in zip(dataset[index], whole[of_whole], strict=True):
+            assert np.array_equal(part, expected)
+    some = InpaintingDataset(images, split='train', max_size=5, xflip=True, random_seed=3)
+    assert len(some) == 10 and all(any(np.array_equal(some[index][0], train[other][0]) for other in range(22)) for index in range(5))
+
+def test_holes_of_the_data_set_and_of_training_may_come_from_a_folder(images, tmp_path):
+    drawn = [masks.of_index('rectangle', 32, index) for index in range(3)]
+    for index, mask in enumerate(drawn):
+        PIL.Image.fromarray(mask).save(tmp_path / f'{index}.png')
+    small = [masks.resized(mask, 16, 16) for mask in drawn]
+    dataset = InpaintingDataset(images, mask_source=str(tmp_path))
+    for index in [0, 1, 5]:
+        _shown, hole = split_condition(torch.from_numpy(dataset.get_label(index))[np.newaxis], 3, 16)
+        assert np.array_equal(hole[0, 0].numpy(), small[index % 3])
+    loss = InpaintingLoss(torch.device('cpu'), None, None, None, mask_source=str(tmp_path))
+    np.random.seed(0)
+    holes = loss._draw_holes(torch.zeros([30, 3, 16, 16]))[:, 0].numpy()
+    assert all(any(np.array_equal(hole, mask) for mask in small) for hole in holes) and len(np.unique(holes, axis=0)) == 3
 
 def test_training_pays_for_no_label_and_the_network_knows_its_length(images):
     dataset = InpaintingDataset(images)
@@ -308,7 +332,7 @@ class Corners(torch.nn.Module):
 def test_upstreams_metrics_are_about_completed_images_of_the_data_set(images, tmp_path):
     runtime.prepare('cpu')
     torch.jit.script(Corners()).save(str(tmp_path / 'corners.pt'))
-    dataset = dict(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', path=images, mask_kind='centre', max_size=1, use_labels=False, xflip=False)
+    dataset = dict(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', path=images, mask_source='centre', max_size=1, use_labels=False, xflip=False)
     G = inpainting.Generator(z_dim=8, c_dim=1024, img_resolution=16, img_channels=3, code_dim=8, num_groups=2, synthesis_kwargs=dict(channel_base=64, channel_max=8))
     opts = metric_utils.MetricOptions(G=G.eval(), dataset_kwargs=dataset, device=torch.device('cpu'), cache=False)
     detector = dict(detector_url=str(tmp_path / 'corners.pt'), detector_kwargs={}, capture_all=True)
@@ -318,7 +342,7 @@ def test_upstreams_metrics_are_about_completed_images_of_the_data_set(images, tm
 
 def test_a_sample_sheet_shows_input_output_and_truth(images, tmp_path):
     runtime.prepare('cpu', grid=(2, 3))
-    dataset = InpaintingDataset(images, mask_kind='centre')
+    dataset = InpaintingDataset(images, mask_source='centre')
     dataset.without_conditions()
     size, truth, labels = training_loop.setup_snapshot_image_grid(training_set=dataset)
     assert size == (2, 3) and labels.shape == (6, 1024)
@@ -337,15 +361,20 @@ def test_a_sample_sheet_shows_input_output_and_truth(images, tmp_path):
 
 def test_the_configs_of_inpainting_say_so_to_every_part(images):
     desc, args = config.training_options(data=images, cfg='tiny-inpaint', masks='centre', lambda_l1=3.0, grouping='none')
-    assert args.training_set_kwargs.class_name.endswith('InpaintingDataset') and args.training_set_kwargs.mask_kind == args.loss_kwargs.mask_kind == 'centre'
+    assert args.training_set_kwargs.class_name.endswith('InpaintingDataset') and args.training_set_kwargs.mask_source == args.loss_kwargs.mask_source == 'centre'
     assert args.loss_kwargs.lambda_l1 == 3 and args.G_kwargs.grouping == 'none'
     assert desc == 'images-tiny-inpaint-groupingnone-maskscentre-lambdal13.0'
+    assert (args.training_set_kwargs.split, args.training_set_kwargs.max_size) == ('train', 22)
     _desc, args = config.training_options(data=images, cfg='sarigan-inpaint', gpus=8)
     assert args.G_kwargs.class_name == 'sarigan_plugin.inpainting.Generator' and args.D_kwargs.class_name == 'sarigan_plugin.inpainting.Discriminator'
 
 @pytest.mark.parametrize('options, sentence', [
     (dict(cfg='tiny-inpaint', aug='ada'), '--aug must be noaug for inpainting, not ada: image and mask would have to move together'),
-    (dict(cfg='tiny-inpaint', masks='oval'), "--masks must be one of centre, rectangle, free-form, mixed, not 'oval'"),
+    (dict(cfg='tiny-inpaint', masks='oval'), "--masks: 'oval' cannot be read: No such file or directory. It may be a folder, or one of centre, rectangle, free-form, mixed"),
+    (dict(cfg='tiny-inpaint', masks=''), "--masks must be a text, not ''"),
+    (dict(cfg='tiny-inpaint', split='held-out'), "--split must be one of train, all, not 'held-out'"),
+    (dict(cfg='tiny-inpaint', subset=23), '--subset must be between 1 and 22, as --split=train has it, not 23'),
+    (dict(cfg='tiny', split='all'), '--split: only for the configs of inpainting, sarigan-inpaint, tiny-inpaint'),
     (dict(cfg='tiny-inpaint', lambda_l1=-1.0), '--lambda-l1 must be at least 0, not -1.0'),
     (dict(cfg='tiny-inpaint', metrics=['ppl2_wend']), '--metrics=ppl2_wend: the path length is not defined for inpainting, where the images of a path share their known pixels'),
     (dict(cfg='tiny', masks='centre'), '--masks: only for the configs of inpainting, sarigan-inpaint, tiny-inpaint'),

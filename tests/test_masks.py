@@ -96,25 +96,35 @@ def test_white_is_the_hole_in_files_of_any_mode(tmp_path, mode):
     image.save(tmp_path / 'mask.png')
     assert np.array_equal(masks.read(str(tmp_path / 'mask.png')), mask)
 
-def test_a_folder_of_masks_is_read_in_the_order_of_names(tmp_path):
+def test_masks_of_a_folder_are_taken_in_the_order_of_names_or_drawn(tmp_path):
     drawn = [masks.of_index('mixed', 32, index) for index in range(3)]
     for name, mask in zip(['b.png', 'c.PNG', 'a.bmp'], drawn):
         PIL.Image.fromarray(mask).save(tmp_path / name)
     (tmp_path / 'readme.txt').write_text('No mask.')
-    for expected, found in zip([drawn[2], *drawn[:2]], masks.read_folder(str(tmp_path)), strict=True):
-        assert np.array_equal(expected, found)
-    assert np.array_equal(masks.read_folder(str(tmp_path), 8), [masks.resized(mask, 8, 8) for mask in [drawn[2], *drawn[:2]]])
+    for resolution in [32, 8]:
+        expected = [masks.resized(mask, resolution, resolution) for mask in [drawn[2], *drawn[:2]]]
+        source = masks.Source(str(tmp_path), resolution)
+        assert np.array_equal([source.of_index(index) for index in [0, 1, 2, 5]], [*expected, expected[2]])
+        random = np.random.RandomState(0)
+        met = [[np.array_equal(mask, found) for mask in expected] for found in [source.draw(random) for _time in range(60)]]
+        assert np.array_equal(np.sum(met, axis=1), np.ones(60)) and np.sum(met, axis=0).min() > 10
+
+@pytest.mark.parametrize('kind', masks.KINDS)
+def test_a_kind_of_masks_is_a_source_of_them(kind):
+    source = masks.Source(kind, 32)
+    assert np.array_equal(source.of_index(4), masks.of_index(kind, 32, 4))
+    assert np.array_equal(source.draw(np.random.RandomState(3)), masks.draw(kind, 32, np.random.RandomState(3)))
 
 def test_files_that_are_no_masks_get_a_sentence(tmp_path):
     with pytest.raises(ValueError, match='has no images in it.'):
-        masks.read_folder(str(tmp_path))
+        masks.Source(str(tmp_path), 8)
     with pytest.raises(ValueError, match='cannot be read: No such file or directory.'):
-        masks.read_folder(str(tmp_path / 'nowhere'))
+        masks.Source(str(tmp_path / 'nowhere'), 8)
     path = tmp_path / 'mask.png'
     for level, sentence in [(0, 'mask.png\' has no hole.'), (255, 'mask.png\' is all hole.')]:
         PIL.Image.new('L', (8, 8), level).save(path)
         with pytest.raises(ValueError, match=sentence):
-            masks.read_folder(str(tmp_path))
+            masks.Source(str(tmp_path), 8)
     path.write_bytes(b'mask')
     with pytest.raises(ValueError, match='is not an image'):
         masks.read(str(path))
@@ -122,6 +132,6 @@ def test_files_that_are_no_masks_get_a_sentence(tmp_path):
     few[5, 5] = False
     PIL.Image.fromarray(few).save(path)
     with pytest.raises(ValueError, match="mask.png' at 16x16 is all hole."):
-        masks.read_folder(str(tmp_path), 16)
+        masks.Source(str(tmp_path), 16)
 
 #----------------------------------------------------------------------------
