@@ -57,7 +57,7 @@ def served(tmp_path_factory):
     pytest.importorskip('nicegui')
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp('explore')
-    network, outdir = browser_tools.untrained(folder, 32), folder / 'out'
+    (network,), outdir = browser_tools.untrained(folder, 32), folder / 'out'
     with browser_tools.serving(network, f'--outdir={outdir}', command=(sys.executable, '-c', COUNTING)) as (address, process):
         yield types.SimpleNamespace(address=address, host=address.removeprefix('http://'), process=process, network=network, outdir=outdir, folder=folder)
 
