@@ -141,6 +141,8 @@ class InpaintStudio(Studio):
     # Files.
 
     def contents(self, scene, recipe, stem):
+        if scene.photo is None:
+            raise ValueError('There is no photo yet; open one.')
         if not scene.mask.any():
             raise ValueError('There is no hole yet; paint one.')
         hole = scene.photo.whole(scene.mask)
