@@ -29,15 +29,11 @@ class Photo:
     """A photo from the bytes of its file. It equals nothing but itself, which spares scenes the comparison. Raises ValueError with one sentence."""
     def __init__(self, content):
         self.content = content
-        with as_file(content) as path:
-            try:
-                self.image = completion.read_photo(path, **LIMITS)  # PIL image in the mode L, RGB or RGBA.
-            except ValueError as error:
-                raise ValueError(str(error).replace(repr(path), 'it')) from None
-        self.shown = shrunk_to(self.image, MAX_SIDE)                # The same, no larger than it is shown.
-        self.png = png(seen(self.shown))                            # As it is shown.
+        self.image = _read(completion.read_photo, content)  # PIL image in the mode L, RGB or RGBA.
+        self.shown = shrunk_to(self.image, MAX_SIDE)        # The same, no larger than it is shown.
+        self.png = png(seen(self.shown))                    # As it is shown.
         with PIL.Image.open(io.BytesIO(content), formats=LIMITS['formats']) as file:
-            self.ending = f'.{file.format.lower()}'                 # Of the names of its files.
+            self.ending = f'.{file.format.lower()}'         # Of the names of its files.
 
     def whole(self, mask):
         """A hole of the photo as it is shown, for the photo itself: bool [h, w] -> [H, W]."""
@@ -45,14 +41,18 @@ class Photo:
 
     def read_mask(self, content):
         """The hole in the bytes of a mask's file, for the photo as it is shown, bool [h, w]. Raises ValueError with one sentence."""
-        with as_file(content) as path:
-            try:
-                mask = masks.read(path, **LIMITS)
-            except ValueError as error:
-                raise ValueError(str(error).replace(repr(path), 'it')) from None
+        mask = _read(masks.read, content)
         if mask.shape != (self.image.height, self.image.width):
             raise ValueError(f'it is {mask.shape[1]}x{mask.shape[0]}, but the photo is {self.image.width}x{self.image.height}.')
         return masks.resized(mask, self.shown.height, self.shown.width)
+
+def _read(reader, content):
+    """What a reader of files makes of what was uploaded."""
+    with as_file(content) as path:
+        try:
+            return reader(path, **LIMITS)
+        except ValueError as error:
+            raise ValueError(str(error).replace(repr(path), 'it')) from None
 
 def seen(image):
     """uint8 [H, W, 3] of a photo in the mode L, RGB or RGBA."""
@@ -65,8 +65,11 @@ class Album:
         self.zipped = os.path.isfile(path) and zipfile.is_zipfile(path)
         if self.zipped:
             endings = PIL.Image.registered_extensions()
-            with zipfile.ZipFile(path) as z:
-                self.names = sorted(name for name in z.namelist() if os.path.splitext(name)[1].lower() in endings)
+            try:
+                with zipfile.ZipFile(path) as z:
+                    self.names = sorted(name for name in z.namelist() if os.path.splitext(name)[1].lower() in endings)
+            except (zipfile.BadZipFile, NotImplementedError) as error:
+                raise ValueError(f'{path!r} is no zip file that can be read ({error}).') from None
             if not self.names:
                 raise ValueError(f'{path!r} has no images in it.')
         else:
@@ -85,7 +88,7 @@ class Album:
                 with open(name, 'rb') as f:
                     content = f.read()
             return Photo(content)
-        except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        except (OSError, RuntimeError, zipfile.BadZipFile) as error: # It may be locked by a password, or packed in an unknown way.
             raise ValueError(f'{name!r} cannot be read ({error}).') from None
         except ValueError as error:
             raise ValueError(f'{name!r}: {error}') from None
@@ -108,7 +111,6 @@ class InpaintStudio(Studio):
         self.album = album
         self.first = album.read(0) if album is not None else None
         HoledSession(G, self.first) # Complains now rather than to every visitor.
-
         self.conditioned = None, None # A photo and its hole, and the condition that they are for the network: many pictures in a row share it.
 
     def visit(self):
