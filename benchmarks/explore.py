@@ -1,4 +1,5 @@
-"""How long a visitor of `sarigan explore` waits, in a real browser: for the first image, and for the image to follow a slider.
+"""How long a visitor of `sarigan explore` waits, in a real browser: for the first image, and for the image to follow a slider, or
+the brush where the network completes images.
 
 Run: python benchmarks/explore.py --resolutions=32,64
 """
@@ -33,11 +34,12 @@ FIRST_IMAGE = """() => {
     return pictures.length === 2 && pictures.every(picture => picture.complete && picture.naturalWidth > 0) && performance.now();
 }"""
 
-# Milliseconds from a key on a slider to another edited picture.
+# Milliseconds from a key on a slider, or from the end of a stroke, to another edited picture.
 STEP = """() => {
     const picture = document.querySelectorAll('figure img')[1], before = picture.src;
     let pressed = 0;
-    document.addEventListener('keydown', () => { pressed = performance.now(); }, {once: true, capture: true});
+    for (const kind of ['keydown', 'pointerup'])
+        document.addEventListener(kind, () => { pressed = performance.now(); }, {once: true, capture: true});
     return {taken: new Promise(done => {
         const look = () => picture.src !== before && picture.complete ? done(performance.now() - pressed) : requestAnimationFrame(look);
         look();
@@ -71,23 +73,35 @@ def browsing():
 def slider(page, label):
     return page.get_by_role('slider', name=label, exact=True).locator('.q-slider__track-container')
 
+def paint(page, *places):
+    """One stroke of the brush. places: on the picture, from (0, 0) to (1, 1)."""
+    canvas = page.locator('.easel canvas').bounding_box()
+    for index, (x, y) in enumerate(places):
+        page.mouse.move(canvas['x'] + x * canvas['width'], canvas['y'] + y * canvas['height'])
+        if index == 0:
+            page.mouse.down()
+    page.mouse.up()
+
 #----------------------------------------------------------------------------
 
 @click.command()
-@click.option('--resolutions',  help='Of untrained networks of the tiny config, which take as long as trained ones', type=ListOf(int, '32,64'), default='32,64', show_default=True, metavar='LIST')
+@click.option('--resolutions',  help='Of untrained networks, which take as long as trained ones', type=ListOf(int, '32,64'), default='32,64', show_default=True, metavar='LIST')
+@click.option('--cfgs',         help='Configs of these networks', type=ListOf(str, 'tiny,tiny-inpaint'), default='tiny,tiny-inpaint', show_default=True, metavar='LIST')
 @click.option('--network', 'networks', help='Measure this one as well; may be given again', multiple=True, metavar='PKL')
+@click.option('--images',       help='Photos for these, if they complete images', metavar='DIR|ZIP|FILE')
 @click.option('--outdir',       help='Where to leave explore.json', default='out/benchmark', show_default=True, metavar='DIR')
-def main(resolutions, networks, outdir):
+def main(resolutions, cfgs, networks, images, outdir):
     """Measure the page of `sarigan explore` in headless Chromium: milliseconds from the request to the first image, and from a step
-    of a slider to the image that shows it. Median and largest."""
+    of a slider, or the end of a stroke, to the image that shows it. Median and largest."""
     if CHROMIUM is None:
         raise click.ClickException('No Chromium was found: apt-get install chromium.')
     rows = []
     with tempfile.TemporaryDirectory() as folder, browsing() as browser:
-        networks = {f'untrained, {resolution}x{resolution}': untrained(Path(folder), resolution) for resolution in resolutions} | {path: path for path in networks}
-        print(f'{"":40}{"first image, ms":>20}{"step of a slider, ms":>25}')
-        for name, path in networks.items():
-            with serving(path, f'--outdir={folder}') as (address, _process):
+        jobs = {f'untrained {cfg}, {resolution}x{resolution}': untrained(Path(folder), resolution, cfg) for resolution in resolutions for cfg in cfgs}
+        jobs |= {path: (path, *([f'--images={images}'] if images is not None else [])) for path in networks}
+        print(f'{"":40}{"first image, ms":>20}{"step, ms":>25}')
+        for name, words in jobs.items():
+            with serving(*words, f'--outdir={folder}') as (address, _process):
                 first, steps = zip(*[measure(browser, address) for _page in range(PAGES)])
             steps = [step for page in steps for step in page]
             rows.append(dict(network=name, first=first, steps=steps))
@@ -95,15 +109,18 @@ def main(resolutions, networks, outdir):
     os.makedirs(outdir, exist_ok=True)
     Path(outdir, 'explore.json').write_text(json.dumps(rows, indent=2) + '\n', encoding='utf-8')
 
-def untrained(folder, resolution):
-    """A network pickle of the tiny config."""
-    images = random_images(folder / f'images{resolution}', resolution, number=4)
-    _desc, args = config.training_options(data=str(images), cfg='tiny', gpus=1, metrics=[])
-    size = dict(c_dim=0, img_resolution=resolution, img_channels=3)
+def untrained(folder, resolution, cfg='tiny'):
+    """A network pickle of a config, and the option that it needs where it completes images."""
+    images = folder / f'images{resolution}'
+    if not images.exists():
+        random_images(images, resolution, number=4)
+    _desc, args = config.training_options(data=str(images), cfg=cfg, gpus=1, metrics=[])
+    completes = args.training_set_kwargs.class_name.endswith('InpaintingDataset')
+    size = dict(c_dim=4 * resolution ** 2 if completes else 0, img_resolution=resolution, img_channels=3)
     G, D = (dnnlib.util.construct_class_by_name(**kwargs, **size) for kwargs in [args.G_kwargs, args.D_kwargs])
-    path = folder / f'network{resolution}.pkl'
+    path = folder / f'{cfg}{resolution}.pkl'
     path.write_bytes(pickle.dumps(dict(G=G, D=D, G_ema=G, training_set_kwargs=None, augment_pipe=None)))
-    return path
+    return (path, f'--images={images}') if completes else (path,)
 
 def measure(browser, address):
     """One visit with an empty cache. Returns (milliseconds to the first image, [those of each step])."""
@@ -112,11 +129,16 @@ def measure(browser, address):
         page.goto(address, wait_until='commit')
         first = page.wait_for_function(FIRST_IMAGE).json_value()
         page.wait_for_load_state('networkidle')
-        slider(page, 'Times').focus()
+        paints = page.locator('.easel').count() > 0
+        if not paints:
+            slider(page, 'Times').focus()
         steps = []
         for index in range(STEPS // PAGES):
             step = page.evaluate_handle(STEP)
-            page.keyboard.press('ArrowLeft' if index % 6 < 3 else 'ArrowRight')
+            if paints:
+                paint(page, *[(0.1 + 0.04 * place, 0.1 + 0.13 * index) for place in range(10)])
+            else:
+                page.keyboard.press('ArrowLeft' if index % 6 < 3 else 'ArrowRight')
             steps.append(step.evaluate('step => step.taken'))
         return first, steps
 

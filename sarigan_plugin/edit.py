@@ -199,10 +199,14 @@ class Recipe:
             check_class(G, self.class_idx)
         except ValueError as error:
             raise WrongField('class_idx', str(error)) from None
+        self.check_edits(G)
+        self.projection(G)
+
+    def check_edits(self, G):
+        """As check(), but of the edits alone: what they are to be of comes from elsewhere."""
         for index, edit in enumerate(self.edits):
             with _inside(f'edits[{index}].'):
                 edit.check(G)
-        self.projection(G)
 
     def part(self, amount):
         """The same recipe with all its edits done by a part, see Edit.part()."""
@@ -230,13 +234,18 @@ class Recipe:
         with edited(G, self.edits, self.trunc, self.class_idx), noise_put_in(G, found.noise):
             return np.stack([render(G, w) for w in found.ws.split(1)])
 
+    @property
+    def content(self):
+        """Bytes of its file."""
+        return (json.dumps(dict(version=VERSION, **dataclasses.asdict(self)), indent=2) + '\n').encode()
+
     def write(self, path):
         with files.atomic_open(path) as f:
-            f.write((json.dumps(dict(version=VERSION, **dataclasses.asdict(self)), indent=2) + '\n').encode())
+            f.write(self.content)
 
     @staticmethod
-    def read(path):
-        """Raises ValueError, with one sentence, for whatever is no recipe."""
+    def read(path, **defaults):
+        """defaults: of fields that the file leaves out. Raises ValueError, with one sentence, for whatever is no recipe."""
         data = files.read_json(path)
         if not isinstance(data, dict):
             raise ValueError('it is not a recipe: an object with version and edits.')
@@ -247,7 +256,7 @@ class Recipe:
             for index, fields in enumerate(data['edits']):
                 with _inside(f'edits[{index}].'):
                     data['edits'][index] = _build(Edit, fields)
-        return _build(Recipe, data)
+        return _build(Recipe, defaults | data)
 
 def _build(cls, fields):
     """A dataclass from what JSON says, whose keys may be anything."""

@@ -1,4 +1,4 @@
-"""`sarigan explore`: a page on this machine on which one steers the groups of a SariGAN."""
+"""`sarigan explore`: a page on this machine on which one steers the groups of a SariGAN, or paints holes for it to fill."""
 
 import errno
 import os
@@ -12,6 +12,7 @@ import click
 from sarigan_plugin import names
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
+from sarigan_plugin.explore_inpaint_studio import Album, InpaintStudio
 from sarigan_plugin.explore_studio import Studio, read_projected
 from sarigan_plugin.generate import device_option
 
@@ -25,20 +26,31 @@ HOST = '127.0.0.1' # No other machine gets there: the page has no password.
 @click.option('--no-browser',   help='Print the address and open no browser', is_flag=True)
 @click.option('--outdir',       help='Where the page saves images and recipes', default='out/explore', show_default=True, metavar='DIR')
 @click.option('--projected-w',  help='Begin with what `sarigan project` or upstream\'s projector.py found, in place of a seed', metavar='NPZ')
+@click.option('--images',       help='Photos to begin with, for a network that completes images', metavar='DIR|ZIP|FILE')
 @snapshot.trust_option
 @device_option
-def explore(network, port, no_browser, outdir, projected_w, trust, device):
+def explore(network, port, no_browser, outdir, projected_w, images, trust, device):
     """Steer the channel groups of a SariGAN on a page in the browser.
+
+    With a network that completes images, one paints holes into photos there, and sees them filled.
 
     The page is for this machine alone. From another one: ssh -L 8765:localhost:8765 MACHINE, and then http://localhost:8765 there.
 
     \b
     sarigan explore out/demo/network.pkl
+    sarigan explore inpainting.pkl --images=photos
     """
-    serve = _import_page()
-    G = snapshot.load_grouped(network, 'PKL', device, trust)
-    projected = _read_projected(G, projected_w) if projected_w is not None else None
-    studio = Studio(G, names.load(network, G), outdir, projected)
+    serve, page, inpaint_page = _import_pages()
+    G = snapshot.load_grouped(network, 'PKL', device, trust, generates=False)
+    known = names.load(network, G)
+    if snapshot.completes_images(G):
+        if projected_w is not None:
+            raise UserError('--projected-w: the network completes images, and begins with photos: --images.')
+        page, studio = inpaint_page, _inpaint_studio(G, known, outdir, network, images)
+    else:
+        if images is not None:
+            raise UserError('--images: the network completes no images; `sarigan train --cfg=sarigan-inpaint` trains networks that do.')
+        studio = Studio(G, known, outdir, _read_projected(G, projected_w) if projected_w is not None else None)
     with _listen(port) as listener:
         url = 'http://{}:{}'.format(*listener.getsockname())
         click.echo(f'{url}  (Ctrl-C ends it)')
@@ -47,18 +59,25 @@ def explore(network, port, no_browser, outdir, projected_w, trust, device):
         if not no_browser:
             opening.start()
         try:
-            serve(studio, listener, title=os.path.basename(os.path.abspath(network)))
+            serve(page, studio, listener, title=os.path.basename(os.path.abspath(network)))
         except KeyboardInterrupt:
             sys.exit(130)
 
-def _import_page():
+def _import_pages():
+    """explore_page.serve() and the pages that it may serve."""
     try:
-        from sarigan_plugin import explore_page # pylint: disable=import-outside-toplevel # Takes a second, and what it needs is optional.
+        from sarigan_plugin import explore_page, explore_inpaint_page # pylint: disable=import-outside-toplevel # Takes a second, and what it needs is optional.
     except ModuleNotFoundError as error:
         if error.name != 'nicegui':
             raise
         raise UserError("`sarigan explore` needs NiceGUI, which is not installed: pip install 'nicegui>=3.18,<4'") from None
-    return explore_page.serve
+    return explore_page.serve, explore_page.Page, explore_inpaint_page.InpaintPage
+
+def _inpaint_studio(G, known, outdir, network, images):
+    try:
+        return InpaintStudio(G, known, outdir, network, Album(images) if images is not None else None)
+    except ValueError as error:
+        raise UserError(f'--images: {error}') from None
 
 def _read_projected(G, path):
     try:

@@ -12,8 +12,8 @@ from nicegui import background_tasks, ui
 
 from sarigan_plugin.edit import WrongField
 from sarigan_plugin.explore_guard import MAX_UPLOAD, Guard
-from sarigan_plugin.explore_session import LOOKS, Session
-from sarigan_plugin.explore_studio import Newest, View
+from sarigan_plugin.explore_session import LOOKS
+from sarigan_plugin.explore_studio import Newest
 from sarigan_plugin.snapshot import first_line
 
 STYLE               = Path(__file__).with_name('explore.css')
@@ -22,17 +22,19 @@ DRAW_SECONDS        = 120   # A first image may have to wait for those of many o
 NEW_INTRA_SEED      = 1     # Where the intra-group code comes from until a visitor chooses.
 
 # What the fields of Edit and Recipe are called on the page.
-LABELS = dict(inter_scale='Times', inter_shift='Plus', intra_seed='Seed to take from', intra_mix='Share', seeds='Seed', trunc='Truncation', class_idx='Class')
+LABELS = dict(inter_scale='Times', inter_shift='Plus', intra_seed='Seed to take from', intra_mix='Share', seeds='Seed', trunc='Truncation', class_idx='Class',
+    photo='Photo', hole='Hole', stroke='Stroke')
 
 #----------------------------------------------------------------------------
 
-def serve(studio, listener, title):
-    """Answer on a listening socket until SIGINT or SIGTERM. Raises KeyboardInterrupt after SIGINT."""
+def serve(page, studio, listener, title):
+    """Answer on a listening socket until SIGINT or SIGTERM, with a Page, or another class of pages, for each visitor. Raises
+    KeyboardInterrupt after SIGINT."""
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @ui.page('/', title=f'{title} | sarigan explore', response_timeout=DRAW_SECONDS)
     async def _page():
-        await Page(studio, title).drawing.request()
+        await page(studio, title).drawing.request()
 
     ui.run_with(app, dark=None, tailwind=False, reconnect_timeout=RECONNECT_SECONDS, message_history_length=20, show_welcome_message=False)
     warnings.filterwarnings('ignore', r'.torch\.distributed', FutureWarning) # NiceGUI looks at all objects as it starts; one of PyTorch's warns of that.
@@ -44,15 +46,19 @@ def serve(studio, listener, title):
 
 class Picture(ui.element):
     """An image whose pixels stay crisp. Its content travels inside the page: no address leads to it."""
-    def __init__(self, alt):
-        super().__init__('img')
+    def __init__(self, alt, tag='img'):
+        super().__init__(tag)
         self.props['alt'] = alt
         self.classes('picture')
 
     def show(self, png):
-        source = 'data:image/png;base64,' + base64.b64encode(png).decode()
+        source = as_address(png)
         if self.props.get('src') != source:
             self.props['src'] = source
+
+def as_address(png):
+    """A PNG as what <img> takes for its source."""
+    return 'data:image/png;base64,' + base64.b64encode(png).decode()
 
 class Slider(ui.slider):
     LOOPBACK = False # The browser need not ask where the thumb is: keys held down would get lost.
@@ -85,10 +91,11 @@ def tile(on_click):
 class Page:
     """One visitor's. Nothing outlives it: when the browser has gone, session and pictures go as well."""
 
+    LOOK_NAMES = {look: look.capitalize() for look in LOOKS}
+
     def __init__(self, studio, title):
         self.studio = studio
-        self.session = Session(studio.G, studio.projected)
-        self.view = View(studio, self.session)
+        self.session, self.view = studio.visit()
         self.drawing = Newest(self._draw)
         self.client = ui.context.client
         ui.add_css(STYLE.read_text(encoding='utf-8'))
@@ -96,7 +103,7 @@ class Page:
         self._build_bar(title)
         with ui.element('div').classes('explore'):
             with ui.element('div').classes('column-left'):
-                with ui.element('div').classes('stage'):
+                with ui.element('div').classes('stage') as self.stage:
                     self._build_pictures()
                 with ui.element('div').classes('panel image'):
                     self._build_image()
@@ -120,15 +127,21 @@ class Page:
             self.undo = self._button('Undo', 'undo', lambda: self._act(self.session.undo))
             self.redo = self._button('Redo', 'redo', lambda: self._act(self.session.redo))
             self.reset = self._button('Reset', 'restart_alt', lambda: self._act(self.session.reset), 'Take all edits away')
-            self._build_open()
-            save = self._button('Save', 'save', self._save, 'The image as PNG, and its recipe for `sarigan edit`')
-            save.props('unelevated color=primary').props(remove='flat')
+            self._build_files()
 
-    def _build_open(self):
-        opened, rejected = weakref.WeakMethod(self._open), weakref.WeakMethod(self._reject) # FastAPI never forgets what an upload refers to.
+    def _build_files(self):
+        self._upload_button('Open', 'folder_open', self._open, 'A recipe (edit.json) or a projection (projected_w.npz)')
+        self._save_button('The image as PNG, and its recipe for `sarigan edit`')
+
+    def _save_button(self, tip):
+        self._button('Save', 'save', self._save, tip).props('unelevated color=primary').props(remove='flat')
+
+    def _upload_button(self, text, icon, on_upload, tip):
+        """on_upload: a method of this page."""
+        opened, rejected = weakref.WeakMethod(on_upload), weakref.WeakMethod(self._reject) # FastAPI never forgets what an upload refers to.
         upload = ui.upload(auto_upload=True, max_file_size=MAX_UPLOAD,
             on_upload=lambda event: opened()(event), on_rejected=lambda: rejected()()).classes('hidden') # pylint: disable=unnecessary-lambda
-        button = self._button('Open', 'folder_open', None, 'A recipe (edit.json) or a projection (projected_w.npz)')
+        button = self._button(text, icon, None, tip)
         button.on('click', js_handler=f'() => runMethod({upload.id}, "pickFiles", [])')
 
     def _button(self, text, icon, on_click, tip=None):
@@ -137,12 +150,14 @@ class Page:
 
     def _build_pictures(self):
         with ui.element('figure'):
-            looks = {look: look.capitalize() for look in LOOKS}
-            self.look = ui.toggle(looks, on_change=lambda event: self._act(self.session.look_at, event.value)).props('no-caps dense unelevated')
-            self.beside = Picture('Before the edits')
+            self.look = ui.toggle(self.LOOK_NAMES, on_change=lambda event: self._act(self.session.look_at, event.value)).props('no-caps dense unelevated')
+            self.beside = self._build_beside()
         with ui.element('figure'):
             ui.label('After').classes('heading')
             self.after = Picture('After the edits')
+
+    def _build_beside(self):
+        return Picture('Before the edits')
 
     def _build_groups(self):
         ui.label('Layer').classes('heading')
@@ -182,13 +197,13 @@ class Page:
             self.class_idx = ui.select(classes, label='Class', on_change=lambda event: self._act(self._change, class_idx=event.value))
         self.projected = ui.label('A projected image is in the place of the seed; another seed takes it away.').classes('note whole')
 
-    def _seed_row(self, label, description, on_change):
-        """A number box and a button that rolls dice. Returns the box."""
+    def _seed_row(self, label, description, on_change, below=10000):
+        """A number box and a button that rolls dice, for less than `below`. Returns the box."""
         with ui.element('div').classes('dial'):
             ui.label(label)
             box = ui.number(step=1, on_change=lambda event: event.value is not None and on_change(_whole(event.value)))
             box.props(f'dense outlined hide-bottom-space debounce=250 aria-label="{description}"')
-            ui.button(icon='casino', on_click=lambda: on_change(random.randrange(10000))).props(f'flat dense round aria-label="{description}, random"')
+            ui.button(icon='casino', on_click=lambda: on_change(random.randrange(below))).props(f'flat dense round aria-label="{description}, random"')
         return box
 
     #------------------------------------------------------------------------
@@ -201,11 +216,7 @@ class Page:
         self.redo.set_enabled(bool(session.future))
         self.reset.set_enabled(bool(session.scene.edits))
         self.look.set_value(session.look)
-        self.seed.set_value(session.scene.seed)
-        self.trunc.show(session.scene.trunc)
-        if self.studio.G.c_dim > 0:
-            self.class_idx.set_value(session.scene.class_idx)
-        self.projected.set_visibility(session.scene.projected is not None)
+        self._show_image()
         self.place.set_text(f'{session.layer}, group {session.group}')
         self.name.set_value(self.studio.known.of(session.layer, session.group) or '')
         self.dials['inter_scale'].show(edit.inter_scale)
@@ -216,6 +227,15 @@ class Page:
             _mark(button, layer == session.layer)
         self._show_groups()
         self._show_edits()
+
+    def _show_image(self):
+        """What the image before the edits depends on."""
+        scene = self.session.scene
+        self.seed.set_value(scene.seed)
+        self.trunc.show(scene.trunc)
+        if self.studio.G.c_dim > 0:
+            self.class_idx.set_value(scene.class_idx)
+        self.projected.set_visibility(scene.projected is not None)
 
     def _show_groups(self):
         layer = self.session.layer
@@ -249,7 +269,7 @@ class Page:
     async def _draw(self):
         try:
             beside, after = await self.studio.run(self.view.draw)
-        except RuntimeError as error: # Such as memory that a GPU lacks.
+        except (RuntimeError, ValueError) as error: # Such as memory that a GPU lacks, and numbers that are not finite.
             self._say(f'The image cannot be drawn ({first_line(error)}).', bad=True)
             return
         if self.client.is_deleted:
@@ -260,9 +280,9 @@ class Page:
             for group, (_button, picture, _label) in self.tiles.items():
                 picture.show(self.view.thumbnails[group])
 
-    def _say(self, sentence, bad=False):
+    def _say(self, sentence, bad=False, stays=False):
         with self.client:
-            ui.notify(sentence, type='negative' if bad else 'positive', position='bottom', timeout=8000 if bad else 4000)
+            ui.notify(sentence, type='negative' if bad else 'positive', position='bottom', timeout=0 if stays else 8000 if bad else 4000, close_button='Close' if stays else False)
 
     #------------------------------------------------------------------------
     # What visitors do.
@@ -314,12 +334,19 @@ class Page:
             self._show()
 
     async def _open(self, event):
+        await self._read(event, self.studio.open, self._opened)
+
+    def _opened(self, found):
+        recipe, projected = found
+        if recipe is not None:
+            self._act(self.session.load, recipe, projected)
+        else:
+            self._act(self.session.change, projected=projected)
+
+    async def _read(self, event, read, use):
+        """Have the studio read what was uploaded, and use what comes of it."""
         try:
-            recipe, projected = await self.studio.run(self.studio.open, await event.file.read())
-            if recipe is not None:
-                self._act(self.session.load, recipe, projected)
-            else:
-                self._act(self.session.change, projected=projected)
+            use(await self.studio.run(read, await event.file.read()))
         except ValueError as error:
             self._say(f'{event.file.name:.60}: {error}', bad=True)
         event.sender.reset()
@@ -330,9 +357,13 @@ class Page:
     async def _save(self):
         try:
             paths = await self.studio.run(self.studio.save, self.session.scene, self.session.recipe())
+            self._say_saved(paths)
         except OSError as error:
             self._say(f'{self.studio.outdir} cannot be written to: {error.strerror}.', bad=True)
-            return
+        except ValueError as error:
+            self._say(str(error), bad=True)
+
+    def _say_saved(self, paths):
         self._say(f'Saved {" and ".join(paths)}')
 
 def _whole(value):

@@ -82,7 +82,7 @@ class Session:
         scene = dataclasses.replace(self.scene, **fields)
         if scene == self.scene:
             return
-        self._recipe_of(scene).check(self.G)
+        self._check(self._recipe_of(scene))
         if gesture is None or gesture != self.gesture:
             self.settle()
             self.past = [*self.past, self.scene][-MAX_STEPS:]
@@ -158,9 +158,12 @@ class Session:
     def _recipe_of(self, scene):
         return Recipe(scene.edits or (Edit(self.layer, self.group),), (scene.seed,), scene.trunc, scene.class_idx)
 
+    def _check(self, recipe):
+        recipe.check(self.G)
+
     def load(self, recipe, projected=None):
         """Show the first image of a recipe, or `projected` with its edits."""
-        recipe.check(self.G)
+        self._check(recipe)
         self.change(seed=recipe.seeds[0], trunc=recipe.trunc, class_idx=recipe.class_idx, projected=projected, edits=recipe.edits)
         self.layer, self.group = recipe.edits[-1].layers[0], recipe.edits[-1].group
 

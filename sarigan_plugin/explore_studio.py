@@ -18,7 +18,7 @@ from sarigan_plugin import files
 from sarigan_plugin import groups
 from sarigan_plugin import pictures
 from sarigan_plugin.edit import Recipe, edited
-from sarigan_plugin.explore_session import Projected
+from sarigan_plugin.explore_session import Projected, Session
 from sarigan_plugin.generate import render, sample_ws
 from sarigan_plugin.projection import Projection, noise_put_in
 
@@ -42,6 +42,11 @@ class Studio:
         self.outdir = outdir
         self.projected = projected
         self.worker = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+
+    def visit(self):
+        """What a visitor gets: (Session, View)."""
+        session = Session(self.G, self.projected)
+        return session, View(self, session)
 
     async def run(self, job, *args):
         """Do it when all that others asked for before is done."""
@@ -68,19 +73,22 @@ class Studio:
     # Files.
 
     def save(self, scene, recipe):
-        """Write the image, the recipe and what was projected under names that are free. Returns the paths. Raises OSError."""
+        """Write what there is to keep under names that are free. Returns the paths. Raises OSError."""
         os.makedirs(self.outdir, exist_ok=True)
-        taken = [int(match[1]) for match in map(re.compile(r'(\d{4,9})\.').match, os.listdir(self.outdir)) if match]
+        taken = [int(match[1]) for match in map(re.compile(r'(\d{4,9})[.-]').match, os.listdir(self.outdir)) if match]
         stem = os.path.join(self.outdir, f'{max(taken, default=0) + 1:04d}')
-        paths = [f'{stem}.png', f'{stem}.json']
-        pictures.save(PIL.Image.fromarray(self.draw(scene)), paths[0])
-        if scene.projected is not None:
-            paths.append(f'{stem}.npz')
-            with files.atomic_open(paths[2]) as f:
-                f.write(scene.projected.content)
-            recipe = dataclasses.replace(recipe, projected_w=paths[2])
-        recipe.write(paths[1])
-        return paths
+        contents = self.contents(scene, recipe, stem)
+        for ending, content in contents.items():
+            with files.atomic_open(stem + ending) as f:
+                f.write(content)
+        return [stem + ending for ending in contents]
+
+    def contents(self, scene, recipe, stem):
+        """The files that are saved, {what the name ends with after `stem`: bytes}: the image, the recipe, and what was projected."""
+        image = as_png(PIL.Image.fromarray(self.draw(scene)))
+        if scene.projected is None:
+            return {'.png': image, '.json': recipe.content}
+        return {'.png': image, '.json': dataclasses.replace(recipe, projected_w=f'{stem}.npz').content, '.npz': scene.projected.content}
 
     def name(self, layer, group, name):
         """Name a group, '' = take its name away, and write the file. Raises ValueError, or OSError."""
@@ -94,7 +102,7 @@ class Studio:
         """What an uploaded file holds: (Recipe, Projected), each of which may be None. Raises ValueError, with one sentence, for anything else."""
         if content.startswith(b'PK'): # Zip, as .npz is.
             return None, read_projected(self.G, content)
-        with _as_file(content) as path:
+        with as_file(content) as path:
             recipe = Recipe.read(path)
         projected = self._saved_projection(recipe.projected_w) if recipe.projected_w is not None else None
         recipe = dataclasses.replace(recipe, projected_w=None) # Its check would open any file that is named there.
@@ -111,7 +119,7 @@ class Studio:
 
 def read_projected(G, content):
     """A Projected of the bytes of an .npz file. Raises ValueError, with one sentence."""
-    with _as_file(content) as path:
+    with as_file(content) as path:
         if not _unpacks_to(path, MAX_UNPACKED):
             raise ValueError(f'it is no .npz file, or holds more than {MAX_UNPACKED >> 20} MB.')
         try:
@@ -120,8 +128,8 @@ def read_projected(G, content):
             raise ValueError(str(error).replace(repr(path), 'it')) from None
 
 @contextlib.contextmanager
-def _as_file(content):
-    """For readers that want a path, and not one that a visitor chose."""
+def as_file(content):
+    """Gives its path. For readers that want a path, and not one that a visitor chose."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, 'upload')
         with open(path, 'wb') as f:
@@ -163,10 +171,14 @@ class View:
             self.drawn, self.layer = scene.image, None
         if self.layer != layer:
             self.layer, self.thumbnails = layer, self._draw_thumbnails(layer)
-        self.after = self.studio.draw(scene)
-        return png(self._beside(layer, group, look)), png(self.after)
+        self.after = self.studio.draw(scene) if scene.edits else self.before
+        return self.beside(scene, layer, group, look), png(self.after)
 
-    def _beside(self, layer, group, look):
+    def beside(self, scene, layer, group, look):
+        """PNG of one of the LOOKS."""
+        return png(self._look(layer, group, look))
+
+    def _look(self, layer, group, look):
         if look == 'before':
             return self.before
         if look == 'attention':
@@ -175,14 +187,23 @@ class View:
         return pictures.heat_overlay(self.before[None], torch.from_numpy(change)[None])[0] if change.any() else (self.before * 0.55).astype(np.uint8)
 
     def _draw_thumbnails(self, layer):
-        small = np.asarray(PIL.Image.fromarray(self.before).resize([min(THUMBNAIL, self.before.shape[1])] * 2, PIL.Image.Resampling.BOX))
-        return {group: png(pictures.heat_overlay(small[None], self.maps[layer][[group]])[0]) for group in self.session.groups[layer]}
+        small = np.asarray(shrunk_to(PIL.Image.fromarray(self.before), THUMBNAIL))[None]
+        return {group: png(pictures.heat_overlay(small, self.maps[layer][[group]])[0]) for group in self.session.groups[layer]}
 
 def png(image):
-    """uint8 [H, W, 3] -> the bytes of a file."""
+    """uint8 [H, W, 3] -> the bytes of a file that is seen and gone."""
+    return as_png(PIL.Image.fromarray(image), compress_level=1)
+
+def as_png(image, **options):
+    """The bytes of a file. options: of PIL's."""
     content = io.BytesIO()
-    PIL.Image.fromarray(image).save(content, 'png', compress_level=1)
+    image.save(content, 'png', **options)
     return content.getvalue()
+
+def shrunk_to(image, size):
+    """An image whose longer side is `size` at most."""
+    scale = min(size / max(image.size), 1)
+    return image.resize([max(round(side * scale), 1) for side in image.size], PIL.Image.Resampling.BOX) if scale < 1 else image
 
 #----------------------------------------------------------------------------
 

@@ -29,22 +29,23 @@ MAX_SIDE        = 128       # Of the images and attention maps that are kept for
 #----------------------------------------------------------------------------
 # Attention.
 
-def capture_features(G, ws):
+def capture_features(G, ws, **synthesis_kwargs):
     """Run the generator and keep what each grouped layer gets. Returns (images [N, C, H, W], {layer name: [N, C, h, w]})."""
     with captured_features(G.synthesis) as features:
-        images = G.synthesis(ws, noise_mode='const')
+        images = G.synthesis(ws, noise_mode='const', **synthesis_kwargs)
     return images, {name: x.float() for name, x in features.items()}
 
 def group_maps(features, membership):
     """The mean of the feature maps of each group. [N, C, h, w], [C, g] one-hot -> [N, g, h, w], zero for an empty group."""
     return torch.einsum('nchw,cg->nghw', features, membership / membership.sum(dim=0).clamp(min=1))
 
-def attention_maps(G, ws):
+def attention_maps(G, ws, **synthesis_kwargs):
     """The mean of the feature maps of each group, at the input of each grouped layer (Fig. 3).
 
-    ws: [N, num_ws, w_dim]. Returns (images [N, C, H, W], {layer name: [N, g, h, w]}). An empty group's map is zero.
+    ws: [N, num_ws, w_dim]. synthesis_kwargs: such as the condition c of inpainting. Returns (images [N, C, H, W], {layer name: [N, g, h, w]}).
+    An empty group's map is zero.
     """
-    images, features = capture_features(G, ws)
+    images, features = capture_features(G, ws, **synthesis_kwargs)
     return images, {name: group_maps(features[name], layer.grouping()) for name, layer, _source in grouped_layers(G.synthesis)}
 
 #----------------------------------------------------------------------------

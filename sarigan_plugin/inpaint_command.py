@@ -9,7 +9,6 @@ from sarigan_plugin import masks
 from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
-from sarigan_plugin.edit import Recipe
 from sarigan_plugin.generate import Number, NumberRange, device_option
 
 #----------------------------------------------------------------------------
@@ -20,9 +19,9 @@ from sarigan_plugin.generate import Number, NumberRange, device_option
 @click.option('--masks', 'mask_source', help=f'Where the holes are: a folder of masks named as the images, white = hole; one mask for all; or holes to try things with, {", ".join(masks.KINDS)}'
     '  [default: where images are transparent]', metavar='DIR|FILE|KIND')
 @click.option('--outdir',       help='Where to save the results', required=True, metavar='DIR')
-@click.option('--seeds',        help='Random seeds, e.g. 0-3: each fills a hole in another way', type=NumberRange(), default='0', show_default=True)
-@click.option('--trunc',        help='Truncation psi: less is nearer to the average', type=Number(), default=1, show_default=True)
-@click.option('--recipe',       help='Edit channel groups of what fills the holes: the edits of a file as `sarigan edit` writes, whose seeds and truncation don\'t count', metavar='JSON')
+@click.option('--seeds',        help='Random seeds, e.g. 0-3: each fills a hole in another way  [default: 0, or the recipe\'s]', type=NumberRange())
+@click.option('--trunc',        help='Truncation psi: less is nearer to the average  [default: 1, or the recipe\'s]', type=Number())
+@click.option('--recipe',       help='Edit channel groups of what fills the holes: a file that `sarigan explore` has saved, or as below', metavar='JSON')
 @snapshot.trust_option
 @device_option
 @click.pass_context
@@ -38,13 +37,14 @@ def inpaint_command(ctx, network, source, mask_source, outdir, seeds, trunc, rec
     images much larger than the network it is softer than what surrounds it.
 
     \b
-    A recipe that makes twice as much of one group:
+    A recipe that makes twice as much of one group; "seeds" and "trunc" may stand beside "edits":
       {"version": 2, "edits": [{"layers": ["b16.conv0"], "group": 3, "inter_scale": 2}]}
 
     What can't be done is left out and listed at the end, with the reason. The exit code is then 1, and 2 if nothing could be done.
     """
     G = completion.load(network, 'PKL', device, trust)
-    edits = _read_edits(recipe, G) if recipe is not None else ()
+    edits, *otherwise = _read_recipe(recipe, G) if recipe is not None else ((), completion.SEEDS, completion.TRUNC)
+    seeds, trunc = (default if given is None else given for given, default in zip([seeds, trunc], otherwise))
     paths = _image_paths(source)
     total = len(paths)
     find_hole = _hole_finder(mask_source, G.img_resolution)
@@ -74,12 +74,11 @@ def inpaint_command(ctx, network, source, mask_source, outdir, seeds, trunc, rec
 #----------------------------------------------------------------------------
 # From options to images and holes.
 
-def _read_edits(path, G):
+def _read_recipe(path, G):
+    """Its edits, seeds and truncation."""
     try:
-        edits = Recipe.read(path).edits
-        for edit in edits:
-            edit.check(G)
-        return edits
+        recipe = completion.read_recipe(path, G)
+        return recipe.edits, recipe.seeds, recipe.trunc
     except ValueError as error:
         raise UserError(f'--recipe: {path!r}: {error}') from None
 

@@ -88,13 +88,13 @@ def _stroke(resolution, random, most):
     for _part in range(random.randint(1, VERTICES + 1)):
         length = min(random.uniform(*STROKE) * resolution, max(left, 0) / (2 * radius))
         there = np.clip(here + length * np.array([np.sin(angle), np.cos(angle)]), 0, resolution - 1)
-        _paint(mask, here, there, radius)
+        paint(mask, here, there, radius)
         left -= 2 * radius * length
         here, angle = there, angle + np.pi + random.uniform(-TURN, TURN)
     return mask
 
-def _paint(mask, start, end, radius):
-    """Set the pixels whose centres are no further than `radius` from a line between two points, (y, x) each."""
+def paint(mask, start, end, radius):
+    """Set the pixels whose centres are no further than `radius` from a line between two points, (y, x) each, in pixels from the first one's centre."""
     first = np.floor(np.minimum(start, end) - radius).astype(int).clip(min=0)
     last = np.ceil(np.maximum(start, end) + radius).astype(int)
     window = mask[first[0] : last[0] + 1, first[1] : last[1] + 1]
@@ -108,12 +108,12 @@ PIECES = {'rectangle': _rectangle, 'free-form': _stroke} # Of which masks are pu
 #----------------------------------------------------------------------------
 # From files.
 
-def read(path):
+def read(path, **limits):
     """The mask in an image file, bool [H, W]: white is the hole, black is known, and greys are the nearer of the two.
 
-    Raises ValueError with one sentence, also for a mask without a hole and for one that is nothing else.
+    limits: see pictures.read(). Raises ValueError with one sentence, also for a mask without a hole and for one that is nothing else.
     """
-    return check(np.asarray(pictures.eight_bits(pictures.read(path), path).convert('L')) >= 128, repr(path))
+    return check(np.asarray(pictures.eight_bits(pictures.read(path, **limits), path).convert('L')) >= 128, repr(path))
 
 @functools.lru_cache(maxsize=4) # Data set and loss have the same ones.
 def _read_folder(path, resolution):

@@ -48,15 +48,18 @@ def sheet(images, columns, gap=2):
 
 #----------------------------------------------------------------------------
 
-def read(path):
+def read(path, formats=None, max_pixels=None):
     """A photo with the camera's orientation obeyed, as a PIL image of any mode. Of several frames it is the first.
 
-    Raises ValueError with one sentence.
+    formats: those that will do, as PIL calls them, None = all that it knows. max_pixels: how large it may be, None = as large as PIL
+    bears. Raises ValueError with one sentence.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', PIL.Image.DecompressionBombWarning) # Large is fine; huge is an error.
-            with PIL.Image.open(path) as file:
+            with PIL.Image.open(path, formats=formats) as file:
+                if max_pixels is not None and file.width * file.height > max_pixels: # So far nothing but its head has been read.
+                    raise ValueError(f'{file.width}x{file.height} are more than {max_pixels / 1e6:.0f} megapixels')
                 image = PIL.ImageOps.exif_transpose(file)
                 image.load()
                 return image

@@ -75,7 +75,7 @@ def completes_images(network):
 def refuse_inpainting(G):
     """For commands that make images from codes alone. Raises UserError."""
     if completes_images(G):
-        raise UserError('The network completes images: `sarigan inpaint` fills their holes with it.')
+        raise UserError('The network completes images: `sarigan inpaint` fills their holes with it, `sarigan explore` on a page, and both edit the groups of what fills them.')
 
 def first_line(error):
     """What an error says, fit for a sentence."""

@@ -47,8 +47,9 @@ def test_the_page_is_measured_in_a_browser(tmp_path):
     if 'No Chromium was found' in done.stderr:
         pytest.skip('no Chromium was found; apt-get install chromium')
     assert done.returncode == 0, done.stderr
-    row, = json.loads((tmp_path / 'explore.json').read_text())
-    assert len(row['first']) == 5 and len(row['steps']) == 30 and min(row['first'] + row['steps']) > 0
+    rows = json.loads((tmp_path / 'explore.json').read_text())
+    assert [row['network'] for row in rows] == ['untrained tiny, 16x16', 'untrained tiny-inpaint, 16x16']
+    assert all(len(row['first']) == 5 and len(row['steps']) == 30 and min(row['first'] + row['steps']) > 0 for row in rows)
 
 @pytest.mark.slow
 def test_edits_of_groups_are_compared_with_those_of_layers(network, make_generator, make_discriminator, tmp_path):

@@ -57,7 +57,7 @@ def served(tmp_path_factory):
     pytest.importorskip('nicegui')
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp('explore')
-    network, outdir = browser_tools.untrained(folder, 32), folder / 'out'
+    (network,), outdir = browser_tools.untrained(folder, 32), folder / 'out'
     with browser_tools.serving(network, f'--outdir={outdir}', command=(sys.executable, '-c', COUNTING)) as (address, process):
         yield types.SimpleNamespace(address=address, host=address.removeprefix('http://'), process=process, network=network, outdir=outdir, folder=folder)
 
@@ -182,7 +182,11 @@ class Visitor:
         self.source = (elements.get(self.picture) or {}).get('props', {}).get('src', self.source)
 
     async def move(self, label, value):
-        key, element = next((key, element) for key, element in self.elements.items() if element['tag'] == 'q-slider' and element['props']['aria-label'] == label)
+        await self.send(value, lambda element: element['tag'] == 'q-slider' and element['props']['aria-label'] == label)
+
+    async def send(self, value, which):
+        """The first event of an element, with any value."""
+        key, element = next((key, element) for key, element in self.elements.items() if which(element))
         await self.socket.emit('event', dict(client_id=self.id, id=int(key), listener_id=element['events'][0]['listener_id'], args=[json.dumps(value)]))
 
 async def until(condition, seconds=60):
@@ -248,8 +252,8 @@ def browser():
 class Tab:
     """A page of the browser, and what it has complained of and asked for."""
 
-    def __init__(self, browser, served):
-        self.context = browser.new_context(viewport=dict(width=1280, height=800))
+    def __init__(self, browser, served, **options):
+        self.context = browser.new_context(viewport=dict(width=1280, height=800), **options)
         self.page = self.context.new_page()
         self.complaints, self.asked = [], []
         self.page.on('console', lambda message: self.complaints.append(message.text) if message.type in ['error', 'warning'] else None)
@@ -279,10 +283,10 @@ class Tab:
     def button(self, name):
         return self.page.get_by_role('button', name=name, exact=True)
 
-    def upload(self, name, content):
+    def upload(self, name, content, button='Open'):
         self.page.wait_for_function("!document.querySelector('.q-uploader__spinner')") # The one before has ended.
         with self.page.expect_file_chooser() as chooser:
-            self.button('Open').click()
+            self.button(button).click()
         chooser.value.set_files(content if isinstance(content, os.PathLike) else dict(name=name, mimeType='application/octet-stream', buffer=content))
 
     def message(self):

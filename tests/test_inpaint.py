@@ -211,6 +211,20 @@ def test_a_recipe_edits_what_fills_the_holes(inpainter, G, photos, tmp_path):
     assert np.array_equal(read(tmp_path / 'out' / 'face-seed0000.png'), np.asarray(expected))
     assert not np.array_equal(np.asarray(expected), np.asarray(completion.complete(G, PIL.Image.open(photos / 'face.png'), hole_of(32, 32), 0, 0.8)))
 
+@pytest.mark.parametrize('said, options, seed, trunc', [
+    (dict(),                        [],                             0, 1),
+    (dict(seeds=[3], trunc=0.5),    [],                             3, 0.5),
+    (dict(seeds=[3], trunc=0.5),    ['--seeds=4', '--trunc=0.8'],   4, 0.8),
+])
+def test_a_recipe_may_say_seed_and_truncation_and_options_go_before_it(inpainter, G, photos, tmp_path, said, options, seed, trunc):
+    edits = [dict(layers=['b16.conv0'], group=1, inter_scale=3)]
+    (tmp_path / 'edit.json').write_text(json.dumps(dict(version=2, edits=edits, **said)))
+    save_mask(tmp_path / 'mask.png', hole_of(32, 32))
+    assert run(inpainter, photos / 'face.png', tmp_path / 'out', f'--masks={tmp_path / "mask.png"}', f'--recipe={tmp_path / "edit.json"}', *options).exit_code == 0
+    assert os.listdir(tmp_path / 'out') == [f'face-seed{seed:04d}.png']
+    expected = completion.complete(G, PIL.Image.open(photos / 'face.png'), hole_of(32, 32), seed, trunc, [Edit(**edits[0])])
+    assert np.array_equal(read(tmp_path / 'out' / f'face-seed{seed:04d}.png'), np.asarray(expected))
+
 def test_whatever_is_in_a_folder_the_rest_is_done_and_each_bad_image_gets_its_reason(inpainter, tmp_path):
     photos, holes, out = (tmp_path / name for name in ['photos', 'masks', 'out'])
     photos.mkdir()
@@ -260,7 +274,7 @@ def test_where_nothing_can_be_done_the_exit_code_says_so(inpainter, photos, tmp_
     (['--outdir=PHOTOS'],           '--outdir: it is the folder of --images, where results would be taken for images the next time; choose another one.'),
     (['--outdir=/dev/null/x'],      '--outdir: /dev/null/x cannot be written to: Not a directory.'),
     (['--recipe=nowhere.json'],     "--recipe: 'nowhere.json': it cannot be read (No such file or directory)."),
-    (['--recipe=OTHER'],            "--recipe: 'OTHER': layers: 'b64.conv0' is not a grouped layer; they are b8.conv0, b8.conv1, b16.conv0, b16.conv1, b32.conv0, b32.conv1."),
+    (['--recipe=OTHER'],            "--recipe: 'OTHER': edits[0].layers: 'b64.conv0' is not a grouped layer; they are b8.conv0, b8.conv1, b16.conv0, b16.conv1, b32.conv0, b32.conv1."),
     (['--seeds=-1'],                "Invalid value for '--seeds': '-1' is neither numbers, as in 1,5,7, nor a range, as in 0-3"),
     (['--trunc=nan'],               "Invalid value for '--trunc': 'nan' is not a number from -1000000 to 1000000"),
 ])

@@ -232,7 +232,7 @@ def test_an_exported_folder_holds_the_same_network(tmp_path):
 def test_tools_that_generate_from_nothing_name_the_one_that_completes(arguments, tmp_path):
     save_network(tmp_path / 'network.pkl')
     done = CliRunner().invoke(cli.main, [*[argument.format(tmp_path / 'network.pkl') for argument in arguments], f'--outdir={tmp_path / "out"}'])
-    assert (done.exit_code, done.stderr) == (2, 'Error: The network completes images: `sarigan inpaint` fills their holes with it.\n')
+    assert (done.exit_code, done.stderr) == (2, 'Error: The network completes images: `sarigan inpaint` fills their holes with it, `sarigan explore` on a page, and both edit the groups of what fills them.\n')
     assert not (tmp_path / 'out').exists()
 
 @pytest.mark.parametrize('from_inpainting', [False, True])
