@@ -22,6 +22,7 @@ COMMANDS = {
     'demo':     ('sarigan_plugin.demo:demo',                  'Train a small SariGAN on real images and draw its groups.'),
     'data':     ('sarigan_plugin.data:data',                  'Make a dataset zip from openly available images.'),
     'train':    ('sarigan_plugin.train:main',                 "Train a network; the same command as upstream's train.py."),
+    'ablate':   ('sarigan_plugin.ablate:ablate',              "Train the rows of a table and compare them: the paper's ablations."),
     'generate': ('sarigan_plugin.generate:generate',          'Generate images with a network pickle.'),
     'groups':   ('sarigan_plugin.groups:groups',              'Draw what each group of channels attends to.'),
     'explore':  ('sarigan_plugin.explore:explore',            'Steer groups on a page in the browser.'),
