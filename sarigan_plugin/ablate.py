@@ -62,42 +62,50 @@ def ablate(table, data, outdir, setting, rows, seeds, kimg, metrics, num_samples
       ROW/seed0/...           a folder as `sarigan train` makes it for each training. Tables share rows of one name.
     """
     table = _chosen(ablation.read(ablation.find(table), setting), rows, seeds, kimg, metrics, num_samples)
-    device_type = _device(device, parallel, gpus)
-    quality.find(table.metrics, detector)
+    device_type, obstacle = _device(device, parallel, gpus)
+    chosen_metrics = quality.find(table.metrics, detector)
     trainings = ablation.plan(table, os.path.abspath(data), outdir, gpus)
     evaluation = ablation.Evaluation(os.path.abspath(data), ablation.digest_of_data(data), tuple(table.metrics), table.num_samples, detector)
     ablation.check_data(trainings, evaluation.digest)
+    ablation_table.check_files(outdir, table)
     settings = dict(setting=setting, cfg=table.cfg, options=dict(table.options), kimg=trainings[0].args.total_kimg, seeds=list(table.seeds), data=data, metrics=list(table.metrics),
         num_samples=table.num_samples, detector=detector, gpus=gpus, device=device_type)
     report = Report(outdir, table, trainings, evaluation, settings)
     click.echo(report.plan(parallel))
     if dry_run:
+        click.echo('Dry run; exiting.' if obstacle is None else f'Dry run; exiting. Without --dry-run this machine would refuse: {obstacle}')
         return
-    if not table_only:
-        _require_detectors(table, detector) # Before days of training, not after.
+    if table_only and not os.path.isdir(outdir):
+        raise UserError(f'--outdir: there is no folder {outdir}.')
+    failures = dict()
     try:
-        if table_only:
-            if not os.path.isdir(outdir):
-                raise UserError(f'--outdir: there is no folder {outdir}.')
-            click.echo(report.write())
-            return
-        os.makedirs(outdir, exist_ok=True)
-        lock = files.FolderLock(outdir)
-        failures = Runner(report, device_type, parallel, gpus, lock).run()
-    except BlockingIOError as error:
-        raise UserError(f'--outdir: {outdir} is being worked on by {error}.') from None
+        if not table_only:
+            if obstacle is not None:
+                raise UserError(obstacle)
+            for metric in chosen_metrics: # Before days of training, not after.
+                quality.require_detector(metric.detector, '--metrics' if detector is None else '--detector')
+            failures = _run(report, device_type, parallel, gpus)
+        click.echo(f'\n{report.write()}')
     except OSError as error:
         raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
-    click.echo(f'\n{report.write()}')
-    for ending in ['md', 'json', 'png']:
+    for ending in ablation_table.ENDINGS:
         click.echo(click.format_filename(os.path.join(outdir, f'{table.name}.{ending}')))
     for training, sentence in failures.items():
         click.echo(f'Error: {training}: {sentence}', err=True)
     if failures:
         sys.exit(1)
 
-#----------------------------------------------------------------------------
-# Options.
+def _run(report, device_type, parallel, gpus):
+    """Train and measure what is not done. Returns {name of a training: why it failed}. Raises OSError."""
+    os.makedirs(report.outdir, exist_ok=True)
+    try:
+        lock = files.FolderLock(report.outdir)
+    except BlockingIOError as error:
+        raise UserError(f'--outdir: {report.outdir} is being worked on by {error}.') from None
+    try:
+        return Runner(report, device_type, parallel, gpus, lock).run()
+    finally:
+        lock.release()
 
 def _chosen(table, rows, seeds, kimg, metrics, num_samples):
     """The table with what the command line says instead."""
@@ -108,20 +116,16 @@ def _chosen(table, rows, seeds, kimg, metrics, num_samples):
     return table if rows is None else ablation.chosen_rows(table, rows)
 
 def _device(device, parallel, gpus):
-    """'cuda' or 'cpu', with room for so many processes. Raises UserError."""
+    """('cuda' or 'cpu', why this machine has no room for so many processes or None). Raises UserError."""
     try:
         device_type = runtime.resolve_device(device)
     except ValueError as error:
         raise UserError(f'--device: {error}.') from None
     available = runtime.num_devices(device_type)
-    if parallel * gpus > available:
-        each = f' of --gpus={gpus} each' if gpus > 1 else ''
-        raise UserError(f'--parallel={parallel} trainings{each} need {parallel * gpus} {"GPUs" if device_type == "cuda" else "CPU cores"}, and there are {available}.')
-    return device_type
-
-def _require_detectors(table, detector):
-    for metric in quality.find(table.metrics, detector):
-        quality.require_detector(metric.detector, '--metrics' if detector is None else '--detector')
+    if parallel * gpus <= available:
+        return device_type, None
+    each = f' of --gpus={gpus}' if gpus > 1 else ''
+    return device_type, f'--parallel={parallel}{each} needs {parallel * gpus} {"GPUs" if device_type == "cuda" else "CPU cores"}, and there are {available}.'
 
 #----------------------------------------------------------------------------
 
@@ -178,7 +182,7 @@ class Runner:
     def __init__(self, report, device_type, parallel, gpus, lock):
         self.report = report
         self.device_type = device_type
-        self.environments = [_environment(device_type, slot, parallel, gpus) for slot in range(parallel)]
+        self.environments = [environment(device_type, slot, parallel, gpus) for slot in range(parallel)]
         self.lock = lock
         self.running = dict()   # {slot: (training, process)}
         self.failures = dict()  # {name of a training: sentence}
@@ -200,7 +204,7 @@ class Runner:
                     self._advance(bar)
         finally:
             for _training, process in self.running.values():
-                process.kill()
+                process.terminate()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         if self.signal is not None:
@@ -252,7 +256,7 @@ class Runner:
             click.echo('\r\x1b[K', nl=False, err=True)
         click.echo(line, err=True)
 
-def _environment(device_type, slot, parallel, gpus):
+def environment(device_type, slot, parallel, gpus):
     """Environment variables that give a process its share of the machine."""
     if device_type == 'cuda':
         visible = os.environ.get('CUDA_VISIBLE_DEVICES') or ','.join(map(str, range(runtime.num_devices(device_type))))

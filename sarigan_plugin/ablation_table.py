@@ -12,6 +12,7 @@ import PIL.ImageFont
 from sarigan_plugin import ablation
 from sarigan_plugin import files
 from sarigan_plugin import pictures
+from sarigan_plugin.cli import UserError
 
 #----------------------------------------------------------------------------
 # From results to figures.
@@ -64,6 +65,21 @@ def _decimals(values):
 
 #----------------------------------------------------------------------------
 # Files.
+
+ENDINGS = ('md', 'json', 'png')
+
+def check_files(outdir, table):
+    """Raise UserError where files of the table's name are there that write() has not written."""
+    paths = {ending: os.path.join(outdir, f'{table.name}.{ending}') for ending in ENDINGS}
+    there = [path for path in paths.values() if os.path.exists(path)]
+    if not there:
+        return
+    try:
+        ours = 'ablation' in files.read_json(paths['json'])
+    except (ValueError, TypeError):
+        ours = False
+    if not ours:
+        raise UserError(f'--outdir: {there[0]} is there, and not of `sarigan ablate`; another --outdir, or another name for the table.')
 
 def write(outdir, table, trainings, evaluation, settings):
     """Write OUTDIR/<table>.md, .json and .png, each whole or not at all. Returns the Markdown. settings: what JSON has beside the figures. Raises OSError."""
