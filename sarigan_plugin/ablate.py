@@ -225,15 +225,17 @@ class Runner:
             self._say(f'{training.name}: ' + ', '.join(f'{name} {figure["value"]:.4g}' for figures in results.values() for name, figure in figures.items()))
             self.report.write()
         elif self.signal is None:
-            words = ablation_job.last_words(training)
-            killed = f'it was killed by {signal.Signals(-process.returncode).name}' if process.returncode < 0 else words
-            self.failures[training.name] = f'{killed} ({os.path.join(training.run_dir, ablation_job.OUTPUT)})'
-            self._say(f'{training.name}: failed: {killed}')
+            why = f'it was killed by {signal.Signals(-process.returncode).name}' if process.returncode < 0 else ablation_job.last_words(training)
+            self.failures[training.name] = f'{why} ({os.path.join(training.run_dir, ablation_job.OUTPUT)})'
+            self._say(f'{training.name}: failed: {why}')
 
     def _stop(self, number, _frame):
         """Once: everything saves its state. Twice: at once."""
         for _training, process in self.running.values():
-            process.send_signal(signal.SIGTERM if self.signal is None else signal.SIGKILL)
+            if self.signal is None:
+                process.terminate()
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
         if self.signal is None:
             self._say('Stopping; a second time ends it at once.')
         self.signal = signal.Signals(number)
@@ -243,13 +245,15 @@ class Runner:
     @contextlib.contextmanager
     def _bar(self):
         total = sum(training.num_images for training in self.report.trainings)
-        with click.progressbar(length=total, label='Training', file=sys.stderr, show_pos=False, item_show_func=lambda item: item) as bar:
+        with click.progressbar(length=total, label='Training', file=sys.stderr, show_eta=False, item_show_func=lambda item: item) as bar:
             self._advance(bar)
             yield bar
 
     def _advance(self, bar):
         seen = sum(training.images_seen() for training in self.report.trainings)
-        bar.update(max(seen - bar.pos, 0), f'{seen / 1000:g} of {bar.length / 1000:g} kimg')
+        seconds = self.report.seconds_left(len(self.environments))
+        left = f', about {dnnlib.util.format_time(seconds)} left' if seconds else ''
+        bar.update(max(seen - bar.pos, 0), f'{seen / 1000:g} of {bar.length / 1000:g} kimg{left}')
 
     def _say(self, line):
         if sys.stderr.isatty():

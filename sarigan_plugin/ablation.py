@@ -181,9 +181,9 @@ class Training:
         return self.num_images if self.is_trained else int(last['Progress/kimg']['mean'] * 1000) if last is not None else 0
 
     def seconds_per_kimg(self):
-        """As its last tick says, or None."""
+        """As its last tick says, or None; the first is one batch, and no measure."""
         last = _last_statistics(self.run_dir)
-        return last['Timing/sec_per_kimg']['mean'] if last is not None else None
+        return last['Timing/sec_per_kimg']['mean'] if last is not None and last['Progress/tick']['mean'] >= 1 else None
 
 def _last_statistics(run_dir):
     """The last line of a run's stats.jsonl, or None. The file may have thousands, and is looked at twice a second."""

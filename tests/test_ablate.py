@@ -6,6 +6,7 @@ import math
 import os
 import pickle
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -283,6 +284,21 @@ def test_the_papers_figures_are_those_of_its_tables():
     assert papers['stylegan2'] == dict(stylegan2=8.16, sarigan=6.74)
     assert {row.name: row.paper for row in ablation.read(ablation.find('stylegan2'), 'cars').rows} == dict(stylegan2=3.01, sarigan=2.98)
     assert 1 - papers['grouping']['sarigan'] / papers['grouping']['blocks'] == pytest.approx(0.119, abs=0.0005)
+
+def test_the_documentation_is_understood(tmp_path):
+    text = (ablation.folder().parents[1] / 'docs' / 'ablations.md').read_text()
+    toml = tmp_path / 'mine.toml'
+    toml.write_text(re.search(r'```toml\n(.*?)```', text, flags=re.S)[1])
+    assert (ablation.read(str(toml)).kimg, ablation.read(str(toml), 'short').kimg) == (5000, 500)
+    assert [row.options for row in ablation.read(str(toml)).rows] == [{}, dict(lambda_info=1.0)]
+    commands = [shlex.split(line, comments=True)[2:] for line in text.splitlines() if line.startswith('sarigan ablate ')]
+    assert len(commands) >= 3
+    for command in commands:
+        params = ablate.ablate.make_context('ablate', command).params # Raises if there is no such option.
+        assert ablation.read(ablation.find(params['table']), params['setting']).rows
+    assert set(re.findall(r'^\| `(\w+)` \|', text, flags=re.M)) == {path.stem for path in ablation.folder().glob('*.toml')}
+    for file, test in re.findall(r'`(tests/\w+\.py)::(\w+)`', text):
+        assert f'def {test}(' in (ablation.folder().parents[1] / file).read_text(), test
 
 #----------------------------------------------------------------------------
 # Mistakes.
