@@ -19,6 +19,7 @@ from sarigan_plugin.cli import UserError
 
 OUTPUT = 'output.txt'   # In the training's folder: what it says.
 STOPPED = 3             # Exit code where a training was asked to stop, and has saved its state.
+LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1    # Linux: the signal that a process gets when its parent is gone, however that ended.
 
 #----------------------------------------------------------------------------
@@ -38,7 +39,7 @@ def start(training, evaluation, device_type, environment, lock):
     return process
 
 def _end_with_parent():
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 def last_words(training):
     """The last sentence of what a job said: the error, if it came to that."""

@@ -27,6 +27,8 @@ from sarigan_plugin import config
 from sarigan_plugin import files
 from sarigan_plugin.cli import UserError
 
+pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning') # It is what detectors come in.
+
 CONFIG = '''
 [method]
 num_groups      = 4
@@ -75,7 +77,7 @@ class Pooled(torch.nn.Module):
     """A detector that sees colours: means of four quarters."""
     def forward(self, x):
         """RGB [N, 3, H, W] in [0, 255] -> [N, 12]."""
-        return torch.nn.functional.adaptive_avg_pool2d(x.to(torch.float32), 2).flatten(1)
+        return torch.nn.functional.adaptive_avg_pool2d(x.to(torch.float32) / 32, 2).flatten(1)
 
 @pytest.fixture(scope='module')
 def files_of(tmp_path_factory):
