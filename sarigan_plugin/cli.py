@@ -33,6 +33,7 @@ COMMANDS = {
     'project':  ('sarigan_plugin.project_command:project_command', 'Find the codes of a photo, for edits of it.'),
     'inpaint':  ('sarigan_plugin.inpaint_command:inpaint_command', 'Fill holes in images, in several ways each.'),
     'inpaint-table': ('sarigan_plugin.inpaint_table:inpaint_table', 'Measure how well networks fill holes, beside classical methods.'),
+    'metrics':  ('sarigan_plugin.metrics_command:metrics_command', 'Measure how near generated images are to real ones.'),
     'export':   ('sarigan_plugin.export:export_command',      'Write networks as safetensors, or for rosinality\'s tools.'),
     'import':   ('sarigan_plugin.export:import_command',      'Make a network pickle of what export wrote.'),
     'upstream': ('sarigan_plugin.upstream:upstream_command',  'Fetch, verify and patch the stylegan2-ada-pytorch tree.'),

@@ -342,9 +342,13 @@ def _require(condition, sentence):
 def _general(args, gpus, metrics, seed):
     from metrics import metric_main # Here, as upstream's tree may come to sys.path late.
     _require(gpus >= 1 and gpus & (gpus - 1) == 0, f'--gpus must be a power of two, not {gpus}')
+    from sarigan_plugin import quality
+    quality.register()
     metrics = ['fid50k_full'] if metrics is None else metrics
     for metric in metrics:
         _require(metric_main.is_valid_metric(metric), f'--metrics takes none, or of {", ".join(metric_main.list_valid_metrics())}, not {metric!r}')
+    if any(metric.endswith('_lite0') for metric in metrics):
+        quality.require_detector('lite0', '--metrics')
     largest_seed = 2 ** 32 // gpus - 1 # NumPy's limit, and each process has its own.
     _require(seed is None or 0 <= seed <= largest_seed, f'--seed must be between 0 and {largest_seed}, not {seed}')
     args.num_gpus = gpus
