@@ -65,7 +65,7 @@ def ablate(table, data, outdir, setting, rows, seeds, kimg, metrics, num_samples
     device_type, obstacle = _device(device, parallel, gpus)
     chosen_metrics = quality.find(table.metrics, detector)
     trainings = ablation.plan(table, os.path.abspath(data), outdir, gpus)
-    evaluation = ablation.Evaluation(os.path.abspath(data), ablation.digest_of_data(data), tuple(table.metrics), table.num_samples, detector)
+    evaluation = ablation.Evaluation(os.path.abspath(data), files.fingerprint(data), tuple(table.metrics), table.num_samples, detector)
     ablation.check_data(trainings, evaluation.digest)
     ablation_table.check_files(outdir, table)
     settings = dict(setting=setting, cfg=table.cfg, options=dict(table.options), kimg=trainings[0].args.total_kimg, seeds=list(table.seeds), data=data, metrics=list(table.metrics),

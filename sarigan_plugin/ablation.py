@@ -8,12 +8,10 @@ import copy
 import dataclasses
 import difflib
 import functools
-import glob
 import hashlib
 import json
 import os
 import re
-import zipfile
 from typing import Literal, Optional
 
 from sarigan_plugin import config
@@ -249,7 +247,7 @@ def _check_earlier(training):
 class Evaluation:
     """How all networks of a table are measured."""
     data:           str             # Path of the real images,
-    digest:         str             # and what says that they are the same, see digest_of_data().
+    digest:         str             # and what tells them from others, see files.fingerprint().
     metrics:        tuple
     num_samples:    int | None
     detector:       str | None      # Of quality.measure().
@@ -258,19 +256,6 @@ class Evaluation:
         """All that the figures of a network depend on, but for the metric."""
         detector = _sha256(self.detector) if self.detector is not None and os.path.isfile(self.detector) else self.detector
         return dict(network=_sha256(network), data=self.digest, num_samples=self.num_samples, detector=detector)
-
-def digest_of_data(path):
-    """A number for a data set that others don't have. Of a zip it is that of the checksums of its files; a folder's go by size and time."""
-    try:
-        if os.path.isdir(path):
-            found = sorted((os.path.relpath(name, path), os.stat(name).st_size, os.stat(name).st_mtime_ns)
-                for name in glob.glob(os.path.join(glob.escape(path), '**'), recursive=True) if os.path.isfile(name))
-        else:
-            with zipfile.ZipFile(path) as archive:
-                found = sorted((info.filename, info.file_size, info.CRC) for info in archive.infolist())
-    except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(f'--data: {path} cannot be read ({error}).') from None
-    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 def _sha256(path):
     status = os.stat(path)

@@ -12,6 +12,7 @@ import PIL.ImageFont
 from sarigan_plugin import ablation
 from sarigan_plugin import files
 from sarigan_plugin import pictures
+from sarigan_plugin import tables
 from sarigan_plugin.cli import UserError
 
 #----------------------------------------------------------------------------
@@ -104,10 +105,7 @@ def markdown(table, rows, settings):
         cells = [cell for name in _names(rows) for cell in _cells(row['figures'].get(name), _decimals(_means(rows, name)))]
         papers = [_number(row['paper'], '.2f'), _number(row['paper_ratio'], '.3f')] if has_paper else []
         lines.append([label, *cells, *papers])
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    text = ['| ' + ' | '.join(cell.ljust(width) for cell, width in zip(line, widths)) + ' |' for line in lines]
-    text.insert(1, '|' + '|'.join('-' * (width + 2) for width in widths) + '|')
-    return '\n'.join([f'**{table.title}**', '', *text, '', *_notes(table, rows, settings), ''])
+    return '\n'.join([f'**{table.title}**', '', tables.markdown(lines), '', *_notes(table, rows, settings), ''])
 
 def _means(rows, name):
     return [row['figures'][name]['mean'] for row in rows if name in row['figures']]
