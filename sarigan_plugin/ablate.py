@@ -156,7 +156,7 @@ class Report:
             states = [f'seed{"s" if len(alike) > 1 else ""} {", ".join(alike)}: {state}' for state, alike in seeds.items()]
             lines += [f'  {row.name:<{width}}  {of_row[0].flags or "no other options"}', *(f'  {"":<{width}}    {line}' for line in states)]
         seconds = self.seconds_left(parallel)
-        if seconds is not None:
+        if seconds:
             lines += ['', f'About {dnnlib.util.format_time(seconds)} of training are left, as fast as what has been trained in {self.outdir}.']
         return '\n'.join([*lines, ''])
 

@@ -137,7 +137,8 @@ def _notes(table, rows, settings):
 
 def _caption(settings):
     seeds = settings['seeds']
-    return f'{settings["cfg"]}, {settings["kimg"]} kimg of {os.path.basename(os.path.normpath(settings["data"]))}, seed{"s" if len(seeds) > 1 else ""} {", ".join(map(str, seeds))}'
+    cfg = os.path.splitext(os.path.basename(settings['cfg']))[0] # It may be a file.
+    return f'{cfg}, {settings["kimg"]} kimg of {os.path.basename(os.path.normpath(settings["data"]))}, seed{"s" if len(seeds) > 1 else ""} {", ".join(map(str, seeds))}'
 
 #----------------------------------------------------------------------------
 # The picture.
@@ -155,6 +156,8 @@ def chart(table, rows, caption):
     if any(row['paper'] is not None for row in rows):
         known = [dict(mean=row['paper'], std=None, low=None, high=None, floor=None, seeds={}) if row['paper'] is not None else None for row in rows]
         panels.append((f'in the paper: {table.paper_metric}'.rstrip(': '), known, PAPER_COLOURS))
+    if any(figure['floor'] is not None for row in rows for figure in row['figures'].values()):
+        caption += '; dashed: what real images have'
     margin = 24 + max(int(fonts[0].getlength(row['label'])) // SCALE for row in rows)
     widths = [max(PANEL + VALUE, int(fonts[0].getlength(title)) // SCALE + 16) for title, *_rest in panels]
     top, height = 66, len(rows) * (BAR + GAP) + GAP
