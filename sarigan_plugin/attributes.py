@@ -8,7 +8,6 @@ A data set zip may hold `attributes.json`, {"names": [...], "images": {file: [a 
     probabilities = classifier(images)      # {'beanie': [0.02, 0.97, ...], ...} for uint8 images [N, H, W, 3]
 """
 
-import hashlib
 import importlib.util
 import io
 import json
@@ -90,7 +89,7 @@ def fit(path):
     """
     with _opened(path) as archive:
         names, targets, image_files = _read_columns(archive)
-        kept = cache_dir() / f'attributes-{VERSION}-{_fingerprint(archive)}.pt'
+        kept = cache_dir() / f'attributes-{VERSION}-{files.fingerprint_of_zip(archive)}.pt'
         if not kept.is_file():
             images = _read_images(archive, image_files)
             state, auc = _train(_normalised(images), torch.from_numpy(targets), names)
@@ -137,11 +136,6 @@ def _opened(path):
         raise ValueError(f'it cannot be read ({error.strerror}).') from None
     except zipfile.BadZipFile:
         raise ValueError('it is not a zip.') from None
-
-def _fingerprint(archive):
-    """Of what is in a zip, by the checksums that are in it, so that a large one need not be read."""
-    contents = [(entry.filename, entry.file_size, entry.CRC) for entry in archive.infolist()]
-    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:32]
 
 def _read_columns(archive):
     """([attribute], bool [N, attributes], [file]); one column per kind where an attribute has several."""

@@ -63,8 +63,8 @@ def as_num_groups(what, value):
     if isinstance(value, str) or (isinstance(value, dict) and not all(re.fullmatch(r'\d+|b\d+\.conv[01]', place) for place in value)):
         raise UserError(f"{what} must be an integer, auto, or RESOLUTION:INTEGER or LAYER:INTEGER pairs as in 8:16,16:8,b32.conv0:4, not {given!r}")
     if isinstance(value, dict):
-        return {place: _typed(f'{what} of {place}', int, number) for place, number in value.items()}
-    return _typed(what, int, value)
+        return {place: typed(f'{what} of {place}', int, number) for place, number in value.items()}
+    return typed(what, int, value)
 
 def _integer(text):
     """'8' -> 8; other text as it is."""
@@ -169,8 +169,8 @@ def our_configs():
 
 def read_recipe(path):
     """Read one TOML file. Raises UserError naming the file and the key for anything that a recipe can't have."""
-    tables = _inherit(path, _read_toml(path))
-    _check_names(path, 'the file', tables, ['base', 'summary', 'method', 'inpainting', 'networks', 'training'])
+    tables = _inherit(path, read_toml(path))
+    check_names(path, 'the file', tables, ['base', 'summary', 'method', 'inpainting', 'networks', 'training'])
     if not isinstance(tables.get('summary', ''), str):
         raise UserError(f'{path}: summary must be a string')
     parts = {name: _read_table(path, name, cls, tables[name]) for name, cls in [('method', Method), ('inpainting', Inpainting), ('networks', Networks), ('training', Training)] if name in tables}
@@ -181,7 +181,8 @@ def read_recipe(path):
         raise UserError(f'{path}: [inpainting] needs the table [method]; grouping = "none" is the baseline')
     return Recipe(summary=tables.get('summary', ''), **parts)
 
-def _read_toml(path):
+def read_toml(path):
+    """The tables of a TOML file. Raises UserError."""
     try:
         with open(path, 'rb') as f:
             return tomllib.load(f)
@@ -196,7 +197,7 @@ def _inherit(path, tables):
     name = tables.pop('base', None)
     if name is None:
         return tables
-    bases = {stem: _read_toml(file) for stem, file in our_configs().items()}
+    bases = {stem: read_toml(file) for stem, file in our_configs().items()}
     bases = {stem: base for stem, base in bases.items() if 'base' not in base}
     if name not in list(bases): # A list, as a name of the wrong type may not be hashable.
         raise UserError(f'{path}: base must be one of {", ".join(bases)}, not {name!r}')
@@ -207,21 +208,26 @@ def _inherit(path, tables):
 def _read_table(path, name, cls, table):
     if not isinstance(table, dict):
         raise UserError(f'{path}: {name} must be a table, [{name}]')
+    return read_fields(path, f'[{name}]', cls, table)
+
+def read_fields(path, where, cls, table):
+    """A dataclass of what a table of a file says; the types of its fields are those that typed() knows. Raises UserError."""
     fields = {field.name: field for field in dataclasses.fields(cls)}
-    _check_names(path, f'[{name}]', table, fields)
+    check_names(path, where, table, fields)
     for key, field in fields.items():
         if key not in table and field.default is dataclasses.MISSING:
-            raise UserError(f'{path}: [{name}] lacks {key}')
-    return cls(**{key: _typed(f'{path}: {key}', fields[key].type, value) for key, value in table.items()})
+            raise UserError(f'{path}: {where} lacks {key}')
+    return cls(**{key: typed(f'{path}: {key}', fields[key].type, value) for key, value in table.items()})
 
-def _check_names(path, where, given, known):
+def check_names(path, where, given, known):
+    """Raise UserError, with a hint, for a name that the table `where` of a file doesn't have."""
     for name in given:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f'did you mean {close[0]}?' if close else f'it takes {", ".join(known)}'
             raise UserError(f'{path}: unknown key {name!r} in {where}; {hint}')
 
-def _typed(what, kind, value):
+def typed(what, kind, value):
     """`value` as the type of its field, or UserError saying what `what` takes."""
     if inspect.isfunction(kind):
         return kind(what, value)
@@ -344,9 +350,13 @@ def _require(condition, sentence):
 def _general(args, gpus, metrics, seed):
     from metrics import metric_main # Here, as upstream's tree may come to sys.path late.
     _require(gpus >= 1 and gpus & (gpus - 1) == 0, f'--gpus must be a power of two, not {gpus}')
+    from sarigan_plugin import quality
+    quality.register()
     metrics = ['fid50k_full'] if metrics is None else metrics
     for metric in metrics:
         _require(metric_main.is_valid_metric(metric), f'--metrics takes none, or of {", ".join(metric_main.list_valid_metrics())}, not {metric!r}')
+    if any(metric.endswith('_lite0') for metric in metrics):
+        quality.require_detector('lite0', '--metrics')
     largest_seed = 2 ** 32 // gpus - 1 # NumPy's limit, and each process has its own.
     _require(seed is None or 0 <= seed <= largest_seed, f'--seed must be between 0 and {largest_seed}, not {seed}')
     args.num_gpus = gpus
@@ -435,7 +445,7 @@ def _flag(name):
 def _overruled(table, overrides):
     """A table of a recipe with what the command line says instead."""
     kinds = {field.name: field.type for field in dataclasses.fields(table)}
-    return dataclasses.replace(table, **{name: _typed(_flag(name), kinds[name], value) for name, value in overrides.items()})
+    return dataclasses.replace(table, **{name: typed(_flag(name), kinds[name], value) for name, value in overrides.items()})
 
 def _described(table, names):
     """What the command line overruled, for the name of the run's folder."""

@@ -109,7 +109,9 @@ def check_detectors():
     import dnnlib
     missing = [url for url in urls if not upstream.is_cached(url)]
     if missing:
-        return WARNING, f'{_names(missing)} not cached: metrics download {"it" if len(missing) == 1 else "them"} when first used (--metrics=none needs none)'
+        from . import detectors
+        unaided = '--metrics=none and fd10k_lite0 need none' if detectors.has_lite0() else '--metrics=none needs none'
+        return WARNING, f'{_names(missing)} not cached: metrics download {"it" if len(missing) == 1 else "them"} when first used ({unaided})'
     return OK, f'{_names(urls)} cached in {dnnlib.make_cache_dir_path("downloads")}'
 
 def _names(urls):

@@ -3,12 +3,15 @@
 import builtins
 import errno
 import fcntl
+import functools
+import hashlib
 import json
 import os
 import shutil
 import socket
 import sys
 import tempfile
+import zipfile
 
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -66,6 +69,35 @@ def remove_unfinished(folder):
     for entry in os.scandir(folder):
         if entry.name.startswith('.writing-'):
             (shutil.rmtree if entry.is_dir(follow_symlinks=False) else os.unlink)(entry.path)
+
+#----------------------------------------------------------------------------
+# Whether a file is what it was.
+
+def fingerprint(path):
+    """What tells apart what is at a path: of a zip, the checksums that are in it; of other files, size and time of the last change, of all
+    in a folder; the name itself of what is no file."""
+    path = str(path)
+    if os.path.isdir(path):
+        found = sorted(os.path.join(root, name) for root, _folders, names in os.walk(path) for name in names)
+        return _digest([(os.path.relpath(file, path), os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in found])
+    if not os.path.isfile(path):
+        return path
+    status = os.stat(path)
+    if path.lower().endswith('.zip') and zipfile.is_zipfile(path):
+        return _fingerprint_at(path, status.st_size, status.st_mtime_ns)
+    return _digest([os.path.realpath(path), status.st_size, status.st_mtime_ns])
+
+@functools.lru_cache(maxsize=16) # A directory of a million images takes seconds.
+def _fingerprint_at(path, _size, _changed):
+    with zipfile.ZipFile(path) as archive:
+        return fingerprint_of_zip(archive)
+
+def fingerprint_of_zip(archive):
+    """Of what is in a zip, by the checksums that are in it, so that a large one need not be read."""
+    return _digest([(entry.filename, entry.file_size, entry.CRC) for entry in archive.infolist()])
+
+def _digest(content):
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 #----------------------------------------------------------------------------
 # A full disk.

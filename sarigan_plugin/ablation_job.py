@@ -1,0 +1,83 @@
+"""One training of an ablation and its evaluation, in a process of its own: python -m sarigan_plugin.ablation_job < job.
+
+Many of them run side by side, each with its own GPUs and threads. `start` is for the one that starts them.
+"""
+
+import ctypes
+import os
+import pickle
+import signal
+import subprocess
+import sys
+
+import torch
+
+from sarigan_plugin import ablation
+from sarigan_plugin import launch
+from sarigan_plugin import quality
+from sarigan_plugin.cli import UserError
+
+OUTPUT = 'output.txt'   # In the training's folder: what it says.
+STOPPED = 3             # Exit code where a training was asked to stop, and has saved its state.
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1    # Linux: the signal that a process gets when its parent is gone, however that ended.
+
+#----------------------------------------------------------------------------
+# In the process that starts jobs.
+
+def start(training, evaluation, device_type, environment, lock):
+    """Start to train, if that is not done, and then to measure. Returns the process, whose output goes to OUTPUT.
+
+    environment: what differs from this process's. lock: an open file that others look at, which is locked until the process,
+    and all that it starts, have ended. A signal at the terminal does not reach it; where this process is killed, it gets SIGTERM.
+    """
+    with open(os.path.join(training.run_dir, OUTPUT), 'ab') as output:
+        process = subprocess.Popen([sys.executable, '-m', 'sarigan_plugin.ablation_job'], stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT,
+            env={**os.environ, **environment}, start_new_session=True, pass_fds=[lock.fileno()], preexec_fn=_end_with_parent) # pylint: disable=consider-using-with,subprocess-popen-preexec-fn
+    with process.stdin:
+        pickle.dump((training, evaluation, device_type), process.stdin)
+    return process
+
+def _end_with_parent():
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+def last_words(training):
+    """The last sentence of what a job said: the error, if it came to that."""
+    try:
+        with open(os.path.join(training.run_dir, OUTPUT), encoding='utf-8', errors='replace') as f:
+            lines = [line.strip() for line in f.read().splitlines() if line.strip()]
+    except OSError:
+        return ''
+    errors = [line.removeprefix('Error: ') for line in lines[-20:] if line.startswith('Error: ')]
+    return (errors or lines or [''])[-1]
+
+#----------------------------------------------------------------------------
+# In the job.
+
+def run(training, evaluation, device_type):
+    """Train until the snapshot is there, then measure what has not been measured. Returns the exit code. Raises UserError."""
+    if not training.is_trained:
+        code = launch.launch(training.args, device_type)
+        if code != 0:
+            return code
+        if not training.is_trained:
+            return STOPPED
+    wanted = ablation.missing(training, evaluation)
+    if wanted:
+        print(f'Measuring {training.snapshot}', flush=True)
+        figures = quality.measure(training.snapshot, evaluation.data, wanted, num_samples=evaluation.num_samples, detector=evaluation.detector,
+            device=torch.device(device_type))
+        ablation.add_results(training, evaluation, wanted, figures)
+    return 0
+
+def main():
+    try:
+        sys.exit(run(*pickle.load(sys.stdin.buffer)))
+    except UserError as error:
+        error.show()
+        sys.exit(error.exit_code)
+
+if __name__ == '__main__':
+    main()
+
+#----------------------------------------------------------------------------
