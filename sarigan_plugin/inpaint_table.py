@@ -18,6 +18,7 @@ from sarigan_plugin import files
 from sarigan_plugin import masks
 from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
+from sarigan_plugin import tables
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.generate import Number, NumberRange, device_option
 from sarigan_plugin.inpainting import join_condition
@@ -83,7 +84,7 @@ def inpaint_table(networks, data, split, outdir, mask_source, seeds, trunc, base
       table.md, table.json   the figures; +- is the standard deviation over seeds
       comparison.png         holes, what each method makes of them, and the truth, for the first eight images
     """
-    loaded = {name: completion.load(path, 'PKL', device, trust) for name, path in _short_names(networks).items()}
+    loaded = {name: completion.load(path, 'PKL', device, trust) for name, path in tables.short_names(networks).items()}
     if baselines is None:
         baselines = _installed_baselines()
     methods = _methods(loaded, baselines, seeds, trunc)
@@ -98,7 +99,7 @@ def inpaint_table(networks, data, split, outdir, mask_source, seeds, trunc, base
     try:
         os.makedirs(outdir, exist_ok=True)
         figures, drawn = _measure(methods, task)
-        settings = dict(data=data, split=split, images=len(task.truth), masks=mask_source, seeds=seeds, trunc=trunc, networks=_short_names(networks))
+        settings = dict(data=data, split=split, images=len(task.truth), masks=mask_source, seeds=seeds, trunc=trunc, networks=tables.short_names(networks))
         table = _markdown(figures, settings)
         pictures.save(_draw(task, drawn, _caption(settings)), os.path.join(outdir, 'comparison.png'))
         for name, content in {'table.md': table, 'table.json': json.dumps(dict(settings, methods=figures), indent=2) + '\n'}.items():
@@ -112,11 +113,6 @@ def inpaint_table(networks, data, split, outdir, mask_source, seeds, trunc, base
 
 #----------------------------------------------------------------------------
 # From options to methods and images.
-
-def _short_names(paths):
-    """{name: path}: names of files where they differ, else whole paths."""
-    names = [os.path.basename(os.path.normpath(path)) for path in paths]
-    return {name if names.count(name) == 1 else path: path for name, path in zip(names, paths)}
 
 def _installed_baselines():
     installed = []
@@ -214,10 +210,7 @@ def _markdown(figures, settings):
     rows = [['Method', *MEASURES.values()]]
     for name, of_method in figures.items():
         rows.append([name, *(f'{of_method[key]:.{DIGITS[key]}f}' + (f' ± {of_method[f"{key}_std"]:.{DIGITS[key]}f}' if f'{key}_std' in of_method else '') for key in MEASURES)])
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ['| ' + ' | '.join(cell.ljust(width) for cell, width in zip(row, widths)) + ' |' for row in rows]
-    lines.insert(1, '|' + '|'.join('-' * (width + 2) for width in widths) + '|')
-    return '\n'.join([*lines, '', f'{settings["images"]} images; {_caption(settings)}', ''])
+    return f'{tables.markdown(rows)}\n{settings["images"]} images; {_caption(settings)}\n'
 
 def _caption(settings):
     return f'{"the last tenth" if settings["split"] == "last-tenth" else "all"} of {os.path.basename(os.path.normpath(settings["data"]))}, holes: {settings["masks"]}'
