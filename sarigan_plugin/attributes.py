@@ -82,10 +82,13 @@ def area_under_roc(scores, present):
     ranks = scipy.stats.rankdata(scores)[present].sum() - with_it * (with_it + 1) / 2
     return float(ranks / (with_it * (len(present) - with_it)))
 
+class NoAttributes(ValueError):
+    """A zip has none, or none that can be seen in its images."""
+
 def fit(path):
     """The Classifier of the attributes of a data set zip, trained the first time and kept in the cache.
 
-    Raises ValueError, one sentence, for what is no such zip.
+    Raises ValueError, one sentence, for what is no such zip; NoAttributes for one without attributes.
     """
     with _opened(path) as archive:
         names, targets, image_files = _read_columns(archive)
@@ -99,7 +102,7 @@ def fit(path):
     stored = torch.load(kept, weights_only=True)
     classifier = Classifier(names, **stored)
     if not any(auc >= MIN_AUC for auc in classifier.auc.values()):
-        raise ValueError(f'none of its {len(names)} attributes is recognised with an AUC of {MIN_AUC:g}, each in {MIN_COUNT} held-out images at least.')
+        raise NoAttributes(f'none of its {len(names)} attributes is recognised with an AUC of {MIN_AUC:g}, each in {MIN_COUNT} held-out images at least.')
     return classifier
 
 def _train(images, targets, names):
@@ -146,7 +149,7 @@ def _read_columns(archive):
         if not values or not all(len(row) == len(names) for row in values):
             raise ValueError('rows of different lengths')
     except KeyError:
-        raise ValueError('it has no attributes.json with names and images; data sets of `sarigan data` have one.') from None
+        raise NoAttributes('it has no attributes.json with names and images; data sets of `sarigan data` have one.') from None
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f'its attributes.json is not a table of names and images ({error}).') from None
     columns = dict()
@@ -157,7 +160,7 @@ def _read_columns(archive):
         elif len(kinds) <= MAX_KINDS:
             columns.update({f'{name} {kind}': np.array([str(value) == kind for value in of_images]) for kind in kinds})
     if not columns:
-        raise ValueError(f'no attribute in its attributes.json has from 2 to {MAX_KINDS} different values.')
+        raise NoAttributes(f'no attribute in its attributes.json has from 2 to {MAX_KINDS} different values.')
     return list(columns), np.stack(list(columns.values()), axis=1), list(rows)
 
 def _read_images(archive, image_files):

@@ -29,6 +29,7 @@ COMMANDS = {
     'name':     ('sarigan_plugin.names:name_command',         'Give names to groups, for all commands that take a group.'),
     'edit':     ('sarigan_plugin.edit_command:edit_command',  'Turn up, down or exchange what single groups draw.'),
     'directions': ('sarigan_plugin.directions_command:directions_command', 'Rank the groups by what they change, and where.'),
+    'disentanglement': ('sarigan_plugin.disentanglement_command:disentanglement_command', 'Measure how well groups separate what is in images.'),
     'mix':      ('sarigan_plugin.mix:mix_command',            'Give groups of some images the codes of other images.'),
     'project':  ('sarigan_plugin.project_command:project_command', 'Find the codes of a photo, for edits of it.'),
     'inpaint':  ('sarigan_plugin.inpaint_command:inpaint_command', 'Fill holes in images, in several ways each.'),

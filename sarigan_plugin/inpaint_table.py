@@ -22,10 +22,10 @@ from sarigan_plugin import pictures
 from sarigan_plugin import quality
 from sarigan_plugin import snapshot
 from sarigan_plugin import splits
+from sarigan_plugin import tables
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.generate import Number, NumberRange, device_option
 from sarigan_plugin.inpainting import join_condition
-from sarigan_plugin.tables import markdown
 
 BATCH       = 16    # Images that a network completes at once.
 DRAWN       = 8     # Images in comparison.png.
@@ -84,7 +84,7 @@ def inpaint_table(networks, data, split, outdir, mask_source, seeds, trunc, base
       table.md, table.json   the figures; +- is the standard deviation over seeds
       comparison.png         holes, what each method makes of them, and the truth, for the first eight images
     """
-    loaded = {name: completion.load(path, 'PKL', device, trust) for name, path in _short_names(networks).items()}
+    loaded = {name: completion.load(path, 'PKL', device, trust) for name, path in tables.short_names(networks).items()}
     if baselines is None:
         baselines = _installed_baselines()
     methods = _methods(loaded, baselines, seeds, trunc)
@@ -101,7 +101,7 @@ def inpaint_table(networks, data, split, outdir, mask_source, seeds, trunc, base
         os.makedirs(outdir, exist_ok=True)
         distance = FrechetDistance(detector, task, device) if detector is not None else None
         figures, drawn = _measure(methods, task, distance)
-        settings = dict(data=data, split=split, images=len(task.truth), masks=mask_source, seeds=seeds, trunc=trunc, networks=_short_names(networks), detector=detector)
+        settings = dict(data=data, split=split, images=len(task.truth), masks=mask_source, seeds=seeds, trunc=trunc, networks=tables.short_names(networks), detector=detector)
         if distance is not None:
             settings.update(frechet_floor=distance.floor)
         table = _markdown(figures, settings)
@@ -117,11 +117,6 @@ def inpaint_table(networks, data, split, outdir, mask_source, seeds, trunc, base
 
 #----------------------------------------------------------------------------
 # From options to methods and images.
-
-def _short_names(paths):
-    """{name: path}: names of files where they differ, else whole paths."""
-    names = [os.path.basename(os.path.normpath(path)) for path in paths]
-    return {name if names.count(name) == 1 else path: path for name, path in zip(names, paths)}
 
 def _installed_baselines():
     installed = []
@@ -267,7 +262,7 @@ def _markdown(figures, settings):
     rows = [['Method', *columns.values()]]
     for name, of_method in figures.items():
         rows.append([name, *(f'{of_method[key]:.{DIGITS[key]}f}' + (f' ± {of_method[f"{key}_std"]:.{DIGITS[key]}f}' if f'{key}_std' in of_method else '') for key in columns)])
-    return '\n'.join([markdown(rows), '', *notes, ''])
+    return '\n'.join([tables.markdown(rows), '', *notes, ''])
 
 def _caption(settings):
     return f'{dict(zip(splits.SPLITS, ["all but the last tenth", "the last tenth", "all"]))[settings["split"]]} of {os.path.basename(os.path.normpath(settings["data"]))}, holes: {settings["masks"]}'

@@ -233,11 +233,16 @@ def grouped_layers(synthesis):
     return [(name, layer, source) for (name, layer), (_name, source) in zip(convs[1:], convs) if getattr(layer, 'grouping', None) is not None]
 
 @contextlib.contextmanager
-def captured_features(synthesis):
-    """Inside the `with`, what each grouped layer got to read last: {layer name: [N, C, H, W]}, filled as images are made."""
+def captured_features(synthesis, layers=None):
+    """Inside the `with`, what each of some layers got to read last: {layer name: [N, C, H, W]}, filled as images are made.
+
+    layers: {name: layer}, None = those that are grouped.
+    """
     features = dict()
+    if layers is None:
+        layers = {name: layer for name, layer, _source in grouped_layers(synthesis)}
     with contextlib.ExitStack() as stack:
-        for name, layer, _source in grouped_layers(synthesis):
+        for name, layer in layers.items():
             hook = layer.register_forward_pre_hook(lambda _layer, args, name=name: features.update({name: args[0]}))
             stack.callback(hook.remove)
         yield features

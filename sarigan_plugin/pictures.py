@@ -143,12 +143,34 @@ def strip(columns, title, row_labels=(), size=96):
     tiles = enlarge(np.stack(columns, axis=1).reshape(-1, *columns[0].shape[1:]), size)
     return caption(sheet(tiles, len(columns)), title, row_labels, tiles.shape[1] + 2)
 
+def bars(title, rows, width=220):
+    """A chart of horizontal bars from 0, with their numbers. Returns an image.
+
+    rows: (label, value, margin, colour) each; a whisker goes from value - margin to value + margin, and a bar to the left where a value is negative.
+    """
+    font, row_height = PIL.ImageFont.load_default(12), 20
+    low, high = min([0, *(value - margin for _label, value, margin, _colour in rows)]), max([1e-12, *(value + margin for _label, value, margin, _colour in rows)])
+    place = lambda value: round((value - low) / (high - low) * width)
+    canvas = PIL.Image.new('RGB', (width + 60, row_height * len(rows)), 'white')
+    draw = PIL.ImageDraw.Draw(canvas)
+    for row, (_label, value, margin, colour) in enumerate(rows):
+        middle = row * row_height + row_height // 2
+        draw.rectangle([min(place(0), place(value)), middle - 7, max(place(0), place(value)), middle + 7], fill=colour)
+        draw.line([place(value - margin), middle, place(value + margin), middle], fill='black')
+        for end in [place(value - margin), place(value + margin)]:
+            draw.line([end, middle - 3, end, middle + 3], fill='black')
+        draw.text((place(max(value, 0) + margin) + 5, middle - 8), f'{value:.3g}', fill='black', font=font)
+    draw.line([place(0), 0, place(0), canvas.height], fill='grey')
+    return caption(canvas, title, [label for label, *_numbers in rows], row_height)
+
 def mosaic(pictures, columns):
-    """Put pictures of different sizes into cells of one size."""
-    width, height = max(p.width for p in pictures) + 8, max(p.height for p in pictures) + 8
-    canvas = PIL.Image.new('RGB', (columns * width, -(-len(pictures) // columns) * height), 'white')
-    for index, picture in enumerate(pictures):
-        canvas.paste(picture, (index % columns * width + 4, index // columns * height + 4))
+    """Put pictures of different sizes into cells of one width, a row as high as its highest."""
+    rows = [pictures[first : first + columns] for first in range(0, len(pictures), columns)]
+    width, heights = max(p.width for p in pictures) + 8, [max(p.height for p in row) + 8 for row in rows]
+    canvas = PIL.Image.new('RGB', (columns * width, sum(heights)), 'white')
+    for index, row in enumerate(rows):
+        for column, picture in enumerate(row):
+            canvas.paste(picture, (column * width + 4, sum(heights[:index]) + 4))
     return canvas
 
 #----------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """The benchmarks run, compare what they say, and know their options. What they measure is no test's business."""
 
 import json
-import pickle
 import subprocess
 import sys
 
@@ -50,15 +49,6 @@ def test_the_page_is_measured_in_a_browser(tmp_path):
     rows = json.loads((tmp_path / 'explore.json').read_text())
     assert [row['network'] for row in rows] == ['untrained tiny, 16x16', 'untrained tiny-inpaint, 16x16']
     assert all(len(row['first']) == 5 and len(row['steps']) == 30 and min(row['first'] + row['steps']) > 0 for row in rows)
-
-@pytest.mark.slow
-def test_edits_of_groups_are_compared_with_those_of_layers(network, make_generator, make_discriminator, tmp_path):
-    G = make_generator(grouping='none').requires_grad_(False)
-    (tmp_path / 'stylegan2.pkl').write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(), G_ema=G)))
-    done = benchmark('locality.py', f'--sarigan={network}', f'--stylegan2={tmp_path / "stylegan2.pkl"}', '--seeds=0-3', f'--outdir={tmp_path}')
-    assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / 'locality.json').read_text())['results']
-    assert len(results) == 6 and all(row['edits'] > 0 and row['strength'] > 0 and 0 < row['inside'] < 1 for row in results.values())
 
 @pytest.mark.parametrize('arguments, says', [
     (['--settings=64'], "'64' is not a list such as 64:8,128:4"),
