@@ -200,6 +200,8 @@ def _judged(metric, values, real, made, pair, seed, device):
         floors = _calculate(metric, seed, device)
     for name, value in values.items():
         low, high = interval(value, _contributions(metric, name, value, real, made), seed)
+        if metric.kind == 'manifold': # Shares.
+            low, high = max(low, 0.0), min(high, 1.0)
         floor = floors[name] * (factor if metric.kind == 'frechet' else 1)
         yield name, Measurement(value, floor, low, high, len(made), real.num_items, made.shape[1], len(pair[1]))
 

@@ -330,6 +330,7 @@ def test_the_command_prints_and_saves_what_was_measured(network, data, colours, 
     assert done.exit_code == 0, done.output
     expected = quality.measure(str(network), data, ['fd10k', 'pr'], 20, colours)
     written = json.loads((tmp_path / 'out.json').read_text())
+    assert all(0 <= found['low'] <= found['high'] <= 1 for name, found in expected.items() if name.startswith('pr_')) # They are shares.
     assert list(written['metrics']) == ['fd10k', 'pr_precision', 'pr_recall']
     for name, found in expected.items():
         assert {key: written['metrics'][name][key] for key in found} == pytest.approx(found)
