@@ -3,7 +3,7 @@
     from sarigan_plugin import quality
 
     quality.measure('network.pkl', 'punks.zip', ['fd10k_lite0'])
-    # {'fd10k_lite0': {'value': 52.1, 'floor': 1.9, 'low': 51.0, 'high': 53.2, 'num_samples': 10000}}
+    # {'fd10k_lite0': {'value': ..., 'floor': ..., 'low': ..., 'high': ..., 'num_samples': 10000}}
 
 All values come from upstream's metric_main, with FID's formulas; with Inception alone they are called so. register() adds those of
 EfficientNet-Lite0 there, for training and calc_metrics.py.
@@ -112,7 +112,7 @@ def grows_with_fewer(name):
 class Measurement:
     """A value with what it has to be seen beside."""
     value:          float
-    floor:          float   # The same between real images, see floors().
+    floor:          float   # The same between real images, see _disjoint().
     low:            float   # Bootstrap interval of the value, see interval().
     high:           float
     num_samples:    int     # Generated images,
@@ -200,6 +200,8 @@ def _judged(metric, values, real, made, pair, seed, device):
         floors = _calculate(metric, seed, device)
     for name, value in values.items():
         low, high = interval(value, _contributions(metric, name, value, real, made), seed)
+        if metric.kind == 'manifold': # Shares.
+            low, high = max(low, 0.0), min(high, 1.0)
         floor = floors[name] * (factor if metric.kind == 'frechet' else 1)
         yield name, Measurement(value, floor, low, high, len(made), real.num_items, made.shape[1], len(pair[1]))
 

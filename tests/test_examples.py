@@ -7,6 +7,7 @@ import re
 
 import PIL.Image
 import pytest
+import test_quality
 import trees
 from conftest import SIZE
 
@@ -17,17 +18,19 @@ PAGES = [path for path in [trees.ROOT / 'README.md', *sorted((trees.ROOT / 'docs
 
 @pytest.fixture(autouse=True)
 def folder_with_a_network(network, tmp_path, monkeypatch):
-    """network.pkl, inpainting.pkl and a photo with a hole in the working folder; out/demo/network.pkl as `sarigan demo` leaves it."""
+    """network.pkl, inpainting.pkl, a photo with a hole and punks.zip in the working folder; out/demo/network.pkl as `sarigan demo` leaves it."""
     size = dict(img_resolution=32, img_channels=3, c_dim=4 * 32 * 32, code_dim=32)
     G = inpainting.Generator(z_dim=32, num_groups=4, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE, **size).eval().requires_grad_(False)
     (tmp_path / 'inpainting.pkl').write_bytes(pickle.dumps(dict(G=G, D=inpainting.Discriminator(**size, **SIZE), G_ema=G)))
     photo = PIL.Image.new('RGBA', (40, 30), (200, 100, 50, 255))
     photo.paste((0, 0, 0, 0), (10, 10, 20, 20))
     photo.save(tmp_path / 'photo.png')
+    test_quality.save_images(tmp_path / 'punks.zip')
     demo = tmp_path / 'out' / 'demo'
     demo.mkdir(parents=True)
     (demo / 'network.pkl').write_bytes(network.read_bytes())
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('DNNLIB_CACHE_DIR', str(tmp_path / 'cache'))
 
 @pytest.mark.parametrize('name', MODULES)
 def test_docstrings_say_what_happens(name):

@@ -175,14 +175,14 @@ def test_calc_metrics_gives_the_same_values(network, data, cache, tmp_path):
     names = ['fid50k_full', 'kid50k_full', 'pr50k3_full', 'kd_lite0']
     script = importlib.util.find_spec('calc_metrics').origin
     program = ('import runpy, sys; from sarigan_plugin import feature_stats; sys.argv[0] = sys.argv.pop(1)\n'
-        'with feature_stats.using(num_made=70): runpy.run_path(sys.argv[0], run_name="__main__")') # In place of 50,000.
+        'with feature_stats.using(num_made=64): runpy.run_path(sys.argv[0], run_name="__main__")') # In place of 50,000.
     done = trees.run([sys.executable, '-c', program, script, f'--network={network}', f'--data={data}', f'--metrics={",".join(names)}'], tmp_path,
         PYTHONPATH=os.pathsep.join([str(trees.ROOT), os.path.dirname(script)]), CUDA_VISIBLE_DEVICES='')
     assert done.returncode == 0, done.stderr
     theirs = {name: value for line in re.findall(r'^{"results".*', done.stdout, flags=re.M) for name, value in json.loads(line)['results'].items()}
-    ours = quality.measure(str(network), data, names, num_samples=70)
+    ours = quality.measure(str(network), data, names, num_samples=64)
     assert {name: found['value'] for name, found in ours.items()} == pytest.approx(theirs, rel=1e-6) and len(theirs) == 5
-    assert all(found['num_samples'] == 70 and found['low'] <= found['value'] <= found['high'] for found in ours.values())
+    assert all(found['num_samples'] == 64 and found['low'] <= found['value'] <= found['high'] for found in ours.values())
     assert ours['fid50k_full']['floor'] < ours['fid50k_full']['value'] / 5
 
 @pytest.mark.slow
@@ -275,9 +275,9 @@ def test_networks_that_complete_images_do_so_with_those_of_the_data_set(data, tm
     kwargs = dict(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', path=data, mask_kind='centre')
     path = test_inpaint.write_network(tmp_path / 'inpainter.pkl', test_inpaint.make_inpainter(), kwargs)
     corners = save_script(tmp_path / 'corners.pt', 'def forward(self, x):\n    return x[:, 0, ::31, ::31].float().flatten(1)')
-    found = quality.measure(str(path), None, ['fd10k'], 1000, corners)['fd10k']
+    found = quality.measure(str(path), None, ['fd10k'], 256, corners)['fd10k']
     apart = quality.compare(*np.split(np.random.RandomState(0).randint(256, size=[30, 32, 32, 3]).astype(np.uint8), 2), corners)['floor']
-    assert found['value'] < apart / 10 and found['floor'] < apart / 10
+    assert found['value'] < apart / 5 and found['floor'] < apart / 5
     assert quality.measure(str(path), data, ['fd10k'], 50, corners)['fd10k']['value'] > 0
 
 def test_images_are_compared_without_a_network(tmp_path):
@@ -330,6 +330,7 @@ def test_the_command_prints_and_saves_what_was_measured(network, data, colours, 
     assert done.exit_code == 0, done.output
     expected = quality.measure(str(network), data, ['fd10k', 'pr'], 20, colours)
     written = json.loads((tmp_path / 'out.json').read_text())
+    assert all(0 <= found['low'] <= found['high'] <= 1 for name, found in expected.items() if name.startswith('pr_')) # They are shares.
     assert list(written['metrics']) == ['fd10k', 'pr_precision', 'pr_recall']
     for name, found in expected.items():
         assert {key: written['metrics'][name][key] for key in found} == pytest.approx(found)
