@@ -219,7 +219,7 @@ def _data_set(path, G, data, trust):
     if data is None:
         kwargs = dict(trained_on)
     elif snapshot.completes_images(G): # Its labels are images with holes.
-        kwargs = dict(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', path=data, mask_kind=(trained_on or {}).get('mask_kind', 'mixed'))
+        kwargs = dict(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', path=data, mask_source=(trained_on or {}).get('mask_source', 'mixed'))
     else:
         kwargs = dict(class_name='training.dataset.ImageFolderDataset', path=data)
     try:

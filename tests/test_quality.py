@@ -272,7 +272,7 @@ def test_conditional_networks_get_the_labels_of_the_data_set(make_generator, mak
 
 def test_networks_that_complete_images_do_so_with_those_of_the_data_set(data, tmp_path):
     """By a detector that sees nothing of the holes they are perfect: value and floor are those of drawing with replacement."""
-    kwargs = dict(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', path=data, mask_kind='centre')
+    kwargs = dict(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', path=data, mask_source='centre')
     path = test_inpaint.write_network(tmp_path / 'inpainter.pkl', test_inpaint.make_inpainter(), kwargs)
     corners = save_script(tmp_path / 'corners.pt', 'def forward(self, x):\n    return x[:, 0, ::31, ::31].float().flatten(1)')
     found = quality.measure(str(path), None, ['fd10k'], 256, corners)['fd10k']

@@ -352,6 +352,6 @@ def test_the_help_lists_every_command_without_importing_any():
 def test_an_unknown_command_lists_the_valid_ones():
     done = trees.run([sys.executable, '-m', 'sarigan_plugin.cli', 'trian'], trees.ROOT)
     assert done.returncode == 2
-    assert done.stderr == f"Error: There is no command 'trian'; the commands are {', '.join(COMMANDS)}.\n" and 'train, generate' in done.stderr
+    assert done.stderr == f"Error: There is no command 'trian'; the commands are {', '.join(COMMANDS)}.\n" and 'train, ablate, generate' in done.stderr
 
 #----------------------------------------------------------------------------
