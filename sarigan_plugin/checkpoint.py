@@ -21,10 +21,10 @@ import torch
 from torch_utils import training_stats
 
 from sarigan_plugin import files
+from sarigan_plugin.weights import NETWORKS
 
 HEADER = b'sarigan training state 1\n'
 DIGEST_LENGTH = 64 # Of SHA-256 in hexadecimal.
-NETWORKS = ('G', 'D', 'G_ema', 'augment_pipe')
 OF_EACH_PROCESS = re.compile(r'(.*\.)?w_avg') # Buffers that differ between processes: each averages its own codes.
 STATE_NAME = re.compile(r'training-state-([0-9]{9,})\.pt$')
 LOGS = ('stats.jsonl', 'log.txt', 'metric-*.jsonl') # Lines are added as training goes.

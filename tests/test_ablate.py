@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+import small_training
 from test_train import images, sarigan # pylint: disable=unused-import
 
 from sarigan_plugin import ablate
@@ -29,28 +30,7 @@ from sarigan_plugin.cli import UserError
 
 pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning') # It is what detectors come in.
 
-CONFIG = '''
-[method]
-num_groups      = 4
-code_dim        = 16
-[networks]
-channel_base    = 64
-channel_max     = 8
-mapping_layers  = 2
-mbstd_group     = 4
-num_fp16_res    = 0
-[training]
-kimg            = 1
-batch           = 32
-learning_rate   = 0.002
-r1_gamma        = 1.0
-ema_kimg        = 0.1
-aug             = "noaug"
-kimg_per_tick   = 1
-grid            = [2, 2]
-snap            = 1
-workers         = 1
-'''
+CONFIG = small_training.config(training=dict(ema_kimg=0.1))
 
 TABLE = '''
 title           = "Groups of squares"

@@ -13,12 +13,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
 from torch_utils import misc
 from torch_utils import training_stats
+
+import small_training
 
 from sarigan_plugin import checkpoint
 from sarigan_plugin import files
@@ -27,39 +28,13 @@ from sarigan_plugin.checkpoint import DamagedState, read_state, write_state
 from sarigan_plugin.train import main
 
 # All that remembers something: ADA, path length, style mixing, groups that merge, the average, two ticks and more.
-CONFIG = '''
-[method]
-num_groups      = "auto"
-regroup_kimg    = 0.064
-code_dim        = 16
-[networks]
-channel_base    = 64
-channel_max     = 8
-mapping_layers  = 2
-mbstd_group     = 4
-num_fp16_res    = 0
-[training]
-kimg            = 2
-batch           = 32
-learning_rate   = 0.002
-r1_gamma        = 1.0
-ema_kimg        = 1.0
-ema_rampup      = 0.05
-aug             = "ada"
-kimg_per_tick   = 1
-grid            = [2, 2]
-snap            = 1
-workers         = 1
-'''
+CONFIG = small_training.config(method=dict(num_groups='auto', regroup_kimg=0.064), training=dict(kimg=2, ema_rampup=0.05, aug='ada'))
 
 @pytest.fixture(scope='session')
 def command(tmp_path_factory):
     """The command line of a training of two ticks, but for --outdir."""
     folder = tmp_path_factory.mktemp('checkpoint')
-    (folder / 'images').mkdir()
-    rng = np.random.RandomState(0)
-    for i in range(24):
-        PIL.Image.fromarray(rng.randint(256, size=[16, 16, 3]).astype(np.uint8)).save(folder / 'images' / f'{i:02d}.png')
+    small_training.write_images(folder / 'images')
     (folder / 'small.toml').write_text(CONFIG)
     return ['train', f'--cfg={folder / "small.toml"}', f'--data={folder / "images"}', '--metrics=none', '--device=cpu', '--checkpoint-minutes=0.01']
 

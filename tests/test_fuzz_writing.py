@@ -30,6 +30,7 @@ from sarigan_plugin.train import main as train_main
 from torch_utils import training_stats
 from training import networks as upstream_networks
 
+import small_training
 from test_fuzz import NUMBERS, TEXTS, VALUES, fuzz
 
 #----------------------------------------------------------------------------
@@ -239,28 +240,7 @@ def test_tools_write_where_they_are_told_and_overwrite_nothing_but_pictures(work
 
 TRAINING_CASES = [5, pytest.param(300, marks=pytest.mark.slow)]
 
-CONFIG = """
-[method]
-num_groups      = 2
-code_dim        = 4
-[networks]
-channel_base    = 32
-channel_max     = 4
-mapping_layers  = 2
-mbstd_group     = 4
-num_fp16_res    = 0
-[training]
-kimg            = 1
-batch           = 500
-learning_rate   = 0.002
-r1_gamma        = 1.0
-ema_kimg        = 1.0
-aug             = "noaug"
-kimg_per_tick   = 1
-grid            = [2, 1]
-snap            = 1
-workers         = 1
-"""
+CONFIG = small_training.config(method=dict(num_groups=2, code_dim=4), networks=dict(channel_base=32, channel_max=4), training=dict(batch=500, grid=[2, 1]))
 
 @pytest.fixture(scope='module')
 def yard(workbench, tmp_path_factory):

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from metrics import metric_utils
 from training import training_loop
 
+import small_training
 from test_checkpoint import assert_equal_runs, finish, last_run, start
 from test_ddp import assert_equal_on_both_ranks, run as run_ddp
 
@@ -278,10 +279,7 @@ def test_pickle_completes_images_in_an_unmodified_checkout_without_the_plugin(an
 def images(tmp_path_factory):
     """A folder of twenty-four 16x16 images."""
     folder = tmp_path_factory.mktemp('inpainting') / 'images'
-    folder.mkdir()
-    rng = np.random.RandomState(0)
-    for i in range(24):
-        PIL.Image.fromarray(rng.randint(256, size=[16, 16, 3], dtype=np.uint8)).save(folder / f'{i:02d}.png')
+    small_training.write_images(folder)
     return str(folder)
 
 def test_the_label_of_an_image_is_the_image_without_its_own_hole_and_the_same_every_time(images):
@@ -387,37 +385,14 @@ def test_options_that_make_no_sense_get_a_sentence(images, options, sentence):
 
 def test_inpainting_without_a_method_is_refused(tmp_path):
     path = tmp_path / 'odd.toml'
-    path.write_text(CONFIG.replace('[method]', '[unused]').replace('num_groups', '#').replace('code_dim', '#').replace('[unused]', ''))
+    path.write_text(small_training.config(method=None, inpainting={}))
     with pytest.raises(UserError, match=r'\[inpainting\] needs the table \[method\]; grouping = "none" is the baseline'):
         config.read_recipe(path)
 
 #----------------------------------------------------------------------------
 # Training.
 
-CONFIG = '''
-[method]
-num_groups      = 4
-code_dim        = 16
-[inpainting]
-masks           = "mixed"
-[networks]
-channel_base    = 64
-channel_max     = 8
-mapping_layers  = 2
-mbstd_group     = 4
-num_fp16_res    = 0
-[training]
-kimg            = 1
-batch           = 32
-learning_rate   = 0.002
-r1_gamma        = 1.0
-ema_kimg        = 1.0
-aug             = "noaug"
-kimg_per_tick   = 1
-grid            = [2, 2]
-snap            = 1
-workers         = 1
-'''
+CONFIG = small_training.config(inpainting=dict(masks='mixed'))
 
 @pytest.fixture(scope='module')
 def command(images, tmp_path_factory):

@@ -22,6 +22,7 @@ from sarigan_plugin import runtime
 from sarigan_plugin import soundness
 from sarigan_plugin.loss import SariGANLoss
 
+import small_training
 from test_checkpoint import CONFIG
 
 @pytest.fixture
@@ -121,10 +122,7 @@ POISONED = textwrap.dedent('''
 def poisoned(tmp_path):
     """poisoned(first iteration, number, *options) -> the finished process; runs go to tmp_path/out."""
     (tmp_path / 'small.toml').write_text(CONFIG)
-    (tmp_path / 'images').mkdir()
-    rng = np.random.RandomState(0)
-    for i in range(24):
-        PIL.Image.fromarray(rng.randint(256, size=[16, 16, 3]).astype(np.uint8)).save(tmp_path / 'images' / f'{i:02d}.png')
+    small_training.write_images(tmp_path / 'images')
     def run(first, number, *options):
         return subprocess.run([sys.executable, '-c', POISONED, str(first), str(number), f'--cfg={tmp_path / "small.toml"}', f'--data={tmp_path / "images"}',
             '--metrics=none', '--device=cpu', f'--outdir={tmp_path / "out"}', '--max-bad-iterations=4', *options],
