@@ -16,7 +16,7 @@ from sarigan_plugin import ablation_table
 from sarigan_plugin import files
 from sarigan_plugin import quality
 from sarigan_plugin import runtime
-from sarigan_plugin.cli import UserError
+from sarigan_plugin.cli import UserError, writing
 from sarigan_plugin.generate import NumberRange
 
 POLL_SECONDS = 0.5 # Between two looks at the processes.
@@ -78,7 +78,7 @@ def ablate(table, data, outdir, setting, rows, seeds, kimg, metrics, num_samples
     if table_only and not os.path.isdir(outdir):
         raise UserError(f'--outdir: there is no folder {outdir}.')
     failures = dict()
-    try:
+    with writing('--outdir', outdir):
         if not table_only:
             if obstacle is not None:
                 raise UserError(obstacle)
@@ -86,8 +86,6 @@ def ablate(table, data, outdir, setting, rows, seeds, kimg, metrics, num_samples
                 quality.require_detector(metric.detector, '--metrics' if detector is None else '--detector')
             failures = _run(report, device_type, parallel, gpus)
         click.echo(f'\n{report.write()}')
-    except OSError as error:
-        raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
     for ending in ablation_table.ENDINGS:
         click.echo(click.format_filename(os.path.join(outdir, f'{table.name}.{ending}')))
     for training, sentence in failures.items():

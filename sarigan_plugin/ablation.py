@@ -8,7 +8,6 @@ import copy
 import dataclasses
 import difflib
 import functools
-import hashlib
 import json
 import os
 import re
@@ -263,8 +262,7 @@ def _sha256(path):
 
 @functools.lru_cache(maxsize=None) # Every table asks for those of all its networks.
 def _sha256_at(path, _size, _changed):
-    with open(path, 'rb') as f:
-        return hashlib.sha256(f.read()).hexdigest()
+    return files.sha256(path)
 
 def check_data(trainings, digest):
     """Raise UserError where a training was begun with other images."""
@@ -313,7 +311,6 @@ def _read_record(run_dir):
     return record
 
 def _write_record(run_dir, record):
-    with files.atomic_open(os.path.join(run_dir, RECORD)) as f:
-        f.write(json.dumps(record, indent=2).encode())
+    files.write_json(os.path.join(run_dir, RECORD), record)
 
 #----------------------------------------------------------------------------

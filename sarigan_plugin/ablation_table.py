@@ -1,6 +1,5 @@
 """The table of an ablation, as far as it has come: figures over seeds, as Markdown, as JSON and as a picture."""
 
-import json
 import math
 import os
 
@@ -88,9 +87,8 @@ def write(outdir, table, trainings, evaluation, settings):
     text = markdown(table, rows, settings)
     content = dict(ablation=table.name, title=table.title, paper_metric=table.paper_metric, note=table.note, settings=settings, rows=rows)
     stem = os.path.join(outdir, table.name)
-    for ending, written in {'md': text, 'json': json.dumps(content, indent=2) + '\n'}.items():
-        with files.atomic_open(f'{stem}.{ending}') as f:
-            f.write(written.encode())
+    files.write_text(f'{stem}.md', text)
+    files.write_json(f'{stem}.json', content)
     pictures.save(chart(table, rows, _caption(settings)), f'{stem}.png')
     return text
 

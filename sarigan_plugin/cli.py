@@ -1,5 +1,6 @@
 """The `sarigan` command: a group whose subcommands are imported only when they run."""
 
+import contextlib
 import importlib
 
 import click
@@ -14,6 +15,14 @@ class UserError(click.ClickException):
     For a mistake in one option's value, click.BadParameter names the option as well.
     """
     exit_code = 2
+
+@contextlib.contextmanager
+def writing(option, path):
+    """Inside the `with`, what can't be written there is a mistake in the option that named the place: OSError becomes UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f'{option}: {path} cannot be written to: {error.strerror}.') from None
 
 #----------------------------------------------------------------------------
 

@@ -28,10 +28,16 @@ SEEDS, TRUNC = (0,), 1 # Where neither a recipe nor the user says otherwise.
 
 def load(path, option, device='cpu', trust=False):
     """As snapshot.load(), but only a network of inpainting will do."""
-    G = snapshot.load(path, option, device, trust)
+    G, _trained_on = load_with_data_set(path, option, device, trust)
+    return G
+
+def load_with_data_set(path, option, device='cpu', trust=False):
+    """As load(), and the training_set_kwargs of what it was trained on, {} where the file does not say."""
+    data = snapshot.load_all(path, option, trust)
+    G = snapshot.averaged(data, device)
     if not snapshot.completes_images(G):
         raise UserError(f'{option}: {path!r} does not complete images; `sarigan train --cfg=sarigan-inpaint` trains networks that do.')
-    return G
+    return G, data.get('training_set_kwargs') or {}
 
 def read_photo(path, **limits):
     """A PIL image in the mode L, RGB or RGBA, upright, of 8 bits per sample. limits: see pictures.read(). Raises ValueError with one sentence."""

@@ -1,7 +1,6 @@
 """`sarigan directions`: which channel groups matter, as a ranked list with pictures."""
 
 import dataclasses
-import json
 import os
 
 import click
@@ -58,9 +57,8 @@ def directions_command(network, outdir, seeds, layers, down, up, top, dataset, s
         effects = directions.measure(G, ws, down, up, judge, layers, progress=_bar)
         picture = directions.draw(G, ws[:DRAWN], effects[:top], down, up, label=lambda effect: f'{effect.layer}, {known.label(*effect.place)}{_moved(effect)}')
         pictures.save(picture, os.path.join(outdir, 'directions.png'))
-        with files.atomic_open(os.path.join(outdir, 'directions.json')) as f:
-            settings = dict(seeds=seeds, trunc=trunc, class_idx=class_idx, down=down, up=up, locus=directions.LOCUS)
-            f.write((json.dumps(dict(settings, effects=[dataclasses.asdict(effect) for effect in effects]), indent=2) + '\n').encode())
+        settings = dict(seeds=seeds, trunc=trunc, class_idx=class_idx, down=down, up=up, locus=directions.LOCUS)
+        files.write_json(os.path.join(outdir, 'directions.json'), dict(settings, effects=[dataclasses.asdict(effect) for effect in effects]))
     except attributes.ScorerFailed as error:
         raise UserError(f'--scorer: {scorer!r}: {error}.') from None
     except OSError as error:

@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import functools
-import json
 import os
 
 import click
@@ -19,9 +18,9 @@ from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
 from sarigan_plugin import tables
 from sarigan_plugin import units
-from sarigan_plugin.cli import UserError
+from sarigan_plugin.cli import UserError, writing
 from sarigan_plugin.directions import LOCUS
-from sarigan_plugin.generate import MAX_SEED, Number, device_option, labels, require_class
+from sarigan_plugin.generate import MAX_SEED, Choices, Number, device_option, labels, require_class
 from sarigan_plugin.groups import batches_of
 from sarigan_plugin.networks import grouped_layers
 
@@ -55,23 +54,11 @@ SELECTIVE = ('gap', 'apart', 'mig', 'moved share', 'moved apart') # Of OF_UNITS,
 
 #----------------------------------------------------------------------------
 
-class Measures(click.ParamType):
-    """'attributes,path' -> a list of measures."""
-    name = 'measures'
-
-    def convert(self, value, param, ctx):
-        if isinstance(value, list):
-            return value
-        for measure in value.split(','):
-            if measure not in MEASURES:
-                self.fail(f'{measure!r} is not a measure; they are {", ".join(MEASURES)}', param, ctx)
-        return value.split(',')
-
 @click.command('disentanglement')
 @click.argument('networks', metavar='PKL...', nargs=-1, required=True)
 @click.option('--data',         help='Dataset zip with attributes.json, for the measure attributes', metavar='ZIP')
 @click.option('--outdir',       help='Where to save the tables', required=True, metavar='DIR')
-@click.option('--measures',     help='Which to take', type=Measures(), default=','.join(MEASURES), show_default=True, metavar='NAME,...')
+@click.option('--measures',     help='Which to take', type=Choices(MEASURES, 'a measure'), default=','.join(MEASURES), show_default=True, metavar='NAME,...')
 @click.option('--num-images',   help='Images of each network that are looked at', type=click.IntRange(min=100), default=4096, show_default=True)
 @click.option('--num-turned',   help='The first so many of them in which every unit is turned down and up', type=click.IntRange(min=2), default=128, show_default=True)
 @click.option('--strength',     help='How far, in standard deviations of the unit', type=Number(), default=2, show_default=True)
@@ -102,9 +89,9 @@ def disentanglement_command(networks, data, outdir, measures, trust, device, **s
     """
     subjects = [_load(name, path, settings, device, trust) for name, path in tables.short_names(networks).items()]
     judge = _load_judge(data, alone=(measures == ['attributes'])) if 'attributes' in measures else None
-    try:
+    with writing('--outdir', outdir):
         os.makedirs(outdir, exist_ok=True)
-        attributes_used = _measure(subjects, measures, judge, settings, trust)
+        attributes_used = _measure(subjects, measures, judge, settings)
         described = dict(data=data, **settings, attributes=attributes_used)
         table = _tables(subjects, measures, described)
         drawn = dict()
@@ -114,14 +101,10 @@ def disentanglement_command(networks, data, outdir, measures, trust, device, **s
             drawn['units.png'] = _draw_units(subjects, attributes_used, settings['strength'])
         for name, picture in drawn.items():
             pictures.save(picture, os.path.join(outdir, name))
-        written = {'table.md': table, 'table.json': json.dumps(dict(described, networks=[_as_json(subject, attributes_used) for subject in subjects]), indent=2) + '\n'}
-        for name, content in written.items():
-            with files.atomic_open(os.path.join(outdir, name)) as f:
-                f.write(content.encode())
-    except OSError as error:
-        raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
+        files.write_text(os.path.join(outdir, 'table.md'), table)
+        files.write_json(os.path.join(outdir, 'table.json'), dict(described, networks=[_as_json(subject, attributes_used) for subject in subjects]))
     click.echo(f'\n{table}')
-    for name in [*written, *drawn]:
+    for name in ['table.md', 'table.json', *drawn]:
         click.echo(click.format_filename(os.path.join(outdir, name)))
 
 #----------------------------------------------------------------------------
@@ -133,6 +116,7 @@ class Subject:
     name:       str
     path:       str
     G:          torch.nn.Module
+    D:          torch.nn.Module # Which may have Q.
     ws:         torch.Tensor    # [N, num_ws, w_dim] of the images that are looked at.
     c:          torch.Tensor    # [N, c_dim], their labels.
     known:      names.Names     # Of its groups.
@@ -149,7 +133,8 @@ class Subject:
         return list(dict.fromkeys(kind for kind, _measure in self.of_units))
 
 def _load(name, path, settings, device, trust):
-    G = snapshot.load(path, 'PKL', device, trust)
+    data = snapshot.load_all(path, 'PKL', trust)
+    G = snapshot.averaged(data, device)
     require_class(G, settings['class_idx'])
     if not hasattr(G.synthesis, 'block_resolutions') or len(G.synthesis.block_resolutions) < 2:
         raise UserError(f'PKL: {path!r} holds a generator without the layers of a StyleGAN2 or SariGAN.')
@@ -157,7 +142,7 @@ def _load(name, path, settings, device, trust):
     c = labels(G, len(z), settings['class_idx'] if G.c_dim > 0 else None)
     with torch.no_grad():
         ws = G.mapping(torch.from_numpy(z).to(device, torch.float32), c, truncation_psi=settings['trunc'])
-    return Subject(name, path, G, ws, c, names.load(path, G) if grouped_layers(G.synthesis) else names.Names())
+    return Subject(name, path, G, data.get('D'), ws, c, names.load(path, G) if grouped_layers(G.synthesis) else names.Names())
 
 def _load_judge(data, alone):
     """The Classifier of a data set. Where it has no attributes, None and a warning, or UserError if nothing else is to be measured."""
@@ -188,7 +173,7 @@ def _bar(label, name):
 # Measuring.
 
 @torch.no_grad()
-def _measure(subjects, measures, judge, settings, trust):
+def _measure(subjects, measures, judge, settings):
     """Fill the Subjects. Returns the names of the attributes that were measured by, [] for none."""
     used = []
     if {'attributes', 'locality'} & set(measures):
@@ -203,7 +188,7 @@ def _measure(subjects, measures, judge, settings, trust):
         _measure_units(subjects, 'locality' in measures, judge, scores, used, settings)
     if 'codes' in measures:
         for subject in subjects:
-            _measure_codes(subject, snapshot.load_all(subject.path, 'PKL', trust)['D'])
+            _measure_codes(subject)
     if 'path' in measures:
         _measure_paths(subjects)
     return used
@@ -244,11 +229,11 @@ def _some_channels(found, seed):
     left_out = set(np.random.RandomState(seed).permutation(len(channels))[MAX_TURNED:].tolist())
     return [unit for unit in found if unit.kind != 'channel'] + [unit for index, unit in enumerate(channels) if index not in left_out]
 
-def _measure_codes(subject, D):
-    if not hasattr(D, 'q'):
+def _measure_codes(subject):
+    if not hasattr(subject.D, 'q'):
         return
     device = subject.ws.device
-    predicted, codes = disentanglement.read_back(subject.G, D.eval().requires_grad_(False).to(device), subject.ws, subject.c, _bar('Reading codes', subject.name))
+    predicted, codes = disentanglement.read_back(subject.G, subject.D.eval().requires_grad_(False).to(device), subject.ws, subject.c, _bar('Reading codes', subject.name))
     read = ['inter', 'intra'] if grouped_layers(subject.G.synthesis) else ['intra'] # Without groups no layer reads the other.
     halves = dict(inter=slice(0, subject.G.code_dim), intra=slice(subject.G.code_dim, None))
     of_code = lambda code, weights: disentanglement.r_squared(predicted[:, halves[code]], codes[:, halves[code]], weights)

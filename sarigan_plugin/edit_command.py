@@ -12,7 +12,7 @@ from sarigan_plugin import groups
 from sarigan_plugin import names
 from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
-from sarigan_plugin.cli import UserError
+from sarigan_plugin.cli import UserError, writing
 from sarigan_plugin.edit import Edit, Recipe, WrongField
 from sarigan_plugin.generate import NumberRange, device_option
 from sarigan_plugin.networks import grouped_layers
@@ -88,14 +88,12 @@ def edit_command(network, outdir, recipe, scales, video, trust, device, **fields
     target = os.path.join(outdir, 'edit.json')
     if recipe is not None and wanted != earlier and os.path.exists(target) and os.path.samefile(recipe, target):
         raise UserError(f'--outdir: {target} is the recipe to begin with, which would be overwritten by another one; choose another folder.')
-    try:
+    with writing('--outdir', outdir):
         os.makedirs(outdir, exist_ok=True)
         for path in _draw_all(G, outdir, wanted, known, columns, scales, FRAMES if video else 0):
             click.echo(path)
         wanted.write(target)
         click.echo(target)
-    except OSError as error:
-        raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
 
 #----------------------------------------------------------------------------
 # From options to a recipe.

@@ -15,7 +15,7 @@ from sarigan_plugin import names
 from sarigan_plugin import rosinality
 from sarigan_plugin import snapshot
 from sarigan_plugin import weights
-from sarigan_plugin.cli import UserError
+from sarigan_plugin.cli import UserError, writing
 
 #----------------------------------------------------------------------------
 
@@ -85,13 +85,11 @@ def import_command(source, dest):
         _print_remarks(remarks)
     else:
         data = snapshot.load_all(source, 'SOURCE')
-    try:
+    with writing('--to', dest):
         with files.atomic_open(dest) as f:
             pickle.dump(data, f)
         if known.places:
             known.write(names.path_of(dest))
-    except OSError as error:
-        raise UserError(f'--to: {dest} cannot be written to: {error.strerror}.') from None
     click.echo(f'Wrote {click.format_filename(dest)}')
 
 def _read_checkpoint(path):

@@ -54,6 +54,15 @@ def _umask():
     os.umask(mask)
     return mask
 
+def write_text(path, text):
+    """Make a file of it, in UTF-8, as atomic_open() does."""
+    with atomic_open(path) as f:
+        f.write(text.encode())
+
+def write_json(path, content):
+    """Make a file of it that people can read."""
+    write_text(path, json.dumps(content, indent=2) + '\n')
+
 def read_json(path):
     """What a JSON file says that people may have written. Raises ValueError, with one sentence, for a file of something else."""
     try:
@@ -95,6 +104,14 @@ def _fingerprint_at(path, _size, _changed):
 def fingerprint_of_zip(archive):
     """Of what is in a zip, by the checksums that are in it, so that a large one need not be read."""
     return _digest([(entry.filename, entry.file_size, entry.CRC) for entry in archive.infolist()])
+
+def sha256(path):
+    """Of the content of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as f:
+        while block := f.read(2 ** 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 def _digest(content):
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]

@@ -11,7 +11,7 @@ import torch
 from sarigan_plugin import pictures
 from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
-from sarigan_plugin.cli import UserError
+from sarigan_plugin.cli import UserError, writing
 from sarigan_plugin.projection import Projection, noise_put_in
 
 MAX_SEED = 2 ** 32 - 1      # NumPy's.
@@ -39,6 +39,25 @@ class NumberRange(click.ParamType):
                 self.fail(f'{value!r} is more than {MAX_NUMBERS} numbers', param, ctx)
             numbers += range(first, last + 1)
         return numbers
+
+class Choices(click.ParamType):
+    """'a,b' -> a list of them, each a known one; 'none' -> [] where that will do."""
+    name = 'names'
+
+    def __init__(self, known, what, or_none=False):
+        """what: what each is, as 'a measure'."""
+        self.known = known
+        self.what = what
+        self.or_none = or_none
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, list):
+            return value
+        wanted = [] if self.or_none and value == 'none' else value.split(',')
+        for name in wanted:
+            if name not in self.known:
+                self.fail(f'{name!r} is not {self.what}; they are {", ".join(self.known)}' + (', or none' if self.or_none else ''), param, ctx)
+        return wanted
 
 class Number(click.ParamType):
     """A finite number of a size that networks bear. click's own floats include nan."""
@@ -127,13 +146,11 @@ def generate(network, seeds, trunc, class_idx, noise_mode, projected_w, trust, d
         ws, noise = found.ws.split(1), found.noise
         names = [f'proj{index:02d}.png' for index in range(len(ws))]
 
-    try:
+    with writing('--outdir', outdir):
         os.makedirs(outdir, exist_ok=True)
         with click.progressbar(zip(names, ws), length=len(names), label='Generating') as jobs, noise_put_in(G, noise):
             for name, w in jobs:
                 pictures.save(PIL.Image.fromarray(render(G, w, noise_mode)), os.path.join(outdir, name))
-    except OSError as error:
-        raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
 
 def _read_projection(G, path):
     try:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import json
 import math
 import os
 
@@ -16,7 +15,7 @@ from sarigan_plugin import groups_page
 from sarigan_plugin import names
 from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
-from sarigan_plugin.cli import UserError
+from sarigan_plugin.cli import writing
 from sarigan_plugin.edit import Edit, edited
 from sarigan_plugin.generate import Number, NumberRange, device_option, require_class, sample_ws
 from sarigan_plugin.grouping import RESPONSE_SIDE, channel_responses, cosine_similarity
@@ -240,11 +239,9 @@ def groups(network, outdir, seeds, trunc, class_idx, trust, device):
     G = snapshot.load_grouped(network, 'PKL', device, trust)
     known = names.load(network, G)
     require_class(G, class_idx)
-    try:
+    with writing('--outdir', outdir):
         os.makedirs(outdir, exist_ok=True)
         paths, surveyed = draw_all(G, network, outdir, seeds, trunc, class_idx, known)
-    except OSError as error:
-        raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
     for path in paths:
         click.echo(click.format_filename(path))
     _print_quality(surveyed.quality)
@@ -270,8 +267,7 @@ def draw_all(G, network, outdir, seeds, trunc=0.7, class_idx=0, known=names.Name
     paths = [os.path.join(outdir, name) for name in ['index.html', 'groups.json', 'groups.png', 'strip.png']]
     pictures.save(draw_groups(surveyed, layers, overlays), paths[2])
     pictures.save(draw_strip(G, ws, *strongest, known), paths[3])
-    with files.atomic_open(paths[1]) as f:
-        f.write((json.dumps(figures, indent=2) + '\n').encode())
+    files.write_json(paths[1], figures)
     groups_page.write(paths[0], figures, surveyed.images, overlays)
     return paths, surveyed
 

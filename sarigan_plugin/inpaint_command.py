@@ -8,7 +8,7 @@ from sarigan_plugin import completion
 from sarigan_plugin import masks
 from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
-from sarigan_plugin.cli import UserError
+from sarigan_plugin.cli import UserError, writing
 from sarigan_plugin.generate import Number, NumberRange, device_option
 
 #----------------------------------------------------------------------------
@@ -52,7 +52,7 @@ def inpaint_command(ctx, network, source, mask_source, outdir, seeds, trunc, rec
         raise UserError('--outdir: it is the folder of --images, where results would be taken for images the next time; choose another one.')
 
     paths, failures = _different_names(paths)
-    try:
+    with writing('--outdir', outdir):
         os.makedirs(outdir, exist_ok=True)
         with click.progressbar(length=len(paths) * len(seeds), label='Inpainting') as bar:
             for index, path in enumerate(paths):
@@ -63,8 +63,6 @@ def inpaint_command(ctx, network, source, mask_source, outdir, seeds, trunc, rec
                 except ValueError as error:
                     failures.append(str(error))
                     bar.update((index + 1) * len(seeds) - bar.pos)
-    except OSError as error:
-        raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
 
     click.echo(f'{total - len(failures)} of {total} images, {len(seeds)} of each, in {click.format_filename(outdir)}')
     if failures:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 
 import click
@@ -23,8 +22,8 @@ from sarigan_plugin import quality
 from sarigan_plugin import snapshot
 from sarigan_plugin import splits
 from sarigan_plugin import tables
-from sarigan_plugin.cli import UserError
-from sarigan_plugin.generate import Number, NumberRange, device_option
+from sarigan_plugin.cli import UserError, writing
+from sarigan_plugin.generate import Choices, Number, NumberRange, device_option
 from sarigan_plugin.inpainting import join_condition
 
 BATCH       = 16    # Images that a network completes at once.
@@ -41,26 +40,15 @@ class Task:
     truth:  np.ndarray  # uint8 [N, R, R, C].
     holes:  np.ndarray  # bool [N, R, R].
 
-class Baselines(click.ParamType):
-    """'mean,telea' or 'none' -> a list of classical methods."""
-    name = 'baselines'
-
-    def convert(self, value, param, ctx):
-        wanted = [] if value == 'none' else value.split(',')
-        for method in wanted:
-            if method not in classical.METHODS:
-                self.fail(f'{method!r} is not a classical method; they are {", ".join(classical.METHODS)}, or none', param, ctx)
-        return wanted
-
 @click.command('inpaint-table')
 @click.argument('networks', metavar='[PKL]...', nargs=-1)
 @click.option('--data',         help='Data set, a zip or a folder', required=True, metavar='ZIP')
-@click.option('--split',        help='Which of its images are completed; held-out = the last tenth', type=click.Choice(splits.SPLITS), default='held-out', show_default=True)
+@click.option('--split',        help='Which of its images are completed; held-out = the last tenth', type=click.Choice(list(splits.SPLITS)), default='held-out', show_default=True)
 @click.option('--outdir',       help='Where to save the table', required=True, metavar='DIR')
 @click.option('--masks', 'mask_source', help=f'Kind of holes, {", ".join(masks.KINDS)}, the same ones for the same images every time, or a folder of masks', default='mixed', show_default=True, metavar='KIND|DIR')
 @click.option('--seeds',        help='Random seeds of the networks: figures are means over them', type=NumberRange(), default='0-3', show_default=True)
 @click.option('--trunc',        help='Truncation psi of the networks', type=Number(), default=1, show_default=True)
-@click.option('--baselines',    help=f'Classical methods to compare with, {",".join(classical.METHODS)}, or none  [default: all that are installed]', type=Baselines(), metavar='NAME,...')
+@click.option('--baselines',    help=f'Classical methods to compare with, {",".join(classical.METHODS)}, or none  [default: all that are installed]', type=Choices(classical.METHODS, 'a classical method', or_none=True), metavar='NAME,...')
 @click.option('--detector',     help=f'Network in whose features the Fréchet distance to the true images is, {", ".join(detectors.NAMES)}, a TorchScript file, or none  [default: lite0 where it is installed]', metavar='NAME|PATH')
 @click.option('--max-images',   help='Measure the first so many of them alone', type=click.IntRange(min=1))
 @snapshot.trust_option
@@ -84,7 +72,10 @@ def inpaint_table(networks, data, split, outdir, mask_source, seeds, trunc, base
       table.md, table.json   the figures; +- is the standard deviation over seeds
       comparison.png         holes, what each method makes of them, and the truth, for the first eight images
     """
-    loaded = {name: completion.load(path, 'PKL', device, trust) for name, path in tables.short_names(networks).items()}
+    paths = tables.short_names(networks)
+    loaded, trained_on = dict(), dict()
+    for name, path in paths.items():
+        loaded[name], trained_on[name] = completion.load_with_data_set(path, 'PKL', device, trust)
     if baselines is None:
         baselines = _installed_baselines()
     methods = _methods(loaded, baselines, seeds, trunc)
@@ -92,25 +83,22 @@ def inpaint_table(networks, data, split, outdir, mask_source, seeds, trunc, base
     detector = _choose_detector(detector, len(task.truth))
     for name, G in loaded.items():
         _check_shape(name, G, task)
-    for path in networks:
-        _warn_of_training(path, data, split, trust)
+    for name, path in paths.items():
+        _warn_of_training(path, trained_on[name], data, split)
     if not methods:
         raise UserError('PKL: give one network at least, or --baselines.')
 
-    try:
+    with writing('--outdir', outdir):
         os.makedirs(outdir, exist_ok=True)
         distance = FrechetDistance(detector, task, device) if detector is not None else None
         figures, drawn = _measure(methods, task, distance)
-        settings = dict(data=data, split=split, images=len(task.truth), masks=mask_source, seeds=seeds, trunc=trunc, networks=tables.short_names(networks), detector=detector)
+        settings = dict(data=data, split=split, images=len(task.truth), masks=mask_source, seeds=seeds, trunc=trunc, networks=paths, detector=detector)
         if distance is not None:
             settings.update(frechet_floor=distance.floor)
         table = _markdown(figures, settings)
         pictures.save(_draw(task, drawn, _caption(settings)), os.path.join(outdir, 'comparison.png'))
-        for name, content in {'table.md': table, 'table.json': json.dumps(dict(settings, methods=figures), indent=2) + '\n'}.items():
-            with files.atomic_open(os.path.join(outdir, name)) as f:
-                f.write(content.encode())
-    except OSError as error:
-        raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
+        files.write_text(os.path.join(outdir, 'table.md'), table)
+        files.write_json(os.path.join(outdir, 'table.json'), dict(settings, methods=figures))
     click.echo(f'\n{table}')
     for name in ['table.md', 'table.json', 'comparison.png']:
         click.echo(click.format_filename(os.path.join(outdir, name)))
@@ -189,9 +177,8 @@ def read_task(data, split, mask_source, max_images=None):
             raise UserError(f'--data: {data} has an image that cannot be read ({snapshot.first_line(error)}).') from None
     return Task(np.stack(images), np.stack([source.of_index(index) for index in indices]))
 
-def _warn_of_training(path, data, split, trust):
-    """Say so where a network has seen the images in training."""
-    trained_on = snapshot.load_all(path, 'PKL', trust)['training_set_kwargs'] or {}
+def _warn_of_training(path, trained_on, data, split):
+    """Say so where a network has seen the images in training. trained_on: its training_set_kwargs."""
     if (trained_on.get('split'), split) == ('train', 'held-out'):
         return
     where = trained_on.get('path')
@@ -265,7 +252,7 @@ def _markdown(figures, settings):
     return '\n'.join([tables.markdown(rows), '', *notes, ''])
 
 def _caption(settings):
-    return f'{dict(zip(splits.SPLITS, ["all but the last tenth", "the last tenth", "all"]))[settings["split"]]} of {os.path.basename(os.path.normpath(settings["data"]))}, holes: {settings["masks"]}'
+    return f'{splits.SPLITS[settings["split"]]} of {os.path.basename(os.path.normpath(settings["data"]))}, holes: {settings["masks"]}'
 
 def _draw(task, drawn, title):
     """Holes, what each method made of them, and the truth, a row for each image. Returns an image.

@@ -30,7 +30,6 @@ class InpaintingLoss(SariGANLoss):
         super().__init__(*args, **kwargs)
         if not lambda_l1 >= 0:
             raise ValueError(f'lambda_l1 must be non-negative, not {lambda_l1}')
-        self.masks = None # masks.Source, as soon as the resolution is known.
         self.mask_source = mask_source
         self.lambda_l1 = lambda_l1
         self.truth = None # The images of this round, [N, C, R, R].
@@ -43,8 +42,8 @@ class InpaintingLoss(SariGANLoss):
     def _draw_holes(self, img):
         """[N, 1, R, R]. From numpy's own generator, whose state is saved with the training's."""
         random = np.random.RandomState(np.random.randint(2 ** 31))
-        self.masks = self.masks or masks.Source(self.mask_source, img.shape[2])
-        holes = np.stack([self.masks.draw(random) for _image in img])
+        source = masks.Source(self.mask_source, img.shape[2])
+        holes = np.stack([source.draw(random) for _image in img])
         return torch.from_numpy(holes).unsqueeze(1).to(img.device)
 
     def synthesize(self, ws, c):

@@ -1,6 +1,5 @@
 """`sarigan metrics`: how near a network's images are to real ones, beside how near other real images are."""
 
-import json
 import os
 
 import click
@@ -9,7 +8,7 @@ from sarigan_plugin import detectors
 from sarigan_plugin import files
 from sarigan_plugin import quality
 from sarigan_plugin import snapshot
-from sarigan_plugin.cli import UserError
+from sarigan_plugin.cli import UserError, writing
 from sarigan_plugin.generate import MAX_SEED, device_option
 from sarigan_plugin.tables import markdown
 from sarigan_plugin.train import CommaSeparatedList
@@ -74,11 +73,8 @@ def metrics_command(network, data, metrics, num_samples, detector, seed, json_pa
     click.echo('\n'.join(_notes(found, detector)))
     if json_path is not None:
         report = dict(network=network, data=data, detector=detector, seed=seed, metrics={name: vars(measurement) for name, measurement in found.items()})
-        try:
-            with files.atomic_open(json_path) as f:
-                f.write((json.dumps(report, indent=2) + '\n').encode())
-        except OSError as error:
-            raise UserError(f'--json: {json_path} cannot be written to: {error.strerror}.') from None
+        with writing('--json', json_path):
+            files.write_json(json_path, report)
         click.echo(json_path)
 
 def _check_writable(path):

@@ -10,7 +10,7 @@ import PIL.Image
 from sarigan_plugin import names
 from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
-from sarigan_plugin.cli import UserError
+from sarigan_plugin.cli import writing
 from sarigan_plugin.edit import Edit, Recipe
 from sarigan_plugin.edit_command import FLAGS, flags_named, place_of
 from sarigan_plugin.generate import Number, NumberRange, device_option
@@ -72,11 +72,9 @@ def mix_command(network, outdir, rows, cols, layers, group, code, trunc, class_i
     mixed = [dataclasses.replace(first, edits=mixing_edits(G, col, layers, index, code)) for col in cols]
     title = f'{CODES[code][1]} of {_places(layers, index, known)} from the seeds above'
     path = os.path.join(outdir, 'grid.png')
-    try:
+    with writing('--outdir', outdir):
         os.makedirs(os.path.join(outdir, 'cells'), exist_ok=True)
         pictures.save(_draw_grid(*_render_all(G, outdir, above, first.part(0), mixed), title, rows, cols), path)
-    except OSError as error:
-        raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
     click.echo(click.format_filename(path))
 
 def _places(layers, index, known):

@@ -1,6 +1,5 @@
 """`sarigan project`: a photo into the generator's codes, the pictures and figures of it."""
 
-import json
 import os
 
 import click
@@ -14,7 +13,7 @@ from sarigan_plugin import perceptual
 from sarigan_plugin import pictures
 from sarigan_plugin import project
 from sarigan_plugin import snapshot
-from sarigan_plugin.cli import UserError
+from sarigan_plugin.cli import UserError, writing
 from sarigan_plugin.generate import MAX_SEED, device_option, labels, require_class
 
 NAMES   = {'w': 'W', 'w+': 'W+', 'noise': '+ noise'} # Of project.stages().
@@ -67,7 +66,7 @@ def project_command(network, target, outdir, choice, class_idx, video, trust, de
     if features is None and choice == 'auto':
         click.echo('Warning: pixels alone are compared, as neither vgg nor lite0 is on this machine; see --features.', err=True)
 
-    try:
+    with writing('--outdir', outdir):
         os.makedirs(outdir, exist_ok=True)
         last, frames = _optimise(G, picture, features, device, FRAMES if video else 0, labels(G, 1, class_idx if G.c_dim > 0 else None), settings)
         images = {stage: pictures.to_uint8(step.projection.synthesize(G))[0] for stage, step in last.items()}
@@ -76,8 +75,6 @@ def project_command(network, target, outdir, choice, class_idx, video, trust, de
         *_others, final = last.values()
         for path in _write_all(outdir, picture, final.projection, images, dict(named, **settings, stages=figures), frames):
             click.echo(click.format_filename(path))
-    except OSError as error:
-        raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
     _print_table(figures)
 
 #----------------------------------------------------------------------------
@@ -126,8 +123,7 @@ def _write_all(outdir, picture, projection, images, description, frames):
     }
     for name, image in drawn.items():
         pictures.save(image, path(name))
-    with files.atomic_open(path('project.json')) as f:
-        f.write((json.dumps(description, indent=2) + '\n').encode())
+    files.write_json(path('project.json'), description)
     paths = list(map(path, ['projected_w.npz', *drawn, 'project.json']))
     if frames:
         paths.append(pictures.save_video(path('video'), frames, FPS))

@@ -143,8 +143,10 @@ def measurements(network, data, metrics, num_samples=None, detector=None, seed=0
     chosen = find(metrics, detector)
     if num_samples is not None and num_samples < MIN_COUNT:
         raise UserError(f'--num-samples must be {MIN_COUNT} at least, not {num_samples}.')
-    G = snapshot.load(network, 'PKL', device, trust)
-    dataset_kwargs = _data_set(network, G, data, trust)
+    content = snapshot.load_all(network, 'PKL', trust)
+    G = snapshot.averaged(content, device)
+    dataset_kwargs = _data_set(G, content['training_set_kwargs'], data)
+    del content # D takes as much memory as G.
     num_all = feature_stats.count_images(dataset_kwargs)
     if num_all < MIN_COUNT:
         raise UserError(f'--data: {dataset_kwargs["path"]} has {num_all} images; {MIN_COUNT} are needed at least.')
@@ -211,9 +213,11 @@ def _reported(measurement):
 #----------------------------------------------------------------------------
 # What may be measured.
 
-def _data_set(path, G, data, trust):
-    """Keyword arguments of the data set, as in calc_metrics.py. Raises UserError where it does not fit the network."""
-    trained_on = snapshot.load_all(path, 'PKL', trust)['training_set_kwargs']
+def _data_set(G, trained_on, data):
+    """Keyword arguments of the data set, as in calc_metrics.py. Raises UserError where it does not fit the network.
+
+    trained_on: the training_set_kwargs of the network, or None.
+    """
     if data is None and trained_on is None:
         raise UserError('--data is required: the pickle does not say what its network was trained on.')
     if data is None:

@@ -26,9 +26,13 @@ def load(path, option, device='cpu', trust=False):
     path: file name or URL, or a folder that `sarigan export` wrote. option: what the user called it, for error messages.
     trust: see read(). Returns the network in eval mode, on `device`, with no gradients. Raises UserError.
     """
+    return averaged(load_all(path, option, trust), device)
+
+def averaged(data, device='cpu'):
+    """The generator that load() returns, of what load_all() gave: to have the rest as well, the file is read once."""
     ops.choose_at_first_use()
     cpu_ops.prepare()
-    return load_all(path, option, trust)['G_ema'].eval().requires_grad_(False).to(device)
+    return data['G_ema'].eval().requires_grad_(False).to(device)
 
 def load_all(path, option, trust=False):
     """As load(), but all that is there: see read()."""

@@ -5,7 +5,7 @@
     (range(0, 23), range(23, 25))
 """
 
-SPLITS      = ('train', 'held-out', 'all')
+SPLITS      = {'train': 'all but the last tenth', 'held-out': 'the last tenth', 'all': 'all'} # And how captions call them.
 HELD_OUT    = 10    # One image in so many is held out: the last ones in the order of their names.
 
 def indices(count, split):

@@ -4,13 +4,13 @@
     network.safetensors     their parameters and buffers, named as in 'G_ema.synthesis.b4.const'
 """
 
-import hashlib
 import json
 import os
 
 import safetensors.torch
 import torch
 
+from sarigan_plugin import files
 from sarigan_plugin import rebuild
 
 DESCRIPTION = 'network.json'
@@ -35,7 +35,7 @@ def write(data, folder):
         for key, tensor in [*network.named_parameters(), *network.named_buffers()]}
     path = os.path.join(folder, TENSORS)
     safetensors.torch.save_file(tensors, path)
-    description = dict(format=FORMAT, version=VERSION, tensors_sha256=_sha256(path), networks=described,
+    description = dict(format=FORMAT, version=VERSION, tensors_sha256=files.sha256(path), networks=described,
         training_set_kwargs=rebuild.plain_dataset(data.get('training_set_kwargs')))
     with open(os.path.join(folder, DESCRIPTION), 'wt', encoding='utf-8') as f:
         json.dump(description, f, indent=2)
@@ -53,7 +53,7 @@ def read(folder):
     if not {'G', 'D', 'G_ema'} <= set(described) <= set(NETWORKS):
         raise ValueError('it has no G, D and G_ema')
     path = os.path.join(folder, TENSORS)
-    if _sha256(path) != description.get('tensors_sha256'):
+    if files.sha256(path) != description.get('tensors_sha256'):
         raise ValueError(f'{TENSORS} is not the file that it was written with')
 
     tensors = safetensors.torch.load_file(path)
@@ -64,12 +64,5 @@ def read(folder):
         data[name] = network
     data['training_set_kwargs'] = rebuild.plain_dataset(description.get('training_set_kwargs'))
     return data
-
-def _sha256(path):
-    digest = hashlib.sha256()
-    with open(path, 'rb') as f:
-        while block := f.read(2 ** 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 #----------------------------------------------------------------------------

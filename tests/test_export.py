@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from training import augment
 from training import networks as upstream_networks
 
+from sarigan_plugin import files
 from sarigan_plugin import rosinality
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import main
@@ -189,7 +190,7 @@ def test_a_folder_with_a_tensor_too_few_is_refused(sari_networks, tmp_path):
     del tensors['G.synthesis.b8.conv0.weight']
     safetensors.torch.save_file(tensors, path)
     from sarigan_plugin import weights
-    edited(tmp_path / 'folder', tensors_sha256=lambda _old: weights._sha256(path)) # pylint: disable=protected-access
+    edited(tmp_path / 'folder', tensors_sha256=lambda _old: files.sha256(path))
     assert 'its tensor synthesis.b8.conv0.weight is missing' in sentence(run('import', tmp_path / 'folder', f'--to={tmp_path / "back.pkl"}'))
 
 #----------------------------------------------------------------------------
