@@ -32,6 +32,7 @@ except ImportError: # Python 3.10
 GROUPINGS = ('similarity', 'kmeans', 'blocks', 'random', 'none')
 SIMILARITIES = ('kernels', 'responses')
 NORMS = ('weight', 'feature')
+NORM_CHANNELS = ('layer', 'group')
 INFO_VARIANCES = ('unit', 'learned')
 INFO_MIXINGS = ('mean', 'skip')
 AUGMENTATIONS = ('noaug', 'ada', 'fixed')
@@ -75,6 +76,9 @@ class Method:
     """[method]: what makes it SariGAN."""
     grouping:       Literal[GROUPINGS]  = 'similarity'  # How channels come to their groups.
     norm:           Literal[NORMS]      = 'weight'      # Eq. 5-6 or Eq. 3-4.
+    norm_channels:  Literal[NORM_CHANNELS] = 'layer'    # What the norm of a group's styles counts; Eq. 5 has all of the layer's.
+    norm_eps:       float               = 0.0           # Keeps that norm from zero; Eq. 5 has none.
+    inter_gain:     float               = 1.0           # Of the initial weights that make styles of the inter-group code.
     num_groups:     as_num_groups       = 16            # Groups per layer (paper: g), 'auto', or a table of {resolution or layer: groups}.
     lambda_group:   float               = 2.0           # Weight of the grouping loss (paper: lambda_1).
     lambda_info:    float               = 10.0          # Weight of the info loss (paper: lambda_2).
@@ -397,7 +401,7 @@ def _networks(args, recipe, overrides):
     args.G_kwargs.class_name = 'sarigan_plugin.networks.Generator'
     del args.G_kwargs.w_dim # Twice code_dim.
     args.G_kwargs.update(z_dim=method.code_dim, code_dim=method.code_dim, num_groups=method.num_groups, grouping=method.grouping, norm=method.norm,
-        threshold=method.threshold, inertia=method.inertia)
+        norm_channels=method.norm_channels, norm_eps=method.norm_eps, inter_gain=method.inter_gain, threshold=method.threshold, inertia=method.inertia)
     args.D_kwargs.update(class_name='sarigan_plugin.networks.Discriminator', code_dim=method.code_dim, info_variance=method.info_variance)
     args.loss_kwargs.update(class_name='sarigan_plugin.loss.SariGANLoss', lambda_group=method.lambda_group, lambda_info=method.lambda_info,
         similarity=method.similarity, info_mixing=method.info_mixing)

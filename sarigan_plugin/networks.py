@@ -24,7 +24,7 @@ from torch_utils.ops import upfirdn2d
 #----------------------------------------------------------------------------
 # Semantic-aware embedding (Section 3.2).
 
-def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inter_shifts=None, eps=1e-8):
+def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inter_shifts=None, norm_channels='layer', eps=0):
     """Fold both codes into one style per channel (Eq. 5; paper: f), or one style and one shift (Eq. 3-4).
 
     f_j = h_a(j) z_j / sqrt(1/C * sum_{k in group a(j)} z_k^2), where a(j) is the group of channel j.
@@ -33,6 +33,10 @@ def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inte
     of a group (Eq. 4) need no look at the features: its mean is that of its z_b, and its variance, over all C channels as
     in Eq. 5, is 1/C * sum_k (z_s,k^2 + (z_b,k - mean)^2).
 
+    norm_channels='group' has the group's own number of channels in the place of C: by Eq. 5 the fewer channels a group has, the
+    louder each of them is. `eps` is added to every z_k^2 in the root: where all z of a small group are near zero f jumps, and of a
+    group of one channel it has but the sign of z.
+
     intra_styles: [N, C] per-channel scales from the intra-group code (paper: z, z_s).
     inter_styles: [N, g] per-group scales from the inter-group code (paper: h, h_s).
     membership:   [C, g] one-hot rows. An empty group contributes nothing.
@@ -40,12 +44,14 @@ def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inte
     inter_shifts: [N, g] per-group means (paper: h_b).
     Returns styles [N, C] in the weight form, (styles, shifts), [N, C] each, in the feature form.
     """
-    power = intra_styles.square()
+    power = intra_styles.square() + eps
+    sizes = membership.sum(dim=0).clamp(min=1) # [g]
     if intra_shifts is not None:
-        means = intra_shifts @ membership / membership.sum(dim=0).clamp(min=1) # [Ng]
+        means = intra_shifts @ membership / sizes # [Ng]
         centred = intra_shifts - means @ membership.t() # [NC]
         power = power + centred.square()
-    scale = inter_styles * (power @ membership / membership.shape[0] + eps).rsqrt() # [Ng]
+    count = sizes if norm_channels == 'group' else membership.shape[0]
+    scale = inter_styles * (power @ membership / count + 1e-8).rsqrt() # [Ng]: 1e-8 for empty groups.
     scale = scale @ membership.t() # [NC]
     if intra_shifts is None:
         return intra_styles * scale
@@ -136,6 +142,9 @@ class SynthesisLayer(torch.nn.Module):
         threshold       = 'auto',       # Of a learned grouping, see ChannelGrouping; as is
         inertia         = 3,            # how much it keeps to its groups.
         norm            = 'weight',     # Normalise weights (Eq. 5-6) or the grouped 'feature' maps (Eq. 3-4).
+        norm_channels   = 'layer',      # The norm of a group's styles counts the channels of the 'layer' (Eq. 5) or of the 'group';
+        norm_eps        = 0,            # and how far it stays from zero, see group_styles(); 0 = Eq. 5.
+        inter_gain      = 1,            # Of the initial weights that make styles of the inter-group code; 0 = they start at 1.
         kernel_size     = 3,            # Convolution kernel size.
         up              = 1,            # Integer upsampling factor.
         use_noise       = True,         # Enable noise input?
@@ -151,7 +160,7 @@ class SynthesisLayer(torch.nn.Module):
         self.use_noise = use_noise
         self.activation = activation
         self.conv_clamp = conv_clamp
-        self.norm = norm if grouping != 'none' else 'weight'
+        self.norm, self.norm_channels, self.norm_eps = (norm, norm_channels, norm_eps) if grouping != 'none' else ('weight', 'layer', 0)
         self.padding = kernel_size // 2
         self.act_gain = bias_act.activation_funcs[activation].def_gain
         self.register_buffer('resample_filter', upfirdn2d.setup_filter(resample_filter))
@@ -162,6 +171,7 @@ class SynthesisLayer(torch.nn.Module):
             self.grouping = dnnlib.util.call_func_by_name(grouping, in_channels, num_groups, func_name='sarigan_plugin.grouping.make_grouping',
                 threshold=threshold, inertia=inertia) # By name, as upstream's layers: pickled with its own source.
             self.group_affine = _upstream('FullyConnectedLayer', code_dim, self.grouping.num_groups, bias_init=1)
+            self.group_affine.weight.data.mul_(inter_gain)
             if norm == 'feature':
                 self.shift = _upstream('FullyConnectedLayer', code_dim, in_channels)
                 self.group_shift = _upstream('FullyConnectedLayer', code_dim, self.grouping.num_groups)
@@ -182,18 +192,20 @@ class SynthesisLayer(torch.nn.Module):
         if self.grouping is None:
             return styles
         shifts = dict(intra_shifts=self.shift(intra_code), inter_shifts=self.group_shift(inter_code)) if self.norm == 'feature' else {}
-        return group_styles(styles, self.group_affine(inter_code), self.grouping(), **shifts)
+        return group_styles(styles, self.group_affine(inter_code), self.grouping(), norm_channels=self.norm_channels, eps=self.norm_eps, **shifts)
 
     @torch.no_grad()
     def merge_groups(self, kernels):
         """Merge groups that are one cluster by the kernels that produce the input channels, [C, ...]; see MergingGrouping.
 
         By Eq. 5 channels of equal z in a group of c have the style h / sqrt(c / C). So that the mean style of two groups
-        that merge stays as it is, sqrt(c_1 + c_2) h = sqrt(c_1) h_1 + sqrt(c_2) h_2.
+        that merge stays as it is, sqrt(c_1 + c_2) h = sqrt(c_1) h_1 + sqrt(c_2) h_2. Where the norm counts the group's own
+        channels that style is h, and (c_1 + c_2) h = c_1 h_1 + c_2 h_2.
         """
+        power = 0.5 if self.norm_channels == 'layer' else 1
         for kept, gone, share in self.grouping.merge(kernels):
             for rows in self.group_affine.parameters():
-                rows[kept] = rows[kept] * np.sqrt(1 - share) + rows[gone] * np.sqrt(share)
+                rows[kept] = rows[kept] * (1 - share) ** power + rows[gone] * share ** power
             if self.norm == 'feature':
                 for rows in self.group_shift.parameters():
                     rows[kept] = rows[kept] * (1 - share) + rows[gone] * share
@@ -278,7 +290,10 @@ class Generator(torch.nn.Module):
         grouping            = 'similarity', # How channels come to their groups, see SynthesisLayer.
         threshold           = 'auto',       # How similar kernels of one group are, see ChannelGrouping.
         inertia             = 3,            # How much channels keep to their groups, see ChannelGrouping.
-        norm                = 'weight',     # What is normalised, see SynthesisLayer.
+        norm                = 'weight',     # What is normalised, see SynthesisLayer, and
+        norm_channels       = 'layer',      # over how many channels, and
+        norm_eps            = 0,            # what keeps it smooth, see group_styles().
+        inter_gain          = 1,            # How much the inter-group code does at the start, see SynthesisLayer.
         mapping_kwargs      = {},   # Arguments for upstream's MappingNetwork.
         synthesis_kwargs    = {},   # Arguments for upstream's SynthesisNetwork.
     ):
@@ -291,7 +306,8 @@ class Generator(torch.nn.Module):
         self.img_channels = img_channels
         self.num_groups = num_groups
         self.synthesis = _upstream('SynthesisNetwork', w_dim=self.w_dim, img_resolution=img_resolution, img_channels=img_channels, **synthesis_kwargs)
-        self._group_channels(dict(grouping=grouping, threshold=threshold, inertia=inertia, norm=norm))
+        self._group_channels(dict(grouping=grouping, threshold=threshold, inertia=inertia, norm=norm, norm_channels=norm_channels, norm_eps=norm_eps,
+            inter_gain=inter_gain))
         self.num_ws = self.synthesis.num_ws
         widths = dict(layer_features=code_dim, embed_features=code_dim) # Only the last layer is as wide as both codes.
         self.mapping = _upstream('MappingNetwork', z_dim=z_dim, c_dim=c_dim, w_dim=self.w_dim, num_ws=self.num_ws, **{**widths, **mapping_kwargs})

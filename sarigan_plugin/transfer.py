@@ -132,10 +132,13 @@ def fit_group_styles(G):
     errors = []
     for _name, layer, _source in grouped_layers(G.synthesis):
         membership = layer.grouping().double() # [Cg]
-        styles = layer.affine(intra).square()
-        wanted = (styles @ membership / len(membership)).sqrt() # [Ng]: n_i.
-        empty = membership.sum(dim=0) == 0
-        wanted[:, empty] = (styles.mean(dim=1, keepdim=True) / membership.shape[1]).sqrt() # Ready for the channels that may come.
+        sizes = membership.sum(dim=0) # [g]
+        empty = sizes == 0
+        power = layer.affine(intra).square() + layer.norm_eps
+        powers = power @ membership # [Ng]
+        powers[:, empty] = power.mean(dim=1, keepdim=True) # Ready for the channels that may come.
+        sizes[empty] = 1
+        wanted = (powers / (sizes if layer.norm_channels == 'group' else len(membership))).sqrt() # [Ng]: n_i.
         slope = solver @ wanted # [Dg]
         layer.group_affine.weight.copy_(slope.t() / layer.group_affine.weight_gain)
         layer.group_affine.bias.copy_(wanted.mean(dim=0) - inter.mean(dim=0) @ slope)
