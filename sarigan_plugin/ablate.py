@@ -59,6 +59,7 @@ def ablate(table, data, outdir, setting, rows, seeds, kimg, metrics, num_samples
     \b
     DIR gets:
       NAME.md, .json, .png    the table, written anew after each training; +- is the standard deviation over seeds
+      NAME-samples.png        images of seeds 0 to 63 of each row's first network
       ROW/seed0/...           a folder as `sarigan train` makes it for each training. Tables share rows of one name.
     """
     table = _chosen(ablation.read(ablation.find(table), setting), rows, seeds, kimg, metrics, num_samples)
@@ -86,8 +87,9 @@ def ablate(table, data, outdir, setting, rows, seeds, kimg, metrics, num_samples
                 quality.require_detector(metric.detector, '--metrics' if detector is None else '--detector')
             failures = _run(report, device_type, parallel, gpus)
         click.echo(f'\n{report.write()}')
-    for ending in ablation_table.ENDINGS:
-        click.echo(click.format_filename(os.path.join(outdir, f'{table.name}.{ending}')))
+    for path in ablation_table.paths(outdir, table):
+        if os.path.exists(path): # There may be no samples.
+            click.echo(click.format_filename(path))
     for training, sentence in failures.items():
         click.echo(f'Error: {training}: {sentence}', err=True)
     if failures:
@@ -140,7 +142,7 @@ class Report:
         return ablation_table.write(self.outdir, self.table, self.trainings, self.evaluation, self.settings)
 
     def is_done(self, training):
-        return training.is_trained and not ablation.missing(training, self.evaluation)
+        return training.is_trained and not ablation.missing(training, self.evaluation) and (training.samples is None or os.path.exists(training.samples))
 
     def plan(self, parallel):
         """Rows, options and how far each training is, as text."""

@@ -169,6 +169,11 @@ class Training:
         return os.path.join(self.run_dir, f'network-snapshot-{self.num_images // 1000:06d}.pkl')
 
     @property
+    def samples(self):
+        """Path of its network's images of seeds 0 to 63; None where those would need a photo to complete."""
+        return None if 'inpainting' in self.args.G_kwargs.class_name else os.path.join(self.run_dir, f'samples-{self.num_images // 1000:06d}.png')
+
+    @property
     def is_trained(self):
         return os.path.isfile(self.snapshot)
 
@@ -192,7 +197,7 @@ def _last_statistics(run_dir):
         return None
 
 def plan(table, data, outdir, gpus=1):
-    """The trainings of a table, each in OUTDIR/<row>/seed<k>; all rows of a seed before the next, so that a table that grows compares equals.
+    """The trainings of a table, row by row, each in OUTDIR/<row>/seed<k>.
 
     Raises UserError for what can't be trained, for rows that would differ in more than their options say, and for folders
     in which something else was trained.
@@ -210,7 +215,6 @@ def plan(table, data, outdir, gpus=1):
                 'rows must not differ in that; batch in [options] sets one for all')
         flags = ' '.join(f'--{name.replace("_", "-")}={_on_the_command_line(value)}' for name, value in row.options.items())
         trainings += [Training(row, seed, _with_seed(args, seed, os.path.join(outdir, row.name, f'seed{seed}')), flags) for seed in table.seeds]
-    trainings.sort(key=lambda training: table.seeds.index(training.seed))
     for training in trainings:
         if os.path.exists(os.path.join(training.run_dir, runs.OPTIONS)):
             _check_earlier(training)

@@ -10,14 +10,19 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import torch
 
 from sarigan_plugin import ablation
 from sarigan_plugin import launch
+from sarigan_plugin import pictures
 from sarigan_plugin import quality
+from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
+from sarigan_plugin.generate import render, sample_ws
 
 OUTPUT = 'output.txt'   # In the training's folder: what it says.
+MIN_SIDE, MAX_SIDE = 64, 128 # Pixels of an image among the samples: smaller ones are repeated, larger ones averaged.
 STOPPED = 3             # Exit code where a training was asked to stop, and has saved its state.
 LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1    # Linux: the signal that a process gets when its parent is gone, however that ended.
@@ -68,7 +73,17 @@ def run(training, evaluation, device_type):
         figures = quality.measure(training.snapshot, evaluation.data, wanted, num_samples=evaluation.num_samples, detector=evaluation.detector,
             device=torch.device(device_type))
         ablation.add_results(training, evaluation, wanted, figures)
+    if training.samples is not None and not os.path.exists(training.samples):
+        _draw_samples(training, torch.device(device_type))
     return 0
+
+@torch.no_grad()
+def _draw_samples(training, device):
+    """Images of seeds 0 to 63, which nobody has chosen, row by row; of a conditional network its classes by turns."""
+    G = snapshot.load(training.snapshot, training.name, device)
+    images = [render(G, sample_ws(G, [seed], trunc=1, class_idx=seed % max(G.c_dim, 1))) for seed in range(64)]
+    images = pictures.enlarge(pictures.shrink(np.stack(images), MAX_SIDE), MIN_SIDE)
+    pictures.save(pictures.sheet(images, columns=8), training.samples)
 
 def main():
     try:

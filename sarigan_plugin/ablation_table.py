@@ -66,30 +66,35 @@ def _decimals(values):
 #----------------------------------------------------------------------------
 # Files.
 
-ENDINGS = ('md', 'json', 'png')
+def paths(outdir, table):
+    """Of the Markdown, the JSON, the chart and the samples."""
+    return [os.path.join(outdir, f'{table.name}{ending}') for ending in ('.md', '.json', '.png', '-samples.png')]
 
 def check_files(outdir, table):
     """Raise UserError where files of the table's name are there that write() has not written."""
-    paths = {ending: os.path.join(outdir, f'{table.name}.{ending}') for ending in ENDINGS}
-    there = [path for path in paths.values() if os.path.exists(path)]
+    there = [path for path in paths(outdir, table) if os.path.exists(path)]
     if not there:
         return
+    _markdown, record, *_pictures = paths(outdir, table)
     try:
-        ours = 'ablation' in files.read_json(paths['json'])
+        ours = 'ablation' in files.read_json(record)
     except (ValueError, TypeError):
         ours = False
     if not ours:
         raise UserError(f'--outdir: {there[0]} is there, and not of `sarigan ablate`; another --outdir, or another name for the table.')
 
 def write(outdir, table, trainings, evaluation, settings):
-    """Write OUTDIR/<table>.md, .json and .png, each whole or not at all. Returns the Markdown. settings: what JSON has beside the figures. Raises OSError."""
+    """Write OUTDIR/<table>.md, .json, .png and -samples.png, each whole or not at all. Returns the Markdown. settings: what JSON has beside the figures. Raises OSError."""
     rows = figures(trainings, evaluation)
     text = markdown(table, rows, settings)
     content = dict(ablation=table.name, title=table.title, paper_metric=table.paper_metric, note=table.note, settings=settings, rows=rows)
-    stem = os.path.join(outdir, table.name)
-    files.write_text(f'{stem}.md', text)
-    files.write_json(f'{stem}.json', content)
-    pictures.save(chart(table, rows, _caption(settings)), f'{stem}.png')
+    sheets = samples(trainings)
+    for_text, for_figures, for_chart, for_samples = paths(outdir, table)
+    files.write_text(for_text, text)
+    files.write_json(for_figures, content)
+    pictures.save(chart(table, rows, _caption(settings)), for_chart)
+    if sheets is not None:
+        pictures.save(sheets, for_samples)
     return text
 
 def markdown(table, rows, settings):
@@ -139,7 +144,17 @@ def _caption(settings):
     return f'{cfg}, {settings["kimg"]} kimg of {os.path.basename(os.path.normpath(settings["data"]))}, seed{"s" if len(seeds) > 1 else ""} {", ".join(map(str, seeds))}'
 
 #----------------------------------------------------------------------------
-# The picture.
+# The pictures.
+
+def samples(trainings):
+    """Side by side the images of seeds 0 to 63 that each row's first network makes, as far as there are any. An image, or None."""
+    first = {training.row.name: training for training in reversed(trainings)} # Of its seeds.
+    drawn = [training for training in reversed(first.values()) if training.samples is not None and os.path.exists(training.samples)]
+    sheets = []
+    for training in drawn:
+        with PIL.Image.open(training.samples) as sheet:
+            sheets.append(pictures.caption(sheet.convert('RGB'), f'{training.row.label}, seed {training.seed}'))
+    return pictures.mosaic(sheets, columns=2) if sheets else None
 
 BAR, GAP        = 22, 12                    # Height of bars and what is between them, pixels of a screen.
 PANEL, VALUE    = 220, 86                   # Width of the longest bar of a panel, and of the number behind it.

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
@@ -26,7 +27,10 @@ from sarigan_plugin import ablation
 from sarigan_plugin import ablation_table
 from sarigan_plugin import config
 from sarigan_plugin import files
+from sarigan_plugin import pictures
+from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
+from sarigan_plugin.generate import render, sample_ws
 
 pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning') # It is what detectors come in.
 
@@ -107,6 +111,26 @@ def test_each_row_is_trained_measured_and_compared_with_the_first(finished):
     options = {name: json.loads((outdir / name / 'seed0' / 'training_options.json').read_text()) for name in rows}
     assert options['stylegan2']['G_kwargs']['grouping'] == 'none' and options['stylegan2']['loss_kwargs']['lambda_info'] == 0
     assert options['sarigan']['G_kwargs']['grouping'] == 'similarity' and options['sarigan']['loss_kwargs']['lambda_info'] == 10
+
+def test_the_samples_are_the_images_of_seeds_0_to_63_of_each_row(finished):
+    _done, outdir = finished
+    sheets = {}
+    for name in rows_of(outdir):
+        run_dir = outdir / name / 'seed0'
+        G = snapshot.load(str(run_dir / 'network-snapshot-000001.pkl'), 'PKL')
+        with PIL.Image.open(run_dir / 'samples-000001.png') as sheet:
+            sheets[name] = np.array(sheet)
+        for seed, (row, column) in {0: (0, 0), 9: (1, 1), 63: (7, 7)}.items():
+            image = pictures.enlarge(render(G, sample_ws(G, [seed], trunc=1))[None], 64)[0]
+            height, width, _ = image.shape
+            y, x = 2 + row * (height + 2), 2 + column * (width + 2)
+            assert np.array_equal(sheets[name][y : y + height, x : x + width], image)
+    with PIL.Image.open(outdir / 'squares-samples.png') as together:
+        together = np.array(together)
+    height, width, _ = sheets['sarigan'].shape
+    assert together.shape[0] > 2 * height and together.shape[1] > 2 * width
+    found = np.lib.stride_tricks.sliding_window_view(together[:, :, 0], (height, width))[:60, :20]
+    assert (found == sheets['stylegan2'][:, :, 0]).all(axis=(2, 3)).any() # First, on the left.
 
 def test_rows_of_equal_options_and_seed_have_equal_networks_and_figures(finished):
     _done, outdir = finished
