@@ -165,7 +165,9 @@ class Report:
             seen = training.images_seen()
             return f'{seen / 1000:g} kimg trained' if seen > 0 else 'to be trained'
         missing = ablation.missing(training, self.evaluation)
-        return f'trained, to be measured by {", ".join(missing)}' if missing else 'done'
+        if missing:
+            return f'trained, to be measured by {", ".join(missing)}'
+        return 'done' if self.is_done(training) else 'measured, its samples to be drawn'
 
     def seconds_left(self, parallel):
         """As the trainings' own logs tell, where one has begun; a row that has not is taken to be as fast as the others. None where none has."""

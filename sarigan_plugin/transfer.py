@@ -136,8 +136,8 @@ def fit_group_styles(G):
         empty = sizes == 0
         power = layer.affine(intra).square() + layer.norm_eps
         powers = power @ membership # [Ng]
-        powers[:, empty] = power.mean(dim=1, keepdim=True) # Ready for the channels that may come.
-        sizes[empty] = 1
+        sizes[empty] = len(membership) / membership.shape[1] # Ready for the channels that may come, as many as others have.
+        powers[:, empty] = power.mean(dim=1, keepdim=True) * sizes[empty]
         wanted = (powers / (sizes if layer.norm_channels == 'group' else len(membership))).sqrt() # [Ng]: n_i.
         slope = solver @ wanted # [Dg]
         layer.group_affine.weight.copy_(slope.t() / layer.group_affine.weight_gain)
