@@ -34,6 +34,7 @@ SIMILARITIES = ('kernels', 'responses')
 NORMS = ('weight', 'feature')
 NORM_CHANNELS = ('layer', 'group')
 INFO_VARIANCES = ('unit', 'learned')
+INFO_TARGETS = ('codes', 'styles')
 INFO_MIXINGS = ('mean', 'skip')
 AUGMENTATIONS = ('noaug', 'ada', 'fixed')
 TRAINING_SPLITS = ('train', 'all') # Of splits.SPLITS.
@@ -83,6 +84,7 @@ class Method:
     lambda_group:   float               = 2.0           # Weight of the grouping loss (paper: lambda_1).
     lambda_info:    float               = 10.0          # Weight of the info loss (paper: lambda_2).
     info_variance:  Literal[INFO_VARIANCES] = 'unit'    # Of Q's Gaussian (Eq. 8).
+    info_target:    Literal[INFO_TARGETS] = 'codes'     # What Q predicts: w, or the styles that layers make of it.
     info_mixing:    Literal[INFO_MIXINGS] = 'mean'      # What Q aims at under style mixing.
     code_dim:       int                 = 512           # Dimensionality of each code, and of z.
     similarity:     Literal[SIMILARITIES] = 'kernels'   # What is alike in learned groups: Eq. 1, or where channels respond.
@@ -397,7 +399,7 @@ def _networks(args, recipe, overrides):
         return ''
 
     method = _overruled(recipe.method, overrides)
-    _check_num_groups(method, size, args.training_set_kwargs.resolution)
+    layers = _grouped_layers(method, size, args.training_set_kwargs.resolution)
     args.G_kwargs.class_name = 'sarigan_plugin.networks.Generator'
     del args.G_kwargs.w_dim # Twice code_dim.
     args.G_kwargs.update(z_dim=method.code_dim, code_dim=method.code_dim, num_groups=method.num_groups, grouping=method.grouping, norm=method.norm,
@@ -405,6 +407,11 @@ def _networks(args, recipe, overrides):
     args.D_kwargs.update(class_name='sarigan_plugin.networks.Discriminator', code_dim=method.code_dim, info_variance=method.info_variance)
     args.loss_kwargs.update(class_name='sarigan_plugin.loss.SariGANLoss', lambda_group=method.lambda_group, lambda_info=method.lambda_info,
         similarity=method.similarity, info_mixing=method.info_mixing)
+    if method.info_target == 'styles' and method.grouping != 'none': # Without groups there is no h to predict.
+        args.loss_kwargs.info_target = method.info_target
+        _require(method.num_groups != 'auto', '--info-target=styles needs a number for --num-groups, not auto')
+        of_each = 2 if method.norm == 'feature' else 1 # Deviations, and means.
+        args.D_kwargs.q_features = [of_each * sum(numbers) for numbers in zip(*layers.values())]
     _require(method.similarity == 'kernels' or method.grouping == 'similarity', f'--similarity={method.similarity} needs --grouping=similarity, not {method.grouping}')
     _require(method.similarity == 'kernels' or method.num_groups != 'auto', f'--similarity={method.similarity} needs a number for --num-groups, not auto')
     if method.grouping == 'kmeans' or method.num_groups == 'auto':
@@ -460,11 +467,14 @@ def _in_a_file_name(value):
         return '_'.join(f'{place}x{number}' for place, number in value.items())
     return os.path.basename(os.path.normpath(value)) if isinstance(value, str) else value # Paths too.
 
-def _check_num_groups(method, size, resolution):
-    """Every grouped layer has a number of groups, no larger than that of its input channels; every number has a layer."""
+def _grouped_layers(method, size, resolution):
+    """{layer: (groups, channels)}; {} where groups are found while training.
+
+    Every grouped layer has a number of groups, no larger than that of its input channels; every number has a layer.
+    """
     if method.num_groups == 'auto':
         _require(method.grouping == 'similarity', f'--num-groups=auto: only with --grouping=similarity, not {method.grouping}')
-        return
+        return {}
     from sarigan_plugin.networks import layer_num_groups # Here, as upstream's tree may come to sys.path late.
     resolutions = [2 ** power for power in range(resolution.bit_length() - 1, 2, -1)] # The narrowest layers first.
     layers = {f'b{res}.{conv}': source for res in resolutions for conv, source in [('conv1', res), ('conv0', res // 2)]} # Where the input is made.
@@ -472,6 +482,7 @@ def _check_num_groups(method, size, resolution):
         for place in method.num_groups:
             _require(place in layers or place in map(str, resolutions), f'--num-groups: {place} is none of the resolutions '
                 f'{", ".join(map(str, reversed(resolutions)))}, nor a layer such as {next(reversed(layers))}')
+    found = dict()
     for name, source in layers.items():
         try:
             number = layer_num_groups(method.num_groups, name)
@@ -480,6 +491,8 @@ def _check_num_groups(method, size, resolution):
                 f'or for both layers of one; {name} has none') from None
         channels = min(size.channel_base // source, size.channel_max)
         _require(number <= channels, f'--num-groups must be between 1 and {channels}, the channels of the layers at {source}x{source}, not {number}')
+        found[name] = number, channels
+    return found
 
 def _training(args, recipe, snap, gamma, kimg, batch):
     plan = recipe.training

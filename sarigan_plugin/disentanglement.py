@@ -1,4 +1,4 @@
-"""How well the units of a generator separate what is in its images: selectivity of attributes, locality, what Q reads back, path length.
+"""How well the units of a generator separate what is in its images: selectivity of attributes, locality, what codes decide and Q reads back, path length.
 
     >>> import numpy as np
     >>> from sarigan_plugin import disentanglement, generate, snapshot, units
@@ -25,6 +25,7 @@ from sarigan_plugin import perceptual
 from sarigan_plugin import pictures
 from sarigan_plugin.directions import GREY_LEVELS, locus
 from sarigan_plugin.groups import batches_of
+from sarigan_plugin.loss import info_targets
 from sarigan_plugin.networks import captured_features
 from sarigan_plugin.units import styled_layers
 
@@ -239,7 +240,7 @@ def locality(effects):
 
 def attribute_moves(effects, spread, weights):
     """M(u, a), the mean over images of how much attribute a changes when unit u is turned, over the attribute's spread [A]: [U, A]."""
-    return np.tensordot(effects.moves, weights, axes=(1, 0)) / weights.sum() / spread
+    return np.tensordot(effects.moves, weights, axes=(1, 0)) / max(weights.sum(), 1) / spread # Of few images bootstrap() may draw none of one half.
 
 def selectivity(effects, spread):
     """A measure of whether turning a unit changes one attribute and no other. With M(u, a) of attribute_moves(), and first and second
@@ -278,15 +279,40 @@ def r_squared(predicted, codes, weights):
 
 @torch.no_grad()
 def read_back(G, D, ws, c, progress=lambda jobs: jobs):
-    """What Q says of the images of some codes. c: [N, c_dim], for a conditional D. Returns (predicted, codes), [N, w_dim] each.
+    """What Q says of the images of some codes. c: [N, c_dim], for a conditional D. Returns {'inter', 'intra': (predicted, actual)}, [N, K] each.
 
-    D compares the images of a batch, in the groups that it was trained with: those that fill no group are left out.
+    K numbers are the code in w, or the styles that layers make of it, whichever Q was trained to predict. D compares the images of a batch, in the groups that it was trained with: those that fill no group are left out.
     """
     together = getattr(D.b4.mbstd, 'group_size', None) or 1
     size = max(len(batches_of(G, ws)[0]) // together, 1) * together
     whole = len(ws) // together * together
     predicted = [D(G.synthesis(w, noise_mode='const'), label, return_codes=True)[1] for w, label in progress(list(zip(ws[:whole].split(size), c[:whole].split(size))))]
-    return torch.cat(predicted).cpu().double().numpy(), ws[:whole, 0].cpu().double().numpy()
+    actual = info_targets(ws[:whole], G.synthesis if getattr(D, 'q_features', None) is not None else None)
+    of_codes = torch.cat(predicted).split([targets.shape[1] for targets in actual], dim=1)
+    return {code: tuple(numbers.cpu().double().numpy() for numbers in pair) for code, *pair in zip(['inter', 'intra'], of_codes, actual)}
+
+@torch.no_grad()
+def exchanged(G, first, second, progress=lambda jobs: jobs):
+    """How much images change when they get one code of others, or both.
+
+    first, second: [N, num_ws, w_dim], codes of the images and of the others. Returns {'inter', 'intra', 'both': [N]}, squared changes of the
+    pixels, from -1 to 1.
+    """
+    changes = dict(inter=[], intra=[], both=[])
+    for own, other in progress(list(zip(batches_of(G, first), batches_of(G, second)))):
+        (inter, intra), (other_inter, other_intra) = own.split(G.code_dim, dim=2), other.split(G.code_dim, dim=2)
+        images = G.synthesis(own, noise_mode='const')
+        for name, codes in dict(inter=[other_inter, intra], intra=[inter, other_intra], both=[other_inter, other_intra]).items():
+            changes[name].append((G.synthesis(torch.cat(codes, dim=2), noise_mode='const') - images).square().mean(dim=[1,2,3]))
+    return {name: torch.cat(parts).cpu().double().numpy() for name, parts in changes.items()}
+
+def deciding(changes):
+    """A measure of how much of an image each code decides: the squared change of exchanged(), over that of both codes.
+
+    Means over images of one, by means of the other. Where the codes' effects add up, so do these, to 1. Returns a measure, see bootstrap(),
+    with keys 'inter decides' and 'intra decides'.
+    """
+    return lambda weights: {f'{code} decides': changes[code] @ weights / max(changes['both'] @ weights, 1e-30) for code in ['inter', 'intra']}
 
 @torch.no_grad()
 def path_lengths(synthesize, features, first, second, epsilon=EPSILON):

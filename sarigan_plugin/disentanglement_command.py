@@ -26,8 +26,8 @@ from sarigan_plugin.networks import grouped_layers
 
 MEASURES    = ('attributes', 'locality', 'codes', 'path')
 MAX_TURNED  = 512   # Single channels of a network that are turned; of more so many are drawn at random.
-PAIRS       = 512   # Of codes whose path length is measured, at most,
-AT_ONCE     = 16    # and so many of them at once: features are large.
+PAIRS       = 512   # Of codes that are exchanged, or whose path length is measured, at most;
+AT_ONCE     = 16    # of paths so many at once: features are large.
 DRAWN       = 5     # Images beside each unit in units.png,
 BEST        = 2     # and so many units of each kind.
 COLOURS     = dict(inter='#d1495b', intra='#e8a0a9', random='#9aa0a6', layer='#2e6f95', channel='#8ab6d6')
@@ -38,7 +38,11 @@ OF_UNITS = {
     'moved share': ('moved: share', 2), 'moved apart': ('moved: apart', 2),
     'inside': ('inside', 2), 'area': ('area', 3), 'strength': ('grey levels', 1),
 }
-OF_NETWORKS = {'inter': ('R2, inter-group code', 3), 'intra': ('R2, intra-group code', 3), 'length': ('path length', 1)}
+OF_NETWORKS = {
+    'inter': ('R2, inter-group code', 3), 'intra': ('R2, intra-group code', 3),
+    'inter decides': ('inter-group code decides', 3), 'intra decides': ('intra-group code decides', 3),
+    'length': ('path length', 1),
+}
 MEANINGS = {
     'told': 'share of the information about one attribute that the value of a unit tells, as units vary by themselves; mean over units',
     'gap': 'told, less what the unit tells about the next attribute',
@@ -78,7 +82,7 @@ def disentanglement_command(networks, data, outdir, measures, trust, device, **s
     \b
     attributes  is a unit about one attribute of the data set and no other? as it varies by itself, and when it is turned
     locality    in how much of the image, and where, do pixels change when a unit is turned?
-    codes       how much of the two codes does Q, the discriminator's second head, read back from images?
+    codes       how much of an image does each of the two codes decide, and how much of them does Q, the discriminator's second head, read back?
     path        perceptual path length in W
 
     \b
@@ -229,16 +233,23 @@ def _some_channels(found, seed):
     left_out = set(np.random.RandomState(seed).permutation(len(channels))[MAX_TURNED:].tolist())
     return [unit for unit in found if unit.kind != 'channel'] + [unit for index, unit in enumerate(channels) if index not in left_out]
 
+def _pairs(subject):
+    """Codes of two sets of images, [N, num_ws, w_dim] each."""
+    first, second = subject.ws.split(len(subject.ws) // 2)[:2]
+    return first[:PAIRS], second[:PAIRS]
+
 def _measure_codes(subject):
+    if grouped_layers(subject.G.synthesis):
+        changes = disentanglement.exchanged(subject.G, *_pairs(subject), _bar('Exchanging codes', subject.name))
+        subject.of_network.update(disentanglement.bootstrap(disentanglement.deciding(changes), len(changes['both'])))
     if not hasattr(subject.D, 'q'):
         return
     device = subject.ws.device
-    predicted, codes = disentanglement.read_back(subject.G, subject.D.eval().requires_grad_(False).to(device), subject.ws, subject.c, _bar('Reading codes', subject.name))
-    read = ['inter', 'intra'] if grouped_layers(subject.G.synthesis) else ['intra'] # Without groups no layer reads the other.
-    halves = dict(inter=slice(0, subject.G.code_dim), intra=slice(subject.G.code_dim, None))
-    of_code = lambda code, weights: disentanglement.r_squared(predicted[:, halves[code]], codes[:, halves[code]], weights)
-    subject.dimensions = {code: of_code(code, np.ones(len(codes))).tolist() for code in read}
-    subject.of_network.update(disentanglement.bootstrap(lambda weights: {code: of_code(code, weights).mean() for code in read}, len(codes)))
+    found = disentanglement.read_back(subject.G, subject.D.eval().requires_grad_(False).to(device), subject.ws, subject.c, _bar('Reading codes', subject.name))
+    read = {code: found[code] for code in (['inter', 'intra'] if grouped_layers(subject.G.synthesis) else ['intra'])} # Without groups no layer reads the other.
+    count = len(found['intra'][0])
+    subject.dimensions = {code: disentanglement.r_squared(*pair, np.ones(count)).tolist() for code, pair in read.items()}
+    subject.of_network.update(disentanglement.bootstrap(lambda weights: {code: disentanglement.r_squared(*pair, weights).mean() for code, pair in read.items()}, count))
 
 def _measure_paths(subjects):
     features = perceptual.load('auto', subjects[0].ws.device)
@@ -246,9 +257,8 @@ def _measure_paths(subjects):
         _warn('path lengths are not measured, as neither vgg nor lite0 is on this machine: run ./install.sh.')
         return
     for subject in subjects:
-        first, second = subject.ws.split(len(subject.ws) // 2)[:2]
         synthesize = functools.partial(subject.G.synthesis, noise_mode='const')
-        jobs = list(zip(first[:PAIRS].split(AT_ONCE), second[:PAIRS].split(AT_ONCE)))
+        jobs = list(zip(*(codes.split(AT_ONCE) for codes in _pairs(subject))))
         lengths = torch.cat([disentanglement.path_lengths(synthesize, features, *pair) for pair in _bar('Measuring paths', subject.name)(jobs)]).cpu().double().numpy()
         subject.of_network.update(disentanglement.bootstrap(disentanglement.trimmed(lengths), len(lengths)))
 
@@ -269,7 +279,7 @@ def _tables(subjects, measures, described):
                 rows.append([f'{subject.name}: {units.KINDS[kind]}', str(subject.counts[kind]), *(_cell(subject.of_units.get((kind, key)), OF_UNITS[key][1]) for key in of_units)])
         parts.append(tables.markdown(rows))
         parts += _ratios(subjects)
-    of_networks = ['inter', 'intra'] * ('codes' in measures) + ['length'] * ('path' in measures)
+    of_networks = [key for key in OF_NETWORKS if ('path' if key == 'length' else 'codes') in measures]
     if of_networks:
         rows = [['Network', *(OF_NETWORKS[key][0] for key in of_networks)]]
         rows += [[subject.name, *(_cell(subject.of_network.get(key), OF_NETWORKS[key][1]) for key in of_networks)] for subject in subjects]

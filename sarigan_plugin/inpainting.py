@@ -213,7 +213,7 @@ class Discriminator(torch.nn.Module):
         return self.trunk.q_log_variance
 
     def forward(self, img, c, return_codes=False, **block_kwargs):
-        """img: [N, C, R, R], c: see join_condition(). Returns logits [N, 1], and with return_codes also Q's [N, 2 * code_dim]."""
+        """img: [N, C, R, R], c: see join_condition(). Returns logits [N, 1], and with return_codes also what Q predicts, as in networks.py."""
         _image, hole = split_condition(c, self.img_channels, self.img_resolution)
         return self.trunk(torch.cat([img, hole.to(img.dtype)], dim=1), None, return_codes=return_codes, **block_kwargs)
 

@@ -10,7 +10,7 @@ from torch_utils import training_stats
 from torch_utils.ops import conv2d_gradfix
 
 from sarigan_plugin.grouping import MERGE_AFTER, ChannelGrouping, KMeansGrouping, MergingGrouping, channel_responses
-from sarigan_plugin.networks import captured_features, grouped_layers
+from sarigan_plugin.networks import captured_features, code_styles, grouped_layers
 
 PAPER_CODE_DIM = 512 # The width of the codes at which the paper's lambda_2 = 10 was found.
 TARGET_STEPS = 16 # Steps for which the grouping loss keeps its targets, as many as R1 waits: kernels turn slowly, and C*C cosines are most of its cost.
@@ -21,20 +21,28 @@ def unwrapped(module):
     """The network itself, where DistributedDataParallel may have wrapped it."""
     return getattr(module, 'module', module)
 
-def info_losses(predicted, codes, log_variance=None):
+def info_targets(ws, synthesis=None):
+    """What Q is to predict of images: (inter, intra), [N, K] each.
+
+    ws:        [N, num_ws, 2 * code_dim], the codes that made each layer. Under style mixing they differ between layers, and
+               the mean over layers is what a single prediction can hope for: the gradient is that of the likelihood
+               averaged over layers.
+    synthesis: Where given, the targets are what its grouped layers make of the codes, each layer of its own.
+    """
+    return ws.mean(dim=1).chunk(2, dim=1) if synthesis is None else code_styles(synthesis, ws)
+
+def info_losses(predicted, targets, log_variance=None):
     """Negative log-likelihood of the codes under Q's Gaussian, times two and up to constants (Eq. 8; paper: -L_I).
 
-    predicted:    [N, 2 * code_dim] from the Q head, the mean.
-    codes:        [N, num_ws, 2 * code_dim], the codes that made each layer. Under style mixing they differ between layers,
-                  and the mean over layers is what a single prediction can hope for: the gradient is that of the
-                  likelihood averaged over layers. No gradient into the codes: they would shrink to be guessed easily.
-    log_variance: [2 * code_dim]; None = unit variance, which leaves the squared error.
-    Returns (inter, intra), [N] each, averaged over the dimensions of a code.
+    predicted:    [N, K_inter + K_intra] from the Q head, the mean.
+    targets:      Of info_targets(). No gradient into them: codes would shrink to be guessed easily.
+    log_variance: [K_inter + K_intra]; None = unit variance, which leaves the squared error.
+    Returns (inter, intra), [N] each, averaged over K.
     """
-    loss = (predicted - codes.detach().mean(dim=1)).square()
+    loss = (predicted - torch.cat(targets, dim=1).detach()).square()
     if log_variance is not None:
         loss = loss * (-log_variance).exp() + log_variance
-    inter, intra = loss.chunk(2, dim=1)
+    inter, intra = loss.split([target.shape[1] for target in targets], dim=1)
     return inter.mean(dim=1), intra.mean(dim=1)
 
 #----------------------------------------------------------------------------
@@ -53,6 +61,7 @@ class SariGANLoss:
         lambda_group        = 2,    # Weight of the grouping loss (paper: lambda_1).
         lambda_info         = 10,   # Weight of the info loss (paper: lambda_2).
         similarity          = 'kernels', # Channels of learned groups have similar 'kernels' (Eq. 1), or 'responses' to the batch of the step.
+        info_target         = 'codes', # Q predicts the 'codes' in w, or the 'styles' that grouped layers make of them.
         info_mixing         = 'mean', # Under style mixing Q aims at the 'mean' of the codes, or 'skip' the info loss.
         style_mixing_prob   = 0.9,  # Probability that a batch mixes two styles.
         r1_gamma            = 10,   # Weight of the R1 penalty.
@@ -76,6 +85,7 @@ class SariGANLoss:
         self.lambda_group = lambda_group
         self.lambda_info = lambda_info
         self.similarity = similarity
+        self.info_target = info_target
         self.info_mixing = info_mixing
         self.style_mixing_prob = style_mixing_prob
         self.r1_gamma = r1_gamma
@@ -125,7 +135,7 @@ class SariGANLoss:
         return self.G_synthesis(ws)
 
     def discriminate(self, img, c, sync):
-        """img: [N, C, H, W]. Returns D's logits [N, 1] and Q's codes [N, w_dim]."""
+        """img: [N, C, H, W]. Returns D's logits [N, 1] and what Q predicts [N, K]."""
         if self.augment_pipe is not None:
             img = self.augment_pipe(img)
         with misc.ddp_sync(self.D, sync):
@@ -195,12 +205,14 @@ class SariGANLoss:
         Where the error has nothing to do with the features that D and Q share, as after the first steps, the gradient that
         a mean over K dimensions sends there is of size 1/sqrt(K), while the adversarial one knows nothing of K. sqrt(K)
         mends that, relative to the paper's width. Measured after 150 steps at lambda_info = 10, codes of
-        64 / 128 / 512: 27 / 14 / 13 percent with it, 30 / 44 / 13 without.
+        64 / 128 / 512: 27 / 14 / 13 percent with it, 30 / 44 / 13 without. Styles are affine in the codes, so K is theirs.
         """
-        inter, intra = info_losses(predicted, ws, unwrapped(self.D).q_log_variance)
+        with torch.no_grad():
+            targets = info_targets(ws, unwrapped(self.G_synthesis) if self.info_target == 'styles' else None)
+        inter, intra = info_losses(predicted, targets, unwrapped(self.D).q_log_variance)
         training_stats.report('Loss/info/inter', inter)
         training_stats.report('Loss/info/intra', intra)
-        code_dim = predicted.shape[1] // 2
+        code_dim = ws.shape[2] // 2
         loss = self.lambda_info * np.sqrt(code_dim / PAPER_CODE_DIM) * (inter + intra).mean() / 2
         if self.info_mixing == 'skip':
             loss = loss * (ws == ws[:, :1]).all() # Times zero, not left out: all ranks take the same path.

@@ -234,15 +234,36 @@ class SynthesisLayer(torch.nn.Module):
         clamp = self.conv_clamp * gain if self.conv_clamp is not None else None
         return bias_act.bias_act(x, self.bias.to(x.dtype), act=self.activation, gain=self.act_gain * gain, clamp=clamp)
 
+def _convolutions(synthesis):
+    """(name, layer) of each convolution, in the order of the codes that they read."""
+    blocks = [(res, getattr(synthesis, f'b{res}')) for res in synthesis.block_resolutions]
+    return [(f'b{res}.{conv}', getattr(block, conv)) for res, block in blocks for conv in ['conv0', 'conv1'] if hasattr(block, conv)]
+
 def grouped_layers(synthesis):
     """The grouped layers of a generator's synthesis network, in order.
 
     Returns a list of (name, layer, source): `layer` groups its input channels and `source` is the layer whose kernels
     produce those channels, e.g. ('b8.conv1', <SynthesisLayer>, <SynthesisLayer b8.conv0>). Empty for other networks.
     """
-    convs = [(f'b{res}.{conv}', getattr(getattr(synthesis, f'b{res}'), conv))
-        for res in synthesis.block_resolutions for conv in ['conv0', 'conv1'] if hasattr(getattr(synthesis, f'b{res}'), conv)]
+    convs = _convolutions(synthesis)
     return [(name, layer, source) for (name, layer), (_name, source) in zip(convs[1:], convs) if getattr(layer, 'grouping', None) is not None]
+
+def code_styles(synthesis, ws):
+    """What grouped layers make of the two codes before they are folded into one (paper: h and z; with their means in the feature form).
+
+    ws: [N, num_ws, 2 * code_dim]; under style mixing each layer has codes of its own. Returns (inter, intra), [N, sum of g] and [N, sum of C],
+    layer by layer.
+    """
+    inter, intra = [], []
+    for (_name, layer), w in zip(_convolutions(synthesis), ws.unbind(dim=1)):
+        if layer.grouping is not None:
+            inter_code, intra_code = w.split(layer.code_dim, dim=1)
+            inter.append(layer.group_affine(inter_code))
+            intra.append(layer.affine(intra_code))
+            if layer.norm == 'feature':
+                inter.append(layer.group_shift(inter_code))
+                intra.append(layer.shift(intra_code))
+    return torch.cat(inter, dim=1), torch.cat(intra, dim=1)
 
 @contextlib.contextmanager
 def captured_features(synthesis, layers=None):
@@ -342,13 +363,15 @@ class Generator(torch.nn.Module):
 class Discriminator(torch.nn.Module):
     """Upstream's discriminator with a second head: Q reads both codes back from the image (Section 3.3).
 
-    D and Q share everything but their last linear layer. Parameter names are upstream's, plus `q`.
+    D and Q share everything but their last linear layer. Parameter names are upstream's, plus `q`. What Q predicts is the
+    concern of the loss: the codes in w, or what grouped layers make of them, see code_styles().
     """
     def __init__(self,
         c_dim,                  # Conditioning label (C) dimensionality, 0 = unconditional.
         img_resolution,         # Input resolution, pixels.
         img_channels,           # Number of input color channels.
-        code_dim        = 512,  # Dimensionality of each of the two codes that Q predicts.
+        code_dim        = 512,  # Dimensionality of each of the two codes in w.
+        q_features      = None, # (inter, intra), how many numbers of each code Q predicts, None = those in w.
         info_variance   = 'unit', # Variance of Q's Gaussian: 'unit', or 'learned' for each dimension.
         **trunk_kwargs,         # Arguments for upstream's Discriminator.
     ):
@@ -360,8 +383,10 @@ class Discriminator(torch.nn.Module):
         self.block_resolutions = trunk.block_resolutions
         for name, module in trunk.named_children():
             self.add_module(name, module)
-        self.q = _upstream('FullyConnectedLayer', self.b4.out.weight.shape[1], 2 * code_dim)
-        self.q_log_variance = torch.nn.Parameter(torch.zeros([2 * code_dim])) if info_variance == 'learned' else None
+        self.q_features = q_features
+        num_predicted = 2 * code_dim if q_features is None else sum(q_features)
+        self.q = _upstream('FullyConnectedLayer', self.b4.out.weight.shape[1], num_predicted)
+        self.q_log_variance = torch.nn.Parameter(torch.zeros([num_predicted])) if info_variance == 'learned' else None
 
     def features(self, img, **block_kwargs):
         """All that D and Q share. img: [N, img_channels, H, W]. Returns [N, F], fp32."""
@@ -376,7 +401,7 @@ class Discriminator(torch.nn.Module):
         return self.b4.fc(self.b4.conv(x).flatten(1))
 
     def forward(self, img, c, return_codes=False, **block_kwargs):
-        """img: [N, img_channels, H, W], c: [N, c_dim]. Returns logits [N, 1], and with return_codes also Q's [N, 2 * code_dim]."""
+        """img: [N, img_channels, H, W], c: [N, c_dim]. Returns logits [N, 1], and with return_codes also what Q predicts, inter-group first: [N, 2 * code_dim], see q_features."""
         features = self.features(img, **block_kwargs)
         logits = self.b4.out(features)
         if self.c_dim > 0:

@@ -83,6 +83,7 @@ def _describe_configs():
 @click.option('--lambda-group', help='Weight of the grouping loss (lambda_1)', type=float)
 @click.option('--lambda-info',  help='Weight of the info loss (lambda_2)', type=float)
 @click.option('--info-variance', help="Variance of Q's Gaussian", type=click.Choice(config.INFO_VARIANCES))
+@click.option('--info-target',  help='What Q predicts: the codes in w, or the styles that grouped layers make of them', type=click.Choice(config.INFO_TARGETS))
 @click.option('--info-mixing',  help='Under style mixing, Q aims at the mean of the codes, or skips', type=click.Choice(config.INFO_MIXINGS))
 @click.option('--code-dim',     help='Dimensionality of each of the two codes', type=int, metavar='INT')
 

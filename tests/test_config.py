@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 
 import trees
 from upstream_dry_run import dry_run
 
 from sarigan_plugin import config
+from sarigan_plugin import loss
 from sarigan_plugin import networks
 from sarigan_plugin import train
 from sarigan_plugin.cli import UserError
@@ -89,6 +91,18 @@ def test_options_of_the_command_line_overrule_the_file(images):
     assert 'numgroups8' in desc and 'lambdainfo0.0' in desc
     _desc, args = config.training_options(data=images, cfg='sarigan', similarity='responses')
     assert args.loss_kwargs.similarity == 'responses'
+
+@pytest.mark.parametrize('options, of_each', [(dict(), 1), (dict(norm='feature'), 2), (dict(num_groups={'8': 2, '16': 4, 'b32.conv0': 8, '32': 4, '64': 4}), 1)])
+def test_q_has_a_number_for_each_style_that_layers_make_of_the_codes(images, options, of_each):
+    _desc, args = config.training_options(data=images, cfg='tiny', info_target='styles', **options)
+    G = networks.Generator(c_dim=0, img_resolution=64, img_channels=3, **{name: value for name, value in args.G_kwargs.items() if name != 'class_name'})
+    inter, intra = loss.info_targets(torch.zeros(1, G.num_ws, G.w_dim), G.synthesis)
+    assert args.D_kwargs.q_features == [inter.shape[1], intra.shape[1]] and args.loss_kwargs.info_target == 'styles'
+    assert intra.shape[1] == of_each * sum(layer.weight.shape[1] for _name, layer, _source in networks.grouped_layers(G.synthesis))
+
+def test_without_groups_q_predicts_the_only_code(images):
+    _desc, args = config.training_options(data=images, cfg='tiny', info_target='styles', grouping='none')
+    assert 'q_features' not in args.D_kwargs and 'info_target' not in args.loss_kwargs
 
 def test_every_config_file_can_be_read_and_summarised():
     for name, path in config.our_configs().items():
@@ -187,7 +201,7 @@ GOOD = '[networks]\nchannel_base = 256\nmapping_layers = 2\nmbstd_group = 4\n[tr
     ('kimg = = 3', ' is not valid TOML: '),
     (GOOD + '[methods]\n', ": unknown key 'methods' in the file; did you mean method?"),
     (GOOD + 'kimgs = 3\n', ": unknown key 'kimgs' in [training]; did you mean kimg?"),
-    (GOOD + '[method]\nxyzzy = 3\n', ": unknown key 'xyzzy' in [method]; it takes grouping, norm, norm_channels, norm_eps, inter_gain, num_groups, lambda_group, lambda_info, info_variance, info_mixing, code_dim"),
+    (GOOD + '[method]\nxyzzy = 3\n', ": unknown key 'xyzzy' in [method]; it takes grouping, norm, norm_channels, norm_eps, inter_gain, num_groups, lambda_group, lambda_info, info_variance, info_target, info_mixing, code_dim"),
     (GOOD + '[method]\nnum_groups = 0\n', ': num_groups must be at least 1, not 0'),
     (GOOD + '[method]\nnum_groups = 2.5\n', ': num_groups must be an integer, not 2.5'),
     (GOOD + '[method]\nnum_groups = true\n', ': num_groups must be an integer, not True'),
@@ -238,6 +252,7 @@ def test_a_broken_toml_names_its_file_and_key(text, sentence, tmp_path):
     (dict(cfg='tiny', num_groups=9), '--num-groups must be between 1 and 8, the channels of the layers at 64x64, not 9'),
     (dict(cfg='sarigan', lambda_group=-0.1), '--lambda-group must be at least 0, not -0.1'),
     (dict(cfg='sarigan', lambda_info=float('nan')), '--lambda-info must be a number, not nan'),
+    (dict(cfg='sarigan', info_target='styles', num_groups='auto'), '--info-target=styles needs a number for --num-groups, not auto'),
     (dict(cfg='stylegan2', num_groups=8), '--num-groups: only for the configs of SariGAN, sarigan, sarigan-ada, sarigan-cars512, sarigan-cats256, sarigan-ffhq1024, sarigan-inpaint, sarigan-released, tiny, tiny-inpaint, tiny-mixing'),
 ])
 def test_a_mistaken_option_is_named_with_what_it_takes(images, options, sentence):

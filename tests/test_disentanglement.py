@@ -19,6 +19,7 @@ from sarigan_plugin import disentanglement
 from sarigan_plugin import disentanglement_command
 from sarigan_plugin import units
 from sarigan_plugin.cli import main
+from sarigan_plugin.networks import code_styles, grouped_layers
 
 #----------------------------------------------------------------------------
 # Information.
@@ -173,6 +174,12 @@ def test_what_is_left_of_attributes_is_relative_to_their_spread(painted):
     plain, scaled = (disentanglement.attribute_moves(effects, spread, np.ones(64)) for spread in [np.ones(2), np.array([2, 5])])
     np.testing.assert_allclose(scaled * [2, 5], plain)
 
+def test_two_images_are_few_and_enough():
+    effects = types.SimpleNamespace(units=[types.SimpleNamespace(kind='inter')], moves=np.array([[[0.4, 0.1], [0.2, 0.3]]]))
+    figures = disentanglement.bootstrap(disentanglement.selectivity(effects, spread=np.ones(2)), 2) # Half of its draws have one of them twice.
+    assert figures['inter', 'moved'].value == pytest.approx((0.2 + 0.1) / 2) # The largest in each, measured in the other.
+    assert all(np.isfinite([figure.value, figure.margin]).all() for figure in figures.values())
+
 def test_half_of_the_change_is_in_the_fewest_pixels_that_will_do():
     change = torch.rand(5, 6, 6) ** 4
     for of_image, area in zip(change.flatten(1), disentanglement.half_area(change)):
@@ -190,11 +197,42 @@ def test_r_squared_is_one_for_what_is_read_back_and_zero_for_the_mean():
 def test_q_is_shown_groups_of_images_as_in_training(make_generator, make_discriminator):
     G, D = make_generator(c_dim=2).requires_grad_(False), make_discriminator(c_dim=2).requires_grad_(False)
     ws = G.mapping(torch.randn(10, 32), (c := torch.eye(2)[[0] * 10]))
-    predicted, codes = disentanglement.read_back(G, D, ws, c)
-    assert predicted.shape == codes.shape == (8, 64) # Groups of four.
-    expected = D(G.synthesis(ws[:8], noise_mode='const'), c[:8], return_codes=True)[1]
-    np.testing.assert_allclose(predicted, expected, atol=1e-5)
-    np.testing.assert_array_equal(codes, ws[:8, 0].double())
+    found = disentanglement.read_back(G, D, ws, c)
+    predicted = D(G.synthesis(ws[:8], noise_mode='const'), c[:8], return_codes=True)[1] # Groups of four.
+    for (read, actual), expected, code in zip(found.values(), predicted.chunk(2, dim=1), ws[:8, 0].chunk(2, dim=1)):
+        np.testing.assert_allclose(read, expected, atol=1e-5)
+        np.testing.assert_allclose(actual, code, rtol=1e-6)
+
+def test_what_q_reads_is_compared_with_what_it_was_trained_to_read(make_generator, make_discriminator):
+    G = make_generator().requires_grad_(False)
+    ws = G.mapping(torch.randn(8, 32), torch.zeros(8, 0))
+    styles = code_styles(G.synthesis, ws)
+    D = make_discriminator(q_features=[part.shape[1] for part in styles]).requires_grad_(False)
+    for (read, actual), expected in zip(disentanglement.read_back(G, D, ws, torch.zeros(8, 0)).values(), styles):
+        assert read.shape == expected.shape
+        np.testing.assert_array_equal(actual, expected.double())
+
+def test_codes_decide_as_much_as_images_change_with_them(make_generator):
+    G = make_generator().requires_grad_(False)
+    seen = []
+    def synthesis(ws, noise_mode): # Each code paints a channel, the inter-group code twice as brightly.
+        assert noise_mode == 'const'
+        seen.append(len(ws))
+        return torch.stack([2 * ws[:, 0, 0], ws[:, 0, G.code_dim], 0 * ws[:, 0, 0]], dim=1)[:, :, None, None]
+    G.synthesis.forward = synthesis
+    first, second = torch.randn(2, 20, G.num_ws, G.w_dim)
+    changes = disentanglement.exchanged(G, first, second)
+    torch.testing.assert_close(torch.from_numpy(changes['inter']), ((second - first)[:, 0, 0].double() * 2).square() / 3, rtol=1e-5, atol=1e-6)
+    figures = disentanglement.deciding(changes)(np.ones(20))
+    assert figures['inter decides'] + figures['intra decides'] == pytest.approx(1) and sum(seen) == 4 * 20
+    assert disentanglement.deciding(changes)(np.arange(20) == 3)['inter decides'] == pytest.approx(changes['inter'][3] / changes['both'][3])
+
+def test_a_code_that_no_layer_reads_decides_nothing(make_generator):
+    G = make_generator().requires_grad_(False)
+    for _name, layer, _source in grouped_layers(G.synthesis):
+        layer.group_affine.weight.zero_()
+    figures = disentanglement.deciding(disentanglement.exchanged(G, *torch.randn(2, 4, G.num_ws, G.w_dim)))(np.ones(4))
+    assert figures == {'inter decides': 0, 'intra decides': pytest.approx(1)}
 
 def test_the_path_length_of_a_linear_generator_is_that_of_its_matrix():
     matrix, first, second = (torch.randn(*shape, dtype=torch.float64) for shape in [(6, 12), (5, 1, 6), (5, 1, 6)])
@@ -254,7 +292,7 @@ def test_networks_of_both_kinds_are_measured_side_by_side(network, plain, tmp_pa
     assert list(ours['of_units']) == list(units.KINDS) and list(other['of_units']) == ['random', 'layer', 'channel']
     assert set(ours['of_units']['inter']) == {'told', 'gap', 'apart', 'mig', 'moved', 'moved share', 'moved apart', 'strength', 'inside', 'area'}
     assert 0 < ours['of_units']['inter']['moved share']['value'] <= 1
-    assert set(ours['of_network']) == {'inter', 'intra', 'length'} and set(other['of_network']) == {'length'}
+    assert set(ours['of_network']) == {'inter', 'intra', 'inter decides', 'intra decides', 'length'} and set(other['of_network']) == {'length'}
     assert {code: len(values) for code, values in ours['r_squared'].items()} == dict(inter=32, intra=32)
     assert set(ours['units'][0]['moves']) == {'red', 'bright'}
     assert sum(unit['kind'] == 'channel' for unit in other['units']) == 20 # Of 80.

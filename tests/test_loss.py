@@ -9,7 +9,7 @@ import torch
 from torch_utils import training_stats
 from training.loss import StyleGAN2Loss
 
-from sarigan_plugin.loss import SariGANLoss, info_losses
+from sarigan_plugin.loss import SariGANLoss, info_losses, info_targets
 from sarigan_plugin.networks import grouped_layers
 
 PHASES = ['Gmain', 'Greg', 'Gboth', 'Dmain', 'Dreg', 'Dboth']
@@ -58,15 +58,48 @@ def test_each_layers_threshold_is_reported(make_generator, make_discriminator):
 
 def test_info_loss_is_the_squared_error_of_each_code():
     predicted, codes = torch.randn(3, 10), torch.randn(3, 1, 10).repeat(1, 7, 1)
-    inter, intra = info_losses(predicted, codes)
+    inter, intra = info_losses(predicted, info_targets(codes))
     torch.testing.assert_close(inter, (predicted - codes[:, 0])[:, :5].square().mean(dim=1))
     torch.testing.assert_close(intra, (predicted - codes[:, 0])[:, 5:].square().mean(dim=1))
+
+@pytest.mark.parametrize('norm', ['weight', 'feature'])
+def test_styles_that_q_predicts_are_those_that_every_layer_makes_of_its_own_codes(make_generator, norm):
+    G = make_generator(norm=norm).requires_grad_(False)
+    ws = torch.randn(3, G.num_ws, G.w_dim) # Mixed everywhere.
+    seen = dict(group_affine=[], affine=[], group_shift=[], shift=[])
+    for _name, layer, _source in grouped_layers(G.synthesis):
+        for name, outputs in seen.items():
+            if hasattr(layer, name):
+                getattr(layer, name).register_forward_hook(lambda _module, _args, out, outputs=outputs: outputs.append(out))
+    G.synthesis(ws)
+    made = {name: list(outputs) for name, outputs in seen.items()}
+    inter, intra = info_targets(ws, G.synthesis)
+    layers = range(len(made['affine']))
+    assert len(layers) == 6 and bool(made['shift']) == (norm == 'feature')
+    assert torch.equal(inter, torch.cat([made[name][i] for i in layers for name in ['group_affine', 'group_shift'] if made[name]], dim=1))
+    assert torch.equal(intra, torch.cat([made[name][i] for i in layers for name in ['affine', 'shift'] if made[name]], dim=1))
+    assert all(numbers.shape == (3,) for numbers in info_losses(torch.zeros(3, inter.shape[1] + intra.shape[1]), (inter, intra)))
+
+def test_styles_are_read_in_every_phase_and_not_pulled_towards_the_guess(make_generator, make_discriminator):
+    for phase in PHASES:
+        G = make_generator()
+        q_features = [part.shape[1] for part in info_targets(torch.zeros(1, G.num_ws, G.w_dim), G.synthesis)]
+        D = make_discriminator(q_features=q_features, info_variance='learned')
+        gradients, _loss = run_phase(SariGANLoss, G, D, phase, info_target='styles')
+        assert [name for name, gradient in gradients.items() if gradient is None] == []
+        if phase == 'Dmain':
+            assert gradients['q.weight'].abs().max() > 0
+        if phase == 'Gmain': # With an image that tells Q nothing, nothing of the loss is left to G.
+            with torch.no_grad():
+                D.q.weight.zero_()
+            with_info, without = (run_phase(SariGANLoss, G, D, phase, info_target='styles', lambda_info=weight)[0] for weight in [10, 0])
+            assert all(torch.equal(with_info[name], without[name]) for name in with_info)
 
 def test_info_loss_of_mixed_styles_has_the_gradient_of_the_likelihood_averaged_over_layers():
     predicted = torch.randn(3, 10, requires_grad=True)
     codes = torch.randn(3, 1, 10).repeat(1, 7, 1)
     codes[:, 4:] = torch.randn(3, 1, 10)
-    ours, = torch.autograd.grad(torch.cat(info_losses(predicted, codes)).sum(), predicted)
+    ours, = torch.autograd.grad(torch.cat(info_losses(predicted, info_targets(codes))).sum(), predicted)
     likelihood = (predicted[:, None] - codes).square().mean(dim=1) # [N, 10], mean over layers.
     theirs, = torch.autograd.grad(likelihood.sum() / 5, predicted)
     torch.testing.assert_close(ours, theirs)
@@ -74,7 +107,7 @@ def test_info_loss_of_mixed_styles_has_the_gradient_of_the_likelihood_averaged_o
 def test_info_loss_does_not_pull_the_codes_towards_the_guess():
     codes = torch.randn(3, 7, 10, requires_grad=True)
     predicted = torch.randn(3, 10, requires_grad=True)
-    torch.cat(info_losses(predicted, codes)).sum().backward()
+    torch.cat(info_losses(predicted, info_targets(codes))).sum().backward()
     assert codes.grad is None and predicted.grad is not None
 
 @pytest.mark.parametrize('mixing', [0, 1])
@@ -91,12 +124,12 @@ def test_learned_variances_make_the_loss_a_gaussian_likelihood_and_settle_at_the
     log_variance = torch.randn(10)
     likelihood = torch.distributions.Normal(predicted, (log_variance / 2).exp()).log_prob(codes[:, 0]) # [N, 10]
     expected = -2 * likelihood - np.log(2 * np.pi)
-    inter, intra = info_losses(predicted, codes, log_variance)
+    inter, intra = info_losses(predicted, info_targets(codes), log_variance)
     torch.testing.assert_close(inter, expected[:, :5].mean(dim=1))
     torch.testing.assert_close(intra, expected[:, 5:].mean(dim=1))
 
     best = (predicted - codes[:, 0]).square().mean(dim=0).log().requires_grad_(True)
-    gradient, = torch.autograd.grad(torch.cat(info_losses(predicted, codes, best)).mean(), best)
+    gradient, = torch.autograd.grad(torch.cat(info_losses(predicted, info_targets(codes), best)).mean(), best)
     assert gradient.abs().max() < 1e-6
 
 def test_learned_variances_are_trained_with_q_and_reach_every_synchronised_phase(make_generator, make_discriminator):
