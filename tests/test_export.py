@@ -454,6 +454,11 @@ def test_sarigans_that_the_released_code_has_not_are_refused(sari_networks, opti
     write(sari_networks(**options), tmp_path / 'network.pkl')
     assert words in sentence(run('export', tmp_path / 'network.pkl', f'--to={tmp_path / "theirs.pt"}'))
 
+@pytest.mark.parametrize('q_features', [[3, 61], [3, 5]]) # As many as w has, and not.
+def test_a_q_that_predicts_styles_is_none_of_theirs(sari_networks, make_discriminator, q_features, tmp_path):
+    write(dict(sari_networks(), D=make_discriminator(q_features=q_features)), tmp_path / 'network.pkl')
+    assert f'D has q_features = {q_features}, and theirs can only have None' in sentence(run('export', tmp_path / 'network.pkl', f'--to={tmp_path / "theirs.pt"}'))
+
 class Evil:
     def __reduce__(self):
         return os.system, ('touch canary',)

@@ -444,6 +444,10 @@ def test_sarigan_of_every_kind_is_what_upstreams_reader_makes_of_it(make_generat
     D = make_discriminator(c_dim=options.get('c_dim', 0), info_variance='learned')
     assert_both_alike(dict(G=make_generator(**options).train().requires_grad_(False), D=D, G_ema=shaken(make_generator(**options))), tmp_path / 'network.pkl')
 
+def test_a_q_of_styles_is_what_upstreams_reader_makes_of_it(make_generator, make_discriminator, tmp_path):
+    G = make_generator()
+    assert_both_alike(dict(G=G, D=make_discriminator(q_features=[3, 5]), G_ema=G), tmp_path / 'network.pkl')
+
 def test_augmentation_and_the_data_set_come_along(tmp_path):
     images = dict(class_name='training.dataset.ImageFolderDataset', path='cats.zip', max_size=2 ** 33, xflip=False)
     data = dict(plain_networks(), augment_pipe=augment.AugmentPipe(xflip=1, imgfilter=1, imgfilter_bands=[1, 0, 1, 1]), training_set_kwargs=images)
