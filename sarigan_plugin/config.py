@@ -409,7 +409,6 @@ def _networks(args, recipe, overrides):
         similarity=method.similarity, info_mixing=method.info_mixing)
     if method.info_target == 'styles' and method.grouping != 'none': # Without groups there is no h to predict.
         args.loss_kwargs.info_target = method.info_target
-        _require(method.num_groups != 'auto', '--info-target=styles needs a number for --num-groups, not auto')
         of_each = 2 if method.norm == 'feature' else 1 # Deviations, and means.
         args.D_kwargs.q_features = [of_each * sum(numbers) for numbers in zip(*layers.values())]
     _require(method.similarity == 'kernels' or method.grouping == 'similarity', f'--similarity={method.similarity} needs --grouping=similarity, not {method.grouping}')
@@ -468,14 +467,13 @@ def _in_a_file_name(value):
     return os.path.basename(os.path.normpath(value)) if isinstance(value, str) else value # Paths too.
 
 def _grouped_layers(method, size, resolution):
-    """{layer: (groups, channels)}; {} where groups are found while training.
+    """{layer: (groups, channels)}, with as many groups as it starts with.
 
     Every grouped layer has a number of groups, no larger than that of its input channels; every number has a layer.
     """
-    if method.num_groups == 'auto':
-        _require(method.grouping == 'similarity', f'--num-groups=auto: only with --grouping=similarity, not {method.grouping}')
-        return {}
-    from sarigan_plugin.networks import layer_num_groups # Here, as upstream's tree may come to sys.path late.
+    _require(method.num_groups != 'auto' or method.grouping == 'similarity', f'--num-groups=auto: only with --grouping=similarity, not {method.grouping}')
+    from sarigan_plugin.grouping import initial_groups # Here, as upstream's tree may come to sys.path late.
+    from sarigan_plugin.networks import layer_num_groups
     resolutions = [2 ** power for power in range(resolution.bit_length() - 1, 2, -1)] # The narrowest layers first.
     layers = {f'b{res}.{conv}': source for res in resolutions for conv, source in [('conv1', res), ('conv0', res // 2)]} # Where the input is made.
     if isinstance(method.num_groups, dict):
@@ -484,12 +482,12 @@ def _grouped_layers(method, size, resolution):
                 f'{", ".join(map(str, reversed(resolutions)))}, nor a layer such as {next(reversed(layers))}')
     found = dict()
     for name, source in layers.items():
+        channels = min(size.channel_base // source, size.channel_max)
         try:
-            number = layer_num_groups(method.num_groups, name)
+            number = initial_groups(layer_num_groups(method.num_groups, name), channels)
         except ValueError:
             raise UserError(f'--num-groups must have a number for each of the resolutions {", ".join(map(str, reversed(resolutions)))}, '
                 f'or for both layers of one; {name} has none') from None
-        channels = min(size.channel_base // source, size.channel_max)
         _require(number <= channels, f'--num-groups must be between 1 and {channels}, the channels of the layers at {source}x{source}, not {number}')
         found[name] = number, channels
     return found

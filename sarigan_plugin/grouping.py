@@ -375,15 +375,19 @@ def _assign_with_capacity(affinity, capacity):
             order = affinity[members, group].argsort(descending=True, stable=True)
             affinity[members[order[capacity:]], group] = -float('inf')
 
+def initial_groups(num_groups, num_channels):
+    """With how many groups a layer starts: a number is that; where 'auto' will merge them, MAX_GROUPS, but at least two channels a group."""
+    return max(min(MAX_GROUPS, num_channels // 2), 1) if num_groups == 'auto' else num_groups
+
 def make_grouping(kind, num_channels, num_groups, **learning):
     """The module that groups channels: 'similarity' (learned, with its threshold and inertia), 'kmeans', 'blocks' or 'random'.
 
-    num_groups: a number or, for 'similarity', 'auto': found by merging, from MAX_GROUPS, but at least two channels a group.
+    num_groups: a number or, for 'similarity', 'auto': found by merging, see initial_groups().
     """
     if num_groups == 'auto':
         if kind != 'similarity':
             raise ValueError(f'num_groups must be a number for {kind} groups, not auto')
-        return MergingGrouping(num_channels, max(min(MAX_GROUPS, num_channels // 2), 1), **learning)
+        return MergingGrouping(num_channels, initial_groups(num_groups, num_channels), **learning)
     if kind == 'similarity':
         return ChannelGrouping(num_channels, num_groups, **learning)
     if kind == 'kmeans':
