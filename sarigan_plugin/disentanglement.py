@@ -281,7 +281,8 @@ def r_squared(predicted, codes, weights):
 def read_back(G, D, ws, c, progress=lambda jobs: jobs):
     """What Q says of the images of some codes. c: [N, c_dim], for a conditional D. Returns {'inter', 'intra': (predicted, actual)}, [N, K] each.
 
-    K numbers are the code in w, or the styles that layers make of it, whichever Q was trained to predict. D compares the images of a batch, in the groups that it was trained with: those that fill no group are left out.
+    The K numbers are the code in w, or the styles that layers make of it, whichever Q was trained to predict. D compares the images of a
+    batch, in the groups that it was trained with: those that fill no group are left out.
     """
     together = getattr(D.b4.mbstd, 'group_size', None) or 1
     size = max(len(batches_of(G, ws)[0]) // together, 1) * together
