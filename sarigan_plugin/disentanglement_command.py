@@ -239,14 +239,15 @@ def _pairs(subject):
     return first[:PAIRS], second[:PAIRS]
 
 def _measure_codes(subject):
-    if grouped_layers(subject.G.synthesis):
+    grouped = bool(grouped_layers(subject.G.synthesis))
+    if grouped:
         changes = disentanglement.exchanged(subject.G, *_pairs(subject), _bar('Exchanging codes', subject.name))
         subject.of_network.update(disentanglement.bootstrap(disentanglement.deciding(changes), len(changes['both'])))
     if not hasattr(subject.D, 'q'):
         return
     device = subject.ws.device
     found = disentanglement.read_back(subject.G, subject.D.eval().requires_grad_(False).to(device), subject.ws, subject.c, _bar('Reading codes', subject.name))
-    read = {code: found[code] for code in (['inter', 'intra'] if grouped_layers(subject.G.synthesis) else ['intra'])} # Without groups no layer reads the other.
+    read = {code: found[code] for code in (['inter', 'intra'] if grouped else ['intra'])} # Without groups no layer reads the other.
     count = len(found['intra'][0])
     subject.dimensions = {code: disentanglement.r_squared(*pair, np.ones(count)).tolist() for code, pair in read.items()}
     subject.of_network.update(disentanglement.bootstrap(lambda weights: {code: disentanglement.r_squared(*pair, weights).mean() for code, pair in read.items()}, count))
