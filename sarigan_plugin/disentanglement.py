@@ -26,7 +26,7 @@ from sarigan_plugin import pictures
 from sarigan_plugin.directions import GREY_LEVELS, locus
 from sarigan_plugin.groups import batches_of
 from sarigan_plugin.loss import info_targets
-from sarigan_plugin.networks import captured_features
+from sarigan_plugin.networks import captured_features, code_styles, grouped_layers
 from sarigan_plugin.units import styled_layers
 
 BINS        = 10    # Of a unit's values, each with as many images as the next.
@@ -279,18 +279,27 @@ def r_squared(predicted, codes, weights):
 
 @torch.no_grad()
 def read_back(G, D, ws, c, progress=lambda jobs: jobs):
-    """What Q says of the images of some codes. c: [N, c_dim], for a conditional D. Returns {'inter', 'intra': (predicted, actual)}, [N, K] each.
+    """What Q says of the images of some codes. c: [N, c_dim], for a conditional D. Returns {name: (predicted, actual)}, [N, K] each:
 
-    The K numbers are the code in w, or the styles that layers make of it, whichever Q was trained to predict. D compares the images of a
-    batch, in the groups that it was trained with: those that fill no group are left out.
+        inter, intra                the codes in w; not there where Q was trained to predict styles
+        inter styles, intra styles  what the layers of a network with groups make of them (paper: h and z), see networks.code_styles(). What a Q
+                                    that predicts w says is put through the same affine maps: so these compare networks of both kinds
+
+    D compares the images of a batch, in the groups that it was trained with: those that fill no group are left out.
     """
     together = getattr(D.b4.mbstd, 'group_size', None) or 1
     size = max(len(batches_of(G, ws)[0]) // together, 1) * together
     whole = len(ws) // together * together
-    predicted = [D(G.synthesis(w, noise_mode='const'), label, return_codes=True)[1] for w, label in progress(list(zip(ws[:whole].split(size), c[:whole].split(size))))]
-    actual = info_targets(ws[:whole], G.synthesis if getattr(D, 'q_features', None) is not None else None)
-    of_codes = torch.cat(predicted).split([targets.shape[1] for targets in actual], dim=1)
-    return {code: tuple(numbers.cpu().double().numpy() for numbers in pair) for code, *pair in zip(['inter', 'intra'], of_codes, actual)}
+    ws, c = ws[:whole], c[:whole]
+    of_codes = torch.cat([D(G.synthesis(w, noise_mode='const'), label, return_codes=True)[1] for w, label in progress(list(zip(ws.split(size), c.split(size))))])
+    pairs = dict()
+    q_features = getattr(D, 'q_features', None) # Of older pickles none.
+    if q_features is None:
+        pairs.update(zip(['inter', 'intra'], zip(of_codes.chunk(2, dim=1), info_targets(ws))))
+    if grouped_layers(G.synthesis):
+        of_styles = of_codes.split(q_features, dim=1) if q_features is not None else code_styles(G.synthesis, of_codes[:, None].expand(-1, ws.shape[1], -1))
+        pairs.update(zip(['inter styles', 'intra styles'], zip(of_styles, code_styles(G.synthesis, ws))))
+    return {name: tuple(numbers.cpu().double().numpy() for numbers in pair) for name, pair in pairs.items()}
 
 @torch.no_grad()
 def exchanged(G, first, second, progress=lambda jobs: jobs):

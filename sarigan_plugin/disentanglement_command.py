@@ -39,7 +39,8 @@ OF_UNITS = {
     'inside': ('inside', 2), 'area': ('area', 3), 'strength': ('grey levels', 1),
 }
 OF_NETWORKS = {
-    'inter': ('R2, inter-group code', 3), 'intra': ('R2, intra-group code', 3),
+    'inter styles': ('R2, inter-group styles', 3), 'intra styles': ('R2, intra-group styles', 3),
+    'inter': ('R2, inter-group code in w', 3), 'intra': ('R2, intra-group code in w', 3),
     'inter decides': ('inter-group code decides', 3), 'intra decides': ('intra-group code decides', 3),
     'length': ('path length', 1),
 }
@@ -130,7 +131,7 @@ class Subject:
     moves:      np.ndarray = None # [U, A] of that, see disentanglement.attribute_moves(); None where attributes are not measured.
     of_units:   dict = dataclasses.field(default_factory=dict) # {(kind, measure): Figure}
     of_network: dict = dataclasses.field(default_factory=dict) # {measure: Figure}
-    dimensions: dict = dataclasses.field(default_factory=dict) # {code: [R^2 of each of its dimensions]}
+    dimensions: dict = dataclasses.field(default_factory=dict) # {what Q reads: [R^2 of each of its dimensions]}
 
     @property
     def kinds(self):
@@ -247,10 +248,11 @@ def _measure_codes(subject):
         return
     device = subject.ws.device
     found = disentanglement.read_back(subject.G, subject.D.eval().requires_grad_(False).to(device), subject.ws, subject.c, _bar('Reading codes', subject.name))
-    read = {code: found[code] for code in (['inter', 'intra'] if grouped else ['intra'])} # Without groups no layer reads the other.
-    count = len(found['intra'][0])
-    subject.dimensions = {code: disentanglement.r_squared(*pair, np.ones(count)).tolist() for code, pair in read.items()}
-    subject.of_network.update(disentanglement.bootstrap(lambda weights: {code: disentanglement.r_squared(*pair, weights).mean() for code, pair in read.items()}, count))
+    if not grouped:
+        found.pop('inter') # No layer reads it.
+    count = len(next(iter(found.values()))[0])
+    subject.dimensions = {name: disentanglement.r_squared(*pair, np.ones(count)).tolist() for name, pair in found.items()}
+    subject.of_network.update(disentanglement.bootstrap(lambda weights: {name: disentanglement.r_squared(*pair, weights).mean() for name, pair in found.items()}, count))
 
 def _measure_paths(subjects):
     features = perceptual.load('auto', subjects[0].ws.device)

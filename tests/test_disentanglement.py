@@ -17,6 +17,7 @@ from conftest import SIZE
 from sarigan_plugin import attributes
 from sarigan_plugin import disentanglement
 from sarigan_plugin import disentanglement_command
+from sarigan_plugin import snapshot
 from sarigan_plugin import units
 from sarigan_plugin.cli import main
 from sarigan_plugin.networks import code_styles, grouped_layers
@@ -199,18 +200,37 @@ def test_q_is_shown_groups_of_images_as_in_training(make_generator, make_discrim
     ws = G.mapping(torch.randn(10, 32), (c := torch.eye(2)[[0] * 10]))
     found = disentanglement.read_back(G, D, ws, c)
     predicted = D(G.synthesis(ws[:8], noise_mode='const'), c[:8], return_codes=True)[1] # Groups of four.
-    for (read, actual), expected, code in zip(found.values(), predicted.chunk(2, dim=1), ws[:8, 0].chunk(2, dim=1)):
-        np.testing.assert_allclose(read, expected, atol=1e-5)
-        np.testing.assert_allclose(actual, code, rtol=1e-6)
+    for name, expected, code in zip(['inter', 'intra'], predicted.chunk(2, dim=1), ws[:8, 0].chunk(2, dim=1)):
+        np.testing.assert_allclose(found[name][0], expected, atol=1e-5)
+        np.testing.assert_allclose(found[name][1], code, rtol=1e-6)
 
-def test_what_q_reads_is_compared_with_what_it_was_trained_to_read(make_generator, make_discriminator):
+@pytest.mark.parametrize('norm', ['weight', 'feature'])
+def test_what_q_says_of_w_is_read_as_layers_read_w(make_generator, make_discriminator, norm):
+    G, D = make_generator(norm=norm).requires_grad_(False), make_discriminator().requires_grad_(False)
+    ws = G.mapping(torch.randn(8, 32), torch.zeros(8, 0))
+    found = disentanglement.read_back(G, D, ws, torch.zeros(8, 0))
+    for code, affine, shift in [('inter', 'group_affine', 'group_shift'), ('intra', 'affine', 'shift')]:
+        maps = [getattr(layer, name) for _name, layer, _source in grouped_layers(G.synthesis) for name in ([affine, shift] if norm == 'feature' else [affine])]
+        for side, codes in enumerate(found[code]):
+            expected = torch.cat([affine(torch.from_numpy(codes).float()) for affine in maps], dim=1)
+            np.testing.assert_allclose(found[f'{code} styles'][side], expected, rtol=1e-5, atol=1e-6)
+
+def test_what_q_says_of_styles_is_compared_with_styles(make_generator, make_discriminator):
     G = make_generator().requires_grad_(False)
     ws = G.mapping(torch.randn(8, 32), torch.zeros(8, 0))
     styles = code_styles(G.synthesis, ws)
     D = make_discriminator(q_features=[part.shape[1] for part in styles]).requires_grad_(False)
-    for (read, actual), expected in zip(disentanglement.read_back(G, D, ws, torch.zeros(8, 0)).values(), styles):
-        assert read.shape == expected.shape
+    found = disentanglement.read_back(G, D, ws, torch.zeros(8, 0))
+    assert list(found) == ['inter styles', 'intra styles']
+    predicted = D(G.synthesis(ws, noise_mode='const'), None, return_codes=True)[1]
+    for (read, actual), expected, said in zip(found.values(), styles, predicted.split(D.q_features, dim=1)):
+        np.testing.assert_allclose(read, said, atol=1e-5)
         np.testing.assert_array_equal(actual, expected.double())
+
+def test_without_groups_q_is_asked_for_w_alone(make_generator, make_discriminator):
+    G = make_generator(grouping='none').requires_grad_(False)
+    ws = G.mapping(torch.randn(4, 32), torch.zeros(4, 0))
+    assert list(disentanglement.read_back(G, make_discriminator().requires_grad_(False), ws, torch.zeros(4, 0))) == ['inter', 'intra']
 
 def test_codes_decide_as_much_as_images_change_with_them(make_generator):
     G = make_generator().requires_grad_(False)
@@ -292,8 +312,10 @@ def test_networks_of_both_kinds_are_measured_side_by_side(network, plain, tmp_pa
     assert list(ours['of_units']) == list(units.KINDS) and list(other['of_units']) == ['random', 'layer', 'channel']
     assert set(ours['of_units']['inter']) == {'told', 'gap', 'apart', 'mig', 'moved', 'moved share', 'moved apart', 'strength', 'inside', 'area'}
     assert 0 < ours['of_units']['inter']['moved share']['value'] <= 1
-    assert set(ours['of_network']) == {'inter', 'intra', 'inter decides', 'intra decides', 'length'} and set(other['of_network']) == {'length'}
-    assert {code: len(values) for code, values in ours['r_squared'].items()} == dict(inter=32, intra=32)
+    assert set(ours['of_network']) == {*ours['r_squared'], 'inter decides', 'intra decides', 'length'} and set(other['of_network']) == {'length'}
+    of_groups = code_styles((G := snapshot.load(str(network), 'PKL')).synthesis, torch.zeros(1, G.num_ws, G.w_dim))
+    expected = dict(zip(['inter', 'intra', 'inter styles', 'intra styles'], [32, 32, *(styles.shape[1] for styles in of_groups)]))
+    assert {name: len(values) for name, values in ours['r_squared'].items()} == expected
     assert set(ours['units'][0]['moves']) == {'red', 'bright'}
     assert sum(unit['kind'] == 'channel' for unit in other['units']) == 20 # Of 80.
     table = (out / 'table.md').read_text()
