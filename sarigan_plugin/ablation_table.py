@@ -21,7 +21,8 @@ def figures(trainings, evaluation):
     """A dict for each row: name, label, options, paper, paper_ratio, measured (number of seeds) and figures.
 
     figures: {name: dict of mean, std over seeds (None with one), low and high (of one seed, its bootstrap interval, as
-    measured), ratio (to the first row's mean, None where that is not positive), floor, and seeds, {seed: value}}.
+    measured), ratio (to the first row's mean, None where that is not positive), ratio_error (its standard error, None where a row
+    has one seed, and of the first row), floor, and seeds, {seed: value}}.
     """
     rows = []
     for name in dict.fromkeys(training.row.name for training in trainings):
@@ -35,7 +36,9 @@ def figures(trainings, evaluation):
     for row in rows:
         row['paper_ratio'] = _ratio(row['paper'], rows[0]['paper'])
         for name, figure in row['figures'].items():
-            figure['ratio'] = _ratio(figure['mean'], rows[0]['figures'].get(name, {}).get('mean'))
+            first = rows[0]['figures'].get(name, {})
+            figure['ratio'] = _ratio(figure['mean'], first.get('mean'))
+            figure['ratio_error'] = _ratio_error(figure, first) if row is not rows[0] else None
     return rows
 
 def _names(rows):
@@ -51,6 +54,13 @@ def _over_seeds(measured):
 
 def _ratio(value, first):
     return value / first if value is not None and first is not None and first > 0 else None
+
+def _ratio_error(figure, first):
+    """Of the ratio of two means, to first order: the errors of both, relative to them, as the sides of a right angle."""
+    if figure['ratio'] is None or figure['std'] is None or first['std'] is None:
+        return None
+    error, of_first = [each['std'] / math.sqrt(len(each['seeds'])) for each in (figure, first)]
+    return math.hypot(error, figure['ratio'] * of_first) / first['mean']
 
 def _interval(figure):
     """(low, high) of an error bar, or None: a standard deviation to both sides, or what the bootstrap of one seed says."""
@@ -121,7 +131,8 @@ def _cells(figure, decimals):
         number += f' ± {figure["std"]:.{decimals}f}'
     elif (interval := _interval(figure)) is not None:
         number += f' ({interval[0]:.{decimals}f} to {interval[1]:.{decimals}f})'
-    return [number, _number(figure['ratio'], '.3f')]
+    ratio = _number(figure['ratio'], '.3f')
+    return [number, ratio if figure['ratio_error'] is None else f'{ratio} ± {figure["ratio_error"]:.3f}']
 
 def _number(value, form):
     return '' if value is None else format(value, form)
@@ -131,7 +142,7 @@ def _notes(table, rows, settings):
     floors = {name: f'{figure["floor"]:.{_decimals(_means(rows, name))}f}' for name, figure in known if figure['floor'] is not None}
     lines = [f'{_caption(settings)}. Ratios are to the first row.']
     if any(figure['std'] is not None for _name, figure in known):
-        lines.append('± is the standard deviation over seeds.')
+        lines.append('± is the standard deviation over seeds; of a ratio its standard error.')
     if any(figure['low'] is not None for _name, figure in known):
         lines.append('In brackets is the interval of 95% of one network, by resampling its images: another seed may lie outside.')
     if floors:

@@ -403,6 +403,7 @@ def test_figures_are_means_and_deviations_over_seeds(measured):
     first, second, third = ablation_table.figures(trainings, evaluation)
     assert (first['figures']['fd10k']['mean'], first['figures']['fd10k']['std']) == (12, 2)
     assert (second['figures']['fd10k']['mean'], second['figures']['fd10k']['ratio']) == (7.5, 0.625)
+    assert second['figures']['fd10k']['ratio_error'] == pytest.approx(np.hypot(0.5 / 12, 0.625 * np.sqrt(4 / 3) / 12)) and first['figures']['fd10k']['ratio_error'] is None
     assert second['figures']['fd10k']['std'] == pytest.approx(np.sqrt(0.5)) and second['figures']['fd10k']['seeds'] == {0: 8, 1: 7}
     assert (first['measured'], second['measured'], third['measured'], third['figures']) == (3, 2, 0, {})
     assert second['paper_ratio'] == pytest.approx(6.74 / 8.16) and third['paper_ratio'] is None
@@ -410,10 +411,18 @@ def test_figures_are_means_and_deviations_over_seeds(measured):
 def test_a_table_says_what_its_numbers_are(measured):
     table, trainings, evaluation = measured(dict(stylegan2={0: 10., 1: 14., 2: 12.}, sarigan={0: 8., 1: 7.}))
     text = ablation_table.markdown(table, ablation_table.figures(trainings, evaluation), SETTINGS)
-    assert '| StyleGAN2                  | 12.0 ± 2.0 | 1.000 | 8.16      | 1.000 |' in text
-    assert '| four groups (2 of 3 seeds) | 7.5 ± 0.7  | 0.625 | 6.74      | 0.826 |' in text
-    assert '| same                       |            |       |           |       |' in text
-    assert 'small, 1 kimg of squares, seeds 0, 1, 2. Ratios are to the first row. ± is the standard deviation over seeds. Real images have fd10k 1.0.' in text
+    assert '| StyleGAN2                  | 12.0 ± 2.0 | 1.000         | 8.16      | 1.000 |' in text
+    assert '| four groups (2 of 3 seeds) | 7.5 ± 0.7  | 0.625 ± 0.073 | 6.74      | 0.826 |' in text
+    assert '| same                       |            |               |           |       |' in text
+    assert 'small, 1 kimg of squares, seeds 0, 1, 2. Ratios are to the first row. ± is the standard deviation over seeds; of a ratio its standard error. Real images have fd10k 1.0.' in text
+
+def test_the_error_of_a_ratio_is_how_much_it_varies_from_seeds_to_seeds(measured):
+    random = np.random.RandomState(0)
+    draw = lambda mean, std: dict(enumerate(random.normal(mean, std, size=8)))
+    _table, trainings, evaluation = measured(dict(stylegan2=draw(100, 10), sarigan=draw(80, 5)))
+    figure = ablation_table.figures(trainings, evaluation)[1]['figures']['fd10k']
+    ratios = random.normal(80, 5, size=[10000, 8]).mean(axis=1) / random.normal(100, 10, size=[10000, 8]).mean(axis=1)
+    assert figure['ratio_error'] == pytest.approx(ratios.std(), rel=0.4) # Eight seeds know their deviation to a quarter.
 
 def test_one_seed_has_the_interval_of_its_images(measured):
     table, trainings, evaluation = measured(dict(stylegan2={0: 10.}, sarigan={0: 8.}, same={0: 9.}))
