@@ -33,7 +33,7 @@ import numpy as np
 import PIL.Image
 import requests
 
-from sarigan_plugin.cli import UserError
+from sarigan_plugin.cli import UserError, writing
 
 #----------------------------------------------------------------------------
 # Archives: what to download, and from where.
@@ -253,12 +253,10 @@ def _check_request(dest, resolution, resolutions, force):
         raise UserError(f'--dest: {dest} is a folder.')
     if dest.exists() and not force:
         raise UserError(f'--dest: {dest} exists already; --force replaces it.')
-    try:
+    with writing('--dest', dest):
         dest.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise UserError(f'--dest: {dest} cannot be written to: {err.strerror}.') from err
-    if not os.access(dest.parent, os.W_OK):
-        raise UserError(f'--dest: {dest} cannot be written to: {os.strerror(errno.EACCES)}.')
+        if not os.access(dest.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     return dest
 
 def write_dataset(dest, images, labels, label_names, attribute_names, attributes, licenses):
@@ -276,15 +274,14 @@ def write_dataset(dest, images, labels, label_names, attribute_names, attributes
     }
     partial = dest.with_name(f'.{dest.name}.{os.getpid()}')
     try:
-        with zipfile.ZipFile(partial, 'w', zipfile.ZIP_STORED) as archive:
-            with click.progressbar(zip(names, images), length=len(names), label=f'Writing {dest.name}') as bar:
-                for name, image in bar:
-                    archive.writestr(_zip_entry(name), _png(image))
-            for name, text in texts.items():
-                archive.writestr(_zip_entry(name), text)
-        os.replace(partial, dest)
-    except OSError as err:
-        raise UserError(f'--dest: {dest} cannot be written to: {err.strerror}.') from err
+        with writing('--dest', dest):
+            with zipfile.ZipFile(partial, 'w', zipfile.ZIP_STORED) as archive:
+                with click.progressbar(zip(names, images), length=len(names), label=f'Writing {dest.name}') as bar:
+                    for name, image in bar:
+                        archive.writestr(_zip_entry(name), _png(image))
+                for name, text in texts.items():
+                    archive.writestr(_zip_entry(name), text)
+            os.replace(partial, dest)
     finally:
         partial.unlink(missing_ok=True)
     click.echo(f'{dest}: {len(names)} images.\n\n{licenses}')

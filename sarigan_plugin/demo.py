@@ -15,7 +15,7 @@ from sarigan_plugin import names
 from sarigan_plugin import runs
 from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
-from sarigan_plugin.cli import UserError
+from sarigan_plugin.cli import UserError, writing
 
 MAX_KIMG = 100000 # More than the minutes will allow.
 
@@ -32,11 +32,10 @@ def demo(outdir, minutes, device):
     """
     try:
         device_type = runtime.resolve_device(device)
-        os.makedirs(outdir, exist_ok=True)
     except ValueError as error:
         raise UserError(f'--device: {error}.') from None
-    except OSError as error:
-        raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
+    with writing('--outdir', outdir):
+        os.makedirs(outdir, exist_ok=True)
 
     images = os.path.join(outdir, 'punks.zip')
     if not os.path.exists(images):

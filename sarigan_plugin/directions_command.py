@@ -12,7 +12,7 @@ from sarigan_plugin import files
 from sarigan_plugin import names
 from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
-from sarigan_plugin.cli import UserError
+from sarigan_plugin.cli import UserError, writing
 from sarigan_plugin.generate import Number, NumberRange, device_option, require_class, sample_ws
 from sarigan_plugin.networks import grouped_layers
 
@@ -51,18 +51,17 @@ def directions_command(network, outdir, seeds, layers, down, up, top, dataset, s
     layers = _known_layers(G, layers)
     require_class(G, class_idx)
     judge = _choose_scorer(dataset, scorer)
-    try:
+    with writing('--outdir', outdir):
         os.makedirs(outdir, exist_ok=True)
         ws = sample_ws(G, seeds, trunc, class_idx)
-        effects = directions.measure(G, ws, down, up, judge, layers, progress=_bar)
+        try:
+            effects = directions.measure(G, ws, down, up, judge, layers, progress=_bar)
+        except attributes.ScorerFailed as error:
+            raise UserError(f'--scorer: {scorer!r}: {error}.') from None
         picture = directions.draw(G, ws[:DRAWN], effects[:top], down, up, label=lambda effect: f'{effect.layer}, {known.label(*effect.place)}{_moved(effect)}')
         pictures.save(picture, os.path.join(outdir, 'directions.png'))
         settings = dict(seeds=seeds, trunc=trunc, class_idx=class_idx, down=down, up=up, locus=directions.LOCUS)
         files.write_json(os.path.join(outdir, 'directions.json'), dict(settings, effects=[dataclasses.asdict(effect) for effect in effects]))
-    except attributes.ScorerFailed as error:
-        raise UserError(f'--scorer: {scorer!r}: {error}.') from None
-    except OSError as error:
-        raise UserError(f'--outdir: {outdir} cannot be written to: {error.strerror}.') from None
     _print_effects(effects, known, top)
     for name in ['directions.png', 'directions.json']:
         click.echo(os.path.join(outdir, name))

@@ -34,17 +34,16 @@ def export_command(network, dest, trust):
     _refuse_existing(dest)
     data = snapshot.load_all(network, 'PKL', trust)
     try:
-        if dest.endswith('.pt'):
-            checkpoint, remarks = rosinality.to_checkpoint(data)
-            with files.atomic_open(dest) as f:
-                torch.save(checkpoint, f)
-            _print_remarks(remarks)
-        else:
-            _write_folder(data, names.read(network), dest)
+        with writing('--to', dest):
+            if dest.endswith('.pt'):
+                checkpoint, remarks = rosinality.to_checkpoint(data)
+                with files.atomic_open(dest) as f:
+                    torch.save(checkpoint, f)
+                _print_remarks(remarks)
+            else:
+                _write_folder(data, names.read(network), dest)
     except ValueError as error:
         raise UserError(f'PKL: {network!r} cannot be exported ({snapshot.first_line(error)}).') from None
-    except OSError as error:
-        raise UserError(f'--to: {dest} cannot be written to: {error.strerror}.') from None
     click.echo(f'Wrote {click.format_filename(dest)}')
 
 def _write_folder(data, known, dest):

@@ -25,7 +25,7 @@ from sarigan_plugin import ops
 from sarigan_plugin import runs
 from sarigan_plugin import runtime
 from sarigan_plugin import soundness
-from sarigan_plugin.cli import UserError
+from sarigan_plugin.cli import UserError, writing
 from sarigan_plugin.world import World, is_lost_peer
 
 LOST = 1 # The exit code where another process was lost.
@@ -94,9 +94,12 @@ def machine_obstacle(world, args, device_type):
 
 def _open_run(args, locks):
     """Make the run's folder ready for args and add its lock to `locks`. Returns the path of the state that it goes on from, or None."""
-    try:
+    with writing('--outdir', args.run_dir):
         os.makedirs(args.run_dir, exist_ok=True)
-        locks.append(files.FolderLock(args.run_dir))
+        try:
+            locks.append(files.FolderLock(args.run_dir))
+        except BlockingIOError as error:
+            raise UserError(f'--outdir: {args.run_dir} is being trained by {error}; --resume=noresume starts another run beside it.') from None
         files.remove_unfinished(args.run_dir)
         found = checkpoint.newest_state(args.run_dir)
         if found is None and checkpoint.state_paths(args.run_dir):
@@ -106,10 +109,6 @@ def _open_run(args, locks):
         with files.atomic_open(os.path.join(args.run_dir, runs.OPTIONS)) as f:
             f.write(json.dumps(args, indent=2).encode())
         return found[0] if found is not None else None
-    except BlockingIOError as error:
-        raise UserError(f'--outdir: {args.run_dir} is being trained by {error}; --resume=noresume starts another run beside it.') from None
-    except OSError as error:
-        raise UserError(f'--outdir: {args.run_dir} cannot be written to: {error.strerror}.') from None
 
 def _missing_folders(path):
     """The folders that os.makedirs(path) would make, the innermost first."""
