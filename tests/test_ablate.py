@@ -180,6 +180,17 @@ def wait_for_a_state(outdir):
     while not list(outdir.glob('*/seed0/training-state-*.pt')) and time.monotonic() < end:
         time.sleep(0.05)
 
+def wait_until_free(run_dir):
+    """Until no training has the lock of the folder; BlockingIOError after a minute."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            return files.FolderLock(str(run_dir)).release()
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
+
 @pytest.mark.parametrize('number', [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow), pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_a_table_that_was_stopped_ends_as_one_that_was_not(finished, files_of, images, tmp_path, number):
     outdir = tmp_path / 'out'
@@ -189,9 +200,7 @@ def test_a_table_that_was_stopped_ends_as_one_that_was_not(finished, files_of, i
     _out, errors = process.communicate(timeout=120)
     if number == signal.SIGKILL: # Its training gets SIGTERM, and saves.
         assert process.returncode == -signal.SIGKILL
-        end = time.monotonic() + 60
-        while time.monotonic() < end and 'is being worked on' in here(files_of, images, outdir, '--rows=sarigan').stderr:
-            time.sleep(0.5)
+        wait_until_free(outdir / 'sarigan' / 'seed0')
     else:
         assert process.returncode == 128 + number and f'Stopped by {signal.Signals(number).name}; the same command goes on.' in errors, errors
     assert not (outdir / 'sarigan' / 'seed0' / 'network-snapshot-000001.pkl').exists()
