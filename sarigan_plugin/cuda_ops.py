@@ -4,10 +4,14 @@ Left alone, every process builds them when it first needs them, and waits for as
 stays behind for ever if the process that made it was killed.
 """
 
+import contextlib
+import glob
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 import warnings
 
@@ -107,10 +111,39 @@ def build_folders():
 
 def build_upstreams(quiet=False):
     """Build or load both; whether both can be used. quiet: leave out upstream's page about what went wrong."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), current_pytorch():
         if quiet:
             warnings.simplefilter('ignore')
         return all(module._init() for module in modules()) # pylint: disable=protected-access
+
+@contextlib.contextmanager
+def current_pytorch():
+    """Inside the `with`, upstream's custom_ops.get_plugin() builds and finds what current PyTorch builds.
+
+    It imports a plugin by name after building it (custom_ops.py:113), which relies on the loader having entered it in
+    sys.modules. With pybind11 3, as PyTorch 2.13 has it, a loader no longer does, and every build ended in "No module named".
+    And PyTorch includes headers of cuBLAS, cuSPARSE and cuSOLVER, which a CUDA toolkit may lack, but which the Python
+    packages that PyTorch for CUDA asks for bring along.
+    """
+    from torch.utils import cpp_extension
+    load, variables, headers = cpp_extension.load, dict(os.environ), _packaged_headers()
+    def load_and_register(name, *args, **kwargs):
+        return sys.modules.setdefault(name, load(name, *args, **kwargs))
+    cpp_extension.load = load_and_register
+    if headers: # Searched last: a toolkit's own come first.
+        os.environ['CPLUS_INCLUDE_PATH'] = os.pathsep.join(filter(None, [variables.get('CPLUS_INCLUDE_PATH'), *headers]))
+    try:
+        yield
+    finally:
+        cpp_extension.load = load
+        os.environ.pop('CPLUS_INCLUDE_PATH', None)
+        os.environ.update(variables)
+
+def _packaged_headers():
+    """Folders of CUDA headers in Python packages."""
+    nvidia = importlib.util.find_spec('nvidia') # What is there of it depends on the release of PyTorch.
+    places = nvidia and nvidia.submodule_search_locations or []
+    return sorted(folder for place in places for folder in glob.glob(os.path.join(place, '*', 'include')))
 
 #----------------------------------------------------------------------------
 # What can be known without building.

@@ -1,6 +1,8 @@
 """Which implementation of the custom ops is chosen, and what the user reads about it."""
 
+import os
 import re
+import shutil
 import sys
 import warnings
 
@@ -138,6 +140,28 @@ def test_a_failed_build_of_upstreams_is_quiet_unless_asked_for(modules):
     modules[0]._inited = False
     with pytest.warns(UserWarning, match='Failed to build CUDA kernels for bias_act'):
         assert not cuda_ops.build_upstreams()
+
+PLUGIN = """
+#include <pybind11/pybind11.h>
+#include <cusparse_as_packaged.h>
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) { module.def("answer", [] { return ANSWER; }); }
+"""
+
+@pytest.mark.skipif(shutil.which('c++') is None, reason='there is no C++ compiler')
+def test_upstream_finds_what_current_pytorch_has_built_with_headers_of_python_packages(tmp_path, monkeypatch):
+    from torch_utils import custom_ops
+    headers, searched = tmp_path / 'site' / 'nvidia' / 'cu13' / 'include', os.environ.get('CPLUS_INCLUDE_PATH')
+    headers.mkdir(parents=True)
+    (headers / 'cusparse_as_packaged.h').write_text('#define ANSWER 42')
+    (tmp_path / 'plugin.cpp').write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path / 'site')
+    monkeypatch.setenv('TORCH_EXTENSIONS_DIR', str(tmp_path / 'built'))
+    monkeypatch.setattr(custom_ops, 'verbosity', 'none')
+    with cuda_ops.current_pytorch():
+        plugin = custom_ops.get_plugin('plugin_of_a_test', [str(tmp_path / 'plugin.cpp')])
+    assert plugin.answer() == 42
+    assert plugin is sys.modules.pop('plugin_of_a_test')
+    assert os.environ.get('CPLUS_INCLUDE_PATH') == searched
 
 #----------------------------------------------------------------------------
 # Tools.
