@@ -75,14 +75,33 @@ def soft_step(similarity, threshold, num_groups):
 def grouping_loss(probabilities, similar):
     """Mean squared error between the groups' and the kernels' similarity (Eq. 2; paper: L_g).
 
-    probabilities: [C, g] rows of N(G/t).
-    similar:       [C, C] zero-one matrix H(S - r), or a soft one in [0, 1].
-    Returns a scalar. Expands |P P^T - H|^2 as |P^T P|^2 - 2 <P, H P> + |H|^2, which needs no [C, C] matrix of its own
+    probabilities: [..., C, g] rows of N(G/t), of several layers at once where there are more dimensions.
+    similar:       [..., C, C] zero-one matrix H(S - r), or a soft one in [0, 1].
+    Returns [...]. Expands |P P^T - H|^2 as |P^T P|^2 - 2 <P, H P> + |H|^2, which needs no [C, C] matrix of its own
     in the backward pass.
     """
-    overlap = probabilities.t() @ probabilities # [gg]
-    agreement = (probabilities * (similar @ probabilities)).sum()
-    return (overlap.square().sum() - 2 * agreement + similar.square().sum()) / similar.numel()
+    overlap = probabilities.mT @ probabilities # [gg]
+    agreement = (probabilities * (similar @ probabilities)).sum(dim=[-2,-1])
+    return (overlap.square().sum(dim=[-2,-1]) - 2 * agreement + similar.square().sum(dim=[-2,-1])) / similar.shape[-1] ** 2
+
+def bounded_temperature(logit):
+    """Any number, of any shape -> a temperature (paper: t) in (0.2, 5)."""
+    return MIN_TEMPERATURE + (MAX_TEMPERATURE - MIN_TEMPERATURE) * logit.sigmoid()
+
+def soft_assignment(logits, temperature):
+    """N(G/t). logits: [..., C, g], temperature: [...]. Returns [..., C, g]."""
+    return (logits / temperature[..., None, None]).softmax(dim=-1)
+
+class WithoutGradient(torch.autograd.Function):
+    """Returns x as it is, and sends zeros to parameters that have no part in it, for DistributedDataParallel waits for a gradient."""
+    @staticmethod
+    def forward(ctx, x, *parameters):
+        ctx.save_for_backward(*parameters)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, dx):
+        return dx, *[torch.zeros_like(parameter) for parameter in ctx.saved_tensors]
 
 @persistence.persistent_class
 class Grouping(torch.nn.Module):
@@ -103,8 +122,13 @@ class Grouping(torch.nn.Module):
         return torch.arange(self.num_groups, device=self.assignment.device)
 
     def forward(self):
-        """[C, g] one-hot rows."""
-        return torch.nn.functional.one_hot(self.assignment, self.num_groups).to(torch.float32)
+        """[C, g] one-hot rows of the hard assignment. No gradient goes through it."""
+        assignment = self.assignment
+        return torch.zeros([self.num_channels, self.num_groups], device=assignment.device).scatter_(1, assignment[:, None], 1)
+
+    def attach(self, x):
+        """Returns x, whose gradient gives all parameters of the grouping one: images send none there, see WithoutGradient."""
+        return WithoutGradient.apply(x, *self.parameters())
 
 @persistence.persistent_class
 class ChannelGrouping(Grouping):
@@ -146,7 +170,7 @@ class ChannelGrouping(Grouping):
     @property
     def temperature(self):
         """Scalar tensor in (0.2, 5)."""
-        return MIN_TEMPERATURE + (MAX_TEMPERATURE - MIN_TEMPERATURE) * self.temperature_logit.sigmoid()
+        return bounded_temperature(self.temperature_logit)
 
     @property
     def assignment(self):
@@ -155,7 +179,7 @@ class ChannelGrouping(Grouping):
 
     def probabilities(self):
         """[C, g]: the soft assignment N(G/t)."""
-        return (self.logits / self.temperature).softmax(dim=1)
+        return soft_assignment(self.logits, self.temperature)
 
     @torch.no_grad()
     def target(self, kernels):
@@ -181,12 +205,7 @@ class ChannelGrouping(Grouping):
         return grouping_loss(self.probabilities(), similar.detach()) + STEP_WEIGHT * excess, self.learned_threshold
 
     def forward(self):
-        """[C, g] one-hot rows of the hard assignment.
-
-        Images send no gradient to the grouping, but DistributedDataParallel waits for one: all parameters take part
-        with weight zero.
-        """
-        return super().forward().to(self.logits.dtype) + 0 * sum(self.parameters())
+        return super().forward().to(self.logits.dtype)
 
 @persistence.persistent_class
 class MergingGrouping(ChannelGrouping):
@@ -374,6 +393,26 @@ def _assign_with_capacity(affinity, capacity):
             members = (assignment == group).nonzero().flatten()
             order = affinity[members, group].argsort(descending=True, stable=True)
             affinity[members[order[capacity:]], group] = -float('inf')
+
+def grouping_losses(groupings, targets):
+    """Eq. 2 for the learned groupings of several layers. Returns their L_g, [L] for L layers, in their order.
+
+    targets: what each one's target() gave. Layers of equal shapes share their operations: a GPU, and a small network on a
+    CPU, takes as long for one layer as for all of them.
+    """
+    alike = dict() # {shape: indices of layers}
+    for index, (grouping, (_similar, threshold)) in enumerate(zip(groupings, targets)):
+        plain = type(grouping) is ChannelGrouping and threshold is not None # pylint: disable=unidiomatic-typecheck # Subclasses may have other probabilities.
+        alike.setdefault(tuple(grouping.logits.shape) if plain else index, []).append(index)
+    losses = dict()
+    for indices in alike.values():
+        if len(indices) == 1:
+            losses[indices[0]], _threshold = groupings[indices[0]].loss(targets[indices[0]])
+            continue
+        logits, temperature_logits = [torch.stack([getattr(groupings[index], name) for index in indices]) for name in ['logits', 'temperature_logit']]
+        probabilities = soft_assignment(logits, bounded_temperature(temperature_logits))
+        losses.update(zip(indices, grouping_loss(probabilities, torch.stack([targets[index][0] for index in indices])).unbind()))
+    return torch.stack([losses[index] for index in range(len(groupings))])
 
 def initial_groups(num_groups, num_channels):
     """With how many groups a layer starts: a number is that; where 'auto' will merge them, MAX_GROUPS, but at least two channels a group."""

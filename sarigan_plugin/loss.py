@@ -1,6 +1,7 @@
 """The objective of Eq. 7: adversarial + lambda_group * L_g - lambda_info * L_I, in the phases of upstream's training loop."""
 
 import contextlib
+import functools
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch_utils import misc
 from torch_utils import training_stats
 from torch_utils.ops import conv2d_gradfix
 
-from sarigan_plugin.grouping import MERGE_AFTER, ChannelGrouping, KMeansGrouping, MergingGrouping, channel_responses
+from sarigan_plugin.grouping import MERGE_AFTER, ChannelGrouping, KMeansGrouping, MergingGrouping, channel_responses, grouping_losses
 from sarigan_plugin.networks import captured_features, code_styles, grouped_layers
 
 PAPER_CODE_DIM = 512 # The width of the codes at which the paper's lambda_2 = 10 was found.
@@ -47,6 +48,46 @@ def info_losses(predicted, targets, log_variance=None):
 
 #----------------------------------------------------------------------------
 
+class SharedWeights:
+    """Lets all rounds of a step share what the generator's layers make of weights alone, as the weights are the same.
+
+    The first round makes it, and keeps how it was made. Rounds before the last one get it cut off from there, and leave gradients
+    at the cut; these go on to the weights before the last round, whose own gradients take the whole way, at the time when
+    DistributedDataParallel exchanges them.
+    """
+    def __init__(self):
+        self.made = dict() # {(layer, dtype): what its weight_parts() gave}
+        self.cut = dict() # {(layer, dtype): the same, cut off}
+
+    @contextlib.contextmanager
+    def round(self, G_synthesis, last):
+        """Inside the `with` is a round, with one call of backward(); `last`: the step's last one?"""
+        if last:
+            self._pass_gradients_on()
+        layers = [module for module in G_synthesis.modules() if hasattr(module, 'weight_parts')]
+        for layer in layers:
+            layer.shared_weights = functools.partial(self._parts, layer, last)
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.shared_weights = None
+            if last:
+                self.made.clear()
+                self.cut.clear()
+
+    def _parts(self, layer, last, dtype):
+        key = (layer, dtype)
+        if key not in self.made:
+            self.made[key] = layer.weight_parts(dtype)
+            self.cut[key] = [part.detach().requires_grad_() if getattr(part, 'grad_fn', None) is not None else part for part in self.made[key]]
+        return self.made[key] if last else self.cut[key]
+
+    def _pass_gradients_on(self):
+        arrived = [(part, end.grad) for key in self.made for part, end in zip(self.made[key], self.cut[key]) if part is not end and end.grad is not None]
+        if arrived:
+            torch.autograd.backward(*zip(*arrived), retain_graph=True) # The last round's take the same way.
+
 class SariGANLoss:
     """Accumulates the gradients of one phase; constructed and called by upstream's training_loop().
 
@@ -80,6 +121,7 @@ class SariGANLoss:
         self.device = device
         self.G_mapping = G_mapping
         self.G_synthesis = G_synthesis
+        self.shared_weights = SharedWeights()
         self.D = D
         self.augment_pipe = augment_pipe
         self.lambda_group = lambda_group
@@ -103,14 +145,18 @@ class SariGANLoss:
         """One round of one phase: 'Gmain', 'Greg', 'Gboth', 'Dmain', 'Dreg' or 'Dboth'. `sync` marks the last round."""
         if phase in ['Gmain', 'Gboth']:
             path_length_follows = (phase == 'Gboth' and self.pl_weight > 0)
-            self._fool_discriminator(gen_z, gen_c, sync and not path_length_follows, last=sync).mul(gain).backward()
-            self._regroup(len(gen_z), last=sync)
+            with self.shared_weights.round(self.G_synthesis, last=sync and not path_length_follows):
+                self._fool_discriminator(gen_z, gen_c, sync and not path_length_follows, last=sync).mul(gain).backward()
         if phase in ['Greg', 'Gboth'] and self.pl_weight > 0:
-            self._regularise_path_length(gen_z, gen_c, sync).mul(gain).backward()
+            with self.shared_weights.round(self.G_synthesis, last=sync):
+                self._regularise_path_length(gen_z, gen_c, sync).mul(gain).backward()
+        if phase in ['Gmain', 'Gboth']:
+            self._regroup(len(gen_z), last=sync)
         adversarial = None # Stays None where only R1 is due.
         if phase in ['Dmain', 'Dboth']:
-            adversarial, info = self._reject_fakes(gen_z, gen_c)
-            (adversarial.mean() + info).mul(gain).backward()
+            with self.shared_weights.round(self.G_synthesis, last=sync):
+                adversarial, info = self._reject_fakes(gen_z, gen_c)
+                (adversarial.mean() + info).mul(gain).backward()
         if phase in ['Dmain', 'Dboth'] or (phase == 'Dreg' and self.r1_gamma > 0):
             self._accept_reals(real_img, real_c, sync, adversarial, r1=(phase != 'Dmain' and self.r1_gamma > 0)).mul(gain).backward()
 
@@ -168,19 +214,21 @@ class SariGANLoss:
         Each layer's mean over C*C pairs counts C times, that is, the errors of a channel's pairs are added up and then
         averaged over channels. The minimum is the same, and wide layers keep gradients well above Adam's epsilon.
         """
-        total = torch.zeros([], device=self.device)
-        for name, layer, source in grouped_layers(unwrapped(self.G_synthesis)):
-            if not isinstance(layer.grouping, ChannelGrouping):
-                continue # Other groups learn nothing from it.
-            layer.grouping.steps.add_(1)
-            if self.steps_to_targets == 0:
-                self.grouping_targets[name] = layer.grouping.target(source.weight if self.similarity == 'kernels' else channel_responses(features[name]))
-            loss, threshold = layer.grouping.loss(self.grouping_targets[name])
-            training_stats.report('Loss/grouping', loss)
-            training_stats.report(f'Grouping/{name}/threshold', threshold)
-            total = total + loss * layer.grouping.num_channels
+        layers = [(name, layer.grouping, source) for name, layer, source in grouped_layers(unwrapped(self.G_synthesis))
+            if isinstance(layer.grouping, ChannelGrouping)] # Other groups learn nothing from it.
+        if not layers:
+            return torch.zeros([], device=self.device)
+        groupings = [grouping for _name, grouping, _source in layers]
+        torch._foreach_add_([grouping.steps for grouping in groupings], 1) # pylint: disable=protected-access
+        if self.steps_to_targets == 0:
+            for name, grouping, source in layers:
+                target = grouping.target(source.weight if self.similarity == 'kernels' else channel_responses(features[name]))
+                training_stats.report(f'Grouping/{name}/threshold', grouping.learned_threshold if target[1] is None else target[1])
+                self.grouping_targets[name] = target
         self.steps_to_targets = (self.steps_to_targets - 1) % TARGET_STEPS
-        return self.lambda_group * total
+        losses = grouping_losses(groupings, [self.grouping_targets[name] for name, _grouping, _source in layers])
+        training_stats.report('Loss/grouping', losses)
+        return self.lambda_group * (losses * losses.new_tensor([grouping.num_channels for grouping in groupings])).sum()
 
     def _regroup(self, num_images, last):
         """Count the images of this round; after the last one of a step find k-means groups anew, or merge, where that is due.

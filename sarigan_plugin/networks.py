@@ -44,24 +44,39 @@ def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inte
     inter_shifts: [N, g] per-group means (paper: h_b).
     Returns styles [N, C] in the weight form, (styles, shifts), [N, C] each, in the feature form.
     """
-    power = intra_styles.square() + eps
-    sizes = membership.sum(dim=0).clamp(min=1) # [g]
+    power = intra_styles.square()
+    if eps > 0:
+        power = power + eps
+    if intra_shifts is not None or norm_channels == 'group':
+        sizes = membership.sum(dim=0).clamp(min=1) # [g]
     if intra_shifts is not None:
-        means = intra_shifts @ membership / sizes # [Ng]
+        means = intra_shifts @ (membership / sizes) # [Ng]
         centred = intra_shifts - means @ membership.t() # [NC]
         power = power + centred.square()
     count = sizes if norm_channels == 'group' else membership.shape[0]
-    scale = inter_styles * (power @ membership / count + 1e-8).rsqrt() # [Ng]: 1e-8 for empty groups.
+    scale = inter_styles * (power @ (membership / count) + 1e-8).rsqrt() # [Ng]: 1e-8 for empty groups.
     scale = scale @ membership.t() # [NC]
     if intra_shifts is None:
         return intra_styles * scale
     return intra_styles * scale, centred * scale + inter_shifts @ membership.t()
+
+def prepare_kernels(weight, dtype):
+    """All of modulated_conv2d() that depends on weights alone, for features of a dtype.
+
+    weight: [O, I, k, k]. Returns (kernels [O, I, k, k], their squares [O, Ikk]), both of the weights' dtype.
+    """
+    if dtype == torch.float16: # Demodulation cancels any scale of kernels: use that to stay inside the range of fp16.
+        with torch.no_grad(): # So the gradient that goes through the scale is zero, all in all.
+            scale = 1 / (np.sqrt(weight[0].numel()) * weight.norm(float('inf'), dim=[1,2,3], keepdim=True))
+        weight = weight * scale
+    return weight, weight.square().flatten(1)
 
 def modulated_conv2d(
     x,                      # Input features of shape [N, I, H, W].
     weight,                 # Kernels of shape [O, I, k, k].
     styles,                 # One style per input channel, of shape [N, I].
     noise           = None, # Noise to add to the output, broadcastable to [N, O, H, W].
+    squares         = None, # Where `weight` is of prepare_kernels(), the squares that came with it. None = it is called here.
     **resampling,           # up: integer factor; padding: of the upsampled features; resample_filter: low-pass filter from
                             # upfirdn2d.setup_filter(); flip_weight: True = correlation, False = convolution.
 ):
@@ -74,13 +89,13 @@ def modulated_conv2d(
     misc.assert_shape(weight, [None, in_channels, None, None]) # [OIkk]
     misc.assert_shape(x, [batch_size, in_channels, None, None]) # [NIHW]
 
-    # Demodulation cancels any scale of kernels and styles: use that to stay inside the range of fp16.
-    if x.dtype == torch.float16:
-        weight = weight / weight.norm(float('inf'), dim=[1,2,3], keepdim=True) / np.sqrt(weight[0].numel())
-        styles = styles / styles.norm(float('inf'), dim=1, keepdim=True)
+    if squares is None:
+        weight, squares = prepare_kernels(weight, x.dtype)
+    if x.dtype == torch.float16: # As with kernels.
+        styles = styles / styles.detach().norm(float('inf'), dim=1, keepdim=True)
 
     powers = styles.square().repeat_interleave(weight[0, 0].numel(), dim=1) # [N, Ikk]: summing over kk first takes a CPU twice as long.
-    demodulation = (powers @ weight.square().flatten(1).t() + 1e-8).rsqrt() # [NO]
+    demodulation = (powers @ squares.t() + 1e-8).rsqrt() # [NO]
     x = x * styles.to(x.dtype)[:, :, None, None]
     x = _resampling_conv2d(x, weight, **resampling)
     demodulation = demodulation.to(x.dtype)[:, :, None, None]
@@ -162,6 +177,7 @@ class SynthesisLayer(torch.nn.Module):
         self.conv_clamp = conv_clamp
         self.norm, self.norm_channels, self.norm_eps = (norm, norm_channels, norm_eps) if grouping != 'none' else ('weight', 'layer', 0)
         self.padding = kernel_size // 2
+        self.shared_weights = None # dtype -> weight_parts(dtype), where a training shares them between calls.
         self.act_gain = bias_act.activation_funcs[activation].def_gain
         self.register_buffer('resample_filter', upfirdn2d.setup_filter(resample_filter))
 
@@ -182,17 +198,28 @@ class SynthesisLayer(torch.nn.Module):
             self.register_buffer('noise_const', torch.randn([resolution, resolution]))
             self.noise_strength = torch.nn.Parameter(torch.zeros([]))
 
-    def styles(self, w):
+    def weight_parts(self, dtype):
+        """All of forward() that depends on weights alone, for features of a dtype.
+
+        Returns (kernels [O, I, k, k], their squares [O, Ikk], membership of the groups [C, g]); None where it isn't needed.
+        """
+        kernels = prepare_kernels(self.weight, dtype) if self.norm == 'weight' else (self.weight, None)
+        return *kernels, self.grouping() if self.grouping is not None else None
+
+    def styles(self, w, membership=None):
         """What both codes say of every input channel. w: [N, 2 * code_dim], inter-group code first.
 
-        Returns styles [N, C] in the weight form, (styles, shifts) in the feature form; see group_styles().
+        membership: [C, g], where that is known. Returns styles [N, C] in the weight form, (styles, shifts) in the feature
+        form; see group_styles().
         """
         inter_code, intra_code = w.split(self.code_dim, dim=1)
         styles = self.affine(intra_code)
         if self.grouping is None:
             return styles
         shifts = dict(intra_shifts=self.shift(intra_code), inter_shifts=self.group_shift(inter_code)) if self.norm == 'feature' else {}
-        return group_styles(styles, self.group_affine(inter_code), self.grouping(), norm_channels=self.norm_channels, eps=self.norm_eps, **shifts)
+        styles = self.grouping.attach(styles)
+        membership = self.grouping() if membership is None else membership
+        return group_styles(styles, self.group_affine(inter_code), membership, norm_channels=self.norm_channels, eps=self.norm_eps, **shifts)
 
     @torch.no_grad()
     def merge_groups(self, kernels):
@@ -227,10 +254,12 @@ class SynthesisLayer(torch.nn.Module):
             noise = self.noise_const * self.noise_strength
 
         resampling = dict(up=self.up, padding=self.padding, resample_filter=self.resample_filter, flip_weight=(self.up == 1)) # As upstream: flips when upsampling.
+        kernels, squares, membership = (self.shared_weights or self.weight_parts)(x.dtype)
+        styles = self.styles(w, membership)
         if self.norm == 'weight':
-            x = modulated_conv2d(x, self.weight, self.styles(w), noise=noise, **resampling)
+            x = modulated_conv2d(x, kernels, styles, noise=noise, squares=squares, **resampling)
         else:
-            x = normalized_conv2d(x, self.weight, *self.styles(w), noise=noise, **resampling)
+            x = normalized_conv2d(x, kernels, *styles, noise=noise, **resampling)
         clamp = self.conv_clamp * gain if self.conv_clamp is not None else None
         return bias_act.bias_act(x, self.bias.to(x.dtype), act=self.activation, gain=self.act_gain * gain, clamp=clamp)
 
@@ -410,6 +439,6 @@ class Discriminator(torch.nn.Module):
         if not return_codes:
             return logits
         codes = self.q(features)
-        return logits, codes if self.q_log_variance is None else codes + 0 * self.q_log_variance # For DDP, see ChannelGrouping.
+        return logits, codes if self.q_log_variance is None else codes + 0 * self.q_log_variance # For DDP, see WithoutGradient.
 
 #----------------------------------------------------------------------------

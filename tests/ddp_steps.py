@@ -4,9 +4,11 @@ MODE comparable: three iterations without noise inputs, style mixing and path le
 belong to a process, so that the result must not depend on the number of processes.
 MODE everything: fifty iterations with all of these, groups that merge, and seeds of each process's own.
 MODE responses: as comparable, with groups by responses, of which each process has its own.
+MODE rounds: as comparable, each step in two rounds. MODE unshared: and each of them makes anew what depends on weights alone.
 MODE inpainting: as comparable, with networks and loss of inpainting; all holes are squares in the middle.
 """
 
+import contextlib
 import sys
 
 import torch
@@ -40,6 +42,8 @@ def main(rank, world, rendezvous, out, mode):
         wrapped = [runtime.stand_in('cpu').nn.parallel.DistributedDataParallel(module, broadcast_buffers=False) for module in wrapped]
     loss = loss_class('cpu', *wrapped, **masks, r1_gamma=1, regroup_kimg=0.064, similarity=('responses' if mode == 'responses' else 'kernels'),
         **({} if everything else dict(style_mixing_prob=0, pl_weight=0)))
+    if mode == 'unshared':
+        loss.shared_weights.round = lambda G_synthesis, last: contextlib.nullcontext()
     for _name, layer, _source in networks.grouped_layers(G.synthesis):
         layer.grouping.steps.fill_(1000) # Old enough to merge.
     optimizers = {network: torch.optim.Adam(network.parameters(), lr=0.002, betas=(0.0, 0.99)) for network in [G, D]}
@@ -50,8 +54,11 @@ def main(rank, world, rendezvous, out, mode):
         for phase, network, z in phases:
             optimizers[network].zero_grad(set_to_none=True)
             network.requires_grad_(True)
-            share = slice(rank, None, world) # Every second one: D's minibatch deviation then compares the same images.
-            loss.accumulate_gradients(phase=phase, real_img=images[share], real_c=torch.zeros(BATCH // world, 0), gen_z=z[share], gen_c=torch.zeros(BATCH // world, 0), sync=True, gain=1)
+            rounds = 2 if mode in ['rounds', 'unshared'] else 1
+            for index_of_round in range(rounds):
+                share = slice(rank * rounds + index_of_round, None, world * rounds) # Every second one: D's minibatch deviation then compares the same images.
+                c = torch.zeros(len(z[share]), 0)
+                loss.accumulate_gradients(phase=phase, real_img=images[share], real_c=c, gen_z=z[share], gen_c=c, sync=(index_of_round == rounds - 1), gain=1)
             network.requires_grad_(False)
             optimizers[network].step()
     torch.save({**{f'G.{k}': v for k, v in G.state_dict().items()}, **{f'D.{k}': v for k, v in D.state_dict().items()}}, out)

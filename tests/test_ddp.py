@@ -43,6 +43,13 @@ def test_the_average_w_of_all_images_is_the_mean_over_ranks(states):
 def test_groups_by_responses_leave_both_ranks_alike(tmp_path):
     assert_equal_on_both_ranks(run(tmp_path, 'responses', [(0, 2, 'first'), (1, 2, 'second')]))
 
+def test_rounds_share_what_depends_on_weights_alone_before_gradients_are_exchanged(tmp_path):
+    states = run(tmp_path, 'rounds', [(0, 2, 'first'), (1, 2, 'second')])
+    assert_equal_on_both_ranks(states)
+    (tmp_path / 'rendezvous').unlink(missing_ok=True)
+    for name, tensor in run(tmp_path, 'unshared', [(0, 2, 'first'), (1, 2, 'second')])['first'].items():
+        torch.testing.assert_close(states['first'][name], tensor, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f'{name}: {text}')
+
 def test_fifty_iterations_of_all_phases_leave_both_ranks_alike(tmp_path):
     states = run(tmp_path, 'everything', [(0, 2, 'first'), (1, 2, 'second')])
     assert_equal_on_both_ranks(states)

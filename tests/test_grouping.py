@@ -218,6 +218,27 @@ def test_the_loss_knows_two_similarities(make_generator, make_discriminator):
         SariGANLoss('cpu', G.mapping, G.synthesis, D, similarity='taps')
 
 #----------------------------------------------------------------------------
+# Several layers at once.
+
+def test_layers_have_together_the_losses_and_gradients_that_each_has_alone():
+    groupings = [*[ChannelGrouping(16, 4) for _ in range(3)], ChannelGrouping(24, 4), MergingGrouping(16, 4), *[ChannelGrouping(16, 4, threshold='learned') for _ in range(2)],
+        ChannelGrouping(16, 4, threshold=0.1)]
+    groupings[4].merged_into[3] = 1
+    targets = []
+    for grouping in groupings:
+        with torch.no_grad():
+            grouping.double().logits.copy_(torch.randn_like(grouping.logits))
+            grouping.temperature_logit.copy_(torch.randn([]))
+        targets.append(grouping.target(torch.randn(grouping.num_channels, 90).double()))
+    parameters = [p for grouping in groupings for p in grouping.parameters()]
+    weights = torch.linspace(1, 2, len(groupings)).double()
+    together = sgm.grouping_losses(groupings, targets)
+    alone = torch.stack([grouping.loss(target)[0] for grouping, target in zip(groupings, targets)])
+    torch.testing.assert_close(together, alone, rtol=1e-12, atol=0)
+    for ours, theirs in zip(*[torch.autograd.grad((weights * losses).sum(), parameters) for losses in [together, alone]], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-14)
+
+#----------------------------------------------------------------------------
 # Thresholds.
 
 def test_fixed_threshold_is_used_as_it_is():
@@ -245,8 +266,13 @@ def test_the_soft_step_is_the_hard_one_away_from_the_threshold():
 
 def test_images_send_the_learned_threshold_a_gradient_of_zero_as_ddp_requires():
     grouping = ChannelGrouping(8, 2, threshold='learned')
-    grouping().sum().backward()
+    styles = torch.randn(3, 8, requires_grad=True)
+    attached = grouping.attach(styles)
+    assert torch.equal(attached, styles)
+    attached.square().sum().backward()
+    assert torch.equal(styles.grad, 2 * styles)
     assert all(p.grad is not None and p.grad.abs().max() == 0 for p in grouping.parameters())
+    assert not grouping().requires_grad
 
 @pytest.mark.parametrize('value, expected', [('auto', 'auto'), ('learned', 'learned'), ('0.1', 0.1), (-1, -1.0)])
 def test_threshold_is_read_from_text_or_number(value, expected):

@@ -19,6 +19,7 @@ from click.testing import CliRunner
 
 
 from sarigan_plugin import upstream
+from sarigan_plugin.loss import TARGET_STEPS
 from sarigan_plugin.train import main
 
 TINY = '''
@@ -95,7 +96,7 @@ def test_statistics_have_both_losses_and_every_layers_groups(run):
     for layer in ['b8.conv0', 'b8.conv1', 'b16.conv0', 'b16.conv1']:
         for key in ['temperature', 'used_groups', 'size_min', 'size_median', 'size_max', 'churn']:
             assert all(line[f'Grouping/{layer}/{key}']['num'] == 1 for line in stats(folder)), (layer, key) # Once per tick, at its end.
-        assert [line[f'Grouping/{layer}/threshold']['num'] for line in stats(folder)] == [line['Loss/grouping']['num'] / 4 for line in stats(folder)] # Every step.
+        assert sum(line[f'Grouping/{layer}/threshold']['num'] for line in stats(folder)) == -(-sum(line['Loss/grouping']['num'] for line in stats(folder)) // (4 * TARGET_STEPS)) # With new targets.
 
 def test_average_of_w_is_finite_though_upstream_prints_its_summary_from_uninitialised_memory(run):
     with open(run[1] / 'network-snapshot-000001.pkl', 'rb') as f:
