@@ -8,6 +8,7 @@ import os
 import statistics
 import tempfile
 import time
+import weakref
 from pathlib import Path
 
 import click
@@ -27,21 +28,40 @@ PHASES = ('Gmain', 'Greg', 'Dmain', 'Dreg')
 REPEATS = 3
 
 class Counter(TorchDispatchMode):
-    """Adds up what operations calculate and, of those that are no convolution or matrix product, what they read and write."""
-    def __init__(self):
+    """Adds up what operations calculate and what they read and write, that of convolutions and matrix products only if they `move` bytes.
+
+    `memory` is the most that tensors made here have held at a time, bytes.
+    """
+    def __init__(self, convolutions_move=False):
         super().__init__()
+        self.convolutions_move = convolutions_move
+        self.kernels = 0
         self.flops = 0
         self.bytes = 0
+        self.memory = 0
+        self.held = dict() # {address: bytes}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
+        tensors = [x for x in torch.utils._pytree.tree_leaves([args, kwargs, out]) if isinstance(x, torch.Tensor)] # pylint: disable=protected-access
         count = flop_registry.get(func._overloadpacket) # pylint: disable=protected-access
         if count is not None:
             self.flops += count(*args, **(kwargs or {}), out_val=out)
-        elif not func.is_view:
-            tensors = [x for x in torch.utils._pytree.tree_leaves([args, kwargs, out]) if isinstance(x, torch.Tensor)] # pylint: disable=protected-access
-            self.bytes += sum(x.numel() * x.element_size() for x in tensors)
+        if tensors and not func.is_view and not func.__name__.startswith(('empty', 'new_empty', 'detach')):
+            self.kernels += 1
+            if count is None or self.convolutions_move:
+                self.bytes += sum(x.numel() * x.element_size() for x in tensors)
+        for x in torch.utils._pytree.tree_leaves(out): # pylint: disable=protected-access
+            if isinstance(x, torch.Tensor):
+                self._hold(x.untyped_storage())
         return out
+
+    def _hold(self, storage):
+        address = storage._cdata # Of a tensor with shapes alone as well. pylint: disable=protected-access
+        if address not in self.held:
+            self.held[address] = storage.nbytes()
+            weakref.finalize(storage, self.held.pop, address)
+            self.memory = max(self.memory, sum(self.held.values()))
 
 @click.command()
 @click.option('--setting',  help='Resolution and batch', type=as_setting, default='128:4', show_default=True, metavar='PAIR')
@@ -66,7 +86,7 @@ def main(setting, cfg, device, threads, outdir):
     peak, bandwidth = best_convolution(device), copying(device)
     print(f'The machine: {peak / 1e9:.0f} GFLOP/s in a 3x3 convolution, {bandwidth / 1e9:.0f} GB/s reading and writing')
     rows = []
-    run = phases_of(args, device)
+    run, _networks = phases_of(args, device)
     print(f'{"":6} {"GFLOP":>7} {"GB":>6} {"floor, s":>9} {"of it convolutions":>19} {"taken, s":>9} {"floor / taken":>14}')
     for phase in PHASES:
         run(phase)
@@ -104,7 +124,7 @@ def copying(device):
     return 2 * x.numel() * x.element_size() / min(seconds(lambda: y.copy_(x), device) for _ in range(5))
 
 def phases_of(args, device):
-    """A function that runs one round of a phase as upstream's loop does, without the optimizer."""
+    """A function that runs one round of a phase as upstream's loop does, without the optimizer, and G and D."""
     size = dict(c_dim=0, img_resolution=args.training_set_kwargs.resolution, img_channels=3)
     G, D = [dnnlib.util.construct_class_by_name(**kwargs, **size).train().to(device) for kwargs in [args.G_kwargs, args.D_kwargs]]
     loss = dnnlib.util.construct_class_by_name(device=device, G_mapping=G.mapping, G_synthesis=G.synthesis, D=D, **args.loss_kwargs)
@@ -114,7 +134,7 @@ def phases_of(args, device):
         for module, letter in [(G, 'G'), (D, 'D')]:
             module.requires_grad_(phase[0] == letter).zero_grad(set_to_none=True)
         loss.accumulate_gradients(phase=phase, real_img=images, real_c=c, gen_z=z, gen_c=c, sync=True, gain=1)
-    return run
+    return run, [G, D]
 
 if __name__ == '__main__':
     main() # pylint: disable=no-value-for-parameter

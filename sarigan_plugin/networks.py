@@ -54,7 +54,8 @@ def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inte
         centred = intra_shifts - means @ membership.t() # [NC]
         power = power + centred.square()
     count = sizes if norm_channels == 'group' else membership.shape[0]
-    scale = inter_styles * (power @ (membership / count) + 1e-8).rsqrt() # [Ng]: 1e-8 for empty groups.
+    floor = misc.constant(1e-8, dtype=power.dtype, device=power.device) # For empty groups.
+    scale = inter_styles * torch.addmm(floor, power, membership / count).rsqrt() # [Ng]
     scale = scale @ membership.t() # [NC]
     if intra_shifts is None:
         return intra_styles * scale
@@ -66,9 +67,8 @@ def prepare_kernels(weight, dtype):
     weight: [O, I, k, k]. Returns (kernels [O, I, k, k], their squares [O, Ikk]), both of the weights' dtype.
     """
     if dtype == torch.float16: # Demodulation cancels any scale of kernels: use that to stay inside the range of fp16.
-        with torch.no_grad(): # So the gradient that goes through the scale is zero, all in all.
-            scale = 1 / (np.sqrt(weight[0].numel()) * weight.norm(float('inf'), dim=[1,2,3], keepdim=True))
-        weight = weight * scale
+        largest = weight.detach().norm(float('inf'), dim=[1,2,3], keepdim=True) # Without gradient: that through a scale is zero, all in all.
+        weight = weight / (largest * np.sqrt(weight[0].numel()))
     return weight, weight.square().flatten(1)
 
 def modulated_conv2d(
@@ -95,7 +95,7 @@ def modulated_conv2d(
         styles = styles / styles.detach().norm(float('inf'), dim=1, keepdim=True)
 
     powers = styles.square().repeat_interleave(weight[0, 0].numel(), dim=1) # [N, Ikk]: summing over kk first takes a CPU twice as long.
-    demodulation = (powers @ squares.t() + 1e-8).rsqrt() # [NO]
+    demodulation = torch.addmm(misc.constant(1e-8, dtype=powers.dtype, device=x.device), powers, squares.t()).rsqrt() # [NO]
     x = x * styles.to(x.dtype)[:, :, None, None]
     x = _resampling_conv2d(x, weight, **resampling)
     demodulation = demodulation.to(x.dtype)[:, :, None, None]

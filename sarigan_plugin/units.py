@@ -61,8 +61,8 @@ def restyled(layer, change):
             yield
         return
     own = layer.styles
-    def changed(w):
-        styles = own(w)
+    def changed(w, *membership):
+        styles = own(w, *membership)
         return (change(styles[0]), *styles[1:]) if isinstance(styles, tuple) else change(styles)
     layer.styles = changed # Hides the method of that name,
     try:
