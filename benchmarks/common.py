@@ -31,6 +31,12 @@ class ListOf(click.ParamType):
         except ValueError:
             self.fail(f'{value!r} is not a list such as {self.example}', param, ctx)
 
+def as_count(text):
+    """'2' -> 2. Raises ValueError where that is less than one."""
+    if int(text) < 1:
+        raise ValueError()
+    return int(text)
+
 def as_setting(text):
     """'64:8' -> (64, 8): resolution and batch. Raises ValueError."""
     resolution, batch = map(int, text.split(':'))

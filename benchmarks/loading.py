@@ -16,7 +16,7 @@ import numpy as np
 import PIL.Image
 import torch
 
-from common import ListOf
+from common import ListOf, as_count
 
 from sarigan_plugin import config
 from sarigan_plugin import runtime
@@ -27,14 +27,9 @@ from torch_utils import misc
 IMAGES = 64
 BATCH = 32
 
-def count(text):
-    if int(text) < 1:
-        raise ValueError()
-    return int(text)
-
 @click.command()
-@click.option('--resolutions', help='Sizes of images', type=ListOf(count, '64,256,1024'), default='64,256,1024', show_default=True, metavar='LIST')
-@click.option('--workers',     help='Numbers of processes that load', type=ListOf(count, '1,2'), default='1,2', show_default=True, metavar='LIST')
+@click.option('--resolutions', help='Sizes of images', type=ListOf(as_count, '64,256,1024'), default='64,256,1024', show_default=True, metavar='LIST')
+@click.option('--workers',     help='Numbers of processes that load', type=ListOf(as_count, '1,2'), default='1,2', show_default=True, metavar='LIST')
 @click.option('--seconds',     help='Length of each measurement', type=click.FloatRange(min=0.1), default=10, show_default=True, metavar='NUM')
 @click.option('--outdir',      help='Where to leave loading.json', default='out/loading', show_default=True, metavar='DIR')
 def main(resolutions, workers, seconds, outdir):

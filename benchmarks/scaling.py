@@ -18,18 +18,13 @@ import psutil
 import torch
 
 import charts
-from common import Device, ListOf, random_images
+from common import Device, ListOf, as_count, random_images
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM_UP_TICKS = 2 # The first iteration, which builds CUDA ops and tries algorithms, and the first full tick.
 
-def count(text):
-    if int(text) < 1:
-        raise ValueError()
-    return int(text)
-
 @click.command()
-@click.option('--gpus',     help='Numbers of processes to compare; efficiency is relative to the first', type=ListOf(count, '1,2,4'), default='1,2', show_default=True, metavar='LIST')
+@click.option('--gpus',     help='Numbers of processes to compare; efficiency is relative to the first', type=ListOf(as_count, '1,2,4'), default='1,2', show_default=True, metavar='LIST')
 @click.option('--cfg',      help='Base config', default='tiny', show_default=True, metavar='NAME')
 @click.option('--data',     help='Training data [default: random images of 32x32]', metavar='PATH')
 @click.option('--kimg',     help='Length of each training; its ticks after the first two are measured', type=click.IntRange(min=1), default=6, show_default=True, metavar='INT')

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 import trees
 
 SMALL = ['--settings=16:4', '--channel-base=256', '--channel-max=16', '--rounds=1']
@@ -39,6 +40,38 @@ def test_the_floor_is_below_what_was_taken(tmp_path):
     rows = json.loads((tmp_path / 'floor.json').read_text())['rows']
     assert [row['phase'] for row in rows] == ['Gmain', 'Greg', 'Dmain', 'Dreg']
     assert all(0 < row['arithmetic'] < row['taken'] for row in rows)
+
+def test_what_a_gpu_would_be_asked_for_is_counted_on_both_sides(tmp_path):
+    done = benchmark('counts.py', '--settings=32:4', f'--outdir={tmp_path}')
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / 'counts.json').read_text())['rows']
+    assert [(row['measure'], row['side']) for row in rows] == [(measure, side) for measure in ['Gmain', 'Greg', 'Dmain', 'Dreg', 'iteration'] for side in ['upstream', 'sarigan']]
+    assert all(row['ratios']['flops'] == pytest.approx(1, abs=0.02) for row in rows) # The same convolutions; what groups add is small.
+    assert rows[1]['ratios']['bytes'] < 0.9 and rows[1]['ratios']['memory'] < 1 # No kernels for each sample in G's step.
+    assert (tmp_path / 'counts.png').read_bytes().startswith(b'\x89PNG')
+
+def test_counts_are_those_of_a_convolution_and_what_follows(monkeypatch):
+    monkeypatch.syspath_prepend(trees.ROOT / 'benchmarks')
+    from floor import Counter
+    x, w = torch.empty(2, 3, 8, 8, device='meta'), torch.empty(5, 3, 3, 3, device='meta')
+    made = 2 * 5 * 8 * 8
+    with Counter(convolutions_move=True) as counter:
+        y = torch.nn.functional.conv2d(x, w, padding=1)
+        y = (y + 1).view(-1) # The result of the convolution goes when there is its sum: both are there at once.
+        del y
+    assert (counter.kernels, counter.flops) == (2, 2 * made * 3 * 3 * 3)
+    assert counter.bytes == 4 * (x.numel() + w.numel() + made + 2 * made)
+    assert (counter.memory, counter.held) == (4 * 2 * made, {})
+    with Counter() as counter:
+        torch.nn.functional.conv2d(x, w, padding=1)
+    assert counter.bytes == 0
+
+@pytest.mark.slow
+def test_loading_is_measured(tmp_path):
+    done = benchmark('loading.py', '--resolutions=16,64', '--workers=1', '--seconds=0.5', f'--outdir={tmp_path}')
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / 'loading.json').read_text())['rows']
+    assert [row['resolution'] for row in rows] == [16, 64] and all(row['images_per_second'] > 0 for row in rows)
 
 @pytest.mark.slow
 def test_the_page_is_measured_in_a_browser(tmp_path):

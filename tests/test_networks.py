@@ -239,17 +239,18 @@ def test_modulated_convolution_equals_upstreams(up, fused):
     ours = networks.modulated_conv2d(x, weight, styles, noise=noise, **resampling)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-5)
 
-def test_modulated_convolution_has_the_gradients_of_upstreams():
+@pytest.mark.parametrize('half, tolerance', [(False, 1e-3), (True, 1e-2)], ids=['fp32', 'fp16'])
+def test_modulated_convolution_has_the_gradients_of_upstreams(half, tolerance):
     inputs = [torch.randn(2, 4, 5, 5), torch.randn(3, 4, 3, 3), torch.randn(2, 4)]
     def gradients(function):
         x, weight, styles = [t.clone().requires_grad_(True) for t in inputs]
-        first = torch.autograd.grad(function(x, weight, styles).square().sum(), [x, weight, styles], create_graph=True)
+        first = torch.autograd.grad(function(x, weight, styles).float().square().sum(), [x, weight, styles], create_graph=True)
         second = torch.autograd.grad(sum(g.square().sum() for g in first), [x, weight, styles])
         return [*first, *second]
     theirs = gradients(lambda x, w, s: upstream_networks.modulated_conv2d(x, w, s, padding=1, fused_modconv=False))
-    ours = gradients(lambda x, w, s: networks.modulated_conv2d(x, w, s, padding=1))
+    ours = gradients(lambda x, w, s: networks.modulated_conv2d(x.half() if half else x, w, s, padding=1))
     for a, b in zip(ours, theirs):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * b.abs().max().item())
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * b.abs().max().item())
 
 def test_modulated_convolution_in_fp16_neither_overflows_nor_drifts():
     x, weight, styles = torch.randn(2, 64, 8, 8), torch.randn(32, 64, 3, 3) * 100, torch.rand(2, 64) * 1000 + 1
