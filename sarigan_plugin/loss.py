@@ -228,7 +228,8 @@ class SariGANLoss:
         self.steps_to_targets = (self.steps_to_targets - 1) % TARGET_STEPS
         losses = grouping_losses(groupings, [self.grouping_targets[name] for name, _grouping, _source in layers])
         training_stats.report('Loss/grouping', losses)
-        return self.lambda_group * (losses * losses.new_tensor([grouping.num_channels for grouping in groupings])).sum()
+        num_channels = misc.constant([grouping.num_channels for grouping in groupings], dtype=losses.dtype, device=losses.device) # Sent to a GPU once.
+        return self.lambda_group * (losses * num_channels).sum()
 
     def _regroup(self, num_images, last):
         """Count the images of this round; after the last one of a step find k-means groups anew, or merge, where that is due.
