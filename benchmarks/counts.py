@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import torch
+from torch import library
 
 import charts
 from common import ListOf, as_setting, random_images
@@ -80,7 +81,7 @@ def count(cfg, setting, fp32):
 #----------------------------------------------------------------------------
 # Upstream's two plugins, as far as shapes go.
 
-PLUGINS = torch.library.Library('counted', 'DEF')
+PLUGINS = library.Library('counted', 'DEF')
 PLUGINS.define('bias_act(Tensor x, Tensor b, Tensor xref, Tensor yref, Tensor dy) -> Tensor')
 PLUGINS.define('upfirdn2d(Tensor x, Tensor f, int height, int width) -> Tensor')
 PLUGINS.impl('bias_act', lambda x, b, xref, yref, dy: torch.empty_like(x), 'Meta')
