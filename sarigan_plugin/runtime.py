@@ -276,14 +276,20 @@ def _starting_at(sampler_class, first):
 
 def fit_to_device(args, device_type):
     """Adapt the training loop's keyword arguments, in place, to where they will run."""
-    args.data_loader_kwargs.worker_init_fn = _leave_signals_to_the_parent
+    args.data_loader_kwargs.worker_init_fn = _begin_loading
     for kwargs in [args.G_opt_kwargs, args.D_opt_kwargs]:
         kwargs.betas = [float(beta) for beta in kwargs.betas] # train.py:185 has an int, which torch 2 refuses beside a float.
     if device_type == 'cpu':
         args.data_loader_kwargs.pin_memory = False
         args.G_kwargs.synthesis_kwargs.num_fp16_res = args.D_kwargs.num_fp16_res = 0 # Eight to ten times slower than fp32 there.
 
-def _leave_signals_to_the_parent(_worker):
+def _begin_loading(_worker):
+    """What each process that loads images does first."""
+    # Forked processes share the place in an open file: of two that read a zip file at a time, one gets what the other was to have, "Bad CRC-32".
+    torch.utils.data.get_worker_info().dataset.close() # Opened again by whoever reads.
+    _leave_signals_to_the_parent()
+
+def _leave_signals_to_the_parent():
     """Signals reach all processes of a terminal or a job, and the images that are being loaded are still wanted.
 
     After SIGTERM a worker stays for some seconds, as multiprocessing sends it too, to workers that it then waits for.

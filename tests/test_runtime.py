@@ -4,14 +4,17 @@ import copy
 import os
 import subprocess
 import sys
+import zipfile
 
 import dnnlib
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
 from metrics import perceptual_path_length
 from torch_utils import misc
+from training import dataset
 from training import training_loop
 
 from sarigan_plugin import runtime
@@ -56,6 +59,21 @@ def test_preparing_twice_changes_nothing_more():
     before = (training_loop.setup_snapshot_image_grid, misc.InfiniteSampler.__bases__)
     runtime.prepare('cpu')
     assert (training_loop.setup_snapshot_image_grid, misc.InfiniteSampler.__bases__) == before
+
+def test_processes_that_load_images_open_a_zip_file_for_themselves(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'images.zip', 'w') as archive:
+        for index in range(32):
+            with archive.open(f'{index}.png', 'w') as file:
+                PIL.Image.fromarray(np.random.randint(256, size=[16, 16, 3], dtype=np.uint8)).save(file, format='png')
+    data = dataset.ImageFolderDataset(path=str(tmp_path / 'images.zip'))
+    opened = data._zipfile.fp.fileno() # To know the size of images, before processes fork.
+    expected = [data[index][0] for index in range(32)]
+    place = os.lseek(opened, 0, os.SEEK_CUR)
+    args = dnnlib.EasyDict(data_loader_kwargs=dnnlib.EasyDict(), G_opt_kwargs=dnnlib.EasyDict(betas=[0, 0.99]), D_opt_kwargs=dnnlib.EasyDict(betas=[0, 0.99]))
+    runtime.fit_to_device(args, 'cuda')
+    loaded = torch.utils.data.DataLoader(data, batch_size=None, num_workers=2, multiprocessing_context='fork', **args.data_loader_kwargs)
+    assert all(np.array_equal(image, wanted) for (image, _label), wanted in zip(loaded, expected, strict=True))
+    assert os.lseek(opened, 0, os.SEEK_CUR) == place # Nobody else has read through it.
 
 def test_sampler_shows_every_image_once_per_pass_without_shuffling():
     sampler = iter(misc.InfiniteSampler(dataset=range(5), shuffle=False))
