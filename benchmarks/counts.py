@@ -38,13 +38,13 @@ def main(settings, fp32, outdir):
     from that: it says where to look. Style mixing is left out, which makes no difference to the layers, and so is the optimizer.
     """
     rows = []
-    for setting in settings:
-        counted = {side: count(cfg, setting, fp32) for side, cfg in SIDES.items()}
-        for measure in [*INTERVALS, 'iteration']:
-            for side, of_side in counted.items():
-                ratios = {name: of_side[measure][name] / counted['upstream'][measure][name] for name in QUANTITIES}
-                rows.append(dict(setting=f'{setting[0]}x{setting[0]}, batch {setting[1]}', measure=measure, side=side, **of_side[measure], ratios=ratios))
-        print_table([row for row in rows if row['setting'] == f'{setting[0]}x{setting[0]}, batch {setting[1]}'])
+    for resolution, batch in settings:
+        counted = {side: count(cfg, resolution, batch, fp32) for side, cfg in SIDES.items()}
+        of_setting = [dict(setting=f'{resolution}x{resolution}, batch {batch}', measure=measure, side=side, **of_side[measure],
+            ratios={name: of_side[measure][name] / counted['upstream'][measure][name] for name in QUANTITIES})
+            for measure in [*INTERVALS, 'iteration'] for side, of_side in counted.items()]
+        print_table(of_setting)
+        rows += of_setting
     os.makedirs(outdir, exist_ok=True)
     Path(outdir, 'counts.json').write_text(json.dumps(dict(fp32=fp32, torch=torch.__version__, rows=rows), indent=2) + '\n', encoding='utf-8')
     of_iterations = [dict(row, measure=label, ratios=dict(counted=row['ratios'][name])) for name, (label, _unit) in QUANTITIES.items()
@@ -58,9 +58,8 @@ def print_table(rows):
     for row in rows:
         print(f'{row["measure"]:10} {row["side"]:9}' + ''.join(f'{row[name] / unit:14.{0 if unit == 1 else 2}f} {row["ratios"][name]:5.2f}' for name, (_label, unit) in QUANTITIES.items()))
 
-def count(cfg, setting, fp32):
+def count(cfg, resolution, batch, fp32):
     """Returns {phase, and 'iteration' for the mean over many: {quantity: number}}, memory being the largest of all phases there."""
-    resolution, batch = setting
     with tempfile.TemporaryDirectory() as folder:
         _desc, args = config.training_options(data=str(random_images(Path(folder, 'images'), resolution, number=1)), cfg=cfg, batch=batch, gpus=1, metrics=[], fp32=fp32 or None)
     runtime.fit_to_device(args, 'cuda')

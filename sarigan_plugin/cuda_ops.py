@@ -126,18 +126,19 @@ def current_pytorch():
     packages that PyTorch for CUDA asks for bring along.
     """
     from torch.utils import cpp_extension
-    load, variables, headers = cpp_extension.load, dict(os.environ), _packaged_headers()
+    load, searched, headers = cpp_extension.load, os.environ.get('CPLUS_INCLUDE_PATH'), _packaged_headers()
     def load_and_register(name, *args, **kwargs):
         return sys.modules.setdefault(name, load(name, *args, **kwargs))
     cpp_extension.load = load_and_register
     if headers: # Searched last: a toolkit's own come first.
-        os.environ['CPLUS_INCLUDE_PATH'] = os.pathsep.join(filter(None, [variables.get('CPLUS_INCLUDE_PATH'), *headers]))
+        os.environ['CPLUS_INCLUDE_PATH'] = os.pathsep.join(filter(None, [searched, *headers]))
     try:
         yield
     finally:
         cpp_extension.load = load
         os.environ.pop('CPLUS_INCLUDE_PATH', None)
-        os.environ.update(variables)
+        if searched is not None:
+            os.environ['CPLUS_INCLUDE_PATH'] = searched
 
 def _packaged_headers():
     """Folders of CUDA headers in Python packages."""

@@ -78,10 +78,12 @@ class SharedWeights:
 
     def _parts(self, layer, last, dtype):
         key = (layer, dtype)
+        if last: # Of a step of one round nothing is kept.
+            return self.made.get(key) or layer.weight_parts(dtype)
         if key not in self.made:
             self.made[key] = layer.weight_parts(dtype)
             self.cut[key] = [part.detach().requires_grad_() if getattr(part, 'grad_fn', None) is not None else part for part in self.made[key]]
-        return self.made[key] if last else self.cut[key]
+        return self.cut[key]
 
     def _pass_gradients_on(self):
         arrived = [(part, end.grad) for key in self.made for part, end in zip(self.made[key], self.cut[key]) if part is not end and end.grad is not None]
