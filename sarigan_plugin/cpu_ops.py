@@ -1,13 +1,15 @@
 """Upstream's operations on the CPU: equal results in less time.
 
 Upstream has CUDA kernels and, for everything else, a reference meant to be read. On a CPU most of a training is
-convolutions at the speed of the machine; what is exchanged here is the memory traffic between them.
+convolutions: winograd.py makes them smaller, and what is exchanged here is the memory traffic between them.
 """
 
 import ctypes
 import functools
 
 import torch
+
+from sarigan_plugin import winograd
 
 BLOCK = 2 ** 17 # Numbers that several operations in a row find in the cache: 512 KiB.
 
@@ -16,7 +18,7 @@ def prepare():
     from torch_utils.ops import bias_act # Here, as upstream's tree may come to sys.path late.
     from torch_utils.ops import conv2d_gradfix
     from torch_utils.ops import upfirdn2d
-    for module, name, exchange in [(bias_act, '_bias_act_ref', _fused_lrelu), (upfirdn2d, '_upfirdn2d_ref', _filtered_once), (conv2d_gradfix, 'conv2d', _never_slow)]:
+    for module, name, exchange in [(bias_act, '_bias_act_ref', _fused_lrelu), (upfirdn2d, '_upfirdn2d_ref', _filtered_once), (conv2d_gradfix, 'conv2d', _fewer_products)]:
         reference = getattr(module, name)
         if not hasattr(reference, '__wrapped__'): # Not ours yet; upstream's profiled_function() wraps without a trace.
             setattr(module, name, exchange(reference))
@@ -141,12 +143,14 @@ class FilterGradient(torch.autograd.Function):
     def backward(ctx, ddx):
         return Filter.apply(ddx, *ctx.saved_tensors, *ctx.how), None, None, None, None
 
-def _never_slow(reference):
-    """PyTorch leaves 1x1 convolutions of small batches on one thread to an operator that is three times slower; dilated ones not."""
+def _fewer_products(reference):
+    """3x3 convolutions of many channels by winograd.py; and 1x1 ones by the faster of PyTorch's operators."""
     @functools.wraps(reference)
     def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1): # pylint: disable=redefined-builtin
-        if input.device.type == 'cpu' and weight.shape[2:] == (1, 1) and min(weight.shape[:2]) > 4: # Images have three channels, for which it is the faster one.
-            dilation = 2 # Of a single pixel: the same.
+        if bias is None and winograd.suits(input, weight, stride, padding, dilation, groups):
+            return winograd.Convolution.apply(input, weight, False)
+        if input.device.type == 'cpu' and weight.shape[2:] == (1, 1) and min(weight.shape[:2]) > 4: # Images have three channels.
+            dilation = 2 # Of a single pixel: the same. Small batches on one thread go to an operator three times slower if not dilated.
         return reference(input, weight, bias=bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
     return conv2d
 

@@ -1,0 +1,114 @@
+"""Convolutions in fewer multiplications against PyTorch's own, and against numbers of double precision."""
+
+import pytest
+import torch
+
+from sarigan_plugin import winograd
+
+from torch_utils.ops import conv2d_gradfix
+
+def tensors(*shapes, dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
+
+def pytorchs(x, w):
+    return torch.nn.functional.conv2d(x, w, padding=1)
+
+def error(value, exact):
+    return float((value.double() - exact).abs().max() / exact.abs().max())
+
+@pytest.fixture(params=[1, 400, 2 ** 20])
+def block(request, monkeypatch):
+    """One row of tiles at a time, a few, and all images at once."""
+    monkeypatch.setattr(winograd, 'BLOCK', request.param)
+
+#----------------------------------------------------------------------------
+
+@pytest.mark.parametrize('images, outputs, inputs, height, width', [(1, 1, 1, 4, 4), (3, 2, 5, 8, 12), (2, 4, 3, 20, 4)])
+def test_it_is_pytorchs_convolution_with_its_gradients(block, images, outputs, inputs, height, width):
+    x, w, dy = tensors((images, inputs, height, width), (outputs, inputs, 3, 3), (images, outputs, height, width))
+    assert error(winograd.convolve(x, w), pytorchs(x, w)) < 1e-13
+    assert error(winograd.convolve(dy, w, adjoint=True), torch.nn.grad.conv2d_input(x.shape, w, dy, padding=1)) < 1e-13
+    assert error(winograd.kernel_gradient(x, dy), torch.nn.grad.conv2d_weight(x, w.shape, dy, padding=1)) < 1e-13
+
+def test_one_axis_is_a_correlation_with_three_taps():
+    d, k = tensors(6, 3)
+    y = winograd.A.double() @ ((winograd.B.double() @ d) * (winograd.K @ k))
+    assert y.tolist() == pytest.approx([float(d[i : i + 3] @ k) for i in range(4)])
+
+@pytest.mark.parametrize('adjoint', [False, True])
+def test_first_and_second_derivatives_are_those_of_differences(adjoint):
+    x, w = [t.requires_grad_() for t in tensors((2, 2, 4, 8), (2, 2, 3, 3))]
+    def convolution(x, w):
+        return winograd.Convolution.apply(x, w, adjoint)
+    assert torch.autograd.gradcheck(convolution, (x, w))
+    assert torch.autograd.gradgradcheck(convolution, (x, w))
+    assert torch.autograd.gradgradcheck(winograd.KernelGradient.apply, tuple(t.requires_grad_() for t in tensors((2, 2, 4, 8), (2, 3, 4, 8))))
+
+@pytest.mark.parametrize('positive', [False, True]) # As after an activation.
+def test_rounding_is_below_a_hundred_thousandth_and_not_far_above_pytorchs(positive):
+    x, w, dy = tensors((1, 256, 32, 32), (256, 256, 3, 3), (1, 256, 32, 32))
+    x = x.abs() if positive else x
+    leaves = [t.float().requires_grad_() for t in [x, w]]
+    errors = []
+    for convolution in [pytorchs, lambda x, w: winograd.Convolution.apply(x, w, False)]:
+        y = convolution(*leaves)
+        dx, dw = torch.autograd.grad(y, leaves, dy.float())
+        errors.append([error(y.detach(), pytorchs(x, w)), error(dx, torch.nn.grad.conv2d_input(x.shape, w, dy, padding=1)), error(dw, torch.nn.grad.conv2d_weight(x, w.shape, dy, padding=1))])
+    for theirs, ours in zip(*errors):
+        assert ours < min(1e-5, max(8 * theirs, 4e-6))
+
+def test_a_strip_of_large_numbers_leaves_the_others_as_exact():
+    x, w = tensors((1, 8, 16, 32), (8, 8, 3, 3), dtype=torch.float32)
+    x[..., :8] *= 1e4
+    exact = pytorchs(x.double(), w.double())
+    assert error(winograd.convolve(x, w)[..., 12:], exact[..., 12:]) < 1e-5 # Tiles that see none of them.
+
+#----------------------------------------------------------------------------
+
+def test_upstreams_convolution_takes_it_where_it_is_faster(monkeypatch):
+    from sarigan_plugin import cpu_ops
+    cpu_ops.prepare()
+    taken = []
+    monkeypatch.setattr(winograd, 'convolve', lambda x, w, adjoint=False: taken.append(x.shape) or pytorchs(x, w))
+    x, w = torch.zeros(1, 256, 32, 32), torch.zeros(256, 256, 3, 3)
+    conv2d_gradfix.conv2d(x, w, padding=1)
+    conv2d_gradfix.conv2d(x, w, padding=[1, 1])
+    assert len(taken) == 2
+    for other_x, other_w, options in [(x, w, dict()), (x, w, dict(padding=1, stride=2)), (x, w, dict(padding=2, dilation=2)), (x, w[:128], dict(padding=1)),
+            (x[:, :, :30], w, dict(padding=1)), (x[:, :, :4, :4], w, dict(padding=1)), (x.double(), w.double(), dict(padding=1)),
+            (x, w[:, :128], dict(padding=1, groups=2)), (x, w, dict(padding=1, bias=torch.zeros(256))), (x, torch.zeros(256, 256, 1, 1), dict())]:
+        conv2d_gradfix.conv2d(other_x, other_w, **options)
+    assert len(taken) == 2
+
+def test_images_and_all_gradients_of_the_networks_are_those_without(monkeypatch, make_generator, make_discriminator):
+    from sarigan_plugin import cpu_ops
+    cpu_ops.prepare()
+    G, D = make_generator().requires_grad_(), make_discriminator().requires_grad_()
+    (z,) = tensors((2, 32), dtype=torch.float32)
+    def run():
+        images = G(z, None, noise_mode='const')
+        logits, codes = D(images, None, return_codes=True)
+        with conv2d_gradfix.no_weight_gradients():
+            slopes, = torch.autograd.grad(logits.sum(), images, create_graph=True)
+        loss = slopes.square().sum() + codes.square().sum() + logits.sum()
+        return [images, logits, *torch.autograd.grad(loss, [*G.parameters(), *D.parameters()])]
+    theirs = run()
+    monkeypatch.setattr(winograd, 'LEAST_CHANNELS', 1)
+    monkeypatch.setattr(winograd, 'LEAST_PIXELS', 1)
+    calls = []
+    convolve = winograd.convolve
+    monkeypatch.setattr(winograd, 'convolve', lambda *args: calls.append(args) or convolve(*args))
+    ours = run()
+    assert len(calls) > 20 # Forwards, and for both derivatives.
+    for a, b in zip(theirs, ours, strict=True):
+        assert (a - b).abs().max() <= 1e-5 * a.abs().max()
+
+def test_gradients_of_kernels_are_left_out_where_upstream_has_no_use_for_them(monkeypatch):
+    x, w = [t.requires_grad_() for t in tensors((1, 2, 4, 4), (2, 2, 3, 3))]
+    monkeypatch.setattr(winograd, 'kernel_gradient', lambda x, dy: pytest.fail('worked out'))
+    with conv2d_gradfix.no_weight_gradients():
+        dx, = torch.autograd.grad(winograd.Convolution.apply(x, w, False).sum(), x)
+    assert dx.abs().sum() > 0
+
+#----------------------------------------------------------------------------
