@@ -8,8 +8,8 @@ and infinity, with which rounding is least (Barabasz et al. 2018, 1803.10986): i
 
 import torch
 
-LEAST_CHANNELS = 256     # With fewer, matrix products are too small to be worth what comes before and after.
-LEAST_PIXELS   = 1024    # Of all images: with fewer, the kernels' 36 numbers cost more than is saved.
+LEAST_CHANNELS = 128     # With fewer, matrix products are too small to be worth what comes before and after.
+LEAST_FEATURES = 2 ** 19 # Numbers in x: with fewer, the kernels' 36 numbers cost more than is saved.
 BLOCK          = 2 ** 21 # Numbers in a block of tiles: 8 MiB. Much less makes small matrix products, much more leaves the cache.
 
 B = torch.tensor([
@@ -38,7 +38,7 @@ def suits(x, w, stride, padding, dilation, groups):
     """Whether convolve() can do torch.nn.functional.conv2d() of x and w, in less time."""
     pairs = [(value, value) if isinstance(value, int) else tuple(value) for value in [stride, padding, dilation]]
     return (x.device.type == 'cpu' and x.dtype == w.dtype == torch.float32 and pairs == [(1, 1)] * 3 and groups == 1 and x.ndim == 4 and w.shape[2:] == (3, 3)
-        and min(w.shape[:2]) >= LEAST_CHANNELS and x.shape[2] % PIXELS == x.shape[3] % PIXELS == 0 and x.shape[0] * x.shape[2] * x.shape[3] >= LEAST_PIXELS)
+        and min(w.shape[:2]) >= LEAST_CHANNELS and x.shape[2] % PIXELS == x.shape[3] % PIXELS == 0 and x.numel() >= LEAST_FEATURES)
 
 #----------------------------------------------------------------------------
 
@@ -77,54 +77,47 @@ def convolve(x, w, adjoint=False):
     """conv2d(x, w, padding=1) for x [N, C, H, W], whose H and W are multiples of four, and w [O, C, 3, 3]; adjoint: of its gradient [N, O, H, W], that of x."""
     kernels = _for_both_axes(K.flip(1) if adjoint else K, w) @ w.reshape(-1, 9).t() # The adjoint turns kernels around
     kernels = kernels.view(TILE ** 2, *w.shape[:2])
-    if not adjoint:                                                                # and swaps their channels.
+    if adjoint:                                                                    # and swaps their channels.
         kernels = kernels.transpose(1, 2)
     to_tiles, to_pixels = _for_both_axes(B, x), _for_both_axes(A, x)
-    x = _padded(x)
-    y = x.new_empty([len(x), x.shape[1] - 2, x.shape[2] - 2, kernels.shape[2]])
+    padded = torch.nn.functional.pad(x, [1, 1, 1, 1])
+    y = x.new_empty([len(x), kernels.shape[1], *x.shape[2:]])
     for images, rows in _blocks(x):
-        products = torch.bmm(_tiles(x, images, rows, to_tiles), kernels)
+        products = torch.bmm(kernels, _tiles(padded, images, rows, to_tiles)) # [36, O, tiles]
         pixels = _pixels(y, images, rows)
         pixels.copy_((to_pixels @ products.flatten(1)).view(pixels.shape))
-    return torch.stack([image.flatten(0, 1).t().contiguous() for image in y]).view(len(y), -1, *y.shape[1:3])
+    return y
 
 def kernel_gradient(x, dy):
     """The gradient [O, C, 3, 3] of w from x [N, C, H, W], whose H and W are multiples of four, and dy [N, O, H, W], that of conv2d(x, w, padding=1)."""
     to_tiles, from_pixels = _for_both_axes(B, x), _for_both_axes(A.t(), x)
-    x, dy = _padded(x), dy.permute(0, 2, 3, 1).contiguous()
-    kernels = x.new_zeros([TILE ** 2, dy.shape[3], x.shape[3]])
+    padded = torch.nn.functional.pad(x, [1, 1, 1, 1])
+    kernels = x.new_zeros([TILE ** 2, dy.shape[1], x.shape[1]])
     for images, rows in _blocks(x):
-        dproducts = from_pixels @ _pixels(dy, images, rows).reshape(PIXELS ** 2, -1)
-        torch.baddbmm(kernels, dproducts.view(TILE ** 2, -1, dy.shape[3]).transpose(1, 2), _tiles(x, images, rows, to_tiles), out=kernels)
+        dproducts = (from_pixels @ _pixels(dy, images, rows).reshape(PIXELS ** 2, -1)).view(TILE ** 2, dy.shape[1], -1)
+        torch.baddbmm(kernels, dproducts, _tiles(padded, images, rows, to_tiles).transpose(1, 2), out=kernels)
     return (_for_both_axes(K.t(), x) @ kernels.flatten(1)).t().reshape(*kernels.shape[1:], 3, 3)
 
 def _for_both_axes(matrix, like):
     """The matrix that does to a flattened tile what matrix does to its rows and to its columns."""
     return torch.kron(matrix, matrix).to(like.dtype)
 
-def _padded(x):
-    """x [N, C, H, W] as [N, H + 2, W + 2, C], zero around; image by image, as PyTorch transposes two axes faster than four."""
-    padded = x.new_zeros([len(x), x.shape[2] + 2, x.shape[3] + 2, x.shape[1]])
-    for image, out in zip(x, padded):
-        out[1:-1, 1:-1] = image.flatten(1).t().contiguous().view(*image.shape[1:], -1)
-    return padded
-
 def _blocks(x):
-    """Slices of images and of rows of tiles that cover padded x [N, H + 2, W + 2, C], of about BLOCK numbers, and of one row at least."""
-    num_rows, num_columns = x.shape[1] // PIXELS, x.shape[2] // PIXELS
-    rows_at_once = max(BLOCK // (TILE ** 2 * num_columns * x.shape[3]), 1)
+    """Slices of images and of rows of tiles that cover x [N, C, H, W], about BLOCK numbers of tiles each, and one row at least."""
+    num_rows, num_columns = x.shape[2] // PIXELS, x.shape[3] // PIXELS
+    rows_at_once = max(BLOCK // (TILE ** 2 * x.shape[1] * num_columns), 1)
     images_at_once = max(rows_at_once // num_rows, 1)
     return [(slice(image, image + images_at_once), slice(row, min(row + rows_at_once, num_rows)))
         for image in range(0, len(x), images_at_once) for row in range(0, num_rows, rows_at_once)]
 
-def _tiles(x, images, rows, to_tiles):
-    """B d B^T for a block of padded x [N, H + 2, W + 2, C]: [36, tiles, C]."""
-    tiles = x[images, PIXELS * rows.start : PIXELS * rows.stop + 2].unfold(1, TILE, PIXELS).unfold(2, TILE, PIXELS) # [n, rows, W / 4, C, 6, 6]
-    return (to_tiles @ tiles.permute(4, 5, 0, 1, 2, 3).reshape(TILE ** 2, -1)).view(TILE ** 2, -1, x.shape[3])
+def _tiles(padded, images, rows, to_tiles):
+    """B d B^T for a block of padded features [N, C, H + 2, W + 2]: [36, C, tiles]."""
+    tiles = padded[images, :, PIXELS * rows.start : PIXELS * rows.stop + 2].unfold(2, TILE, PIXELS).unfold(3, TILE, PIXELS) # [n, C, rows, W / 4, 6, 6]
+    return (to_tiles @ tiles.permute(4, 5, 1, 0, 2, 3).reshape(TILE ** 2, -1)).view(TILE ** 2, padded.shape[1], -1)
 
 def _pixels(y, images, rows):
-    """A view of a block of y [N, H, W, C] as [4, 4, n, rows, W / 4, C]."""
-    block = y[images, PIXELS * rows.start : PIXELS * rows.stop]
-    return block.unflatten(2, [-1, PIXELS]).unflatten(1, [-1, PIXELS]).permute(2, 4, 0, 1, 3, 5)
+    """A view of a block of y [N, O, H, W] as [4, 4, O, n, rows, W / 4]."""
+    block = y[images, :, PIXELS * rows.start : PIXELS * rows.stop]
+    return block.unflatten(3, [-1, PIXELS]).unflatten(2, [-1, PIXELS]).permute(3, 5, 1, 0, 2, 4)
 
 #----------------------------------------------------------------------------
