@@ -66,6 +66,14 @@ def test_counts_are_those_of_a_convolution_and_what_follows(monkeypatch):
         torch.nn.functional.conv2d(x, w, padding=1)
     assert counter.bytes == 0
 
+def test_convolutions_are_compared_with_pytorchs(tmp_path):
+    done = benchmark('convolutions.py', '--shapes=1:8:8,2:4:4', '--rounds=1', f'--outdir={tmp_path}')
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / 'convolutions.json').read_text())['rows']
+    assert [row['shape'] for row in rows] == [[1, 8, 8], [2, 4, 4]]
+    assert all(ratio == pytest.approx(row['seconds']['ours'][measure] / row['seconds']['pytorch'][measure]) for row in rows for measure, ratio in row['ratios'].items())
+    assert all(0 < rounding < 1e-5 for row in rows for rounding in row['rounding'].values())
+
 @pytest.mark.slow
 def test_loading_is_measured(tmp_path):
     done = benchmark('loading.py', '--resolutions=16,64', '--workers=1', '--seconds=0.5', f'--outdir={tmp_path}')
