@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sarigan_plugin import cpu_ops
+from sarigan_plugin import winograd
 
 from torch_utils.ops import bias_act
 from torch_utils.ops import conv2d_gradfix
@@ -86,18 +87,27 @@ def test_convolutions_and_both_derivatives_are_upstreams(both, kernel_size, opti
         return derivatives(lambda x, w: conv2d_gradfix.conv2d(x, w, **options).square(), torch.randn(2, 4, 9, 9), weight)
     assert_equal(both(function), 1e-6)
 
-def test_images_and_all_gradients_of_the_networks_are_upstreams(both, make_generator, make_discriminator):
+@pytest.mark.parametrize('winograds', [False, True], ids=['as they are', 'all 3x3 convolutions by Winograd'])
+def test_images_and_all_gradients_of_the_networks_are_upstreams(both, make_generator, make_discriminator, monkeypatch, winograds):
+    convolved = []
+    convolve = winograd.convolve
+    monkeypatch.setattr(winograd, 'convolve', lambda *args: convolved.append(args) or convolve(*args))
+    if winograds: # These networks are too small for it.
+        monkeypatch.setattr(winograd, 'LEAST_CHANNELS', 1)
+        monkeypatch.setattr(winograd, 'LEAST_FEATURES', 1)
     G, D = make_generator().requires_grad_(), make_discriminator().requires_grad_()
     z = torch.randn(2, 32)
     def function():
         images = G(z, None, noise_mode='const')
         logits, codes = D(images, None, return_codes=True)
-        slopes, = torch.autograd.grad(logits.sum(), images, create_graph=True)
+        with conv2d_gradfix.no_weight_gradients():
+            slopes, = torch.autograd.grad(logits.sum(), images, create_graph=True)
         loss = slopes.square().sum() + codes.square().sum() + logits.sum()
         return [images, logits, *torch.autograd.grad(loss, [*G.parameters(), *D.parameters()])]
     results = both(function)
     assert len(results[0]) > 60
     assert_equal(results, 1e-5)
+    assert len(convolved) > 20 if winograds else not convolved # Forwards, and for both derivatives.
 
 def test_exchanging_twice_exchanges_once(both):
     both(lambda: None)
