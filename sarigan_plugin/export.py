@@ -16,12 +16,13 @@ from sarigan_plugin import rosinality
 from sarigan_plugin import snapshot
 from sarigan_plugin import weights
 from sarigan_plugin.cli import UserError, writing
+from sarigan_plugin.options import PATH
 
 #----------------------------------------------------------------------------
 
 @click.command(name='export')
-@click.argument('network', metavar='PKL')
-@click.option('--to', 'dest', help='A new folder, or a new FILE.pt', required=True, metavar='PATH')
+@click.argument('network', type=PATH, metavar='PKL')
+@click.option('--to', 'dest', help='A new folder, or a new FILE.pt', required=True, type=PATH, metavar='PATH')
 @snapshot.trust_option
 def export_command(network, dest, trust):
     """Write all networks of a pickle as safetensors with a JSON of their constructor arguments, or as a checkpoint of
@@ -61,8 +62,8 @@ def _write_folder(data, known, dest):
         shutil.rmtree(folder)
 
 @click.command(name='import')
-@click.argument('source', metavar='SOURCE')
-@click.option('--to', 'dest', help='A new network pickle', required=True, metavar='PKL')
+@click.argument('source', type=PATH, metavar='SOURCE')
+@click.option('--to', 'dest', help='A new network pickle', required=True, type=PATH, metavar='PKL')
 def import_command(source, dest):
     """Make a network pickle of an exported folder, or of a checkpoint of rosinality's stylegan2-pytorch or the released
     SariGAN (FILE.pt).
