@@ -21,6 +21,8 @@ from test_export import plain_checkpoint, plain_networks, published_generator, r
 from test_safe_pickle import call, name, networks_of, record, text
 from test_train import cfg, images # pylint: disable=unused-import # Two fixtures.
 
+pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning') # It is what detectors come in.
+
 #----------------------------------------------------------------------------
 # Files that are no pickles.
 
