@@ -3,9 +3,12 @@
 import io
 import os
 import pickle
+import sys
 import tarfile
+import types
 import zipfile
 
+import legacy
 import numpy as np
 import PIL.Image
 import pytest
@@ -17,7 +20,8 @@ from sarigan_plugin import checkpoint
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError, main
 
-from test_export import plain_checkpoint, plain_networks, published_generator, released_checkpoint, run, sentence, write
+from conftest import SIZE
+from test_export import plain_checkpoint, plain_networks, published_generator, released_checkpoint, run, sentence, tensors_of, write
 from test_safe_pickle import call, name, networks_of, record, text
 from test_train import cfg, images # pylint: disable=unused-import # Two fixtures.
 
@@ -130,6 +134,58 @@ def test_a_network_of_another_project_is_named(kind, tmp_path):
     with pytest.raises(UserError) as caught:
         snapshot.load(str(path), '--network')
     assert caught.value.message == f'--network: {told_of(path, words)}'
+
+class Network:
+    """What the pickles of TensorFlow's StyleGAN2 hold three times."""
+    def __init__(self, static_kwargs, variables):
+        self.__dict__.update(version=4, name='N', static_kwargs=static_kwargs, components={}, build_module_src='', build_func_name='G_main', variables=list(variables.items()))
+
+Network.__module__, Network.__qualname__ = 'dnnlib.tflib.network', 'Network'
+
+def variables_of(data):
+    """The numbers of G_ema and D, of 8x8, under the names and in the layout that they have there."""
+    def layer(there, module, up=False):
+        flipped = (lambda kernel: kernel.flip([0, 1])) if up else (lambda kernel: kernel)
+        found = {'weight': flipped(module.weight.permute(2, 3, 1, 0)) if module.weight.ndim == 4 else module.weight.t()}
+        found.update({name: getattr(module, name) for name in ['bias', 'noise_strength'] if getattr(module, name, None) is not None})
+        if hasattr(module, 'affine'):
+            found.update(mod_weight=module.affine.weight.t(), mod_bias=module.affine.bias - 1)
+        return {f'{there}/{name}': tensor.numpy().copy() for name, tensor in found.items()}
+    G, D = data['G_ema'], data['D']
+    b4, b8 = G.synthesis.b4, G.synthesis.b8
+    noise = {f'synthesis/noise{index}': module.noise_const.numpy()[None, None] for index, module in enumerate([b4.conv1, b8.conv0, b8.conv1])}
+    return {'dlatent_avg': G.mapping.w_avg.numpy(), 'synthesis/4x4/Const/const': b4.const.numpy()[None], **noise,
+        **layer('mapping/Dense0', G.mapping.fc0), **layer('mapping/Dense1', G.mapping.fc1), **layer('synthesis/4x4/Conv', b4.conv1), **layer('synthesis/4x4/ToRGB', b4.torgb),
+        **layer('synthesis/8x8/Conv0_up', b8.conv0, up=True), **layer('synthesis/8x8/Conv1', b8.conv1), **layer('synthesis/8x8/ToRGB', b8.torgb)}, {
+        **layer('8x8/FromRGB', D.b8.fromrgb), **layer('8x8/Conv0', D.b8.conv0), **layer('8x8/Conv1_down', D.b8.conv1), **layer('8x8/Skip', D.b8.skip),
+        **layer('4x4/Conv', D.b4.conv), **layer('4x4/Dense0', D.b4.fc), **layer('Output', D.b4.out)}
+
+def test_a_stylegan2_of_tensorflow_is_converted_when_it_is_trusted_or_as_its_sentence_says(tmp_path, monkeypatch):
+    module = types.ModuleType('dnnlib.tflib.network')
+    module.Network = Network
+    monkeypatch.setitem(sys.modules, 'dnnlib.tflib', types.ModuleType('dnnlib.tflib'))
+    monkeypatch.setitem(sys.modules, 'dnnlib.tflib.network', module)
+    data = plain_networks(resolution=8)
+    size = dict(latent_size=32, dlatent_size=32, resolution=8, mapping_layers=2)
+    channels = dict(fmap_base=SIZE['channel_base'] // 2, fmap_max=SIZE['channel_max'])
+    G, D = variables_of(data)
+    nets = Network({**size, **channels}, G), Network({**channels, 'resolution': 8}, D), Network({**size, **channels}, G)
+    path = write_bytes(tmp_path / 'old.pkl', pickle.dumps(nets, 2))
+
+    with pytest.raises(UserError, match='it is one of StyleGAN2 in TensorFlow'):
+        snapshot.load(str(path), 'PKL')
+    trusted = snapshot.load_all(str(path), 'PKL', trust=True)
+    done = CliRunner().invoke(legacy.convert_network_pickle, [f'--source={path}', f'--dest={tmp_path / "new.pkl"}'])
+    assert done.exit_code == 0, done.output
+    for found in [trusted, snapshot.load_all(str(tmp_path / 'new.pkl'), 'PKL')]:
+        for name in ['G_ema', 'D']:
+            wanted = tensors_of(data[name])
+            assert all(torch.allclose(tensor, wanted[key], atol=1e-6) for key, tensor in tensors_of(found[name]).items()) # mod_bias is one less there.
+
+    nets[0].static_kwargs['another'] = nets[2].static_kwargs['another'] = 1
+    write_bytes(path, pickle.dumps(nets, 2))
+    with pytest.raises(UserError, match=r"is not a network pickle \(.*Unknown TensorFlow kwarg.*another"): # Not the advice to convert it.
+        snapshot.load(str(path), 'PKL', trust=True)
 
 def test_a_pickle_that_is_cut_off_is_named(tmp_path):
     path = tmp_path / 'network.pkl'
