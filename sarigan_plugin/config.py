@@ -20,6 +20,7 @@ from sarigan_plugin import upstream
 from sarigan_plugin import weights
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.masks import KINDS as MASKS, Source as MaskSource
+from sarigan_plugin.options import expanded
 
 try:
     import tomllib
@@ -68,6 +69,13 @@ def as_num_groups(what, value):
         return {place: typed(f'{what} of {place}', int, number) for place, number in value.items()}
     return typed(what, int, value)
 
+def as_path(what, value):
+    """The name of a file or folder, or a word that stands in its place, as the command line takes it. Raises UserError naming `what`."""
+    try:
+        return expanded(typed(what, str, value))
+    except ValueError as error:
+        raise UserError(f'{what}: {error}') from None
+
 def _integer(text):
     """'8' -> 8; other text as it is."""
     return int(text) if re.fullmatch(r'\s*[+-]?\d+\s*', text) else text
@@ -95,7 +103,7 @@ class Method:
 @dataclasses.dataclass(frozen=True)
 class Inpainting:
     """[inpainting]: what makes it complete images (Section 4.3). --masks, --split and --lambda-l1 on the command line."""
-    masks:          str                 = 'mixed'       # Of the holes: one of MASKS, or a folder.
+    masks:          as_path             = 'mixed'       # Of the holes: one of MASKS, or a folder.
     split:          Literal[TRAINING_SPLITS] = 'train' # The images to train with, see splits.py.
     lambda_l1:      float               = 10.0          # Weight of the mean absolute error in the hole.
 

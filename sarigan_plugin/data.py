@@ -34,6 +34,7 @@ import PIL.Image
 import requests
 
 from sarigan_plugin.cli import UserError, writing
+from sarigan_plugin.options import PATH
 
 #----------------------------------------------------------------------------
 # Archives: what to download, and from where.
@@ -405,7 +406,7 @@ def data():
     """
 
 @data.command()
-@click.option('--dest',       help='The zip to write', default='punks.zip', show_default=True, metavar='ZIP')
+@click.option('--dest',       help='The zip to write', default='punks.zip', show_default=True, type=PATH, metavar='ZIP')
 @click.option('--resolution', help=f'One of {", ".join(map(str, PUNKS_RESOLUTIONS))}', type=int, default=32, show_default=True, metavar='INT')
 @click.option('--force',      help='Replace an existing zip', is_flag=True)
 def punks(dest, resolution, force):
@@ -413,7 +414,7 @@ def punks(dest, resolution, force):
     make_punks(dest, resolution, force)
 
 @data.command()
-@click.option('--dest',       help='The zip to write', default='emoji.zip', show_default=True, metavar='ZIP')
+@click.option('--dest',       help='The zip to write', default='emoji.zip', show_default=True, type=PATH, metavar='ZIP')
 @click.option('--resolution', help=f'One of {", ".join(map(str, EMOJI_RESOLUTIONS))}', type=int, default=64, show_default=True, metavar='INT')
 @click.option('--force',      help='Replace an existing zip', is_flag=True)
 def emoji(dest, resolution, force):

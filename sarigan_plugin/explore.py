@@ -15,18 +15,19 @@ from sarigan_plugin.cli import UserError
 from sarigan_plugin.explore_inpaint_studio import Album, InpaintStudio
 from sarigan_plugin.explore_studio import Studio, read_projected
 from sarigan_plugin.generate import device_option
+from sarigan_plugin.options import PATH
 
 HOST = '127.0.0.1' # No other machine gets there: the page has no password.
 
 #----------------------------------------------------------------------------
 
 @click.command()
-@click.argument('network', metavar='PKL')
+@click.argument('network', type=PATH, metavar='PKL')
 @click.option('--port',         help='Where the page is; 0 = any that is free', type=click.IntRange(0, 65535), default=8765, show_default=True)
 @click.option('--no-browser',   help='Print the address and open no browser', is_flag=True)
-@click.option('--outdir',       help='Where the page saves images and recipes', default='out/explore', show_default=True, metavar='DIR')
-@click.option('--projected-w',  help='Begin with what `sarigan project` or upstream\'s projector.py found, in place of a seed', metavar='NPZ')
-@click.option('--images',       help='Photos to begin with, for a network that completes images', metavar='DIR|ZIP|FILE')
+@click.option('--outdir',       help='Where the page saves images and recipes', default='out/explore', show_default=True, type=PATH, metavar='DIR')
+@click.option('--projected-w',  help='Begin with what `sarigan project` or upstream\'s projector.py found, in place of a seed', type=PATH, metavar='NPZ')
+@click.option('--images',       help='Photos to begin with, for a network that completes images', type=PATH, metavar='DIR|ZIP|FILE')
 @snapshot.trust_option
 @device_option
 def explore(network, port, no_browser, outdir, projected_w, images, trust, device):

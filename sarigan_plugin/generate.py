@@ -12,6 +12,7 @@ from sarigan_plugin import pictures
 from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError, writing
+from sarigan_plugin.options import PATH
 from sarigan_plugin.projection import Projection, noise_put_in
 
 MAX_SEED = 2 ** 32 - 1      # NumPy's.
@@ -118,15 +119,15 @@ device_option = click.option('--device', help='Where to generate', type=click.Ch
 #----------------------------------------------------------------------------
 
 @click.command()
-@click.option('--network',      help='Network pickle, file or URL, or exported folder', required=True, metavar='PATH')
+@click.option('--network',      help='Network pickle, file or URL, or exported folder', required=True, type=PATH, metavar='PATH')
 @click.option('--seeds',        help='Random seeds, e.g. 0-35 or 1,5,7', type=NumberRange())
 @click.option('--trunc',        help='Truncation psi', type=Number(), default=1, show_default=True)
 @click.option('--class', 'class_idx', help='Class label, for a conditional network', type=int)
 @click.option('--noise-mode',   help='Noise mode', type=click.Choice(['const', 'random', 'none']), default='const', show_default=True)
-@click.option('--projected-w',  help='What `sarigan project` or projector.py found, in place of seeds', metavar='NPZ')
+@click.option('--projected-w',  help='What `sarigan project` or projector.py found, in place of seeds', type=PATH, metavar='NPZ')
 @snapshot.trust_option
 @device_option
-@click.option('--outdir',       help='Where to save the images', required=True, metavar='DIR')
+@click.option('--outdir',       help='Where to save the images', required=True, type=PATH, metavar='DIR')
 def generate(network, seeds, trunc, class_idx, noise_mode, projected_w, trust, device, outdir):
     """Generate images with a network pickle of SariGAN or StyleGAN2-ADA, one PNG per seed.
 

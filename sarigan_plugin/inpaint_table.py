@@ -25,6 +25,7 @@ from sarigan_plugin import tables
 from sarigan_plugin.cli import UserError, writing
 from sarigan_plugin.generate import Choices, Number, NumberRange, device_option
 from sarigan_plugin.inpainting import join_condition
+from sarigan_plugin.options import PATH
 
 BATCH       = 16    # Images that a network completes at once.
 DRAWN       = 8     # Images in comparison.png.
@@ -41,15 +42,15 @@ class Task:
     holes:  np.ndarray  # bool [N, R, R].
 
 @click.command('inpaint-table')
-@click.argument('networks', metavar='[PKL]...', nargs=-1)
-@click.option('--data',         help='Data set, a zip or a folder', required=True, metavar='ZIP')
+@click.argument('networks', type=PATH, metavar='[PKL]...', nargs=-1)
+@click.option('--data',         help='Data set, a zip or a folder', required=True, type=PATH, metavar='ZIP')
 @click.option('--split',        help='Which of its images are completed; held-out = the last tenth', type=click.Choice(list(splits.SPLITS)), default='held-out', show_default=True)
-@click.option('--outdir',       help='Where to save the table', required=True, metavar='DIR')
-@click.option('--masks', 'mask_source', help=f'Kind of holes, {", ".join(masks.KINDS)}, the same ones for the same images every time, or a folder of masks', default='mixed', show_default=True, metavar='KIND|DIR')
+@click.option('--outdir',       help='Where to save the table', required=True, type=PATH, metavar='DIR')
+@click.option('--masks', 'mask_source', help=f'Kind of holes, {", ".join(masks.KINDS)}, the same ones for the same images every time, or a folder of masks', default='mixed', show_default=True, type=PATH, metavar='KIND|DIR')
 @click.option('--seeds',        help='Random seeds of the networks: figures are means over them', type=NumberRange(), default='0-3', show_default=True)
 @click.option('--trunc',        help='Truncation psi of the networks', type=Number(), default=1, show_default=True)
 @click.option('--baselines',    help=f'Classical methods to compare with, {",".join(classical.METHODS)}, or none  [default: all that are installed]', type=Choices(classical.METHODS, 'a classical method', or_none=True), metavar='NAME,...')
-@click.option('--detector',     help=f'Network in whose features the Fréchet distance to the true images is, {", ".join(detectors.NAMES)}, a TorchScript file, or none  [default: lite0 where it is installed]', metavar='NAME|PATH')
+@click.option('--detector',     help=f'Network in whose features the Fréchet distance to the true images is, {", ".join(detectors.NAMES)}, a TorchScript file, or none  [default: lite0 where it is installed]', type=PATH, metavar='NAME|PATH')
 @click.option('--max-images',   help='Measure the first so many of them alone', type=click.IntRange(min=1))
 @snapshot.trust_option
 @device_option

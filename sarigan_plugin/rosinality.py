@@ -194,9 +194,7 @@ def from_checkpoint(checkpoint, file_size):
     if 'd' in checkpoint:
         data['D'] = _discriminator(checkpoint['d'], grouped, file_size)
     else:
-        sizes = {key: data['G'].init_kwargs['synthesis_kwargs'][key] for key in ['channel_base', 'channel_max']}
-        images = dict(c_dim=0, img_resolution=data['G'].img_resolution, img_channels=data['G'].img_channels)
-        data['D'] = _fresh_discriminator(images, sizes, data['G'].code_dim if grouped else None)
+        data['D'] = rebuild.fresh_discriminator(data['G'])
         remarks.append(('D', 'is not there: starts afresh'))
     return data, remarks
 
@@ -287,14 +285,12 @@ def _discriminator(state, grouped, file_size):
     places = {4: 'final_conv.0', **{res: f'convs.{index}.conv1.0' for index, res in enumerate(_resolutions(resolution)[:0:-1], start=1)}}
     channels = {res: _shape(state, f'{place}.weight', 4)[0] for res, place in places.items()}
     images = dict(c_dim=0, img_resolution=resolution, img_channels=_shape(state, 'convs.0.0.weight', 4)[1])
-    D = _fresh_discriminator(images, _channel_sizes(channels), len(state['q.weight']) // 2 if grouped else None, file_size)
+    if grouped:
+        D = rebuild.construct('sarigan_plugin.networks.Discriminator', [], dict(images, **_channel_sizes(channels), code_dim=len(state['q.weight']) // 2), file_size)
+    else:
+        D = rebuild.construct('training.networks.Discriminator', [], dict(images, **_channel_sizes(channels)), file_size)
     _fill(D, state, _discriminator_pairs(resolution, grouped), _filters('d', resolution))
     return D
-
-def _fresh_discriminator(images, sizes, code_dim, file_size=UNLIMITED):
-    if code_dim is not None:
-        return rebuild.construct('sarigan_plugin.networks.Discriminator', [], dict(images, **sizes, code_dim=code_dim), file_size)
-    return rebuild.construct('training.networks.Discriminator', [], dict(images, **sizes), file_size)
 
 def _fill(network, state, pairs, filters):
     """Move their tensors into our fresh network; every one of both must find its other half."""

@@ -6,6 +6,7 @@ import re
 
 from sarigan_plugin import checkpoint
 from sarigan_plugin import weights
+from sarigan_plugin import what_is
 from sarigan_plugin.cli import UserError
 
 OPTIONS = 'training_options.json'
@@ -57,7 +58,9 @@ def run_to_continue(outdir, resume, args):
         return None
     if resume != 'latest' and is_run(resume):
         if position(resume) is None:
-            raise UserError(f'--resume: {resume} has no training state; give a run\'s folder, a network pickle, latest or noresume.')
+            newest = what_is.newest_network(resume) # Upstream's trainings leave no states.
+            advice = 'give a run\'s folder, a network pickle, latest or noresume' if newest is None else f'--resume={newest} starts from its newest network'
+            raise UserError(f'--resume: {resume} has no training state; {advice}.')
         go_on_with(resume, args)
         return resume
     for _number, run_dir in _numbered(outdir):

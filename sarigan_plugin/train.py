@@ -15,6 +15,7 @@ from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.launch import Care, launch, machine_obstacle
+from sarigan_plugin.options import PATH
 from sarigan_plugin.world import DEFAULT_TIMEOUT, World
 
 #----------------------------------------------------------------------------
@@ -48,7 +49,7 @@ def _describe_configs():
 @click.command(epilog=_describe_configs(), context_settings=dict(max_content_width=120))
 
 # General options.
-@click.option('--outdir',       help='Where to save the results', required=True, metavar='DIR')
+@click.option('--outdir',       help='Where to save the results', required=True, type=PATH, metavar='DIR')
 @click.option('--gpus',         help="Number of GPUs to use [default: 1, or torchrun's]", type=int, metavar='INT')
 @click.option('--device',       help='Where to train', type=click.Choice(runtime.DEVICES), default='auto', show_default=True)
 @click.option('--snap',         help='Snapshot interval [default: 50 ticks]', type=int, metavar='INT')
@@ -58,13 +59,13 @@ def _describe_configs():
 @click.option('-n', '--dry-run', help='Print training options and exit', is_flag=True)
 
 # Dataset.
-@click.option('--data',         help='Training data (directory or zip)', metavar='PATH', required=True)
+@click.option('--data',         help='Training data (directory or zip)', type=PATH, metavar='PATH', required=True)
 @click.option('--cond',         help='Train conditional model based on dataset labels [default: false]', type=bool, metavar='BOOL')
 @click.option('--subset',       help='Train with only N images [default: all]', type=int, metavar='INT')
 @click.option('--mirror',       help='Enable dataset x-flips [default: false]', type=bool, metavar='BOOL')
 
 # Base config.
-@click.option('--cfg',          help='Base config, see below [default: auto]', metavar='NAME')
+@click.option('--cfg',          help='Base config, see below [default: auto]', type=PATH, metavar='NAME|TOML')
 @click.option('--gamma',        help='Override R1 gamma', type=float)
 @click.option('--kimg',         help='Override training duration', type=int, metavar='INT')
 @click.option('--batch',        help='Override batch size', type=int, metavar='INT')
@@ -88,7 +89,7 @@ def _describe_configs():
 @click.option('--code-dim',     help='Dimensionality of each of the two codes', type=int, metavar='INT')
 
 # Inpainting.
-@click.option('--masks',        help=f'Holes of the images: {", ".join(config.MASKS)}, or a folder of masks', metavar='KIND|DIR')
+@click.option('--masks',        help=f'Holes of the images: {", ".join(config.MASKS)}, or a folder of masks', type=PATH, metavar='KIND|DIR')
 @click.option('--split',        help='Images to train with: train leaves the last tenth for `sarigan inpaint-table`', type=click.Choice(config.TRAINING_SPLITS))
 @click.option('--lambda-l1',    help='Weight of the absolute error in the holes', type=float)
 
@@ -107,7 +108,7 @@ def _describe_configs():
 @click.option('--augpipe',      help='Augmentation pipeline [default: bgc]', type=click.Choice(list(config.AUGMENT_PIPES)))
 
 # Transfer learning.
-@click.option('--resume',       help=f'Networks to start from: a pickle, an exported folder, a URL, or one of {", ".join(config.TRANSFER_SOURCES)}; or the run to go on with: latest, or its folder', metavar='PKL|RUN')
+@click.option('--resume',       help=f'Networks to start from: a pickle, an exported folder, a URL, or one of {", ".join(config.TRANSFER_SOURCES)}; or the run to go on with: latest, or its folder', type=PATH, metavar='PKL|RUN')
 @snapshot.trust_option
 @click.option('--freezed',      help='Freeze-D [default: 0 layers]', type=int, metavar='INT')
 

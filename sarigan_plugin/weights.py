@@ -50,8 +50,8 @@ def read(folder):
     if description.get('version') != VERSION:
         raise ValueError(f'its format is {rebuild.shorten(description.get("version"))}, and only {VERSION} is known here')
     described = description['networks']
-    if not {'G', 'D', 'G_ema'} <= set(described) <= set(NETWORKS):
-        raise ValueError('it has no G, D and G_ema')
+    if not {'G_ema'} <= set(described) <= set(NETWORKS):
+        raise ValueError(f'it has no G_ema, or more than {", ".join(NETWORKS)}')
     path = os.path.join(folder, TENSORS)
     if files.sha256(path) != description.get('tensors_sha256'):
         raise ValueError(f'{TENSORS} is not the file that it was written with')
