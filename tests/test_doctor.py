@@ -10,7 +10,7 @@ import torch
 import trees
 from sarigan_plugin import cuda_ops, doctor, ops, upstream
 
-PARTS = ['Python', 'PyTorch', 'device', 'upstream', 'patches', 'ops', 'detectors', 'disk']
+PARTS = ['Python', 'PyTorch', 'device', 'upstream', 'patches', 'tools', 'ops', 'detectors', 'disk']
 
 def findings(project, **environment):
     done = project.sarigan('doctor', '--json', **environment)
