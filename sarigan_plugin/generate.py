@@ -169,8 +169,8 @@ def check_class(G, class_idx):
     """Raise ValueError unless the network has this class, or takes a label vector of this length; one without classes has 0 and None."""
     if is_vector(class_idx):
         if len(class_idx) != G.c_dim:
-            raise ValueError(f'{len(class_idx)} number{"s" if len(class_idx) != 1 else ""} make no label of the network: '
-                + (f'its labels have {G.c_dim} (c_dim).' if G.c_dim > 0 else 'it has no classes.'))
+            given = f'{len(class_idx)} number{"s" if len(class_idx) != 1 else ""}'
+            raise ValueError(f'the label has {given}, and those of the network have {G.c_dim} (c_dim).' if G.c_dim > 0 else 'the network has no classes, and takes no label.')
         return
     if G.c_dim > 0 and label_kind.of(G) == 'vectors':
         example = ','.join(('0.2', '0.8', '0.5')[:G.c_dim]) + (',...' if G.c_dim > 3 else '')
