@@ -16,6 +16,7 @@ import small_training
 import test_quality
 import trees
 
+from sarigan_plugin import ablation_job
 from sarigan_plugin import label_kind
 from sarigan_plugin import runtime
 from sarigan_plugin import safe_pickle
@@ -214,6 +215,13 @@ def test_networks_remember_what_their_labels_were_through_copies_pickles_and_eve
         assert label_kind.of(snapshot.load(str(path), 'PKL', trust=trust)) == kind
     if kind == 'vectors':
         assert 'needs one of 2 numbers' in refusal(run('generate', f'--network={path}', '--seeds=0', '--class=1', f'--outdir={tmp_path}'))
+
+def test_samples_of_an_ablation_have_labels_that_the_network_was_trained_with(save, tmp_path):
+    data, *_networks = constructed(tmp_path, lambda index: [index / 6, 0.5], cond=True)
+    kwargs = dict(class_name='training.dataset.ImageFolderDataset', path=str(tmp_path / 'images'), use_labels=True)
+    found = ablation_job._class_indices(save('vectors', 'vectors', c_dim=2)[0], kwargs, 8) # pylint: disable=protected-access
+    assert np.array_equal(found, [data.get_label(index) for index in [0, 1, 2, 3, 4, 5, 0, 1]])
+    assert ablation_job._class_indices(save('classes', 'classes', c_dim=3)[0], kwargs, 4) == [0, 1, 2, 0] # pylint: disable=protected-access
 
 def test_what_a_hostile_pickle_says_of_its_labels_is_not_believed(save):
     for nonsense in ['vector', ['vectors'], 3]:
