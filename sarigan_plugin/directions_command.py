@@ -13,7 +13,7 @@ from sarigan_plugin import names
 from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError, writing
-from sarigan_plugin.generate import Number, NumberRange, device_option, require_class, sample_ws
+from sarigan_plugin.generate import Number, NumberRange, class_options, device_option, require_class, sample_ws
 from sarigan_plugin.networks import grouped_layers
 from sarigan_plugin.options import PATH
 
@@ -33,7 +33,7 @@ MOVE    = 0.05  # Change of a score from which an attribute is named beside a gr
 @click.option('--attributes', 'dataset', help='Dataset zip with attributes.json: also say which attributes each group moves', type=PATH, metavar='ZIP')
 @click.option('--scorer',       help='The same with your own Python function, which takes uint8 images [N, H, W, 3] and returns {attribute: [N] numbers}', type=PATH, metavar='FILE.py:FUNCTION')
 @click.option('--trunc',        help='Truncation psi', type=Number(), default=0.7, show_default=True)
-@click.option('--class', 'class_idx', help='Class label, for a conditional network', type=int, default=0, show_default=True)
+@class_options(default=0)
 @snapshot.trust_option
 @device_option
 def directions_command(network, outdir, seeds, layers, down, up, top, dataset, scorer, trunc, class_idx, trust, device):

@@ -20,7 +20,7 @@ from sarigan_plugin import tables
 from sarigan_plugin import units
 from sarigan_plugin.cli import UserError, writing
 from sarigan_plugin.directions import LOCUS
-from sarigan_plugin.generate import MAX_SEED, Choices, Number, device_option, labels, require_class
+from sarigan_plugin.generate import MAX_SEED, Choices, Number, class_options, device_option, labels, require_class
 from sarigan_plugin.groups import batches_of
 from sarigan_plugin.networks import grouped_layers
 from sarigan_plugin.options import PATH
@@ -70,7 +70,7 @@ SELECTIVE = ('gap', 'apart', 'mig', 'moved share', 'moved apart') # Of OF_UNITS,
 @click.option('--strength',     help='How far, in standard deviations of the unit', type=Number(), default=2, show_default=True)
 @click.option('--seed',         help='Random seed', type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
 @click.option('--trunc',        help='Truncation psi', type=Number(), default=1, show_default=True)
-@click.option('--class', 'class_idx', help='Class label, for a conditional network', type=int, default=0, show_default=True)
+@class_options(default=0)
 @snapshot.trust_option
 @device_option
 def disentanglement_command(networks, data, outdir, measures, trust, device, **settings):

@@ -14,7 +14,7 @@ from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError, writing
 from sarigan_plugin.edit import Edit, Recipe, WrongField
-from sarigan_plugin.generate import NumberRange, device_option
+from sarigan_plugin.generate import NumberRange, class_flag, class_options, device_option
 from sarigan_plugin.networks import grouped_layers
 from sarigan_plugin.options import PATH
 from sarigan_plugin.projection import noise_put_in
@@ -26,7 +26,7 @@ FPS     = 24    # Frames per second.
 # What the fields of Edit and Recipe are called on the command line.
 FLAGS = dict(layers='--layer', group='--group', inter_scale='--inter', inter_shift='--inter-shift', intra_seed='--intra', intra_mix='--intra-mix', inter_seed='--inter-from', inter_mix='--inter-mix',
     intra_component='--component', intra_amount='--amount',
-    seeds='--seed', trunc='--trunc', class_idx='--class', projected_w='--projected-w')
+    seeds='--seed', trunc='--trunc', projected_w='--projected-w')
 
 #----------------------------------------------------------------------------
 
@@ -59,7 +59,7 @@ class Scales(click.ParamType):
 @click.option('--scales',           help='Columns of the strip: the last edit\'s --inter takes each of these values, in place of steps from no edit to the full one', type=Scales(), metavar='NUMBER,...')
 @click.option('--video',            help='Save a video as well: there and back', is_flag=True)
 @click.option('--trunc',            help='Truncation psi  [default: 0.7, or the recipe\'s]', type=float)
-@click.option('--class', 'class_idx', help='Class label, for a conditional network  [default: 0, or the recipe\'s]', type=int)
+@class_options(shown='0, or the recipe\'s')
 @snapshot.trust_option
 @device_option
 def edit_command(network, outdir, recipe, scales, video, trust, device, **fields):
@@ -105,7 +105,8 @@ def flags_named(flags=None):
     try:
         yield
     except WrongField as error:
-        raise UserError(f'{(flags or FLAGS)[error.field]}: {error.sentence}') from None
+        flag = class_flag() if error.field == 'class_idx' else (flags or FLAGS)[error.field]
+        raise UserError(f'{flag}: {error.sentence}') from None
 
 def _read_recipe(path, G):
     try:

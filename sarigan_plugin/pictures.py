@@ -180,16 +180,21 @@ def save_video(stem, frames, fps):
 
     For MP4 width and height must be multiples of 16.
     """
-    path = f'{stem}.mp4' if _has_mp4() else f'{stem}.png'
+    path = f'{stem}.mp4' if has_mp4() else f'{stem}.png'
+    if path.endswith('.png'):
+        save_animation(path, frames, fps)
+        return path
     with files.atomic_open(path) as f:
-        if path.endswith('.png'):
-            frames[0].save(f, 'png', save_all=True, append_images=frames[1:], duration=1000 / fps, loop=0)
-        else:
-            import imageio # pylint: disable=import-outside-toplevel # Takes every other command a sixth of a second.
-            f.write(imageio.mimwrite('<bytes>', [np.asarray(frame) for frame in frames], format='mp4', fps=fps, codec='libx264', quality=9))
+        import imageio # pylint: disable=import-outside-toplevel # Takes every other command a sixth of a second.
+        f.write(imageio.mimwrite('<bytes>', [np.asarray(frame) for frame in frames], format='mp4', fps=fps, codec='libx264', quality=9))
     return path
 
-def _has_mp4():
+def save_animation(path, frames, fps):
+    """Write images of one size as an animated PNG, which loops."""
+    with files.atomic_open(path) as f:
+        frames[0].save(f, 'png', save_all=True, append_images=frames[1:], duration=1000 / fps, loop=0)
+
+def has_mp4():
     """Whether imageio finds ffmpeg, which comes with the package imageio-ffmpeg."""
     try:
         import imageio_ffmpeg # pylint: disable=import-outside-toplevel

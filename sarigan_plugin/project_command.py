@@ -14,7 +14,7 @@ from sarigan_plugin import pictures
 from sarigan_plugin import project
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError, writing
-from sarigan_plugin.generate import MAX_SEED, device_option, labels, require_class
+from sarigan_plugin.generate import MAX_SEED, class_options, device_option, labels, require_class
 from sarigan_plugin.options import PATH
 
 NAMES   = {'w': 'W', 'w+': 'W+', 'noise': '+ noise'} # Of project.stages().
@@ -34,7 +34,7 @@ FPS     = 24    # Frames per second.
 @click.option('--features', 'choice', help='What the images are compared with beside pixels: vgg, NVIDIA\'s VGG16 (downloads 550 MB); lite0, EfficientNet-Lite0; '
     'a TorchScript file; none; or the first of vgg and lite0 that is on this machine', default='auto', show_default=True, type=PATH, metavar='auto|vgg|lite0|none|PATH')
 @click.option('--noise/--no-noise', 'fit_noise', help='Look for noise maps as well, when codes are found, or keep the network\'s', default=True, show_default=True)
-@click.option('--class', 'class_idx', help='Class label, for a conditional network', type=int)
+@class_options()
 @click.option('--seed',             help='Random seed', type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
 @click.option('--video',            help='Save a video of the optimisation as well', is_flag=True)
 @snapshot.trust_option

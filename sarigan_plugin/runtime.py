@@ -21,6 +21,7 @@ import torch
 
 from sarigan_plugin import cpu_ops
 from sarigan_plugin import files
+from sarigan_plugin import label_kind
 from sarigan_plugin import ops
 from sarigan_plugin import snapshot
 from sarigan_plugin import transfer
@@ -147,7 +148,7 @@ def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_image
     _exchange(misc, 'copy_params_and_buffers', lambda _copy: transfer.copy_with_report)
     _exchange(training_loop, 'legacy', lambda legacy: _Overlay(legacy, load_network_pkl=lambda f: snapshot.read_to_train_on(f, getattr(f, 'name', '?'), '--resume', trust)))
     _exchange(training_loop, 'dnnlib', lambda dnnlib: _Overlay(dnnlib, util=_Overlay(dnnlib.util, open_url=snapshot.open_any,
-        construct_class_by_name=_without_conditions(dnnlib.util.construct_class_by_name))))
+        construct_class_by_name=_constructing(dnnlib.util.construct_class_by_name))))
     _exchange(training_loop, 'torch', lambda torch: stand_in(device_type, local_rank))
     _exchange(training_loop, 'open', lambda _builtin: files.training_open)
     sheets = inpainting_data.sheets
@@ -191,10 +192,20 @@ def _without_side_effects(print_module_summary):
         return outputs
     return wrapper
 
-def _without_conditions(construct_class_by_name):
-    """training_loop.py:265 draws a label for every fake of every phase; where labels are images, that would cost more than all else."""
+def _constructing(construct_class_by_name):
+    """What the loop's data set and networks are to know beyond upstream's.
+
+    training_loop.py:265 draws a label for every fake of every phase; where labels are images, that would cost more than all else.
+    Networks remember what the labels of the data set before them were, see label_kind.py.
+    """
+    kind = None
     def wrapper(*args, **kwargs):
+        nonlocal kind
         made = construct_class_by_name(*args, **kwargs)
+        if isinstance(made, torch.utils.data.Dataset):
+            kind = label_kind.of_dataset(made)
+        elif isinstance(made, torch.nn.Module) and hasattr(made, 'c_dim'):
+            label_kind.remember(made, kind)
         if hasattr(made, 'without_conditions'):
             made.without_conditions()
         return made

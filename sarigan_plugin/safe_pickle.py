@@ -17,6 +17,7 @@ import dnnlib
 import numpy as np
 import torch
 
+from sarigan_plugin import label_kind
 from sarigan_plugin import rebuild
 from sarigan_plugin import stylegan2_of_stylegan3
 
@@ -111,6 +112,7 @@ def _network(record, classes, file_size):
     tensors, wanted_gradients = dict(), []
     _collect(record, network, '', tensors, wanted_gradients, other_attributes)
     rebuild.fill(network, tensors)
+    label_kind.remember(network, label_kind.known(record.state.get(label_kind.ATTRIBUTE)))
     for name in wanted_gradients:
         network.get_parameter(name).requires_grad_(True)
     return network.train(record.state.get('training') is True)
