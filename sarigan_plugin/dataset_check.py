@@ -279,6 +279,10 @@ def mending(path, what='a data set of it', **options):
     line = dataset_mending.line(path, **options)
     return f'; this makes {what}: {line}' if line is not None else ''
 
+def ended(sentence):
+    """With its full stop, unless it ends with a line to type."""
+    return str(sentence) if '; this makes ' in str(sentence) else f'{sentence}.'
+
 def _check(path, skip_bad_images, known):
     if os.path.splitext(path)[1].lower() != '.zip' and dataset_mending.is_tar(path):
         raise _Mendable(f'{path} is a tar file, neither a folder nor a .zip file')

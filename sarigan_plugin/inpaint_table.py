@@ -83,7 +83,7 @@ def inpaint_table(networks, data, split, outdir, mask_source, seeds, trunc, base
     task = read_task(data, split, mask_source, max_images)
     detector = _choose_detector(detector, len(task.truth))
     for name, G in loaded.items():
-        _check_shape(name, G, task, data)
+        _check_shape(name, G, task)
     for name, path in paths.items():
         _warn_of_training(path, trained_on[name], data, split)
     if not methods:
@@ -162,7 +162,7 @@ def read_task(data, split, mask_source, max_images=None):
     try:
         summary = dataset_check.check(data)
     except ValueError as error:
-        raise UserError(f'--data: {error}') from None
+        raise UserError(f'--data: {dataset_check.ended(error)}') from None
     try:
         indices = splits.indices(summary.count, split)[:max_images]
     except ValueError as error:
@@ -176,7 +176,8 @@ def read_task(data, split, mask_source, max_images=None):
         try:
             images = [dataset[index][0].transpose(1, 2, 0) for index in indices]
         except Exception as error: # pylint: disable=broad-except # Decoders raise whatever they like on bad bytes.
-            raise UserError(f'--data: {data} has an image that cannot be read ({snapshot.first_line(error)}){dataset_check.mending(data)}') from None
+            problem = f'{data} has an image that cannot be read ({snapshot.first_line(error)}){dataset_check.mending(data)}'
+            raise UserError(f'--data: {dataset_check.ended(problem)}') from None
     return Task(np.stack(images), np.stack([source.of_index(index) for index in indices]))
 
 def _warn_of_training(path, trained_on, data, split):
@@ -187,12 +188,12 @@ def _warn_of_training(path, trained_on, data, split):
     if where is not None and os.path.exists(where) and os.path.samefile(where, data):
         click.echo(f'Warning: {path} was trained on images of {data}, perhaps on those that are completed.', err=True)
 
-def _check_shape(name, G, task, data):
+def _check_shape(name, G, task):
     """Raise UserError unless the network completes such images."""
     shapes = {'PKL': (G.img_resolution, G.img_resolution, G.img_channels), '--data': task.truth.shape[1:]}
     if len(set(shapes.values())) > 1:
         said = {where: f'{width}x{height} with {channels} channel{"s" if channels > 1 else ""}' for where, (height, width, channels) in shapes.items()}
-        raise UserError(f'PKL: {name} completes {said["PKL"]}, but --data has {said["--data"]}{quality.as_made_by(G, data)}')
+        raise UserError(f'PKL: {name} completes {said["PKL"]}, but --data has {said["--data"]}.')
 
 #----------------------------------------------------------------------------
 # From images to figures.

@@ -175,7 +175,7 @@ def _naming_bad_images(path):
     try:
         yield
     except runtime.BadImage as error:
-        raise UserError(f'--data: {error}{dataset_check.mending(path)}') from None
+        raise UserError(f'--data: {dataset_check.ended(f"{error}{dataset_check.mending(path)}")}') from None
 
 def compare(images, others, detector='lite0', seed=0, device='cpu'):
     """The Fréchet distance of two sets of images, uint8 [N, H, W, 1 or 3], in the features of a detector; see detectors.load().
@@ -239,17 +239,19 @@ def _data_set(G, trained_on, data):
     try:
         summary = dataset_check.check(kwargs['path'])
     except ValueError as error:
-        raise UserError(f'--data: {error}') from None
+        raise UserError(f'--data: {dataset_check.ended(error)}') from None
     for what, theirs, ours in [('pixels', summary.resolution, G.img_resolution), ('channels', summary.channels, G.img_channels)]:
         if theirs != ours:
-            raise UserError(f'--data: {summary.path} has images of {theirs} {what}, but the network makes images of {ours}{as_made_by(G, summary.path)}')
+            raise UserError('--data: ' + dataset_check.ended(f'{summary.path} has images of {theirs} {what}, but the network makes images of {ours}{_as_made_by(G, summary)}'))
     kwargs.update(resolution=G.img_resolution, use_labels=G.c_dim != 0, max_size=None) # As calc_metrics.py does.
     _check_labels(G, kwargs, summary)
     return kwargs
 
-def as_made_by(G, path):
-    """The end of a sentence: how to make a data set like a generator's images of another one."""
-    return dataset_check.mending(path, 'a data set like these', resolution=G.img_resolution, colour={1: 'grey', 3: 'rgb'}[G.img_channels])
+def _as_made_by(G, summary):
+    """The end of a sentence: how to make a data set like a generator's images of another one, unless its images are too small."""
+    if summary.resolution < G.img_resolution:
+        return ''
+    return dataset_check.mending(summary.path, 'a data set like these', resolution=G.img_resolution, colour={1: 'grey', 3: 'rgb'}[G.img_channels])
 
 def _check_labels(G, kwargs, summary):
     if G.c_dim == 0 or snapshot.completes_images(G):
