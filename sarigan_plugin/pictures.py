@@ -84,9 +84,15 @@ def files_in(folder):
         raise ValueError(f'{folder!r} cannot be read: {error.strerror}.') from None
     found = [os.path.join(folder, name) for name in sorted(folders) if not folders[name] and picture_files.is_picture(name)]
     if not found:
-        deeper = [name for name in sorted(folders) if folders[name]]
-        raise ValueError(f'{folder!r} has no images in it' + (f', but folders, such as {os.path.join(folder, deeper[0])!r}: give one of these.' if deeper else '.'))
+        deeper = next((path for path in _paths_below(folder) if picture_files.is_picture(path)), None)
+        raise ValueError(f'{folder!r} has no images in it' + (f', but in folders in it, as {os.path.dirname(os.path.join(folder, deeper))!r}: give one of these.' if deeper else '.'))
     return found
+
+def _paths_below(folder):
+    try:
+        return picture_files.walk(folder)
+    except OSError: # Of a folder that can't be read there is nothing to tell.
+        return []
 
 def read_square(path, size, channels=3):
     """A photo as a generator would have made it: uint8 [size, size, 3], the three alike where channels is 1.

@@ -16,7 +16,9 @@ from sarigan_plugin import dataset_check
 from sarigan_plugin import dataset_files
 from sarigan_plugin import files
 from sarigan_plugin import inpaint_table
+from sarigan_plugin import pictures
 from sarigan_plugin import runtime
+from sarigan_plugin.explore_inpaint_studio import Album
 from sarigan_plugin.inpainting_data import InpaintingDataset
 
 @pytest.fixture(autouse=True)
@@ -111,6 +113,29 @@ def test_what_is_left_out_is_so_by_path_and_until_the_next_preparation(messy):
     assert len(dataset.ImageFolderDataset(as_zip(messy))) == 3
     runtime.prepare('cpu')
     assert len(dataset.ImageFolderDataset(str(messy))) == 3
+
+#----------------------------------------------------------------------------
+# The commands that take pictures of any kind.
+
+def names_of(paths, folder):
+    return [os.path.relpath(path, folder) for path in paths]
+
+def test_commands_that_take_pictures_leave_junk_alone(messy):
+    assert names_of(pictures.files_in(str(messy)), messy) == ['1.png'] # Those of sub-folders may be masks.
+    assert names_of(Album(str(messy)).names, messy) == ['1.png']
+    assert Album(as_zip(messy)).names == ['1.png', 'x/2.PNG', 'x/y/3.bmp']
+    save(messy / 'folder.png' / '4.png')
+    assert names_of(pictures.files_in(str(messy)), messy) == ['1.png']
+
+def test_a_folder_with_pictures_in_its_folders_alone_is_refused_with_one_of_these(messy):
+    (messy / '1.png').unlink()
+    with pytest.raises(ValueError, match=rf"^'{messy}' has no images in it, but in folders in it, as '{messy}/x': give one of these.$"):
+        pictures.files_in(str(messy))
+
+def test_a_single_file_of_junk_is_named_as_such(messy):
+    with pytest.raises(ValueError, match=rf"^'{messy}/._1.png' is a file that the system has left beside images, and none itself.$"):
+        pictures.read(str(messy / '._1.png'))
+    assert pictures.read(str(messy / '.hidden.png')).size == (32, 32) # Who names a hidden image means it.
 
 def test_the_listing_keeps_labels_and_sorts_images():
     assert dataset_files.listed(['b.png', 'dataset.json', 'a.JPG', '.c.png', 'x/dataset.json', 'note.txt'], left_out=['b.png']) == ['a.JPG', 'dataset.json']
