@@ -19,6 +19,7 @@ from sarigan_plugin import files
 from sarigan_plugin import masks
 from sarigan_plugin import pictures
 from sarigan_plugin import quality
+from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
 from sarigan_plugin import splits
 from sarigan_plugin import tables
@@ -162,7 +163,7 @@ def read_task(data, split, mask_source, max_images=None):
     try:
         summary = dataset_check.check(data)
     except ValueError as error:
-        raise UserError(f'--data: {error}.') from None
+        raise UserError(f'--data: {dataset_check.ended(error)}') from None
     try:
         indices = splits.indices(summary.count, split)[:max_images]
     except ValueError as error:
@@ -171,11 +172,13 @@ def read_task(data, split, mask_source, max_images=None):
         source = masks.Source(mask_source, summary.resolution)
     except ValueError as error:
         raise UserError(f'--masks: {error} It may be a folder, or one of {", ".join(masks.KINDS)}.') from None
+    runtime.list_data_sets()
     with contextlib.closing(ImageFolderDataset(data)) as dataset:
         try:
             images = [dataset[index][0].transpose(1, 2, 0) for index in indices]
         except Exception as error: # pylint: disable=broad-except # Decoders raise whatever they like on bad bytes.
-            raise UserError(f'--data: {data} has an image that cannot be read ({snapshot.first_line(error)}).') from None
+            problem = f'{data} has an image that cannot be read ({snapshot.first_line(error)}){dataset_check.mending(data)}'
+            raise UserError(f'--data: {dataset_check.ended(problem)}') from None
     return Task(np.stack(images), np.stack([source.of_index(index) for index in indices]))
 
 def _warn_of_training(path, trained_on, data, split):

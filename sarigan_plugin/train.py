@@ -18,6 +18,8 @@ from sarigan_plugin.launch import Care, launch, machine_obstacle
 from sarigan_plugin.options import PATH
 from sarigan_plugin.world import DEFAULT_TIMEOUT, World
 
+LISTED = 20 # Names of images that are left out which are printed.
+
 #----------------------------------------------------------------------------
 # The command line.
 
@@ -61,6 +63,7 @@ def _describe_configs():
 # Dataset.
 @click.option('--data',         help='Training data (directory or zip)', type=PATH, metavar='PATH', required=True)
 @click.option('--cond',         help='Train conditional model based on dataset labels [default: false]', type=bool, metavar='BOOL')
+@click.option('--sparse-labels', help='With --cond=1, accept classes in dataset.json that no image has', is_flag=True)
 @click.option('--subset',       help='Train with only N images [default: all]', type=int, metavar='INT')
 @click.option('--mirror',       help='Enable dataset x-flips [default: false]', type=bool, metavar='BOOL')
 
@@ -99,7 +102,7 @@ def _describe_configs():
 @click.option('--max-bad-iterations', help='Go back to the last state after so many iterations in a row with numbers that are not finite', type=click.IntRange(min=1),
     default=Care.max_bad_iterations, show_default=True, metavar='INT')
 @click.option('--max-rollbacks', help='Go back at most so often', type=click.IntRange(min=0), default=Care.max_rollbacks, show_default=True, metavar='INT')
-@click.option('--skip-bad-images', help="Take another image for one that can't be read [default: false]", type=bool, metavar='BOOL')
+@click.option('--skip-bad-images', help="Leave out images that can't be read or are of another size or colours than most; all are looked at first [default: false]", type=bool, metavar='BOOL')
 
 # Discriminator augmentation.
 @click.option('--aug',          help='Augmentation mode [default: ada; noaug for SariGAN]', type=click.Choice(config.AUGMENTATIONS))
@@ -154,18 +157,20 @@ def _plan(world, outdir, dry_run, device, ops, grid, trust, keep_states, checkpo
     _check_num_gpus(world, options)
     _check_text(outdir=outdir, **options)
     resume = options.pop('resume')
-    run_desc, args = config.training_options(resume=None if runs.is_run(resume) else resume, **options)
+    skip_bad_images = bool(options['skip_bad_images'])
+    summary = config.look_at(options['data'], skip_bad_images, runs.known_left_out(outdir, options['data']) if skip_bad_images else None)
+    run_desc, args = config.training_options(resume=None if runs.is_run(resume) else resume, summary=summary, **options)
     if grid is not None:
         args.grid = grid
     if ops != 'auto':
         args.ops = ops
-    care = Care(keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, bool(options['skip_bad_images']), trust)
+    care = Care(keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, skip_bad_images, trust)
     if care != Care(): # What upstream has no name for is there only if it was asked for.
         args.care = dataclasses.asdict(care)
     obstacle = _find_obstacle(world, outdir, device, args)
     earlier = runs.run_to_continue(outdir, resume, args)
     args.run_dir = earlier if earlier is not None else os.path.join(outdir, f'{runs.next_run_id(outdir):05d}-{run_desc}')
-    print_options(args)
+    print_options(args, summary)
     if earlier is not None and runs.position(earlier) >= args.total_kimg * 1000:
         print(f'{earlier} has seen its {args.total_kimg} kimg; a larger --kimg trains on.')
         return None
@@ -220,19 +225,20 @@ def _find_obstacle(world, outdir, device, args):
 
 #----------------------------------------------------------------------------
 
-def print_options(args):
+def print_options(args, summary):
     """Print what will be trained, on what."""
-    data = args.training_set_kwargs
+    data, left_out = args.training_set_kwargs, args.get('left_out', dict(images=[]))['images']
+    shown = args if len(left_out) <= LISTED else {**args, 'left_out': {**args.left_out, 'images': [*left_out[:LISTED], '...']}}
     print('\nTraining options:')
-    print(json.dumps(args, indent=2))
+    print(json.dumps(shown, indent=2))
     print(f"""
 Output directory:   {args.run_dir}
 Training data:      {data.path}
 Training duration:  {args.total_kimg} kimg
 Number of GPUs:     {args.num_gpus}
-Number of images:   {data.max_size}
+Number of images:   {data.max_size}{f", without {len(left_out)} bad" if left_out else ""}
 Image resolution:   {data.resolution}
-Conditional model:  {data.use_labels}
+Conditional model:  {data.use_labels}{f", {summary.used_classes:,} of {summary.num_classes:,} classes used" if data.use_labels and summary.num_classes else ""}
 Dataset x-flips:    {data.xflip}
 """)
 
