@@ -11,7 +11,6 @@ The same archives and versions of pillow give the same bytes.
 """
 
 import ast
-import errno
 import hashlib
 import html
 import io
@@ -33,6 +32,7 @@ import numpy as np
 import PIL.Image
 import requests
 
+from sarigan_plugin import dataset_zip
 from sarigan_plugin.cli import UserError, writing
 
 #----------------------------------------------------------------------------
@@ -231,12 +231,6 @@ def read_punks(path):
 #----------------------------------------------------------------------------
 # Writing dataset zips.
 
-def _zip_entry(name):
-    entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)) # no clock and no platform: same input, same bytes
-    entry.create_system = 3
-    entry.external_attr = 0o644 << 16
-    return entry
-
 def _png(image):
     buffer = io.BytesIO()
     PIL.Image.fromarray(image).save(buffer, format='png')
@@ -244,46 +238,31 @@ def _png(image):
 
 def _check_request(dest, resolution, resolutions, force):
     """Everything that can be wrong before a download. Returns dest as a Path in a folder that exists."""
-    dest = Path(dest)
     if resolution not in resolutions:
         raise UserError(f'--resolution must be one of {", ".join(map(str, resolutions))}, not {resolution}.')
-    if dest.suffix != '.zip':
-        raise UserError(f'--dest must end in .zip: {dest} does not.')
-    if dest.is_dir():
-        raise UserError(f'--dest: {dest} is a folder.')
-    if dest.exists() and not force:
-        raise UserError(f'--dest: {dest} exists already; --force replaces it.')
-    with writing('--dest', dest):
-        dest.parent.mkdir(parents=True, exist_ok=True)
-        if not os.access(dest.parent, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    dest = dataset_zip.check_dest(dest, force)
+    dataset_zip.make_folder(dest)
     return dest
 
 def write_dataset(dest, images, labels, label_names, attribute_names, attributes, licenses):
-    """Write an upstream-format dataset zip, beside dest first and then renamed: there is never half a zip at dest.
+    """Write an upstream-format dataset zip: there is never half a one at dest.
 
     images:     iterable of [HWC] uint8, consumed one by one.
     labels:     a class index for each image; label_names says what they mean.
     attributes: for each image a list with a value for each of attribute_names.
     """
-    names = [f'{index // 1000:05d}/img{index:08d}.png' for index in range(len(labels))]
+    names = [dataset_zip.picture_name(index) for index in range(len(labels))]
     texts = {
         'dataset.json':    json.dumps(dict(labels=list(zip(names, labels)), label_names=label_names), separators=(',', ':')),
         'attributes.json': json.dumps(dict(names=attribute_names, images=dict(zip(names, attributes))), separators=(',', ':')),
         'LICENSES.txt':    licenses,
     }
-    partial = dest.with_name(f'.{dest.name}.{os.getpid()}')
-    try:
-        with writing('--dest', dest):
-            with zipfile.ZipFile(partial, 'w', zipfile.ZIP_STORED) as archive:
-                with click.progressbar(zip(names, images), length=len(names), label=f'Writing {dest.name}') as bar:
-                    for name, image in bar:
-                        archive.writestr(_zip_entry(name), _png(image))
-                for name, text in texts.items():
-                    archive.writestr(_zip_entry(name), text)
-            os.replace(partial, dest)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing('--dest', dest), dataset_zip.whole_zip(dest) as archive:
+        with click.progressbar(zip(names, images), length=len(names), label=f'Writing {dest.name}') as bar:
+            for name, image in bar:
+                archive.writestr(dataset_zip.entry(name), _png(image))
+        for name, text in texts.items():
+            archive.writestr(dataset_zip.entry(name), text)
     click.echo(f'{dest}: {len(names)} images.\n\n{licenses}')
 
 #----------------------------------------------------------------------------
