@@ -9,11 +9,13 @@ from pathlib import Path
 
 from sarigan_plugin.cli import UserError, writing
 
+UNFINISHED = ('.unfinished', '.unpacked') # Endings of hidden files that are there while a zip is written.
+
 def picture_name(index):
     """What upstream's tool calls the picture of an index."""
     return f'{index // 1000:05d}/img{index:08d}.png'
 
-def entry(name):
+def _entry(name):
     """What a zip is to know about a file: no clock and no platform."""
     info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
     info.create_system = 3
@@ -39,34 +41,56 @@ def make_folder(dest):
         if not os.access(dest.parent, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
+class _Writer:
+    """A zip that is written file by file."""
+    def __init__(self, archive, dest):
+        self.archive, self.dest = archive, dest
+
+    def add(self, name, content):
+        """content: bytes, or str to be written in UTF-8."""
+        with writing('--dest', self.dest):
+            self.archive.writestr(_entry(name), content)
+
 @contextlib.contextmanager
 def whole_zip(dest):
-    """A ZipFile to be written, uncompressed, that becomes dest at the end of the `with`; if anything goes wrong, dest stays as it was.
+    """A zip to add() files to, uncompressed, that becomes dest at the end of the `with`; if anything goes wrong, dest stays as it was.
 
-    What a killed run was writing is written anew, or removed. Raises UserError where another process is writing the same zip.
+    What a killed run was writing is written anew, or removed. Raises UserError where dest can't be written to, as where another process does so.
     """
-    unfinished = dest.with_name(f'.{dest.name}.unfinished')
-    with open(unfinished, 'ab') as lock:
+    unfinished = dest.with_name(f'.{dest.name}{UNFINISHED[0]}')
+    with _locked(unfinished, dest):
+        archive = zipfile.ZipFile(unfinished, 'w', zipfile.ZIP_STORED)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(os.fstat(lock.fileno()), os.stat(unfinished)): # It became dest just now.
-                raise BlockingIOError
-        except (BlockingIOError, FileNotFoundError):
-            raise UserError(f'--dest: another process is writing {dest}.') from None
-        try:
-            with zipfile.ZipFile(unfinished, 'w', zipfile.ZIP_STORED) as archive:
-                yield archive
-            with open(unfinished, 'rb') as file:
-                os.fsync(file.fileno())
+            yield _Writer(archive, dest)
             unpacked_path(dest).unlink(missing_ok=True)
-            os.replace(unfinished, dest)
+            with writing('--dest', dest):
+                archive.close()
+                with open(unfinished, 'rb') as file:
+                    os.fsync(file.fileno())
+                os.replace(unfinished, dest)
         except BaseException: # Ctrl-C as well.
+            with contextlib.suppress(OSError):
+                archive.close()
             unpacked_path(dest).unlink(missing_ok=True)
             unfinished.unlink(missing_ok=True)
             raise
 
+@contextlib.contextmanager
+def _locked(path, dest):
+    """Inside the `with` a file is there that no other process has. Its lock goes with the process, however it ends."""
+    with writing('--dest', dest):
+        lock = open(path, 'ab')
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(lock.fileno()), os.stat(path)): # It became dest just now.
+                raise BlockingIOError
+        except (BlockingIOError, FileNotFoundError):
+            raise UserError(f'--dest: another process is writing {dest}.') from None
+        yield
+
 def unpacked_path(dest):
     """Where something may be put aside while a zip is written, beside it, as there is room for it. It is removed with what was unfinished."""
-    return dest.with_name(f'.{dest.name}.unpacked')
+    return dest.with_name(f'.{dest.name}{UNFINISHED[1]}')
 
 #----------------------------------------------------------------------------

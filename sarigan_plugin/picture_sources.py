@@ -14,6 +14,7 @@ import tarfile
 import zipfile
 from dataclasses import dataclass
 
+from sarigan_plugin import dataset_zip
 from sarigan_plugin import picture_files
 from sarigan_plugin.picture_conversion import Refused, UNREADABLE, first_line
 
@@ -28,7 +29,7 @@ PREVIEW, REPORT = '.preview.png', '.report.json'
 
 LABELS = 'dataset.json' # In upstream's format, beside the pictures.
 
-FORMAT = 'in a format that Pillow does not read: convert them to JPEG or PNG'
+FORMAT = 'in a format that Pillow does not read (convert to JPEG)'
 
 #----------------------------------------------------------------------------
 # One picture. open() gives a binary stream that can seek, for a look at its head, load() one that costs nothing to seek in.
@@ -215,6 +216,8 @@ def _sort_out(members, junk_folders):
     junk = set(junk_folders)
     for name in sorted(members, key=lambda name: name.split('/')):
         extension = os.path.splitext(name)[1].lower()
+        if posixpath.basename(name).startswith('.') and name.endswith(dataset_zip.UNFINISHED):
+            continue
         if picture_files.is_junk(name):
             junk.add(_junk_part(name))
         elif name.endswith(PREVIEW) and name.removesuffix(PREVIEW) + REPORT in members:

@@ -2,7 +2,7 @@
 
 import collections
 import concurrent.futures
-import contextlib
+import concurrent.futures.process
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -33,8 +33,7 @@ def map_in_order(function, tasks, workers):
     pending, done = collections.deque(), False
     try:
         for task in tasks:
-            with _no_interrupts(): # The processes inherit it: Ctrl-C is this process's to answer.
-                pending.append(executor.submit(function, task))
+            pending.append(_submit(executor, function, task))
             if len(pending) > AHEAD * workers:
                 yield pending.popleft().result()
         while pending:
@@ -48,11 +47,12 @@ def map_in_order(function, tasks, workers):
                 process.kill()
         executor.shutdown(cancel_futures=True)
 
-@contextlib.contextmanager
-def _no_interrupts():
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+def _submit(executor, function, task):
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]) # Processes that start here inherit it: Ctrl-C is this one's to answer.
     try:
-        yield
+        return executor.submit(function, task)
+    except OSError as error:
+        raise UserError(f'No more processes can be started ({error.strerror}): use fewer, with --workers=1.') from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
