@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 import zipfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import click
@@ -129,10 +129,9 @@ def _look_at_heads(job, pictures, workers):
 
 def _choose_target(job, options, background):
     """Set the job's target, and leave out what is too small for it."""
-    smallest = [look for look in job.looks if min(look.size) >= options.min_size]
-    resolution = options.resolution or choose_resolution([look.size for look in smallest], options.fit)
-    grey = options.colour == 'grey' or (options.colour == 'auto' and all(look.grey for look in smallest) and len(set(background)) == 1)
-    job.target = picture_conversion.Target(resolution, options.fit, grey, background, options.enlarge, options.min_size)
+    sizes = [seen.size for seen in job.looks if min(seen.size) >= options.min_size]
+    resolution = options.resolution or choose_resolution(sizes, options.fit)
+    job.target = picture_conversion.Target(resolution, options.fit, options.colour == 'grey', background, options.enlarge, options.min_size)
     pictures, looks, job.pictures, job.looks = job.pictures, job.looks, [], []
     for picture, seen in zip(pictures, looks):
         try:
@@ -144,6 +143,8 @@ def _choose_target(job, options, background):
             job.looks.append(seen)
     if not job.pictures:
         raise _nothing_left(job, options)
+    if options.colour == 'auto' and all(seen.grey for seen in job.looks) and len(set(background)) == 1:
+        job.target = replace(job.target, grey=True)
 
 def choose_resolution(sizes, fit):
     """That of pictures that are squares of one power of two already; else the largest, up to 256, for which nine of ten need no enlarging."""

@@ -122,7 +122,7 @@ def convert(stream, target):
         raw_mode = _raw_mode(image)
         image.load()
         _turn(image, notes)
-        profile = image.info.get('icc_profile')
+        profile = None if image.mode == 'LAB' else image.info.get('icc_profile') # L*a*b* needs none to be a colour.
         colours, alpha = _split(_eight_bits(image, raw_mode, notes), raw_mode)
         if alpha is not None:
             colours = _over(_to_srgb(colours, profile, notes), alpha, target.background)

@@ -122,6 +122,8 @@ def find(path, unpacked):
     with one sentence, for what can't be read, and OSError for what can't be written there.
     """
     junk = []
+    _zip_at.cache_clear() # What was read before may have been replaced.
+    _tar_at.cache_clear()
     with _readable(path):
         if os.path.isdir(path):
             members = [(name, InFolder(os.path.join(path, name))) for name in picture_files.walk(path, junk)]
@@ -157,12 +159,20 @@ def _readable(path):
 
 def _members_of_zip(path):
     with zipfile.ZipFile(path) as archive:
-        return [(entry.filename, InZip(path, entry)) for entry in archive.infolist() if not entry.is_dir()]
+        return [(_tidy(entry.filename), InZip(path, entry)) for entry in archive.infolist() if not entry.is_dir()]
 
 def _members_of_tar(path):
+    found = dict()
     with tarfile.open(path, 'r:') as tar:
-        return [(member.name, InTar(path, member.offset_data, member.size) if _is_regular(member) else Refused(UNREADABLE, 'it is a link within the tar, or no regular file'))
-            for member in _members(tar)]
+        for member in _members(tar):
+            name = _tidy(member.name)
+            if member.islnk() and _tidy(member.linkname) in found: # The same file again, under another name.
+                found[name] = found[_tidy(member.linkname)]
+            elif _is_regular(member):
+                found[name] = InTar(path, member.offset_data, member.size)
+            else:
+                found[name] = Refused(UNREADABLE, 'it is a link, or no regular file')
+    return list(found.items())
 
 def _members(tar):
     """The members of a tar that are no folders. tarfile forgets each: a million need not be in memory."""
@@ -186,19 +196,18 @@ def _unpack(path, unpacked):
                 member = next(members, None)
                 if member is None:
                     return refused
-                copy, content = tarfile.TarInfo(member.name), b''
+                copy, content = tarfile.TarInfo(_tidy(member.name)), b''
                 if not _is_regular(member):
-                    copy.type, copy.linkname = tarfile.SYMTYPE, member.linkname
+                    copy.type, copy.linkname = tarfile.LNKTYPE if member.islnk() else tarfile.SYMTYPE, _tidy(member.linkname)
                 elif member.size > MAX_MEMBER_BYTES:
-                    refused.append((member.name, InTar(path, 0, member.size)))
-                elif picture_files.is_picture(member.name) or posixpath.basename(member.name) == LABELS:
+                    refused.append((copy.name, InTar(path, 0, member.size)))
+                elif picture_files.is_picture(copy.name) or posixpath.basename(copy.name) == LABELS:
                     content = source.extractfile(member).read()
             copy.size = len(content)
             dest.addfile(copy, io.BytesIO(content))
 
 def _below_common_folder(members):
-    """Members with tidy names. Where all files of an archive are in one folder, as those are that people make of a folder, names begin below it."""
-    members = [(_tidy(name), member) for name, member in members]
+    """Members, whose names begin below the one folder that all files are in, if there is one: people make archives of folders."""
     tops = {name.partition('/')[0] if '/' in name else None for name, _member in members if not picture_files.is_junk(name)}
     if len(tops) == 1 and None not in tops:
         prefix = f'{tops.pop()}/'
@@ -206,8 +215,8 @@ def _below_common_folder(members):
     return members
 
 def _tidy(name):
-    """A name in an archive, as Windows, tar and zip write it, with slashes between its parts and none before."""
-    return posixpath.normpath(name.replace('\\', '/')).lstrip('/')
+    """A name in an archive, as Windows, tar and zip write it, with slashes between its parts and nothing before: ../a is a."""
+    return posixpath.normpath('/' + name.replace('\\', '/')).lstrip('/')
 
 def _sort_out(members, junk_folders):
     """Source of [(name, what opens it, or why not)]; of equal names the last counts, as it does when an archive is unpacked."""
