@@ -129,7 +129,7 @@ def convert(stream, target):
         square = _resize(colours, target)
         if alpha is None:
             square = _to_srgb(square, profile, notes)
-        square = _pad(square.convert('L' if target.grey else 'RGB'), target)
+        square = _pad(_in_mode(square, 'L' if target.grey else 'RGB'), target)
         square.info = {} # Pillow would write some of it into PNG files.
         return square, notes
 
@@ -169,17 +169,21 @@ def _split(image, raw_mode):
         image = image.convert('LA')
     grey = image.mode in GREY_MODES
     if not image.has_transparency_data:
-        return image.convert('L' if grey else 'CMYK' if image.mode == 'CMYK' else 'RGB'), None
+        return _in_mode(image, 'L' if grey else 'CMYK' if image.mode == 'CMYK' else 'RGB'), None
     if image.mode == 'RGB' and ';16' in raw_mode: # The one colour that stands for transparent has 16 bits still.
         image.info['transparency'] = tuple(level >> 8 for level in image.info['transparency'])
     image = image.convert('LA' if grey else 'RGBA')
     alpha = image.getchannel('A')
     return image.convert('L' if grey else 'RGB'), None if alpha.getextrema() == (255, 255) else alpha
 
+def _in_mode(image, mode):
+    """image.convert() without the copy that it makes of an image which has the mode: of a photo that takes as long as decoding a fifth of it."""
+    return image if image.mode == mode else image.convert(mode)
+
 def _over(colours, alpha, background):
     """Colours laid over a background; grey ones stay grey over a grey one."""
     grey = colours.mode == 'L' and len(set(background)) == 1
-    colours = colours if grey else colours.convert('RGB')
+    colours = colours if grey else _in_mode(colours, 'RGB')
     return PIL.Image.composite(colours, PIL.Image.new(colours.mode, colours.size, background[0] if grey else background), alpha)
 
 def _resize(image, target):
@@ -223,7 +227,7 @@ def _to_srgb(colours, profile, notes):
     if colours.mode != mode and not (colours.mode == 'L' and mode == 'RGB'): # Many grey files carry the profile of some screen.
         notes.append(f'its colour profile is for {mode}, not for {colours.mode}, and was ignored')
         return plain
-    return PIL.ImageCms.applyTransform(colours.convert(mode), transform)
+    return PIL.ImageCms.applyTransform(_in_mode(colours, mode), transform)
 
 @functools.lru_cache(maxsize=16) # Those of a camera or a screen are the same in thousands of files.
 def _transform(profile):
