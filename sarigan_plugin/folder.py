@@ -13,6 +13,7 @@ import shlex
 import shutil
 import tempfile
 import time
+import unicodedata
 import zipfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -255,15 +256,16 @@ def tell_plan(options):
         job = look(options, Path(folder, 'unpacked'))
     sizes = sorted({seen.size for seen in job.looks}, key=lambda size: (min(size), size))
     count = len(job.pictures)
-    click.echo(f'{options.dest} would get {_pictures(count, job.target)}, about {_size(count * _bytes_of_one(job.target))}.')
+    labels = [job.labels and job.labels.get(name) for name, _picture in job.pictures]
+    classes = _describe_classes(Made(Path(options.dest), *_number_classes(labels, job.labels and job.labels.names)))
+    click.echo(f'{options.dest} would get {_pictures(count, job.target)}, about {_size(count * _bytes_of_one(job.target))}{classes}.')
     click.echo(f'They are {_counted(collections.Counter(seen.format for seen in job.looks))}; {_counted(collections.Counter(seen.mode for seen in job.looks))}; '
         f'{_by(sizes[0])}' + (f' to {_by(sizes[-1])}.' if len(sizes) > 1 else '.'))
     _tell_left_out(job, 'would be left out')
     click.echo('Pixels were not decoded: broken pictures and duplicates show when the zip is made. Nothing was written.')
 
 def _tell(job, made):
-    classes = _describe_classes(made)
-    click.echo(f'{made.dest}: {_pictures(len(made.labels), job.target)}, {_size(made.dest.stat().st_size)}{classes}.')
+    click.echo(f'{made.dest}: {_pictures(len(made.labels), job.target)}, {_size(made.dest.stat().st_size)}{_describe_classes(made)}.')
     _tell_left_out(job, 'left out')
     if job.notes:
         click.echo(f'About {_plural(len({name for name, _note in job.notes}), "picture")} there is a note in {made.dest.with_suffix(REPORT).name}, as: {shown(job.notes[0][0])}: {job.notes[0][1]}.')
@@ -353,7 +355,7 @@ def _preview(made):
     font, line = PIL.ImageFont.load_default(12), 18 if made.labels[0] is not None else 2
     canvas = PIL.Image.new('RGB', (columns * (PREVIEW_SIDE + 2) + 2, -(-count // columns) * (PREVIEW_SIDE + line) + 2), 'white')
     draw = PIL.ImageDraw.Draw(canvas)
-    names = {entry['label']: _class_name(entry) for entry in made.classes}
+    names = {entry['label']: entry['name'] for entry in made.classes}
     with zipfile.ZipFile(made.dest) as archive:
         for place in range(count):
             index = place * len(made.labels) // count
@@ -366,7 +368,13 @@ def _preview(made):
     return canvas
 
 def _caption(label, names):
-    return names[label] if isinstance(label, int) else ' '.join(f'{number:.2g}' for number in label)
+    """What is below a picture. Pillow's own font has no letters but those of ASCII, so the number comes first."""
+    if not isinstance(label, int):
+        return ' '.join(f'{number:.2g}' for number in label)
+    if names[label] is None:
+        return str(label)
+    plain = ''.join(letter for letter in unicodedata.normalize('NFKD', names[label]) if not unicodedata.combining(letter))
+    return f'{label}: {plain.encode("ascii", "replace").decode()}'
 
 def _fitting(text, font):
     """As much of a text as fits below a picture."""

@@ -159,7 +159,14 @@ def _readable(path):
 
 def _members_of_zip(path):
     with zipfile.ZipFile(path) as archive:
-        return [(_tidy(entry.filename), InZip(path, entry)) for entry in archive.infolist() if not entry.is_dir()]
+        return [(_tidy(_name_in_zip(entry)), InZip(path, entry)) for entry in archive.infolist() if not entry.is_dir()]
+
+def _name_in_zip(entry):
+    """Macs write UTF-8 and don't say so, which zipfile takes for the code page of MS-DOS."""
+    if not entry.flag_bits & 0x800:
+        with contextlib.suppress(UnicodeError):
+            return entry.filename.encode('cp437').decode()
+    return entry.filename
 
 def _members_of_tar(path):
     found = dict()

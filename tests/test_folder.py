@@ -20,6 +20,7 @@ import zipfile
 
 import numpy as np
 import PIL.Image
+import PIL.ImageFont
 import psutil
 import pytest
 import trees
@@ -113,6 +114,18 @@ def test_folders_and_archives_of_the_same_pictures_give_the_same_bytes(tmp_path,
     make(archive_of(tmp_path / f'src{kind}', dict(reversed(CONTENTS.items())), prefix), tmp_path / 'b.zip')
     assert (tmp_path / 'a.zip').read_bytes() == (tmp_path / 'b.zip').read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(['src', f'src{kind}', *(f'{name}.{end}' for name in 'ab' for end in ['zip', 'preview.png', 'report.json'])])
+
+def test_names_in_zips_of_macs_are_utf8_which_they_do_not_say(tmp_path):
+    source = archive_of(tmp_path / 'src.zip', {'Vögel/1.png': noise(1), '猫/1.png': noise(2), 'dogs/1.png': noise(3)}, 'Tiere/')
+    content = bytearray(source.read_bytes())
+    for mark, place in [(b'PK\3\4', 6), (b'PK\1\2', 8)]: # Take away the flag that says so.
+        start = content.find(mark)
+        while start >= 0:
+            content[start + place + 1] &= ~8
+            start = content.find(mark, start + 4)
+    source.write_bytes(content)
+    assert 'Vögel/1.png' not in str(zipfile.ZipFile(source).namelist())
+    assert make(source, tmp_path / 'a.zip', '--labels=folders').table['label_names'] == ['Vögel', 'dogs', '猫']
 
 def test_a_zip_made_on_a_mac(tmp_path):
     decomposed = unicodedata.normalize('NFD', 'Café.jpg')
@@ -330,6 +343,7 @@ def test_folders_are_classes_in_sorted_order(tmp_path):
         assert made.labels == [0, 1, 1, 2] and made.table['label_names'] == ['Birds', 'cats', 'dogs']
         assert made.report['classes'] == [dict(label=0, name='Birds', images=1), dict(label=1, name='cats', images=2), dict(label=2, name='dogs', images=1)]
         assert '3 classes (Birds 1, cats 2, dogs 1).' in made.said and ' --cond=1' in made.said
+        assert 'about 2 kB, 3 classes (Birds 1, cats 2, dogs 1).' in run(source, tmp_path / 'b.zip', '--labels=folders', '--dry-run').out
         assert dataset_check.check(tmp_path / f'{source.name}.made.zip').has_labels
 
 def test_pictures_in_no_folder_are_left_out_and_classes_without_pictures_too(tmp_path):
@@ -428,6 +442,10 @@ def test_the_preview_shows_pictures_from_all_over_with_their_labels(tmp_path):
         assert shown == [colours[place * 100 // 64] for place in range(64)]
         captions = [np.array(preview.crop((2 + place % 8 * 130, 130 + place // 8 * 146, 130 + place % 8 * 130, 148 + place // 8 * 146))) for place in range(64)]
     assert min(caption.min() for caption in captions) < 100 and np.array_equal(captions[0], captions[31]) and np.array_equal(captions[32], captions[63]) and not np.array_equal(captions[0], captions[63])
+
+def test_captions_say_what_the_font_can_show():
+    assert [folder._caption(label, names) for label, names in [(3, {3: None}), (0, {0: 'Vögel'}), (1, {1: '猫'}), ([0.25, 1], {}), (2, {2: 'dogs'})]] == ['3', '0: Vogel', '1: ?', '0.25 1', '2: dogs']
+    assert folder._fitting('m' * 100, PIL.ImageFont.load_default(12)).endswith('mmm...') and folder._fitting('dogs', PIL.ImageFont.load_default(12)) == 'dogs'
 
 def test_names_that_no_terminal_should_see_do_no_harm(tmp_path):
     source = fill(tmp_path / 'src', CONTENTS | {'\x1b[31m\n.png': b'', os.fsdecode(b'\xff.png'): noise(9), os.fsdecode(b'\xfe.png'): b''})
