@@ -18,6 +18,7 @@ from sarigan_plugin import launch
 from sarigan_plugin import pictures
 from sarigan_plugin import quality
 from sarigan_plugin import snapshot
+from sarigan_plugin import streams
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.generate import render, sample_ws
 
@@ -85,6 +86,7 @@ def _draw_samples(training, device):
     images = pictures.enlarge(pictures.shrink(np.stack(images), MAX_SIDE), MIN_SIDE)
     pictures.save(pictures.sheet(images, columns=8), training.samples)
 
+@streams.unbreakable()
 def main():
     try:
         sys.exit(run(*pickle.load(sys.stdin.buffer)))
