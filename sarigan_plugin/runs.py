@@ -11,8 +11,8 @@ from sarigan_plugin.cli import UserError
 OPTIONS = 'training_options.json'
 
 # What may change when a run goes on: how long, how often, by how many. The rest would make it another training.
-CHANGEABLE = re.compile(r'run_dir|total_kimg|(image|network)_snapshot_ticks|metrics|care|grid|ops|num_gpus|batch_gpu|data_loader_kwargs|training_set_kwargs\.path')
-OF_TRANSFER = ('resume_pkl', 'ada_kimg', 'ema_rampup') # Set by --resume=PKL, so they are the run's own when it goes on.
+CHANGEABLE = re.compile(r'run_dir|ada_start|total_kimg|(image|network)_snapshot_ticks|metrics|care|grid|ops|num_gpus|batch_gpu|data_loader_kwargs|training_set_kwargs\.path')
+OF_TRANSFER = ('resume_pkl', 'ada_start', 'ada_kimg', 'ema_rampup') # Set by --resume=PKL, so they are the run's own when it goes on.
 
 #----------------------------------------------------------------------------
 
@@ -43,6 +43,10 @@ def position(run_dir):
     paths = checkpoint.state_paths(run_dir)
     return checkpoint.images_seen(paths[0]) if paths else None
 
+def is_over(run_dir, args):
+    """Whether nothing is left to do of a run: it has seen its images, and the metrics of its last snapshot are there."""
+    return position(run_dir) >= args.total_kimg * 1000 and not checkpoint.metrics_due(run_dir, args.metrics)
+
 #----------------------------------------------------------------------------
 
 def run_to_continue(outdir, resume, args):
@@ -66,7 +70,7 @@ def run_to_continue(outdir, resume, args):
         if resume == 'latest':
             go_on_with(run_dir, args)
             return run_dir
-        if not _differences(stored_options(run_dir), args, ignored=re.compile('run_dir')) and position(run_dir) < args.total_kimg * 1000:
+        if not _differences(stored_options(run_dir), args, ignored=re.compile('run_dir|ada_start')) and not is_over(run_dir, args):
             return run_dir
     return None
 
