@@ -20,6 +20,7 @@ from sarigan_plugin import launch
 from sarigan_plugin import pictures
 from sarigan_plugin import quality
 from sarigan_plugin import snapshot
+from sarigan_plugin import streams
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.generate import render, sample_ws
 
@@ -94,6 +95,7 @@ def _class_indices(G, training_set_kwargs, count):
     training_set = dnnlib.util.construct_class_by_name(**training_set_kwargs)
     return [training_set.get_label(index % len(training_set)) for index in range(count)]
 
+@streams.unbreakable()
 def main():
     try:
         sys.exit(run(*pickle.load(sys.stdin.buffer)))

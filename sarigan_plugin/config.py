@@ -137,7 +137,7 @@ class Training:
     kimg_per_tick:  Optional[int]       = None          # Thousands of images between status lines.
     snap:           int                 = 50            # Ticks between snapshots.
     grid:           Optional[list]      = None          # [columns, rows] of the sample sheets.
-    workers:        int                 = 3             # Processes that load images.
+    workers:        int                 = 3             # Processes that load images; 0 = the one that trains.
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -265,7 +265,7 @@ def typed(what, kind, value):
         value = float(value)
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
         raise UserError(f'{what} must be {"an integer" if kind is int else "a number"}, not {value!r}')
-    least = 1 if kind is int and not what.endswith('num_fp16_res') else 0
+    least = 1 if kind is int and not what.endswith(('num_fp16_res', 'workers')) else 0
     if value < least:
         raise UserError(f'{what} must be at least {least}, not {value!r}')
     return value
@@ -603,7 +603,7 @@ def _transfer(args, resume, freezed):
     return desc
 
 def _performance(args, fp32, nhwc, allow_tf32, nobench, workers):
-    _require(workers is None or workers >= 1, f'--workers must be at least 1, not {workers}')
+    _require(workers is None or workers >= 0, f'--workers must be at least 0, not {workers}')
     if fp32:
         for kwargs in [args.G_kwargs.synthesis_kwargs, args.D_kwargs]:
             kwargs.update(num_fp16_res=0, conv_clamp=None)

@@ -14,10 +14,10 @@ from sarigan_plugin.cli import UserError
 OPTIONS = 'training_options.json'
 
 # What may change when a run goes on: how long, how often, by how many. The rest would make it another training.
-CHANGEABLE = re.compile(r'run_dir|total_kimg|(image|network)_snapshot_ticks|metrics|care|grid|ops|num_gpus|batch_gpu|data_loader_kwargs|training_set_kwargs\.path|left_out')
-OF_THE_RUN = re.compile(r'run_dir|left_out') # What differs in the options of the same command,
-OF_THE_IMAGES = re.compile(r'run_dir|left_out|training_set_kwargs\.max_size') # also where images went bad or were mended.
-OF_TRANSFER = ('resume_pkl', 'ada_kimg', 'ema_rampup') # Set by --resume=PKL, so they are the run's own when it goes on.
+CHANGEABLE = re.compile(r'run_dir|ada_start|total_kimg|(image|network)_snapshot_ticks|metrics|care|grid|ops|num_gpus|batch_gpu|data_loader_kwargs|training_set_kwargs\.path|left_out')
+OF_THE_RUN = re.compile(r'run_dir|ada_start|left_out') # What differs in the options of the same command,
+OF_THE_IMAGES = re.compile(r'run_dir|ada_start|left_out|training_set_kwargs\.max_size') # also where images went bad or were mended.
+OF_TRANSFER = ('resume_pkl', 'ada_start', 'ada_kimg', 'ema_rampup') # Set by --resume=PKL, so they are the run's own when it goes on.
 
 #----------------------------------------------------------------------------
 
@@ -47,6 +47,10 @@ def position(run_dir):
     """How many images the run had seen at its newest state, or None where it has no state."""
     paths = checkpoint.state_paths(run_dir)
     return checkpoint.images_seen(paths[0]) if paths else None
+
+def is_over(run_dir, args):
+    """Whether nothing is left to do of a run: it has seen its images, and the metrics of its last snapshot are there."""
+    return position(run_dir) >= args.total_kimg * 1000 and not checkpoint.metrics_due(run_dir, args.metrics)
 
 #----------------------------------------------------------------------------
 # Images that runs leave out.
@@ -111,7 +115,7 @@ def run_to_continue(outdir, resume, args):
             go_on_with(run_dir, args)
             return run_dir
         stored = stored_options(run_dir)
-        if _differences(stored, args, ignored=OF_THE_IMAGES) or position(run_dir) >= args.total_kimg * 1000:
+        if _differences(stored, args, ignored=OF_THE_IMAGES) or is_over(run_dir, args):
             continue
         begun = _as_begun(stored, args)
         if not _differences(stored, begun, ignored=OF_THE_RUN):

@@ -27,6 +27,7 @@ from sarigan_plugin import label_kind
 from sarigan_plugin import ops
 from sarigan_plugin import picture_files
 from sarigan_plugin import snapshot
+from sarigan_plugin import streams
 from sarigan_plugin import transfer
 
 #----------------------------------------------------------------------------
@@ -144,6 +145,7 @@ def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_image
     metric_utils = importlib.import_module('metrics.metric_utils')
     feature_stats = importlib.import_module('sarigan_plugin.feature_stats') # As they use this module.
     quality = importlib.import_module('sarigan_plugin.quality')
+    snapshot_metrics = importlib.import_module('sarigan_plugin.snapshot_metrics')
 
     skip_samples(0)
     ops.choose_at_first_use()
@@ -162,11 +164,14 @@ def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_image
     sheets = inpainting_data.sheets
     _exchange(training_loop, 'save_image_grid', lambda save: _saved_whole(sheets.saving(save)))
     _exchange(training_loop, 'setup_snapshot_image_grid', lambda setup: sheets.setting_up(setup if grid is None else _cut_grid(setup, *grid)))
-    _exchange(metric_utils, 'torch', lambda torch: stand_in(device_type, local_rank))
+    distributed = _Overlay(torch.distributed, **{name: snapshot_metrics.watched(getattr(torch.distributed, name)) for name in snapshot_metrics.EXCHANGES})
+    _exchange(metric_utils, 'torch', lambda torch: _Overlay(stand_in(device_type, local_rank), distributed=distributed))
+    for module in [importlib.import_module('metrics.metric_main'), path_length]:
+        _exchange(module, 'torch', lambda torch: _Overlay(torch, distributed=distributed))
     feature_stats.install(_exchange)
     quality.register()
     _exchange(path_length, 'np', lambda np: _Overlay(np, percentile=_percentile))
-    _exchange(precision_recall, 'torch', lambda torch: _Overlay(torch, cdist=_cdist))
+    _exchange(precision_recall, 'torch', lambda torch: _Overlay(torch, cdist=_cdist, distributed=distributed))
     if not torch.cuda.is_available():
         torch.Tensor.pin_memory = lambda self, *args, **kwargs: self # Page-locked memory is CUDA's (training_loop.py:266).
 
@@ -352,6 +357,8 @@ def _starting_at(sampler_class, first):
 def fit_to_device(args, device_type):
     """Adapt the training loop's keyword arguments, in place, to where they will run."""
     args.data_loader_kwargs.worker_init_fn = _begin_loading
+    if args.data_loader_kwargs.get('num_workers') == 0: # PyTorch refuses to load ahead without workers.
+        args.data_loader_kwargs.prefetch_factor = None
     for kwargs in [args.G_opt_kwargs, args.D_opt_kwargs]:
         kwargs.betas = [float(beta) for beta in kwargs.betas] # train.py:185 has an int, which torch 2 refuses beside a float.
     if device_type == 'cpu':
@@ -370,6 +377,7 @@ def _leave_signals_to_the_parent():
     After SIGTERM a worker stays for some seconds, as multiprocessing sends it too, to workers that it then waits for.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, lambda *_args: os._exit(0)) # Any other exit would be an error in the parent. pylint: disable=protected-access
     signal.signal(signal.SIGTERM, lambda *_args: signal.alarm(LAST_SECONDS))
 
@@ -380,6 +388,7 @@ def __getattr__(name):
     """`from sarigan_plugin.runtime import host_torch as torch`: prepares this process the moment a tool asks for it."""
     if name != 'host_torch':
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    streams.show_everything()
     device_type = resolve_device()
     prepare(device_type)
     cpu_ops.prepare()
