@@ -16,6 +16,7 @@ import types
 import zipfile
 from dataclasses import replace
 
+import limits
 import numpy as np
 import PIL.Image
 import pytest
@@ -311,7 +312,7 @@ def test_no_network_is_one_sentence_and_exit_code_2(command, package, tmp_path):
     env = os.environ | dict(XDG_CACHE_HOME=str(tmp_path), PIP_INDEX_URL='http://127.0.0.1:9/simple', PIP_CONFIG_FILE=os.devnull,
                             PIP_EXTRA_INDEX_URL='', npm_config_registry='http://127.0.0.1:9/', NO_PROXY='127.0.0.1')
     done = subprocess.run([sys.executable, '-m', 'sarigan_plugin.cli', 'data', command, f'--dest={tmp_path}/x.zip'],
-                          env=env, cwd=os.path.dirname(os.path.dirname(data.__file__)), capture_output=True, text=True, timeout=120, check=False)
+                          env=env, cwd=os.path.dirname(os.path.dirname(data.__file__)), capture_output=True, text=True, timeout=limits.HANG, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith(f'Error: {package} could not be downloaded (no connection): check the network, or put ')
     assert len(done.stderr.splitlines()) == 1 and not (tmp_path / 'x.zip').exists()

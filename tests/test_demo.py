@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import limits
 import numpy as np
 import PIL.Image
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from sarigan_plugin import data
 
 def demo(*arguments):
-    return subprocess.run([sys.executable, '-m', 'sarigan_plugin.cli', 'demo', *arguments], capture_output=True, text=True, check=False, timeout=400,
+    return subprocess.run([sys.executable, '-m', 'sarigan_plugin.cli', 'demo', *arguments], capture_output=True, text=True, check=False, timeout=limits.HANG,
         env=dict(os.environ, OMP_NUM_THREADS='1'))
 
 @pytest.fixture(scope='module', autouse=True)

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import limits
 import pytest
 
 from sarigan_plugin import upstream, upstream_pypi
@@ -18,7 +19,7 @@ def run(command, cwd, **environment):
     """Run a command as a user would; returns the finished process with its output as text."""
     environment = os.environ | dict(OMP_NUM_THREADS='1') | {name: str(value) for name, value in environment.items()}
     return subprocess.run([str(word) for word in command], cwd=cwd, env=environment, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, check=False, timeout=300)
+        capture_output=True, text=True, check=False, timeout=limits.HANG)
 
 def git(folder, *arguments):
     done = run(['git', *arguments], folder)
