@@ -6,6 +6,7 @@ import sys
 
 import limits
 import pytest
+import skips
 import torch
 import trees
 
@@ -86,7 +87,7 @@ def test_loading_is_measured(tmp_path):
 def test_the_page_is_measured_in_a_browser(tmp_path):
     done = benchmark('explore.py', '--resolutions=16', f'--outdir={tmp_path}')
     if 'No Chromium was found' in done.stderr:
-        pytest.skip('no Chromium was found; apt-get install chromium')
+        pytest.skip(skips.NO_CHROMIUM)
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / 'explore.json').read_text())
     assert [row['network'] for row in rows] == ['untrained tiny, 16x16', 'untrained tiny-inpaint, 16x16']

@@ -307,7 +307,7 @@ def test_logs_are_cut_to_where_the_state_was_and_what_was_cut_is_kept(tmp_path):
         {'stats.jsonl': 'one\n', 'log.txt': 'tick 0\n', 'metric-fid50k_full.jsonl': '', 'log-cut.txt': 'tick 1\n'}
 
 def test_tensorboard_forgets_what_will_happen_again(tmp_path, monkeypatch):
-    tensorboard = pytest.importorskip('torch.utils.tensorboard')
+    from torch.utils import tensorboard # Slow to import. pylint: disable=import-outside-toplevel
     monkeypatch.setattr(tensorboard, 'SummaryWriter', tensorboard.SummaryWriter)
     first = tensorboard.SummaryWriter(tmp_path)
     for kimg in range(5):

@@ -27,7 +27,6 @@ from sarigan_plugin.explore_studio import as_png
 @pytest.fixture(scope='module')
 def served(tmp_path_factory):
     """A server that all tests of this module share: address, process, network, and the folders of its photos and of what is saved."""
-    pytest.importorskip('nicegui')
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp('explore')
     network, images = browser_tools.untrained(folder, 32, 'tiny-inpaint')

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import concurrent.futures
 import contextlib
+import importlib
 import json
 import os
 import pickle
@@ -19,6 +20,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import requests
+import skips
 import torch
 from click.testing import CliRunner
 
@@ -35,7 +37,7 @@ from sarigan_plugin.explore_studio import Studio, View
 from sarigan_plugin.generate import render, sample_ws
 
 sys.path.append(str(trees.ROOT / 'benchmarks'))
-browser_tools = pytest.importorskip('explore', reason='Playwright is not installed', exc_type=ModuleNotFoundError)
+browser_tools = importlib.import_module('explore') # Beside benchmarks, not to be taken for a module of ours.
 
 #----------------------------------------------------------------------------
 # The server, as anybody on this machine may talk to it.
@@ -55,7 +57,6 @@ cli.main(sys.argv[1:], prog_name='sarigan')
 @pytest.fixture(scope='module')
 def served(tmp_path_factory):
     """A server that all tests of this module share: address, process, network and outdir."""
-    pytest.importorskip('nicegui')
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp('explore')
     (network,), outdir = browser_tools.untrained(folder, 32), folder / 'out'
@@ -243,7 +244,7 @@ def test_a_value_that_no_slider_has_gets_a_message_and_changes_nothing(served, v
 
 # In a browser. These come last: Playwright's event loop runs until the module ends.
 
-needs_chromium = pytest.mark.skipif(browser_tools.CHROMIUM is None, reason='no Chromium was found; apt-get install chromium')
+needs_chromium = pytest.mark.skipif(browser_tools.CHROMIUM is None, reason=skips.NO_CHROMIUM)
 
 @pytest.fixture(scope='module')
 def browser():

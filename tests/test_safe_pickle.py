@@ -14,6 +14,7 @@ import legacy
 import limits
 import numpy as np
 import pytest
+import skips
 import torch
 from torch_utils import persistence
 from training import augment
@@ -348,7 +349,7 @@ for path in sys.argv[1:]:
         assert 'MemoryError' not in error.message and 'allocate' not in error.message, error.message
 """
 
-@pytest.mark.skipif(not os.path.exists('/proc/self/statm'), reason='needs Linux to know what memory is in use')
+@pytest.mark.skipif(not os.path.exists('/proc/self/statm'), reason=skips.NO_PROC)
 def test_no_pickle_takes_much_more_memory_than_its_size(tmp_path):
     paths = []
     for index, (content, _words) in enumerate(WRONG.values()):
