@@ -64,10 +64,10 @@ def serving(network, *options, command=(sys.executable, '-m', 'sarigan_plugin.cl
             process.terminate()
 
 @contextlib.contextmanager
-def browsing():
-    """A headless Chromium. Gives a Playwright browser."""
+def browsing(seconds=30):
+    """A headless Chromium, which has so many seconds to start. Gives a Playwright browser."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES, timeout=seconds * 1000)
         yield browser
         browser.close()
 

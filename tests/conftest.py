@@ -8,8 +8,10 @@ import pytest
 import torch
 
 import trees
+from skips import pytest_make_collect_report, pytest_runtest_makereport # pylint: disable=unused-import
 
 from sarigan_plugin import networks
+from sarigan_plugin import upstream
 
 @pytest.fixture(autouse=True)
 def same_random_numbers_every_time():
@@ -43,6 +45,18 @@ def pypi_tree(_clean_pypi_tree, tmp_path):
 def any_tree(request):
     """Each test that takes this runs once per origin."""
     return request.getfixturevalue(f'{request.param}_tree')
+
+@pytest.fixture(scope='session')
+def _clean_git_tree(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('git') / 'tree'
+    trees.make_git_tree(folder)
+    return folder
+
+@pytest.fixture
+def git_tree(_clean_git_tree, tmp_path, monkeypatch):
+    """A submodule's checkout, or a stand-in at a commit that is taken for the pinned one: for tests of how we treat it."""
+    monkeypatch.setattr(upstream, 'COMMIT', trees.any_history()[1])
+    return shutil.copytree(_clean_git_tree, tmp_path / 'submodule_tree', symlinks=True)
 
 #----------------------------------------------------------------------------
 # The small generator and discriminator that the tests share: 32x32, sixteen channels at most.

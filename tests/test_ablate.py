@@ -1,5 +1,6 @@
 """Tables of ablations: real trainings of small networks, killed and gone on with, and what their figures become."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -11,9 +12,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import limits
 import numpy as np
 import PIL.Image
 import pytest
@@ -176,20 +177,15 @@ def start(files_of, images, outdir, *more):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ, OMP_NUM_THREADS='1'))
 
 def wait_for_a_state(outdir):
-    end = time.monotonic() + 120
-    while not list(outdir.glob('*/seed0/training-state-*.pt')) and time.monotonic() < end:
-        time.sleep(0.05)
+    limits.wait_until(lambda: list(outdir.glob('*/seed0/training-state-*.pt')), 'a training state')
 
 def wait_until_free(run_dir):
-    """Until no training has the lock of the folder; BlockingIOError after a minute."""
-    end = time.monotonic() + 60
-    while True:
-        try:
-            return files.FolderLock(str(run_dir)).release()
-        except BlockingIOError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.2)
+    """Until no training has the lock of the folder."""
+    def is_free():
+        with contextlib.suppress(BlockingIOError):
+            files.FolderLock(str(run_dir)).release()
+            return True
+    limits.wait_until(is_free, 'the lock of a training')
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow), pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_a_table_that_was_stopped_ends_as_one_that_was_not(finished, files_of, images, tmp_path, number):
@@ -197,7 +193,7 @@ def test_a_table_that_was_stopped_ends_as_one_that_was_not(finished, files_of, i
     process = start(files_of, images, outdir, '--rows=sarigan')
     wait_for_a_state(outdir)
     process.send_signal(number)
-    _out, errors = process.communicate(timeout=120)
+    _out, errors = process.communicate(timeout=limits.HANG)
     if number == signal.SIGKILL: # Its training gets SIGTERM, and saves.
         assert process.returncode == -signal.SIGKILL
         wait_until_free(outdir / 'sarigan' / 'seed0')

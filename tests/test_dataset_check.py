@@ -299,7 +299,6 @@ names = ['a.png', 'b/c.png', 'd.png']
        labels=st.one_of(st.none(), st.dictionaries(st.sampled_from(names), label), st.fixed_dictionaries({name: st.integers(0, 9) for name in names}),
                         st.fixed_dictionaries({name: st.lists(st.floats(allow_nan=False), min_size=2, max_size=2) for name in names})))
 def test_upstream_reads_whatever_is_accepted(tmp_path_factory, files, labels):
-    pytest.importorskip('training.dataset', reason="needs upstream's tree")
     path = as_zip(tmp_path_factory.mktemp('property'), files | {'dataset.json': json.dumps(dict(labels=labels and list(labels.items())))})
     try:
         summary = dataset_check.check(path)

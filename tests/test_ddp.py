@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import limits
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ def run(folder, mode, jobs):
     processes = [subprocess.Popen([sys.executable, SCRIPT, str(rank), str(world), folder / 'rendezvous', folder / f'{name}.pt', mode],
         stderr=subprocess.PIPE, text=True) for rank, world, name in jobs]
     for process in processes:
-        _out, errors = process.communicate(timeout=120)
+        _out, errors = process.communicate(timeout=limits.HANG)
         assert process.returncode == 0, errors
     return {name: torch.load(folder / f'{name}.pt') for _rank, _world, name in jobs}
 

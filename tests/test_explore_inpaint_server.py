@@ -12,7 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from test_explore_server import Tab, Visitor, ask, browser, browser_tools, form, needs_chromium, until, upload_address # pylint: disable=unused-import
+from test_explore_server import Tab, Visitor, ask, browser, browser_tools, form, needs_chromium, patient_context, until, upload_address, wait_for_message # pylint: disable=unused-import
 from test_inpaint import noise
 
 from sarigan_plugin import completion
@@ -27,7 +27,6 @@ from sarigan_plugin.explore_studio import as_png
 @pytest.fixture(scope='module')
 def served(tmp_path_factory):
     """A server that all tests of this module share: address, process, network, and the folders of its photos and of what is saved."""
-    pytest.importorskip('nicegui')
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp('explore')
     network, images = browser_tools.untrained(folder, 32, 'tiny-inpaint')
@@ -136,7 +135,7 @@ def test_in_a_browser_what_is_saved_and_downloaded_is_what_the_command_line_make
     assert tab.shows(np.asarray(done)) and not np.array_equal(np.asarray(done), plain)
 
     tab.button('Save').click()
-    tab.page.get_by_text('The same again').wait_for()
+    wait_for_message(tab.page, 'The same again')
     command = tab.message().partition('The same again: ')[2]
     again = CliRunner().invoke(main, [*shlex.split(command)[1:], f'--outdir={tmp_path}', '--device=cpu'])
     assert again.exit_code == 0, again.output
@@ -163,23 +162,23 @@ def test_in_a_browser_photos_masks_and_recipes_are_opened_and_hostile_ones_get_a
         ('b.png',            as_png(PIL.Image.fromarray(hole.T)),              'From a file', 'b.png: it is 20x30, but the photo is 30x20.'),
     ]:
         tab.upload(name, content, button)
-        tab.page.get_by_text(sentence).first.wait_for(timeout=10000)
+        wait_for_message(tab.page, sentence)
     assert tab.shows(filled) # Still.
     tab.page.get_by_label('Photo, by its number', exact=True).fill('2')
     assert tab.shows(np.asarray(served.photos[2]))
     tab.page.get_by_label('Photo, by its number', exact=True).fill('9')
-    tab.page.get_by_text('Photo: 9 is not the number of a photo, from 0 to 3.').wait_for()
+    wait_for_message(tab.page, 'Photo: 9 is not the number of a photo, from 0 to 3.')
 
 @needs_chromium
 def test_in_a_browser_a_page_without_photos_asks_for_one(browser, served, tmp_path): # pylint: disable=redefined-outer-name
     with browser_tools.serving(served.network, f'--outdir={tmp_path}') as (address, _process):
-        page = browser.new_context().new_page()
+        page = patient_context(browser).new_page()
         page.goto(address)
         page.get_by_text('Open a photo to begin with.').wait_for()
         page.get_by_role('button', name='Centre', exact=True).click()
-        page.get_by_text('Photo: there is none yet; open one.').wait_for()
+        wait_for_message(page, 'Photo: there is none yet; open one.')
         page.get_by_role('button', name='Save', exact=True).click()
-        page.get_by_text('There is no photo yet; open one.').wait_for()
+        wait_for_message(page, 'There is no photo yet; open one.')
         page.context.close()
 
 #----------------------------------------------------------------------------

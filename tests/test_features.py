@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import PIL.Image
 import pytest
+import skips
 import torch
 
 import projector
@@ -150,7 +151,7 @@ def test_projection_of_a_generated_image_comes_near_it_in_upstreams_projector(sn
 def stylegan3():
     tree = os.environ.get('SARIGAN_STYLEGAN3')
     if tree is None:
-        pytest.skip('SARIGAN_STYLEGAN3 does not name a checkout of NVlabs/stylegan3')
+        pytest.skip(skips.NO_STYLEGAN3)
     return tree
 
 @pytest.mark.parametrize('options', [dict(), dict(norm='feature'), dict(grouping='blocks'), dict(c_dim=3)], ids=str)

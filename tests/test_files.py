@@ -91,8 +91,8 @@ def test_other_errors_are_not_swallowed(tmp_path):
     assert caught.value.errno == errno.EIO
 
 def test_a_locked_folder_says_who_has_it_and_is_free_when_that_process_is_killed(tmp_path):
-    code = "import sys, time, sarigan_plugin\nfrom sarigan_plugin import files\nlock = files.FolderLock(sys.argv[1])\nprint('locked', flush=True)\ntime.sleep(60)"
-    holder = subprocess.Popen([sys.executable, '-c', code, tmp_path], stdout=subprocess.PIPE, text=True)
+    code = "import sys, sarigan_plugin\nfrom sarigan_plugin import files\nlock = files.FolderLock(sys.argv[1])\nprint('locked', flush=True)\nsys.stdin.read()"
+    holder = subprocess.Popen([sys.executable, '-c', code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == 'locked\n'
     with pytest.raises(BlockingIOError, match=f'process {holder.pid} on '):
         files.FolderLock(tmp_path)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import skips
 import torch
 
 from test_train import TINY, images, stats # pylint: disable=unused-import
@@ -13,7 +14,7 @@ from sarigan_plugin import cuda_ops
 from sarigan_plugin import ops
 from sarigan_plugin.world import World
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason=skips.NO_CUDA)]
 
 def test_generator_and_discriminator_agree_with_the_cpu(make_generator, make_discriminator):
     G, D = make_generator(), make_discriminator()
@@ -82,7 +83,7 @@ def chosen_ops():
 @pytest.mark.parametrize('other', ['the reference', 'cuda'])
 def test_triton_equals_the_reference_and_the_plugins(other, half, memory_format):
     if other == 'cuda' and cuda_ops.obstacle() is not None:
-        pytest.skip(f'no CUDA plugins: {cuda_ops.obstacle()}')
+        pytest.skip(skips.NO_NVCC)
     from test_triton_ops import FP16, FP32, assert_orders_agree
     tolerance = FP16 if half else FP32 if other == 'the reference' else dict(rtol=1e-4, atol=1e-4) # The plugins are compiled with fast maths.
     for name, op, inputs in ops_to_compare(half, memory_format):

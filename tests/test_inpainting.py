@@ -6,8 +6,8 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 
+import limits
 import numpy as np
 import PIL.Image
 import pytest
@@ -412,8 +412,7 @@ def test_the_command_line_trains_it_in_upstreams_loop(command, tmp_path):
 def test_an_interrupted_training_ends_as_one_that_was_not(command, tmp_path):
     finish(start(command, tmp_path / 'whole'))
     process = start(command, tmp_path / 'parts')
-    while not list(tmp_path.glob('parts/*/training-state-*.pt')):
-        time.sleep(0.05)
+    limits.wait_until(lambda: list(tmp_path.glob('parts/*/training-state-*.pt')), 'a training state')
     os.kill(process.pid, signal.SIGTERM)
     assert 'Stopped by SIGTERM' in finish(process)
     assert 'Going on with' in finish(start(command, tmp_path / 'parts'))

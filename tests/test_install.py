@@ -5,8 +5,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
+import limits
 import pytest
 
 import trees
@@ -116,12 +116,10 @@ def test_an_installation_ends_with_the_doctor_and_a_second_one_skips_pip(project
 
 def test_a_run_killed_in_pip_is_taken_up_by_the_next(project, pypi_tree):
     put_tree(project, pypi_tree)
-    environment = os.environ | dict(VIRTUAL_ENV='', GIT_CONFIG_GLOBAL=str(project.settings), PIP_TAKES='60')
+    environment = os.environ | dict(VIRTUAL_ENV='', GIT_CONFIG_GLOBAL=str(project.settings), PIP_TAKES=str(limits.HANG))
     process = subprocess.Popen(['bash', str(project.folder / 'install.sh')], env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
     log = project.folder.parent / 'pip.log'
-    while time.monotonic() < deadline and not (log.is_file() and 'install' in log.read_text()):
-        time.sleep(0.05)
+    limits.wait_until(lambda: log.is_file() and 'install' in log.read_text(), 'pip')
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     done = run_install(project)

@@ -7,6 +7,7 @@ import sys
 import warnings
 
 import pytest
+import skips
 import torch
 
 from test_torchrun import together
@@ -17,9 +18,9 @@ from sarigan_plugin import runtime
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.world import World
 
-without_nvcc = pytest.mark.skipif(cuda_ops.obstacle() is None, reason='the CUDA plugins can be built on this machine')
-without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has CUDA')
-has_triton = lambda: pytest.importorskip('triton', reason='Triton is not installed')
+without_nvcc = pytest.mark.skipif(cuda_ops.obstacle() is None, reason=skips.HAS_NVCC)
+without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason=skips.HAS_CUDA)
+has_triton = lambda: pytest.importorskip('triton', reason=skips.NO_TRITON)
 
 @pytest.fixture(autouse=True)
 def modules(monkeypatch):
@@ -147,7 +148,7 @@ PLUGIN = """
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) { module.def("answer", [] { return ANSWER; }); }
 """
 
-@pytest.mark.skipif(shutil.which('c++') is None, reason='there is no C++ compiler')
+@pytest.mark.skipif(shutil.which('c++') is None, reason=skips.NO_COMPILER)
 def test_upstream_finds_what_current_pytorch_has_built_with_headers_of_python_packages(tmp_path, monkeypatch):
     from torch_utils import custom_ops
     headers, searched = tmp_path / 'site' / 'nvidia' / 'cu13' / 'include', os.environ.get('CPLUS_INCLUDE_PATH')

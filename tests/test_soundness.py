@@ -11,6 +11,7 @@ import textwrap
 import zipfile
 
 import dnnlib
+import limits
 import numpy as np
 import PIL.Image
 import pytest
@@ -131,7 +132,7 @@ def poisoned(tmp_path):
     def run(first, number, *options):
         return subprocess.run([sys.executable, '-c', POISONED, str(first), str(number), f'--cfg={tmp_path / "small.toml"}', f'--data={tmp_path / "images"}',
             '--metrics=none', '--device=cpu', f'--outdir={tmp_path / "out"}', '--max-bad-iterations=4', *options],
-            capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS='1'), timeout=300, check=False)
+            capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS='1'), timeout=limits.HANG, check=False)
     return run
 
 def ticks(tmp_path):
@@ -257,7 +258,7 @@ def test_training_names_bad_images_and_skips_them_if_told_to(squares, tmp_path, 
     for i in range(6, 14):
         PIL.Image.new('RGB', (16, 16), (i, 0, 0)).save(spoiled / f'{i}.png')
     done = subprocess.run([sys.executable, '-m', 'sarigan_plugin.cli', 'train', f'--cfg={tmp_path / "small.toml"}', f'--data={spoiled}', f'--outdir={tmp_path / "out"}',
-        '--metrics=none', '--device=cpu', '--kimg=1', f'--skip-bad-images={skip}'], capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS='1'), timeout=300, check=False)
+        '--metrics=none', '--device=cpu', '--kimg=1', f'--skip-bad-images={skip}'], capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS='1'), timeout=limits.HANG, check=False)
     assert 'Traceback' not in done.stderr
     if skip:
         assert done.returncode == 0 and 'Warning: --data: 2.png is corrupt, truncated or no image' in done.stderr

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import limits
 import numpy as np
 import PIL.Image
 import pytest
@@ -65,7 +66,7 @@ def cfg(tmp_path_factory):
 
 def sarigan(*arguments, cwd='.', **kwargs):
     return subprocess.run([sys.executable, '-m', 'sarigan_plugin.cli', *map(str, arguments)], capture_output=True, text=True, cwd=cwd,
-        env=dict(os.environ, OMP_NUM_THREADS='1'), timeout=300, check=False, **kwargs)
+        env=dict(os.environ, OMP_NUM_THREADS='1'), timeout=limits.HANG, check=False, **kwargs)
 
 @pytest.fixture(scope='session')
 def run(images, cfg, tmp_path_factory):

@@ -5,13 +5,14 @@ import re
 
 import numpy as np
 import pytest
+import skips
 import torch
 from hypothesis import assume, given, settings, strategies as st
 
 from sarigan_plugin import cuda_ops
 from sarigan_plugin import ops
 
-pytest.importorskip('triton', reason='Triton is not installed; PyTorch for CUDA on Linux brings it along')
+pytest.importorskip('triton', reason=skips.NO_TRITON)
 bias_act, upfirdn2d = cuda_ops.modules()
 ACTS = list(bias_act.activation_funcs)
 FP32 = dict(rtol=1e-5, atol=1e-5)

@@ -21,7 +21,10 @@ def contents(tree):
     return {str(path.relative_to(tree)): path.read_bytes() for path in sorted(tree.rglob('*'))
         if path.is_file() and '.git' not in path.parts and '.sarigan-patches' not in path.parts}
 
-needs_submodule = pytest.mark.skipif(trees.submodule_history() is None, reason='the submodule is not here: ./install.sh --upstream=submodule fetches it')
+@pytest.fixture(params=['git', 'pypi'])
+def any_tree(request):
+    """Of each kind, by which changes are found and patches kept; the submodule's may be a stand-in."""
+    return request.getfixturevalue(f'{request.param}_tree')
 
 #----------------------------------------------------------------------------
 # Patches.
@@ -135,15 +138,15 @@ def test_a_missing_file_is_found(any_tree):
     origin = upstream.identify(any_tree)
     assert (origin.ok, origin.missing, origin.detail, origin.keep) == (False, ('legacy.py',), 'missing: legacy.py', None)
 
-def test_another_commit_is_not_the_pinned_one(submodule_tree):
-    trees.git(submodule_tree, 'checkout', '--quiet', 'HEAD~1')
-    origin = upstream.identify(submodule_tree)
+def test_another_commit_is_not_the_pinned_one(git_tree):
+    trees.git(git_tree, 'checkout', '--quiet', 'HEAD~1')
+    origin = upstream.identify(git_tree)
     assert not origin.ok
-    assert origin.detail.endswith('instead of d72cc7d')
+    assert origin.detail.endswith(f'instead of {upstream.COMMIT[:7]}')
 
-def test_a_commit_that_no_branch_holds_is_kept(submodule_tree):
-    trees.git(submodule_tree, '-c', 'user.name=me', '-c', 'user.email=me@localhost', 'commit', '--quiet', '--allow-empty', '-m', 'mine')
-    assert upstream.identify(submodule_tree).keep == 'has commits of yours that no branch holds'
+def test_a_commit_that_no_branch_holds_is_kept(git_tree):
+    trees.git(git_tree, '-c', 'user.name=me', '-c', 'user.email=me@localhost', 'commit', '--quiet', '--allow-empty', '-m', 'mine')
+    assert upstream.identify(git_tree).keep == 'has commits of yours that no branch holds'
 
 def test_an_assembled_tree_of_another_version_is_not_ok_but_may_be_replaced(pypi_tree):
     marker = json.loads((pypi_tree / upstream_pypi.MARKER).read_text())
@@ -205,12 +208,11 @@ def test_both_trees_give_bit_identical_parameters_outputs_and_gradients_in_all_f
 #----------------------------------------------------------------------------
 # `sarigan upstream`, in a copy of the project.
 
-@needs_submodule
 def test_the_submodule_is_taken_where_it_can_be_had(tmp_path):
     project = trees.Project(tmp_path / 'a project', reachable=True)
     done = project.sarigan('upstream')
     assert done.returncode == 0, done.stderr
-    assert done.stdout == 'stylegan2-ada-pytorch: git submodule, commit d72cc7d, patches generate, networks, tools, train, training applied\n'
+    assert done.stdout == f'stylegan2-ada-pytorch: git submodule, commit {project.commit[:7]}, patches generate, networks, tools, train, training applied\n'
     assert project.origin().ok
     assert trees.git(project.folder, 'status', '--short', '--', upstream.FOLDER).strip() == f'A  {upstream.FOLDER}' # patched, not dirty
 
@@ -218,7 +220,6 @@ def test_the_submodule_is_taken_where_it_can_be_had(tmp_path):
     again = project.sarigan('upstream')
     assert (again.returncode, again.stdout) == (0, done.stdout)
 
-@needs_submodule
 def test_changes_of_a_user_are_refused_and_kept(tmp_path):
     project = trees.Project(tmp_path / 'project', reachable=True)
     assert project.sarigan('upstream').returncode == 0
@@ -230,7 +231,6 @@ def test_changes_of_a_user_are_refused_and_kept(tmp_path):
         assert done.stderr == f'Error: {project.tree} has changes of yours in train.py: save what you need, remove the folder and run again.\n'
         assert (project.tree / 'train.py').read_text() == mine
 
-@needs_submodule
 def test_missing_files_and_another_commit_are_mended_without_network(tmp_path):
     project = trees.Project(tmp_path / 'project', reachable=True)
     assert project.sarigan('upstream').returncode == 0
@@ -241,7 +241,6 @@ def test_missing_files_and_another_commit_are_mended_without_network(tmp_path):
     assert project.origin().ok
     assert (project.tree / 'metrics' / 'metric_main.py').is_file()
 
-@needs_submodule
 def test_a_newer_version_of_a_patch_takes_the_place_of_the_older(tmp_path):
     project = trees.Project(tmp_path / 'project', reachable=True)
     assert project.sarigan('upstream').returncode == 0
@@ -252,7 +251,6 @@ def test_a_newer_version_of_a_patch_takes_the_place_of_the_older(tmp_path):
     assert text.count('sarigan_plugin') == 1
     assert 'adds all our' in text
 
-@needs_submodule
 def test_an_assembled_tree_is_replaced_by_the_submodule_and_back_with_all_that_was_added(tmp_path, pypi_tree):
     project = trees.Project(tmp_path / 'project', reachable=True)
     shutil.copytree(pypi_tree, project.tree, dirs_exist_ok=True)

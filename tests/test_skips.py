@@ -1,0 +1,44 @@
+"""What skips itself, and who knows of it."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+import limits
+import skips
+import trees
+
+CONTRIBUTING = (trees.ROOT / 'CONTRIBUTING.md').read_text(encoding='utf-8')
+
+def test_contributing_has_the_reasons_in_a_table():
+    rows = [re.split(r' *\| *', line.strip('| ')) for line in CONTRIBUTING.partition('## What is skipped')[2].splitlines() if line.startswith('|')]
+    assert [row[0] for row in rows[2:]] == skips.REASONS
+    assert all(len(row) == 3 and row[1] and row[2] for row in rows)
+
+def test_tests_skip_themselves_for_these_reasons_alone():
+    """Nobody may miss a package: ./install.sh installs all of them. Triton is for Linux."""
+    for path in (trees.ROOT / 'tests').glob('test_*.py'):
+        if path.name != 'test_skips.py':
+            for line in re.findall(r'.*(?:pytest\.skip\(|skipif\(|importorskip\().*', path.read_text(encoding='utf-8')):
+                assert 'skips.' in line, f'{path.name}: {line.strip()}'
+
+SKIPPING = '''
+import pytest, skips
+def test_known(): pytest.skip(skips.NO_CUDA)
+def test_unknown(): pytest.skip('no time')
+@pytest.mark.skip(reason='no wish')
+def test_marked(): pass
+def test_missing(): pytest.importorskip('no_such_package')
+'''
+
+@pytest.mark.parametrize('before, outcome', [('', '2 failed, 1 skipped, 1 error'), ('import pytest; pytest.importorskip("no_such_package")', '1 error')], ids=['tests', 'a whole file'])
+def test_a_skip_for_another_reason_is_a_failure(tmp_path, before, outcome):
+    (tmp_path / 'test_it.py').write_text(before + SKIPPING)
+    done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-p', 'skips', '--noconftest', tmp_path], cwd=trees.ROOT / 'tests',
+        capture_output=True, text=True, check=False, timeout=limits.HANG)
+    assert outcome in done.stdout, done.stdout
+    assert 'skipped for a reason that tests/skips.py and CONTRIBUTING.md do not list: ' in done.stdout
+
+#----------------------------------------------------------------------------
