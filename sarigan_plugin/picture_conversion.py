@@ -92,7 +92,7 @@ def first_line(error):
 
 def _raw_mode(image):
     """How Pillow is going to unpack the file's samples, as 'RGB;16B'. Known until the image is loaded."""
-    arguments = image.tile[0].args if image.tile else None
+    arguments = image.tile[0][3] if image.tile else None
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return first if isinstance(first, str) else ''
 

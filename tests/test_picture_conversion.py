@@ -71,7 +71,7 @@ LOSSY = ['JPEG', 'MPO', 'JPEG2000', 'WEBP', 'AVIF']
 @pytest.mark.parametrize('kind', LOSSLESS)
 def test_lossless_formats_give_the_pixels_that_were_put_in(kind):
     colours = PIL.Image.fromarray(NOISE[:, :, :3])
-    assert np.array_equal(pixels(encoded(colours, kind)), NOISE[:, :, :3])
+    assert np.array_equal(pixels(encoded(colours, kind, **(dict(sizes=[(8, 8)]) if kind == 'ICO' else {}))), NOISE[:, :, :3])
 
 @pytest.mark.parametrize('kind', LOSSY)
 def test_lossy_formats_give_the_colour_that_was_put_in(kind):
@@ -181,7 +181,7 @@ def test_cmyk(kind):
         assert np.abs(pixels(data) - expected).max() <= (3 if kind == 'JPEG' else 1)
 
 def test_ycbcr_and_lab():
-    assert np.abs(pixels(encoded(plain('RGB', (200, 100, 50)).convert('YCbCr'), 'TIFF')) - [200, 100, 50]).max() <= 2
+    assert np.abs(pixels(encoded(plain('RGB', (200, 100, 50)).convert('YCbCr'), 'TIFF', compression='tiff_lzw')) - [200, 100, 50]).max() <= 2
     to_lab = PIL.ImageCms.buildTransform(PIL.ImageCms.createProfile('sRGB'), PIL.ImageCms.createProfile('LAB'), 'RGB', 'LAB')
     assert np.abs(pixels(encoded(PIL.ImageCms.applyTransform(plain('RGB', (200, 100, 50)), to_lab), 'TIFF')) - [200, 100, 50]).max() <= 3
 
