@@ -124,8 +124,8 @@ def _good_images(source, names, known):
 
     Of those that can be read, it is the shape that most have: one thumbnail among photos, even the first, does not decide.
     """
-    if known is not None:
-        good = sorted(set(names).difference(known['images']))
+    good = sorted(set(names).difference(known['images'])) if known is not None else []
+    if good:
         with contextlib.suppress(ValueError): # Bytes may have changed without the time of the file.
             return good, _check_images(source, good)
     verdicts = _verdicts(source, names)
