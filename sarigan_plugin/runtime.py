@@ -268,10 +268,10 @@ _OF_BAD_IMAGES = (OSError, ValueError, SyntaxError, AssertionError, zipfile.BadZ
 TRIES = 100 # Images drawn for one that can't be read, before all are tried in turn.
 
 def _named_if_bad(get, skip):
-    """A method of upstream's data set that takes an index, for images that went bad after dataset_check.py, or that it did not look at.
+    """A method of upstream's data set that takes an index, for images that dataset_check.py did not find bad.
 
-    The image that stands in for a bad one is drawn at random, always the same for the same index: the next one would be seen as
-    often as there are bad ones before it.
+    The image that stands in for a bad one is drawn at random, always the same for the same index: the next one would be
+    seen as often as there are bad ones before it.
     """
     told = set()
     def wrapper(dataset, index):
@@ -280,11 +280,12 @@ def _named_if_bad(get, skip):
                 return get(dataset, other)
             except _OF_BAD_IMAGES as error:
                 name = dataset._image_fnames[dataset._raw_idx[other]] # pylint: disable=protected-access
+                problem = f'{name} cannot be read or has another size ({error or type(error).__name__})'
                 if not skip:
-                    raise BadImage(f'{name} cannot be read or has another size ({error or type(error).__name__})') from None
+                    raise BadImage(problem) from None
                 if name not in told:
                     told.add(name)
-                    print(f'Warning: --data: {name} cannot be read or has another size ({error or type(error).__name__}); another image is shown for it.', file=sys.stderr)
+                    print(f'Warning: --data: {problem}; another image is shown for it.', file=sys.stderr)
         raise BadImage('no image can be read')
     return wrapper
 
@@ -318,9 +319,10 @@ def _of_any_good_image(load_raw_image):
 # Which files are images.
 
 def list_data_sets(left_out=None):
-    """Let upstream's ImageFolderDataset list what dataset_check.py has looked at: no junk, what is in linked folders, and none of those left out.
+    """Let upstream's ImageFolderDataset list what dataset_check.py looks at: linked folders, no junk, and none left out.
 
-    left_out: see prepare(). It lists by os.walk() and by ZipFile.namelist(), and takes what PIL has an extension for (dataset.py:167).
+    left_out: see prepare(). It lists by os.walk() and ZipFile.namelist(), and takes what PIL has an extension for
+    (dataset.py:167).
     """
     dataset_files.leave_out(left_out or dict())
     def listed(path, names):
@@ -331,7 +333,9 @@ def list_data_sets(left_out=None):
             return listed(self.filename, super().namelist())
 
     dataset = importlib.import_module('training.dataset')
-    _exchange(dataset, 'os', lambda os: _Overlay(os, walk=lambda path: [(path, [], listed(path, picture_files.walk(path)))]))
+    def walk(path):
+        yield path, [], listed(path, picture_files.walk(path))
+    _exchange(dataset, 'os', lambda os: _Overlay(os, walk=walk))
     _exchange(dataset, 'zipfile', lambda zipfile: _Overlay(zipfile, ZipFile=Archive))
 
 #----------------------------------------------------------------------------
@@ -362,7 +366,7 @@ def beginning_to_load():
     return functools.partial(_begin_loading, _skip_bad_images)
 
 def _begin_loading(skip_bad_images, _worker):
-    _watch_images(skip_bad_images) # Where there are several GPUs, it is a fresh process, and no copy of one that is prepared.
+    _watch_images(skip_bad_images) # With several GPUs it is a fresh process, and no copy of one that is prepared.
     # Forked processes share the place in an open file: of two that read a zip file at a time, one gets what the other was to have, "Bad CRC-32".
     torch.utils.data.get_worker_info().dataset.close() # Opened again by whoever reads.
     _leave_signals_to_the_parent()
