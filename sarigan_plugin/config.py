@@ -408,8 +408,9 @@ def _check_labels(summary, cond, sparse_labels):
         folders = dataset_mending.has_folders_of_classes(summary.path)
         raise UserError('--cond=True requires labels specified in dataset.json'
             + (dataset_check.mending(summary.path, 'a data set with folders for classes', labels='folders') if folders else ''))
-    _require(summary.missing_class is None or sparse_labels, f'--cond=True: the images of {summary.path} use {summary.used_classes} of {summary.num_classes or 0:,} classes, '
-        f'and none is of class {summary.missing_class}: number them in dataset.json without gaps, or train with all by --sparse-labels')
+    if summary.missing_class is not None and not sparse_labels:
+        raise UserError(f'--cond=True: the images of {summary.path} use {summary.used_classes:,} of {summary.num_classes:,} classes, and none is of '
+            f'class {summary.missing_class}: number them in dataset.json without gaps, or train with all by --sparse-labels')
 
 def leave_out(args, names):
     """Let args train without these images of the data set, and with all others, as a run that goes on began."""

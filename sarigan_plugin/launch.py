@@ -42,7 +42,7 @@ class Care:
     checkpoint_minutes: float | None    = None  # Time between them, beside those that network snapshots bring.
     max_bad_iterations: int             = 50    # Iterations in a row with numbers that are not finite before going back.
     max_rollbacks:      int             = 3     # How often to go back to the last state with other random numbers.
-    skip_bad_images:    bool            = False # Take another image for one that goes bad? Those that are bad from the start are in left_out of the options.
+    skip_bad_images:    bool            = False # Take another image for one that goes bad?
     trust_pickle:       bool            = False # Run the code inside the pickle that training starts from?
     strict_metrics:     bool            = False # Stop where a metric fails?
 

@@ -15,8 +15,8 @@ OPTIONS = 'training_options.json'
 
 # What may change when a run goes on: how long, how often, by how many. The rest would make it another training.
 CHANGEABLE = re.compile(r'run_dir|ada_start|total_kimg|(image|network)_snapshot_ticks|metrics|care|grid|ops|num_gpus|batch_gpu|data_loader_kwargs|training_set_kwargs\.path|left_out')
-OF_THE_RUN = re.compile(r'run_dir|ada_start|left_out') # What differs in the options of the same command,
-OF_THE_IMAGES = re.compile(r'run_dir|ada_start|left_out|training_set_kwargs\.max_size') # also where images went bad or were mended.
+OF_THE_RUN = re.compile(r'run_dir|ada_start|left_out') # What differs in the options of the same command, and
+OF_THE_IMAGES = re.compile(r'run_dir|ada_start|left_out|training_set_kwargs\.max_size') # where images went bad or were mended.
 OF_TRANSFER = ('resume_pkl', 'ada_start', 'ada_kimg', 'ema_rampup') # Set by --resume=PKL, so they are the run's own when it goes on.
 
 #----------------------------------------------------------------------------
@@ -56,7 +56,7 @@ def is_over(run_dir, args):
 # Images that runs leave out.
 
 def known_left_out(outdir, data):
-    """What the newest run in outdir that left out bad images of a data set has left out, for dataset_check.check(); None where there is no such run."""
+    """What the newest run in outdir with --skip-bad-images has left out of a data set, for dataset_check.check(), or None."""
     for _number, run_dir in _numbered(outdir):
         stored = stored_options(run_dir) or dict()
         if stored.get('left_out') is not None and _flat(stored).get('training_set_kwargs.path') == data:
@@ -70,7 +70,7 @@ def _left_out(options):
     return images if isinstance(images, list) and all(isinstance(name, str) for name in images) else []
 
 def _as_begun(stored, args):
-    """args, or where a run began with other images, a copy of them about these: what has been mended since stays out, what went bad stays in."""
+    """args, or where a run began with other images, a copy about these: what was mended stays out, what went bad stays in."""
     if stored is None or _left_out(stored) == _left_out(args):
         return args
     args = copy.deepcopy(args)
@@ -78,11 +78,12 @@ def _as_begun(stored, args):
     return args
 
 def _go_on_as(begun, args):
-    """Let args, in place, be about the images that a run began with, and say so where it has no longer those that the options mean."""
+    """Let args, in place, be about the images that a run began with, and say so where these are not those of today."""
     before, now = _left_out(begun), _left_out(args)
     args.update(begun)
     if set(before) - set(now):
-        print(f'The run goes on without {_listed(set(before) - set(now))}, as it began; --resume=noresume starts one with all images that are good now.')
+        print(f'The run goes on without {_listed(set(before) - set(now))}, as it began; '
+            '--resume=noresume starts one with all images that are good now.')
     if set(now) - set(before):
         print(f'Bad since the run began: {_listed(set(now) - set(before))}. Other images are shown in place of these.')
 

@@ -6,6 +6,7 @@ commit.
 """
 
 import contextlib
+import functools
 import importlib
 import itertools
 import os
@@ -136,7 +137,6 @@ def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_image
     skip_bad_images: take another image for one that goes bad? Otherwise it raises BadImage.
     left_out:        {path of a data set: names of images that are no part of it}.
     """
-    dataset = importlib.import_module('training.dataset')
     misc = importlib.import_module('torch_utils.misc')
     training_loop = importlib.import_module('training.training_loop')
     inpainting_data = importlib.import_module('sarigan_plugin.inpainting_data') # As it imports upstream's.
@@ -150,10 +150,7 @@ def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_image
     skip_samples(0)
     ops.choose_at_first_use()
     list_data_sets(left_out)
-    _exchange(dataset.ImageFolderDataset, '__getitem__', lambda getitem: _named_if_bad(getitem, skip_bad_images))
-    _exchange(dataset.ImageFolderDataset, '__init__', lambda init: _knowing_its_resolution(init) if skip_bad_images else init)
-    _exchange(dataset.ImageFolderDataset, '_load_raw_image', lambda load: _of_any_good_image(load) if skip_bad_images else load)
-    _exchange(inpainting_data.InpaintingDataset, 'get_label', lambda get_label: _named_if_bad(get_label, skip_bad_images))
+    _watch_images(skip_bad_images)
     _exchange(misc, 'print_module_summary', _without_side_effects)
     _exchange(misc, 'copy_params_and_buffers', lambda _copy: transfer.copy_with_report)
     _exchange(training_loop, 'legacy', lambda legacy: _Overlay(legacy, load_network_pkl=lambda f: snapshot.read_to_train_on(f, getattr(f, 'name', '?'), '--resume', trust)))
@@ -270,14 +267,27 @@ class BadImage(Exception):
     def __str__(self):
         return super().__str__().strip().splitlines()[-1].removeprefix(f'{__name__}.BadImage: ') # DataLoader's workers put their traceback before it.
 
+_skip_bad_images = False # As this process was prepared.
+
+def _watch_images(skip):
+    """Let data sets name an image that can't be read, or show another one for it."""
+    global _skip_bad_images # For the processes that load images. pylint: disable=global-statement
+    _skip_bad_images = skip
+    dataset = importlib.import_module('training.dataset')
+    inpainting_data = importlib.import_module('sarigan_plugin.inpainting_data') # As it imports upstream's.
+    _exchange(dataset.ImageFolderDataset, '__getitem__', lambda getitem: _named_if_bad(getitem, skip))
+    _exchange(dataset.ImageFolderDataset, '__init__', lambda init: _knowing_its_resolution(init) if skip else init)
+    _exchange(dataset.ImageFolderDataset, '_load_raw_image', lambda load: _of_any_good_image(load) if skip else load)
+    _exchange(inpainting_data.InpaintingDataset, 'get_label', lambda get_label: _named_if_bad(get_label, skip))
+
 _OF_BAD_IMAGES = (OSError, ValueError, SyntaxError, AssertionError, zipfile.BadZipFile, zlib.error)
 TRIES = 100 # Images drawn for one that can't be read, before all are tried in turn.
 
 def _named_if_bad(get, skip):
-    """A method of upstream's data set that takes an index, for images that went bad after dataset_check.py, or that it did not look at.
+    """A method of upstream's data set that takes an index, for images that dataset_check.py did not find bad.
 
-    The image that stands in for a bad one is drawn at random, always the same for the same index: the next one would be seen as
-    often as there are bad ones before it.
+    The image that stands in for a bad one is drawn at random, always the same for the same index: the next one would be
+    seen as often as there are bad ones before it.
     """
     told = set()
     def wrapper(dataset, index):
@@ -286,11 +296,12 @@ def _named_if_bad(get, skip):
                 return get(dataset, other)
             except _OF_BAD_IMAGES as error:
                 name = dataset._image_fnames[dataset._raw_idx[other]] # pylint: disable=protected-access
+                problem = f'{name} cannot be read or has another size ({error or type(error).__name__})'
                 if not skip:
-                    raise BadImage(f'{name} cannot be read or has another size ({error or type(error).__name__})') from None
+                    raise BadImage(problem) from None
                 if name not in told:
                     told.add(name)
-                    print(f'Warning: --data: {name} cannot be read or has another size ({error or type(error).__name__}); another image is shown for it.', file=sys.stderr)
+                    print(f'Warning: --data: {problem}; another image is shown for it.', file=sys.stderr)
         raise BadImage('no image can be read')
     return wrapper
 
@@ -324,9 +335,10 @@ def _of_any_good_image(load_raw_image):
 # Which files are images.
 
 def list_data_sets(left_out=None):
-    """Let upstream's ImageFolderDataset list what dataset_check.py has looked at: no junk, what is in linked folders, and none of those left out.
+    """Let upstream's ImageFolderDataset list what dataset_check.py looks at: linked folders, no junk, and none left out.
 
-    left_out: see prepare(). It lists by os.walk() and by ZipFile.namelist(), and takes what PIL has an extension for (dataset.py:167).
+    left_out: see prepare(). It lists by os.walk() and ZipFile.namelist(), and takes what PIL has an extension for
+    (dataset.py:167).
     """
     dataset_files.leave_out(left_out or dict())
     def listed(path, names):
@@ -337,7 +349,9 @@ def list_data_sets(left_out=None):
             return listed(self.filename, super().namelist())
 
     dataset = importlib.import_module('training.dataset')
-    _exchange(dataset, 'os', lambda os: _Overlay(os, walk=lambda path: [(path, [], listed(path, picture_files.walk(path)))]))
+    def walk(path):
+        yield path, [], listed(path, picture_files.walk(path))
+    _exchange(dataset, 'os', lambda os: _Overlay(os, walk=walk))
     _exchange(dataset, 'zipfile', lambda zipfile: _Overlay(zipfile, ZipFile=Archive))
 
 #----------------------------------------------------------------------------
@@ -356,7 +370,7 @@ def _starting_at(sampler_class, first):
 
 def fit_to_device(args, device_type):
     """Adapt the training loop's keyword arguments, in place, to where they will run."""
-    args.data_loader_kwargs.worker_init_fn = _begin_loading
+    args.data_loader_kwargs.worker_init_fn = beginning_to_load()
     if args.data_loader_kwargs.get('num_workers') == 0: # PyTorch refuses to load ahead without workers.
         args.data_loader_kwargs.prefetch_factor = None
     for kwargs in [args.G_opt_kwargs, args.D_opt_kwargs]:
@@ -365,8 +379,12 @@ def fit_to_device(args, device_type):
         args.data_loader_kwargs.pin_memory = False
         args.G_kwargs.synthesis_kwargs.num_fp16_res = args.D_kwargs.num_fp16_res = 0 # Eight to ten times slower than fp32 there.
 
-def _begin_loading(_worker):
-    """What each process that loads images does first."""
+def beginning_to_load():
+    """What each process that loads images does first: the worker_init_fn of a DataLoader."""
+    return functools.partial(_begin_loading, _skip_bad_images)
+
+def _begin_loading(skip_bad_images, _worker):
+    _watch_images(skip_bad_images) # With several GPUs it is a fresh process, and no copy of one that is prepared.
     # Forked processes share the place in an open file: of two that read a zip file at a time, one gets what the other was to have, "Bad CRC-32".
     torch.utils.data.get_worker_info().dataset.close() # Opened again by whoever reads.
     _leave_signals_to_the_parent()

@@ -163,7 +163,8 @@ def _plan(world, outdir, dry_run, device, ops, grid, trust, keep_states, checkpo
     _check_text(outdir=outdir, **options)
     resume = options.pop('resume')
     skip_bad_images = bool(options['skip_bad_images'])
-    summary = config.look_at(options['data'], skip_bad_images, runs.known_left_out(outdir, options['data']) if skip_bad_images else None)
+    known = runs.known_left_out(outdir, options['data']) if skip_bad_images else None
+    summary = config.look_at(options['data'], skip_bad_images, known)
     run_desc, args = config.training_options(resume=None if runs.is_run(resume) else resume, summary=summary, **options)
     if grid is not None:
         args.grid = grid
@@ -245,6 +246,7 @@ def _find_obstacle(world, outdir, device, args):
 def print_options(args, summary):
     """Print what will be trained, on what."""
     data, left_out = args.training_set_kwargs, args.get('left_out', dict(images=[]))['images']
+    classes = f', {summary.used_classes:,} of {summary.num_classes:,} classes used' if data.use_labels and summary.num_classes else ''
     shown = args if len(left_out) <= LISTED else {**args, 'left_out': {**args.left_out, 'images': [*left_out[:LISTED], '...']}}
     print('\nTraining options:')
     print(json.dumps(shown, indent=2))
@@ -255,7 +257,7 @@ Training duration:  {args.total_kimg} kimg
 Number of GPUs:     {args.num_gpus}
 Number of images:   {data.max_size}{f", without {len(left_out)} bad" if left_out else ""}
 Image resolution:   {data.resolution}
-Conditional model:  {data.use_labels}{f", {summary.used_classes:,} of {summary.num_classes:,} classes used" if data.use_labels and summary.num_classes else ""}
+Conditional model:  {data.use_labels}{classes}
 Dataset x-flips:    {data.xflip}
 """)
 
