@@ -200,7 +200,8 @@ def save_video(stem, frames, fps):
         return path
     with files.atomic_open(path) as f:
         import imageio # pylint: disable=import-outside-toplevel # Takes every other command a sixth of a second.
-        f.write(imageio.mimwrite('<bytes>', [np.asarray(frame) for frame in frames], format='mp4', fps=fps, codec='libx264', quality=9))
+        arrays = [np.asarray(frame) for frame in frames]
+        f.write(imageio.mimwrite('<bytes>', arrays, format='mp4', fps=fps, codec='libx264', quality=9))
     return path
 
 def save_animation(path, frames, fps):

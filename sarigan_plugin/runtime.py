@@ -205,8 +205,8 @@ def _without_side_effects(print_module_summary):
 def _constructing(construct_class_by_name):
     """What the loop's data set and networks are to know beyond upstream's.
 
-    training_loop.py:265 draws a label for every fake of every phase; where labels are images, that would cost more than all else.
-    Networks remember what the labels of the data set before them were, see label_kind.py.
+    training_loop.py:265 draws a label for every fake of every phase; where labels are images, that would cost more than
+    all else. Networks remember what the labels of the data set before them were, see label_kind.py.
     """
     kind = None
     def wrapper(*args, **kwargs):
