@@ -71,7 +71,7 @@ def as_num_groups(what, value):
     return typed(what, int, value)
 
 def as_path(what, value):
-    """The name of a file or folder, or a word that stands in its place, as the command line takes it. Raises UserError naming `what`."""
+    """The name of a file or folder, or a word in its place, as the command line takes it. Raises UserError naming `what`."""
     try:
         return expanded(typed(what, str, value))
     except ValueError as error:

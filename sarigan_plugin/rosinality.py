@@ -310,11 +310,10 @@ def _discriminator(state, grouped, file_size):
     resolution = 4 * 2 ** min(_count(state, r'convs\.\d+\.conv1\.0\.weight'), 16)
     places = {4: 'final_conv.0', **{res: f'convs.{index}.conv1.0' for index, res in enumerate(_resolutions(resolution)[:0:-1], start=1)}}
     channels = {res: _shape(state, f'{place}.weight', 4)[0] for res, place in places.items()}
-    images = dict(c_dim=0, img_resolution=resolution, img_channels=_shape(state, 'convs.0.0.weight', 4)[1])
+    kwargs = dict(c_dim=0, img_resolution=resolution, img_channels=_shape(state, 'convs.0.0.weight', 4)[1], **_channel_sizes(channels))
     if grouped:
-        D = rebuild.construct('sarigan_plugin.networks.Discriminator', [], dict(images, **_channel_sizes(channels), code_dim=len(state['q.weight']) // 2), file_size)
-    else:
-        D = rebuild.construct('training.networks.Discriminator', [], dict(images, **_channel_sizes(channels)), file_size)
+        kwargs.update(code_dim=len(state['q.weight']) // 2)
+    D = rebuild.construct(f'{"sarigan_plugin" if grouped else "training"}.networks.Discriminator', [], kwargs, file_size)
     _fill(D, state, _discriminator_pairs(resolution, grouped), _filters('d', resolution))
     return D
 

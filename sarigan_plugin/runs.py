@@ -105,7 +105,9 @@ def run_to_continue(outdir, resume, args):
     if resume != 'latest' and is_run(resume):
         if position(resume) is None:
             newest = what_is.newest_network(resume) # Upstream's trainings leave no states.
-            advice = 'give a run\'s folder, a network pickle, latest or noresume' if newest is None else f'--resume={newest} starts from its newest network'
+            advice = f'--resume={newest} starts from its newest network'
+            if newest is None:
+                advice = 'give a run\'s folder, a network pickle, latest or noresume'
             raise UserError(f'--resume: {resume} has no training state; {advice}.')
         go_on_with(resume, args)
         return resume

@@ -153,7 +153,8 @@ def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_image
     _watch_images(skip_bad_images)
     _exchange(misc, 'print_module_summary', _without_side_effects)
     _exchange(misc, 'copy_params_and_buffers', lambda _copy: transfer.copy_with_report)
-    _exchange(training_loop, 'legacy', lambda legacy: _Overlay(legacy, load_network_pkl=lambda f: snapshot.read_to_train_on(f, getattr(f, 'name', '?'), '--resume', trust)))
+    read_networks = lambda f: snapshot.read_to_train_on(f, getattr(f, 'name', '?'), '--resume', trust)
+    _exchange(training_loop, 'legacy', lambda legacy: _Overlay(legacy, load_network_pkl=read_networks))
     _exchange(training_loop, 'dnnlib', lambda dnnlib: _Overlay(dnnlib, util=_Overlay(dnnlib.util, open_url=snapshot.open_any,
         construct_class_by_name=_constructing(dnnlib.util.construct_class_by_name))))
     _exchange(training_loop, 'torch', lambda torch: stand_in(device_type, local_rank))
