@@ -16,6 +16,7 @@ from common import ListOf, as_count
 
 from sarigan_plugin import cpu_ops
 from sarigan_plugin import winograd
+from sarigan_plugin.options import PATH
 
 from torch_utils.ops import conv2d_gradfix # Upstream's, importable by now.
 
@@ -32,7 +33,7 @@ def as_shape(text):
 @click.option('--shapes',  help='Images, channels, pixels to a side', type=ListOf(as_shape, '4:512:32,4:256:64'), default='8:512:16,4:512:32,4:256:64,4:128:128', show_default=True, metavar='LIST')
 @click.option('--rounds',  help='Measurements of each; their medians are compared', type=click.IntRange(min=1), default=9, show_default=True, metavar='INT')
 @click.option('--threads', help='That work on each', type=click.IntRange(min=1), default=1, show_default=True, metavar='INT')
-@click.option('--outdir',  help='Where to leave convolutions.json', default='out/convolutions', show_default=True, metavar='DIR')
+@click.option('--outdir',  help='Where to leave convolutions.json', default='out/convolutions', show_default=True, type=PATH, metavar='DIR')
 def main(shapes, rounds, threads, outdir):
     """Measure 3x3 convolutions on the CPU, ours relative to PyTorch's, by turns.
 

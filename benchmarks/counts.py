@@ -19,6 +19,7 @@ from floor import Counter, phases_of
 from sarigan_plugin import config
 from sarigan_plugin import cuda_ops
 from sarigan_plugin import runtime
+from sarigan_plugin.options import PATH
 
 import dnnlib # Upstream's, importable by now.
 
@@ -29,7 +30,7 @@ QUANTITIES = dict(kernels=('kernels', 1), flops=('TFLOP', 1e12), bytes=('GB', 1e
 @click.command()
 @click.option('--settings', help='Resolutions and batches of a GPU', type=ListOf(as_setting, '256:32,256:4'), default='256:32', show_default=True, metavar='LIST')
 @click.option('--fp32',     help='No mixed precision', is_flag=True)
-@click.option('--outdir',   help='Where to leave counts.json and counts.png', default='out/counts', show_default=True, metavar='DIR')
+@click.option('--outdir',   help='Where to leave counts.json and counts.png', default='out/counts', show_default=True, type=PATH, metavar='DIR')
 def main(settings, fp32, outdir):
     """Count what both sides launch, calculate, read and write, and keep, with equal channels, batch and precision.
 

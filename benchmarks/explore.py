@@ -21,6 +21,7 @@ from playwright.sync_api import sync_playwright
 from common import ListOf, random_images
 
 from sarigan_plugin import config
+from sarigan_plugin.options import PATH
 
 import dnnlib # Upstream's, importable by now.
 
@@ -89,7 +90,7 @@ def paint(page, *places):
 @click.option('--cfgs',         help='Configs of these networks', type=ListOf(str, 'tiny,tiny-inpaint'), default='tiny,tiny-inpaint', show_default=True, metavar='LIST')
 @click.option('--network', 'networks', help='Measure this one as well; may be given again', multiple=True, metavar='PKL')
 @click.option('--images',       help='Photos for these, if they complete images', metavar='DIR|ZIP|FILE')
-@click.option('--outdir',       help='Where to leave explore.json', default='out/benchmark', show_default=True, metavar='DIR')
+@click.option('--outdir',       help='Where to leave explore.json', default='out/benchmark', show_default=True, type=PATH, metavar='DIR')
 def main(resolutions, cfgs, networks, images, outdir):
     """Measure the page of `sarigan explore` in headless Chromium: milliseconds from the request to the first image, and from a step
     of a slider, or the end of a stroke, to the image that shows it. Median and largest."""

@@ -21,6 +21,7 @@ from common import Device, as_setting, random_images
 from sarigan_plugin import config
 from sarigan_plugin import cpu_ops
 from sarigan_plugin import runtime
+from sarigan_plugin.options import PATH
 
 import dnnlib # Upstream's, importable by now.
 
@@ -68,7 +69,7 @@ class Counter(TorchDispatchMode):
 @click.option('--cfg',      help='Base config', default='sarigan', show_default=True, metavar='NAME')
 @click.option('--device',   help='Where to run', type=Device(), default='auto', show_default=True)
 @click.option('--threads',  help='On the CPU', type=click.IntRange(min=1), default=1, show_default=True, metavar='INT')
-@click.option('--outdir',   help='Where to leave floor.json', default='out/floor', show_default=True, metavar='DIR')
+@click.option('--outdir',   help='Where to leave floor.json', default='out/floor', show_default=True, type=PATH, metavar='DIR')
 def main(setting, cfg, device, threads, outdir):
     """Count floating-point operations and bytes of each phase and compare with the machine's own speed.
 

@@ -20,6 +20,7 @@ from common import ListOf, as_count
 
 from sarigan_plugin import config
 from sarigan_plugin import runtime
+from sarigan_plugin.options import PATH
 
 import dnnlib # Upstream's, importable by now.
 from torch_utils import misc
@@ -31,7 +32,7 @@ BATCH = 32
 @click.option('--resolutions', help='Sizes of images', type=ListOf(as_count, '64,256,1024'), default='64,256,1024', show_default=True, metavar='LIST')
 @click.option('--workers',     help='Numbers of processes that load', type=ListOf(as_count, '1,2'), default='1,2', show_default=True, metavar='LIST')
 @click.option('--seconds',     help='Length of each measurement', type=click.FloatRange(min=0.1), default=10, show_default=True, metavar='NUM')
-@click.option('--outdir',      help='Where to leave loading.json', default='out/loading', show_default=True, metavar='DIR')
+@click.option('--outdir',      help='Where to leave loading.json', default='out/loading', show_default=True, type=PATH, metavar='DIR')
 def main(resolutions, workers, seconds, outdir):
     """Measure how fast images are loaded, from PNG files in a zip file as dataset_tool.py makes it.
 

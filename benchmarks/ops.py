@@ -18,6 +18,7 @@ from scaling import measure
 from sarigan_plugin import cuda_ops
 from sarigan_plugin import ops
 from sarigan_plugin.cli import UserError
+from sarigan_plugin.options import PATH
 from sarigan_plugin.world import World
 
 IMPLEMENTATIONS = ops.CHOICES[1:]
@@ -40,10 +41,10 @@ CASES = [
 
 @click.command()
 @click.option('--cfg',      help='Base config of the trainings', default='sarigan', show_default=True, metavar='NAME')
-@click.option('--data',     help='Training data [default: random images of 256x256]', metavar='PATH')
+@click.option('--data',     help='Training data [default: random images of 256x256]', type=PATH, metavar='PATH')
 @click.option('--kimg',     help='Length of each training; its ticks after the first two are measured; 0 = none', type=click.IntRange(min=0), default=12, show_default=True, metavar='INT')
 @click.option('--repeats',  help='Trainings of each kind, by turns', type=click.IntRange(min=1), default=3, show_default=True, metavar='INT')
-@click.option('--outdir',   help='Where to leave ops.json', default='out/ops', show_default=True, metavar='DIR')
+@click.option('--outdir',   help='Where to leave ops.json', default='out/ops', show_default=True, type=PATH, metavar='DIR')
 def main(cfg, data, kimg, repeats, outdir):
     """Compare the three on single ops, there and back, and on whole trainings, whose ticks hold many cycles of lazy phases.
 

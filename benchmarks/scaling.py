@@ -20,17 +20,19 @@ import torch
 import charts
 from common import Device, ListOf, as_count, random_images
 
+from sarigan_plugin.options import PATH
+
 ROOT = Path(__file__).resolve().parents[1]
 WARM_UP_TICKS = 2 # The first iteration, which builds CUDA ops and tries algorithms, and the first full tick.
 
 @click.command()
 @click.option('--gpus',     help='Numbers of processes to compare; efficiency is relative to the first', type=ListOf(as_count, '1,2,4'), default='1,2', show_default=True, metavar='LIST')
 @click.option('--cfg',      help='Base config', default='tiny', show_default=True, metavar='NAME')
-@click.option('--data',     help='Training data [default: random images of 32x32]', metavar='PATH')
+@click.option('--data',     help='Training data [default: random images of 32x32]', type=PATH, metavar='PATH')
 @click.option('--kimg',     help='Length of each training; its ticks after the first two are measured', type=click.IntRange(min=1), default=6, show_default=True, metavar='INT')
 @click.option('--repeats',  help='Trainings of each number, by turns', type=click.IntRange(min=1), default=3, show_default=True, metavar='INT')
 @click.option('--device',   help='Where to train', type=Device(), default='auto', show_default=True)
-@click.option('--outdir',   help='Where to leave scaling.json and scaling.png', default='out/scaling', show_default=True, metavar='DIR')
+@click.option('--outdir',   help='Where to leave scaling.json and scaling.png', default='out/scaling', show_default=True, type=PATH, metavar='DIR')
 def main(gpus, cfg, data, kimg, repeats, device, outdir):
     """Measure how training scales from one process to several on this machine.
 

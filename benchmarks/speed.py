@@ -20,6 +20,7 @@ import charts
 from common import Device, ListOf, as_setting, random_images
 
 from sarigan_plugin import upstream
+from sarigan_plugin.options import PATH
 
 HERE = Path(__file__).resolve().parent
 TRAINING = ('cycle', 'Gmain', 'Greg', 'Dmain', 'Dreg', 'G forward')
@@ -50,7 +51,7 @@ def measure_name(text):
 @click.option('--fp32',         help='No mixed precision', is_flag=True)
 @click.option('--channel-base', help='Channels times resolution', type=click.IntRange(min=64), default=16384, show_default=True, metavar='INT')
 @click.option('--channel-max',  help='Most channels of a layer', type=click.IntRange(min=16), default=512, show_default=True, metavar='INT')
-@click.option('--outdir',       help='Where to leave speed.json and speed.png', default='out/speed', show_default=True, metavar='DIR')
+@click.option('--outdir',       help='Where to leave speed.json and speed.png', default='out/speed', show_default=True, type=PATH, metavar='DIR')
 def main(settings, sides, measures, rounds, gpus, device, threads, fp32, channel_base, channel_max, outdir):
     """Measure SariGAN beside upstream's StyleGAN2, with equal channels, batch, precision and data.
 

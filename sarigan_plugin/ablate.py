@@ -18,6 +18,7 @@ from sarigan_plugin import quality
 from sarigan_plugin import runtime
 from sarigan_plugin.cli import UserError, writing
 from sarigan_plugin.generate import NumberRange
+from sarigan_plugin.options import PATH
 
 POLL_SECONDS = 0.5 # Between two looks at the processes.
 
@@ -31,16 +32,16 @@ class Names(click.ParamType):
         return value if isinstance(value, list) else list(dict.fromkeys(part.strip() for part in value.split(',')))
 
 @click.command()
-@click.argument('table', metavar='TOML')
-@click.option('--data',         help='Training data (directory or zip), which networks are measured against as well', required=True, metavar='PATH')
-@click.option('--outdir',       help='Where the table and its trainings are', required=True, metavar='DIR')
+@click.argument('table', type=PATH, metavar='TOML')
+@click.option('--data',         help='Training data (directory or zip), which networks are measured against as well', required=True, type=PATH, metavar='PATH')
+@click.option('--outdir',       help='Where the table and its trainings are', required=True, type=PATH, metavar='DIR')
 @click.option('--setting',      help='One of the settings of the file, such as tiny, for a laptop', default=ablation.AS_IN_THE_PAPER, show_default=True, metavar='NAME')
 @click.option('--rows',         help='Some of the rows  [default: all]', type=Names(), metavar='NAME,...')
 @click.option('--seeds',        help="Random seeds: one training for each, of every row  [default: the file's]", type=NumberRange())
 @click.option('--kimg',         help="Length of each training  [default: the file's]", type=click.IntRange(min=1), metavar='INT')
 @click.option('--metrics',      help="What to measure networks by  [default: the file's]", type=Names(), metavar='NAME,...')
 @click.option('--num-samples',  help='Generated images that metrics look at  [default: as their names say]', type=click.IntRange(min=2), metavar='INT')
-@click.option('--detector',     help="TorchScript file to take in place of the metrics' detectors", metavar='FILE')
+@click.option('--detector',     help="TorchScript file to take in place of the metrics' detectors", type=PATH, metavar='FILE')
 @click.option('--parallel',     help='Trainings at a time', type=click.IntRange(min=1), default=1, show_default=True, metavar='INT')
 @click.option('--gpus',         help='GPUs of each training; on the CPU, processes', type=click.IntRange(min=1), default=1, show_default=True, metavar='INT')
 @click.option('--device',       help='Where to train', type=click.Choice(runtime.DEVICES), default='auto', show_default=True)

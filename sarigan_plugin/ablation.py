@@ -48,11 +48,11 @@ def as_names(what, value):
     return value
 
 OF_A_ROW = { # Options of `sarigan train` in which rows may differ.
-    'cfg': as_text,
+    'cfg': config.as_path,
     **{field.name: field.type for table in [config.Method, config.Inpainting] for field in dataclasses.fields(table)},
     'gamma': float, 'aug': Literal[config.AUGMENTATIONS], 'p': float, 'target': float, 'augpipe': as_text, 'freezed': int, 'fp32': as_flag,
 }
-OF_ALL_ROWS = {**OF_A_ROW, 'batch': int, 'cond': as_flag, 'mirror': as_flag, 'subset': int, 'resume': as_text, 'workers': int, 'nhwc': as_flag, 'allow_tf32': as_flag}
+OF_ALL_ROWS = {**OF_A_ROW, 'batch': int, 'cond': as_flag, 'sparse_labels': as_flag, 'mirror': as_flag, 'subset': int, 'resume': config.as_path, 'workers': int, 'nhwc': as_flag, 'allow_tf32': as_flag}
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -66,7 +66,7 @@ class Table:
     """A file of configs/ablations, in one of its settings."""
     name:           as_text                     # Of the file.
     title:          as_text
-    cfg:            as_text                     # The config that rows start from.
+    cfg:            config.as_path              # The config that rows start from.
     metrics:        as_names                    # What networks are measured by, see quality.py.
     rows:           tuple = ()                  # Of Row; ratios are to the first.
     options:        tuple = ()                  # (option, value) pairs of `sarigan train` for all rows.

@@ -1,6 +1,6 @@
 """What is in an image, in the words of a data set: a small classifier of its attributes.
 
-A data set zip may hold `attributes.json`, {"names": [...], "images": {file: [a value for each name]}}, as those of `sarigan data` do.
+A data set, a zip or a folder, may hold `attributes.json`, {"names": [...], "images": {file: [a value for each name]}}, as those of `sarigan data` do.
 
     from sarigan_plugin import attributes
 
@@ -8,6 +8,7 @@ A data set zip may hold `attributes.json`, {"names": [...], "images": {file: [a 
     probabilities = classifier(images)      # {'beanie': [0.02, 0.97, ...], ...} for uint8 images [N, H, W, 3]
 """
 
+import contextlib
 import importlib.util
 import io
 import json
@@ -20,6 +21,7 @@ import PIL.Image
 import scipy.stats
 import torch
 
+from sarigan_plugin import dataset_files
 from sarigan_plugin import files
 from sarigan_plugin.data import cache_dir
 
@@ -83,18 +85,18 @@ def area_under_roc(scores, present):
     return float(ranks / (with_it * (len(present) - with_it)))
 
 class NoAttributes(ValueError):
-    """A zip has none, or none that can be seen in its images."""
+    """A data set has none, or none that can be seen in its images."""
 
 def fit(path):
-    """The Classifier of the attributes of a data set zip, trained the first time and kept in the cache.
+    """The Classifier of the attributes of a data set, trained the first time and kept in the cache.
 
-    Raises ValueError, one sentence, for what is no such zip; NoAttributes for one without attributes.
+    Raises ValueError, one sentence, for what is no data set; NoAttributes for one without attributes.
     """
-    with _opened(path) as archive:
-        names, targets, image_files = _read_columns(archive)
-        kept = cache_dir() / f'attributes-{VERSION}-{files.fingerprint_of_zip(archive)}.pt'
+    with _opened(path) as source:
+        names, targets, image_files = _read_columns(source)
+        kept = cache_dir() / f'attributes-{VERSION}-{files.fingerprint(path)}.pt'
         if not kept.is_file():
-            images = _read_images(archive, image_files)
+            images = _read_images(source, image_files)
             state, auc = _train(_normalised(images), torch.from_numpy(targets), names)
             kept.parent.mkdir(parents=True, exist_ok=True)
             with files.atomic_open(str(kept)) as f:
@@ -130,25 +132,29 @@ def _train(images, targets, names):
     return network.state_dict(), auc
 
 #----------------------------------------------------------------------------
-# Reading a data set zip.
+# Reading a data set.
 
 def _opened(path):
     try:
-        return zipfile.ZipFile(path)
+        return contextlib.closing(dataset_files.Folder(path) if os.path.isdir(path) else dataset_files.Zip(path))
     except OSError as error:
         raise ValueError(f'it cannot be read ({error.strerror}).') from None
     except zipfile.BadZipFile:
         raise ValueError('it is not a zip.') from None
 
-def _read_columns(archive):
+def _read(source, name):
+    with source.open(name) as file:
+        return file.read()
+
+def _read_columns(source):
     """([attribute], bool [N, attributes], [file]); one column per kind where an attribute has several."""
     try:
-        table = json.loads(archive.read('attributes.json'))
+        table = json.loads(_read(source, 'attributes.json'))
         names, rows = table['names'], table['images']
         values = list(rows.values())
         if not values or not all(len(row) == len(names) for row in values):
             raise ValueError('rows of different lengths')
-    except KeyError:
+    except (KeyError, FileNotFoundError):
         raise NoAttributes('it has no attributes.json with names and images; data sets of `sarigan data` have one.') from None
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f'its attributes.json is not a table of names and images ({error}).') from None
@@ -163,12 +169,12 @@ def _read_columns(archive):
         raise NoAttributes(f'no attribute in its attributes.json has from 2 to {MAX_KINDS} different values.')
     return list(columns), np.stack(list(columns.values()), axis=1), list(rows)
 
-def _read_images(archive, image_files):
+def _read_images(source, image_files):
     """uint8 [N, SIDE, SIDE, 3]."""
     images = np.empty([len(image_files), SIDE, SIDE, 3], dtype=np.uint8)
     for index, file in enumerate(image_files):
         try:
-            image = PIL.Image.open(io.BytesIO(archive.read(file))).convert('RGB')
+            image = PIL.Image.open(io.BytesIO(_read(source, file))).convert('RGB')
         except (KeyError, OSError) as error:
             raise ValueError(f'its image {file!r} cannot be read ({error}).') from None
         images[index] = np.asarray(image if image.size == (SIDE, SIDE) else image.resize([SIDE, SIDE], PIL.Image.Resampling.BOX))

@@ -29,7 +29,7 @@ def writing(option, path):
 # name -> (module:attribute of a click command, help that needs no import).
 COMMANDS = {
     'demo':     ('sarigan_plugin.demo:demo',                  'Train a small SariGAN on real images and draw its groups.'),
-    'data':     ('sarigan_plugin.data:data',                  'Make a dataset zip from openly available images.'),
+    'data':     ('sarigan_plugin.data:data',                  'Make a dataset zip from your pictures, or from openly available ones.'),
     'train':    ('sarigan_plugin.train:main',                 "Train a network; the same command as upstream's train.py."),
     'ablate':   ('sarigan_plugin.ablate:ablate',              "Train the rows of a table and compare them: the paper's ablations."),
     'generate': ('sarigan_plugin.generate:generate',          'Generate images with a network pickle.'),

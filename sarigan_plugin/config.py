@@ -15,11 +15,13 @@ from typing import Literal, Optional, get_args, get_origin
 import dnnlib
 
 from sarigan_plugin import dataset_check
+from sarigan_plugin import dataset_mending
 from sarigan_plugin import splits
 from sarigan_plugin import upstream
 from sarigan_plugin import weights
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.masks import KINDS as MASKS, Source as MaskSource
+from sarigan_plugin.options import expanded
 
 try:
     import tomllib
@@ -68,6 +70,13 @@ def as_num_groups(what, value):
         return {place: typed(f'{what} of {place}', int, number) for place, number in value.items()}
     return typed(what, int, value)
 
+def as_path(what, value):
+    """The name of a file or folder, or a word that stands in its place, as the command line takes it. Raises UserError naming `what`."""
+    try:
+        return expanded(typed(what, str, value))
+    except ValueError as error:
+        raise UserError(f'{what}: {error}') from None
+
 def _integer(text):
     """'8' -> 8; other text as it is."""
     return int(text) if re.fullmatch(r'\s*[+-]?\d+\s*', text) else text
@@ -95,7 +104,7 @@ class Method:
 @dataclasses.dataclass(frozen=True)
 class Inpainting:
     """[inpainting]: what makes it complete images (Section 4.3). --masks, --split and --lambda-l1 on the command line."""
-    masks:          str                 = 'mixed'       # Of the holes: one of MASKS, or a folder.
+    masks:          as_path             = 'mixed'       # Of the holes: one of MASKS, or a folder.
     split:          Literal[TRAINING_SPLITS] = 'train' # The images to train with, see splits.py.
     lambda_l1:      float               = 10.0          # Weight of the mean absolute error in the hole.
 
@@ -324,6 +333,8 @@ def training_options(
     nobench     = None, # No cuDNN benchmarking? [False]
     workers     = None, # Processes that load images [the recipe's].
     skip_bad_images = None, # Leave out images that can't be read? [False]
+    sparse_labels = None, # Train with classes that no image has? [False]
+    summary     = None, # What dataset_check.check() says of the data [it is looked at].
     masks       = None, # Kind of masks or a folder of them, for inpainting only [the recipe's].
     split       = None, # 'train' or 'all': the images to train with, for inpainting only [the recipe's].
     lambda_l1   = None, # Weight of the error in the hole, for inpainting only [the recipe's].
@@ -336,7 +347,8 @@ def training_options(
     """
     args = dnnlib.EasyDict()
     _general(args, 1 if gpus is None else gpus, metrics, seed)
-    desc, count = _data_set(args, data, cond, subset, mirror, skip_bad_images)
+    summary = look_at(data, skip_bad_images) if summary is None else summary
+    desc, count = _data_set(args, summary, cond, subset, mirror, sparse_labels)
     cfg = cfg if cfg is not None else 'auto'
     recipe = find_recipe(cfg, args.training_set_kwargs.resolution, args.num_gpus)
     desc += f'-{os.path.splitext(os.path.basename(cfg))[0]}' + (f'{args.num_gpus}' if cfg == 'auto' else '')
@@ -369,19 +381,43 @@ def _general(args, gpus, metrics, seed):
     args.metrics = metrics
     args.random_seed = 0 if seed is None else seed
 
-def _data_set(args, data, cond, subset, mirror, skip_bad_images):
+def look_at(data, skip_bad_images=False, known=None):
+    """The DatasetSummary of a data set, see dataset_check.check(). Raises UserError."""
     try:
-        summary = dataset_check.check(data, skip_bad_images)
+        return dataset_check.check(data, skip_bad_images, known)
     except ValueError as error:
         raise UserError(f'--data: {error}') from None
-    _require(not cond or summary.has_labels, '--cond=True requires labels specified in dataset.json')
+
+def _data_set(args, summary, cond, subset, mirror, sparse_labels):
+    _check_labels(summary, cond, sparse_labels)
     _require(subset is None or 1 <= subset <= summary.count, f'--subset must be between 1 and {summary.count}, not {subset}')
-    args.training_set_kwargs = dnnlib.EasyDict(class_name='training.dataset.ImageFolderDataset', path=data,
+    args.training_set_kwargs = dnnlib.EasyDict(class_name='training.dataset.ImageFolderDataset', path=summary.path,
         use_labels=bool(cond), max_size=summary.count, xflip=bool(mirror), resolution=summary.resolution)
     args.data_loader_kwargs = dnnlib.EasyDict(pin_memory=True, num_workers=3, prefetch_factor=2)
     if subset is not None and subset < summary.count:
         args.training_set_kwargs.update(max_size=subset, random_seed=args.random_seed)
+    if summary.stamp is not None:
+        args.left_out = dict(of=summary.stamp, images=list(summary.left_out))
     return summary.name + ('-cond' if cond else '') + (f'-subset{subset}' if subset is not None else '') + ('-mirror' if mirror else ''), summary.count
+
+def _check_labels(summary, cond, sparse_labels):
+    if not cond:
+        _require(not sparse_labels, '--sparse-labels: only with --cond=1, which trains with labels')
+        return
+    if not summary.has_labels:
+        folders = dataset_mending.has_folders_of_classes(summary.path)
+        raise UserError('--cond=True requires labels specified in dataset.json'
+            + (dataset_check.mending(summary.path, 'a data set with folders for classes', labels='folders') if folders else ''))
+    _require(summary.missing_class is None or sparse_labels, f'--cond=True: the images of {summary.path} use {summary.used_classes} of {summary.num_classes or 0:,} classes, '
+        f'and none is of class {summary.missing_class}: number them in dataset.json without gaps, or train with all by --sparse-labels')
+
+def leave_out(args, names):
+    """Let args train without these images of the data set, and with all others, as a run that goes on began."""
+    data = args.training_set_kwargs
+    args.left_out = dict(of=None, images=list(names)) # No look has found just these.
+    if 'random_seed' not in data: # --subset is as large as before.
+        count = dataset_check.images_without(data.path, names)
+        data.max_size = len(splits.indices(count, data.get('split', 'all')))
 
 def _networks(args, recipe, overrides):
     size = recipe.networks

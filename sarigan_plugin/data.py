@@ -11,7 +11,6 @@ The same archives and versions of pillow give the same bytes.
 """
 
 import ast
-import errno
 import hashlib
 import html
 import io
@@ -33,7 +32,12 @@ import numpy as np
 import PIL.Image
 import requests
 
+from sarigan_plugin import dataset_zip
+from sarigan_plugin import picture_conversion
+from sarigan_plugin import picture_labels
 from sarigan_plugin.cli import UserError, writing
+from sarigan_plugin.folder import COLOURS, DEFAULT_RESOLUTION, Options, make_dataset, tell_plan
+from sarigan_plugin.options import PATH
 
 #----------------------------------------------------------------------------
 # Archives: what to download, and from where.
@@ -231,12 +235,6 @@ def read_punks(path):
 #----------------------------------------------------------------------------
 # Writing dataset zips.
 
-def _zip_entry(name):
-    entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)) # no clock and no platform: same input, same bytes
-    entry.create_system = 3
-    entry.external_attr = 0o644 << 16
-    return entry
-
 def _png(image):
     buffer = io.BytesIO()
     PIL.Image.fromarray(image).save(buffer, format='png')
@@ -244,46 +242,31 @@ def _png(image):
 
 def _check_request(dest, resolution, resolutions, force):
     """Everything that can be wrong before a download. Returns dest as a Path in a folder that exists."""
-    dest = Path(dest)
     if resolution not in resolutions:
         raise UserError(f'--resolution must be one of {", ".join(map(str, resolutions))}, not {resolution}.')
-    if dest.suffix != '.zip':
-        raise UserError(f'--dest must end in .zip: {dest} does not.')
-    if dest.is_dir():
-        raise UserError(f'--dest: {dest} is a folder.')
-    if dest.exists() and not force:
-        raise UserError(f'--dest: {dest} exists already; --force replaces it.')
-    with writing('--dest', dest):
-        dest.parent.mkdir(parents=True, exist_ok=True)
-        if not os.access(dest.parent, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    dest = dataset_zip.check_dest(dest, force)
+    dataset_zip.make_folder(dest)
     return dest
 
 def write_dataset(dest, images, labels, label_names, attribute_names, attributes, licenses):
-    """Write an upstream-format dataset zip, beside dest first and then renamed: there is never half a zip at dest.
+    """Write an upstream-format dataset zip: there is never half a one at dest.
 
     images:     iterable of [HWC] uint8, consumed one by one.
     labels:     a class index for each image; label_names says what they mean.
     attributes: for each image a list with a value for each of attribute_names.
     """
-    names = [f'{index // 1000:05d}/img{index:08d}.png' for index in range(len(labels))]
+    names = [dataset_zip.picture_name(index) for index in range(len(labels))]
     texts = {
         'dataset.json':    json.dumps(dict(labels=list(zip(names, labels)), label_names=label_names), separators=(',', ':')),
         'attributes.json': json.dumps(dict(names=attribute_names, images=dict(zip(names, attributes))), separators=(',', ':')),
         'LICENSES.txt':    licenses,
     }
-    partial = dest.with_name(f'.{dest.name}.{os.getpid()}')
-    try:
-        with writing('--dest', dest):
-            with zipfile.ZipFile(partial, 'w', zipfile.ZIP_STORED) as archive:
-                with click.progressbar(zip(names, images), length=len(names), label=f'Writing {dest.name}') as bar:
-                    for name, image in bar:
-                        archive.writestr(_zip_entry(name), _png(image))
-                for name, text in texts.items():
-                    archive.writestr(_zip_entry(name), text)
-            os.replace(partial, dest)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing('--dest', dest), dataset_zip.whole_zip(dest) as archive:
+        with click.progressbar(zip(names, images), length=len(names), label=f'Writing {dest.name}') as bar:
+            for name, image in bar:
+                archive.add(name, _png(image))
+        for name, text in texts.items():
+            archive.add(name, text)
     click.echo(f'{dest}: {len(names)} images.\n\n{licenses}')
 
 #----------------------------------------------------------------------------
@@ -399,13 +382,49 @@ def make_emoji(dest, resolution=64, force=False):
 
 @click.group()
 def data():
-    """Make a dataset zip from openly available images.
+    """Make a dataset zip from your pictures, or from openly available ones.
 
-    The images are downloaded to your machine; mind their licences, which are printed and put into the zip.
+    Those are downloaded to your machine; mind their licences, which are printed and put into the zip.
     """
 
 @data.command()
-@click.option('--dest',       help='The zip to write', default='punks.zip', show_default=True, metavar='ZIP')
+@click.argument('source', type=PATH, metavar='SRC')
+@click.option('--dest',            help='The zip to write', required=True, type=PATH, metavar='ZIP')
+@click.option('--resolution',      help=f'Width and height to make, a power of two [default: the size that all have already, or else the largest up to {DEFAULT_RESOLUTION} that nine of ten pictures have]', type=int, metavar='INT')
+@click.option('--fit',             help='Crop the middle, pad with bars of --background, or stretch', type=click.Choice(picture_conversion.FITS), default='crop', show_default=True)
+@click.option('--colour',          help='auto is grey only where all pictures are stored in grey', type=click.Choice(COLOURS), default='auto', show_default=True)
+@click.option('--background',      help='Colour below transparent pixels and in bars: a name or #rrggbb', default='white', show_default=True, metavar='COLOUR')
+@click.option('--enlarge',         help='Enlarge pictures that are too small, instead of leaving them out', is_flag=True)
+@click.option('--min-size',        help='Leave out pictures whose short side has fewer pixels', type=click.IntRange(min=1), default=1, metavar='INT')
+@click.option('--drop-duplicates', help='Of pictures that become the same pixels keep the first', is_flag=True)
+@click.option('--labels',          help='Classes: the folders right below SRC, or json: the dataset.json in SRC; auto is json where there is one', type=click.Choice(picture_labels.KINDS), default='auto', show_default=True)
+@click.option('--strict',          help='Stop at the first picture that would be left out', is_flag=True)
+@click.option('--force',           help='Replace an existing zip', is_flag=True)
+@click.option('--workers',         help='Processes that convert [default: one for each core]', type=click.IntRange(min=1), metavar='INT')
+@click.option('--dry-run',         help='Say what would be made, and write nothing', is_flag=True)
+def folder(source, dest, dry_run, **options):
+    """Your own pictures: a folder, a zip or a tar of them.
+
+    Pictures of all formats and depths become squares of 8-bit RGB or grey, upright, in sRGB. What can't be used is left out and listed, with the
+    reason, in DATA.report.json beside the zip; DATA.preview.png shows 64 of them.
+
+    \b
+    # Photos, whatever their sizes.
+    sarigan data folder ~/photos --dest=photos.zip --resolution=256
+    # A folder for each class.
+    sarigan data folder ~/animals --dest=animals.zip --resolution=128 --labels=folders
+    # Nothing cut off: black bars fill the squares.
+    sarigan data folder cars.zip --dest=cars512.zip --resolution=512 --fit=pad --background=black
+    """
+    wanted = Options(source, dest, **options)
+    try:
+        (tell_plan if dry_run else make_dataset)(wanted)
+    except KeyboardInterrupt:
+        click.echo('Interrupted: the same command starts again.', err=True)
+        sys.exit(130)
+
+@data.command()
+@click.option('--dest',       help='The zip to write', default='punks.zip', show_default=True, type=PATH, metavar='ZIP')
 @click.option('--resolution', help=f'One of {", ".join(map(str, PUNKS_RESOLUTIONS))}', type=int, default=32, show_default=True, metavar='INT')
 @click.option('--force',      help='Replace an existing zip', is_flag=True)
 def punks(dest, resolution, force):
@@ -413,7 +432,7 @@ def punks(dest, resolution, force):
     make_punks(dest, resolution, force)
 
 @data.command()
-@click.option('--dest',       help='The zip to write', default='emoji.zip', show_default=True, metavar='ZIP')
+@click.option('--dest',       help='The zip to write', default='emoji.zip', show_default=True, type=PATH, metavar='ZIP')
 @click.option('--resolution', help=f'One of {", ".join(map(str, EMOJI_RESOLUTIONS))}', type=int, default=64, show_default=True, metavar='INT')
 @click.option('--force',      help='Replace an existing zip', is_flag=True)
 def emoji(dest, resolution, force):

@@ -5,19 +5,31 @@ decoded up to PIXEL_BUDGET pixels in all: every one of 65,536 at 32x32, 64 at 10
 names. Up to HEADER_BUDGET of the others, evenly spaced, have their header read: size and colours. The choice depends
 on the names alone, so the same dataset gets the same answer.
 
+Where bad images are to be left out, every image is decoded: those that can't be read, and those of another shape than
+most, are no part of the data set then.
+
 Whatever is looked at and accepted here, upstream's ImageFolderDataset reads. This is the stricter of the two: it also
 refuses what would only fail in the networks.
 """
 
+import collections
+import concurrent.futures
+import contextlib
+import functools
 import io
 import json
 import os
+import signal
 import sys
-import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import click
 import numpy as np
 import PIL.Image
+
+from sarigan_plugin import dataset_files
+from sarigan_plugin import dataset_mending
+from sarigan_plugin.dataset_mending import spread as _spread
 
 PIXEL_BUDGET   = 64 << 20
 HEADER_BUDGET  = 20000
@@ -25,59 +37,29 @@ MIN_RESOLUTION = 8          # D needs a block above its 4x4 epilogue
 NUM_CLASSES    = 1 << 16    # labels become one-hot vectors of this length at most
 FLOAT32_MAX    = float(np.finfo(np.float32).max)
 CHANNELS       = {'L': 1, 'RGB': 3} # image modes that upstream can train on as they are
+MANY           = 2000       # So many images are worth a process for each core.
+PORTION        = 100        # Images that such a process looks at in one go.
+TOLD           = 20         # Bad images that are left out with a line for each.
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    path:       str
-    name:       str     # Without folder and extension.
-    count:      int
-    resolution: int
-    channels:   int     # 1 or 3.
-    has_labels: bool    # Can it be trained with --cond=1?
+    path:           str
+    name:           str     # Without folder and extension.
+    count:          int     # Of images, without those that are left out.
+    resolution:     int
+    channels:       int     # 1 or 3.
+    has_labels:     bool    # Can it be trained with --cond=1?
+    num_classes:    int | None = field(default=None, compare=False) # One more than the largest; None where labels are vectors, or not there.
+    used_classes:   int | None = field(default=None, compare=False) # Of these, those that an image has,
+    missing_class:  int | None = field(default=None, compare=False) # and the first that none has; None where all are used.
+    left_out:       tuple = field(default=(), compare=False)        # Names of bad images.
+    stamp:          str | None = field(default=None, compare=False) # Of the files that left_out is about.
 
-#----------------------------------------------------------------------------
-# Files, in a folder or in a zip.
-
-class _Folder:
-    def __init__(self, path):
-        self.path = path
-        self.names = {os.path.relpath(os.path.join(root, name), start=path) for root, _folders, names in os.walk(path) for name in names}
-
-    def open(self, name):
-        return open(os.path.join(self.path, name), 'rb')
-
-    def close(self):
-        pass
-
-class _Zip:
-    def __init__(self, path):
-        self.archive = zipfile.ZipFile(path)
-        self.names = set(self.archive.namelist())
-
-    def open(self, name):
-        return self.archive.open(name)
-
-    def close(self):
-        self.archive.close()
-
-def _open_source(path):
-    if not os.path.exists(path):
-        raise ValueError(f'{path} does not exist')
-    if os.path.isdir(path):
-        return _Folder(path)
-    if os.path.splitext(path)[1].lower() != '.zip':
-        raise ValueError(f'{path} is neither a folder nor a .zip file')
-    try:
-        return _Zip(path)
-    except zipfile.BadZipFile:
-        raise ValueError(f'{path} is a broken zip, or none: is its download complete?') from None
-    except OSError as err:
-        raise ValueError(f'{path} cannot be read: {err.strerror}') from None
+class _Mendable(ValueError):
+    """What `sarigan data folder` mends."""
 
 #----------------------------------------------------------------------------
 # Images.
-
-_CONVERT = "convert the images to 8-bit grey or RGB, or make a dataset of them with upstream's dataset_tool.py"
 
 def _bits(file):
     """Bits per sample in a PNG's header, which pillow does not always tell; 8 for other formats."""
@@ -85,53 +67,47 @@ def _bits(file):
     file.seek(0)
     return header[24] if header[:8] == b'\x89PNG\r\n\x1a\n' and len(header) == 25 else 8
 
-def _look(source, name, decode_as=None):
-    """(height, width, channels) of one image, which is decoded as well if that is decode_as."""
+def _look(source, name, decode=None):
+    """(height, width, channels) of one image, which is decoded as well if `decode`, a function of these, says so."""
     try:
         with source.open(name) as file:
             # Reading to the end lets a zip compare its checksum.
-            stream = io.BytesIO(file.read()) if decode_as else file
+            stream = io.BytesIO(file.read()) if decode is not None else file
             bits = _bits(stream)
             image = PIL.Image.open(stream)
             shape = (image.height, image.width, CHANNELS.get(image.mode))
-            if shape == decode_as:
+            if decode is not None and decode(shape):
                 image.load()
     except PIL.UnidentifiedImageError:
-        raise ValueError(f'{name} is corrupt, truncated or no image: its format is unknown') from None
+        raise _Mendable(f'{name} is corrupt, truncated or no image: its format is unknown') from None
     except Exception as err: # decoders raise whatever they like on bad bytes
-        raise ValueError(f'{name} is corrupt, truncated or no image: {err or type(err).__name__}') from None
+        raise _Mendable(f'{name} is corrupt, truncated or no image: {err or type(err).__name__}') from None
     if shape[2] is None:
-        raise ValueError(f'{name} has the unsupported colour mode {image.mode}: {_CONVERT}')
+        raise _Mendable(f'{name} has the unsupported colour mode {image.mode}: images must be 8-bit grey or RGB')
     if bits > 8:
-        raise ValueError(f'{name} has {bits} bits per sample: {_CONVERT}')
+        raise _Mendable(f'{name} has {bits} bits per sample: images must be 8-bit grey or RGB')
     return shape
 
 def _check_shape(name, shape):
     height, width, _channels = shape
     if height != width:
-        raise ValueError(f'{name} is {width}x{height}, but images must be square: crop them with upstream\'s dataset_tool.py')
-    if width & (width - 1) or width < MIN_RESOLUTION:
-        raise ValueError(f'{name} is {width}x{height}, but the resolution must be a power of two, at least {MIN_RESOLUTION}: resize with upstream\'s dataset_tool.py')
+        raise _Mendable(f'{name} is {width}x{height}, but images must be square')
+    if not _is_square_of_two(shape):
+        raise _Mendable(f'{name} is {width}x{height}, but the resolution must be a power of two, at least {MIN_RESOLUTION}')
 
-def _spread(count, wanted):
-    """`wanted` indices below `count`, or all, evenly spaced from the first to the last."""
-    wanted = min(count, wanted)
-    return [0] if wanted == 1 else [i * (count - 1) // (wanted - 1) for i in range(wanted)]
+def _is_square_of_two(shape):
+    height, width, _channels = shape
+    return height == width >= MIN_RESOLUTION and not width & (width - 1)
 
-def _check_images(source, names, skip_bad_images):
-    """The common shape (height, width, channels) of the images that are looked at; of those that are good, if bad ones are skipped."""
+def _check_images(source, names):
+    """The common shape (height, width, channels) of the images that are looked at."""
     shape = _look(source, names[0])
     _check_shape(names[0], shape)
     decoded = set(_spread(len(names), max(PIXEL_BUDGET // shape[0] ** 2, 1)))
     for index in sorted(decoded.union(_spread(len(names), HEADER_BUDGET))):
-        try:
-            other = _look(source, names[index], decode_as=shape if index in decoded else None)
-            if other != shape:
-                raise ValueError(f'images differ: {names[0]} is {_describe(shape)}, {names[index]} is {_describe(other)}')
-        except ValueError as error:
-            if not skip_bad_images:
-                raise
-            print(f'Warning: --data: {error}; it is skipped.', file=sys.stderr)
+        other = _look(source, names[index], decode=shape.__eq__ if index in decoded else None)
+        if other != shape:
+            raise _Mendable(f'images differ: {names[0]} is {_describe(shape)}, {names[index]} is {_describe(other)}')
     return shape
 
 def _describe(shape):
@@ -141,34 +117,114 @@ def _plural(count, noun):
     return f'{count} {noun}' + ('s' if count != 1 else '')
 
 #----------------------------------------------------------------------------
+# Images that are left out.
+
+def _good_images(source, names, known):
+    """(names of the images that can be trained on, their shape).
+
+    Of those that can be read, it is the shape that most have: one thumbnail among photos, even the first, does not decide.
+    """
+    if known is not None:
+        good = sorted(set(names).difference(known['images']))
+        with contextlib.suppress(ValueError): # Bytes may have changed without the time of the file.
+            return good, _check_images(source, good)
+    verdicts = _verdicts(source, names)
+    shapes = [shape for shape, _problem in verdicts if shape is not None]
+    if not shapes:
+        raise _Mendable(verdicts[0][1])
+    (common, _count), = collections.Counter(shapes).most_common(1) # Of equals the first.
+    problems = [problem if shape is None else f'{name} is {_describe(shape)}, but most images are {_describe(common)}'
+        for name, (shape, problem) in zip(names, verdicts) if shape != common]
+    for problem in problems[:TOLD]:
+        print(f'Warning: --data: {problem}; it is left out.', file=sys.stderr)
+    if len(problems) > TOLD:
+        print(f'Warning: --data: {_plural(len(problems) - TOLD, "more image")} of the kind {"is" if len(problems) == TOLD + 1 else "are"} left out.', file=sys.stderr)
+    return [name for name, (shape, _problem) in zip(names, verdicts) if shape == common], common
+
+def _verdicts(source, names):
+    """For each image its shape and None, or None and a sentence that says why it can't be trained on. With a progress bar."""
+    portions = [names[first : first + PORTION] for first in range(0, len(names), PORTION)]
+    verdicts = []
+    with click.progressbar(length=len(names), label='Looking at all images', file=sys.stderr) as bar, contextlib.ExitStack() as stack:
+        if len(names) < MANY:
+            found = map(functools.partial(_of_portion, source), portions)
+        else:
+            pool = concurrent.futures.ProcessPoolExecutor(initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+            stack.callback(pool.shutdown, cancel_futures=True)
+            found = pool.map(functools.partial(_of_portion_at, source.path), portions)
+        for of_portion in found:
+            verdicts += of_portion
+            bar.update(len(of_portion))
+    return verdicts
+
+def _of_portion(source, names):
+    return [_verdict(source, name) for name in names]
+
+def _of_portion_at(path, names):
+    return _of_portion(_opened_once(path), names)
+
+_opened_once = functools.lru_cache(maxsize=1)(dataset_files.opened) # Processes that share an open file would share the place in it.
+
+def _verdict(source, name):
+    try:
+        shape = _look(source, name, decode=_is_square_of_two)
+        _check_shape(name, shape)
+        return shape, None
+    except ValueError as error:
+        return None, str(error)
+
+#----------------------------------------------------------------------------
 # Labels.
 
 def _is_number(value):
     return type(value) in (int, float) and abs(value) <= FLOAT32_MAX # False for NaN
 
-def _check_labels(source, names):
-    """True if dataset.json has labels for the images. Raises ValueError if it has labels that upstream can't read."""
-    if 'dataset.json' not in source.names:
-        return False
+class _Object(dict):
+    """A JSON object that also knows what a name of it stood for before it was there again."""
+    def __init__(self, pairs):
+        super().__init__(pairs)
+        self.pairs = pairs
+
+def _read_labels(source, names):
+    """The labels of the images in dataset.json, a list; None where it has none. Raises ValueError for those that upstream can't read."""
+    if dataset_files.LABELS not in source.names:
+        return None
     try:
-        with source.open('dataset.json') as file:
-            content = json.load(file)
+        with source.open(dataset_files.LABELS) as file:
+            content = json.load(file, object_pairs_hook=_Object)
     except Exception as err: # JSON, encoding, zip and file errors
         raise ValueError(f'dataset.json is not readable JSON ({err})') from None
     if not isinstance(content, dict) or 'labels' not in content:
         raise ValueError('dataset.json must be an object with a key "labels"')
     if content['labels'] is None:
-        return False
+        return None
     try:
-        labels = dict(content['labels'])
+        pairs = getattr(content['labels'], 'pairs', content['labels'])
+        labels = dict(pairs)
     except (TypeError, ValueError):
         raise ValueError('"labels" in dataset.json must be a list of [file name, label] pairs, or null') from None
     names = [name.replace('\\', '/') for name in names]
-    missing = [name for name in names if name not in labels]
-    if missing:
-        raise ValueError(f'dataset.json has no label for {missing[0]}' + (f' and {_plural(len(missing) - 1, "more image")}' if len(missing) > 1 else ''))
+    if len(labels) < len(pairs):
+        _check_repetitions(pairs, set(names))
+    _check_presence(labels, names)
     _check_label_values([(name, labels[name]) for name in names])
-    return True
+    return [labels[name] for name in names]
+
+def _check_repetitions(pairs, names):
+    """An image may be there more than once, but not as different things."""
+    seen = dict()
+    for name, label in pairs:
+        if name in names and seen.setdefault(name, label) != label:
+            raise ValueError(f'dataset.json has two labels for {name}, {_shorten(json.dumps(seen[name]))} and {_shorten(json.dumps(label))}')
+
+def _check_presence(labels, names):
+    missing = [name for name in names if name not in labels]
+    if not missing:
+        return
+    first = missing[0]
+    if first.replace('/', '\\') in labels:
+        raise _Mendable(f'dataset.json writes names with backslashes, as {first.replace("/", chr(92))}, where images are looked up as {first}')
+    raise ValueError(f'dataset.json has no label for {first}' + (f' and {_plural(len(missing) - 1, "more image")}' if len(missing) > 1 else ''))
 
 def _check_label_values(labels):
     first_name, first = labels[0]
@@ -185,26 +241,64 @@ def _check_label_values(labels):
 def _shorten(text):
     return text if len(text) <= 40 else text[:37] + '...'
 
+def _classes(labels):
+    """The fields of a DatasetSummary that are about classes, of which upstream counts as many as the largest number says."""
+    if labels is None or isinstance(labels[0], list):
+        return dict()
+    used = set(labels)
+    total = max(used) + 1
+    return dict(num_classes=total, used_classes=len(used), missing_class=next((number for number in range(total) if number not in used), None))
+
 #----------------------------------------------------------------------------
 
-def check(path, skip_bad_images=False):
+def images_without(path, left_out):
+    """How many images a dataset has without these. Raises ValueError as check() does."""
+    with contextlib.closing(dataset_files.opened(path)) as source:
+        return len(_pictures(source, left_out))
+
+def _pictures(source, left_out=()):
+    return [name for name in dataset_files.listed(source.names, left_out) if name != dataset_files.LABELS]
+
+def check(path, skip_bad_images=False, known=None):
     """Look at the dataset at `path`, a folder or a zip, and return its DatasetSummary.
 
-    Raises ValueError with one sentence, without a full stop, for what upstream can't train on. With skip_bad_images all
-    images but the first may be bad; a line on stderr names each.
+    skip_bad_images: leave out what can't be trained on, of which lines on stderr tell.
+    known:           what was left out the last time, dict(of=its stamp, images=names): if no file has changed since, images are not all
+                     decoded again.
+    Raises ValueError with one sentence, without a full stop, for what upstream can't train on. Where `sarigan data folder` mends it, the
+    sentence ends with the line to type.
     """
     path = os.fspath(path)
-    source = _open_source(path)
     try:
-        PIL.Image.init()
-        names = sorted(name for name in source.names if os.path.splitext(name)[1].lower() in PIL.Image.EXTENSION)
+        return _check(path, skip_bad_images, known)
+    except _Mendable as error:
+        raise ValueError(f'{error}{mending(path)}') from None
+
+def mending(path, what='a data set of it', **options):
+    """The end of a sentence about a dataset that can't be used: the line that mends it. '' where there is nothing to mend; options: see dataset_mending.line()."""
+    line = dataset_mending.line(path, **options)
+    return f'; this makes {what}: {line}' if line is not None else ''
+
+def ended(sentence):
+    """With its full stop, unless it ends with a line to type."""
+    return str(sentence) if '; this makes ' in str(sentence) else f'{sentence}.'
+
+def _check(path, skip_bad_images, known):
+    if os.path.splitext(path)[1].lower() != '.zip' and dataset_mending.is_tar(path):
+        raise _Mendable(f'{path} is a tar file, neither a folder nor a .zip file')
+    with contextlib.closing(dataset_files.opened(path)) as source:
+        listed = names = _pictures(source)
         if not names:
             raise ValueError(f'{path} has no images in it')
-        height, _width, channels = _check_images(source, names, skip_bad_images)
-        has_labels = _check_labels(source, names)
-    finally:
-        source.close()
+        if skip_bad_images:
+            stamp = source.stamp() # Before it is looked at.
+            names, (height, _width, channels) = _good_images(source, names, known if known is not None and known['of'] == stamp else None)
+        else:
+            stamp = None
+            height, _width, channels = _check_images(source, names)
+        labels = _read_labels(source, names)
     name = os.path.splitext(os.path.basename(os.path.normpath(path)))[0]
-    return DatasetSummary(path=path, name=name, count=len(names), resolution=height, channels=channels, has_labels=has_labels)
+    return DatasetSummary(path=path, name=name, count=len(names), resolution=height, channels=channels, has_labels=labels is not None,
+        **_classes(labels), left_out=tuple(sorted(set(listed).difference(names))), stamp=stamp)
 
 #----------------------------------------------------------------------------

@@ -13,8 +13,9 @@ from sarigan_plugin import names
 from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError, writing
-from sarigan_plugin.generate import Number, NumberRange, device_option, require_class, sample_ws
+from sarigan_plugin.generate import Number, NumberRange, class_options, device_option, require_class, sample_ws
 from sarigan_plugin.networks import grouped_layers
+from sarigan_plugin.options import PATH
 
 DRAWN   = 3     # Images beside each group.
 MOVE    = 0.05  # Change of a score from which an attribute is named beside a group.
@@ -22,17 +23,17 @@ MOVE    = 0.05  # Change of a score from which an attribute is named beside a gr
 #----------------------------------------------------------------------------
 
 @click.command('directions')
-@click.argument('network', metavar='PKL')
-@click.option('--outdir',       help='Where to save the list', required=True, metavar='DIR')
+@click.argument('network', type=PATH, metavar='PKL')
+@click.option('--outdir',       help='Where to save the list', required=True, type=PATH, metavar='DIR')
 @click.option('--seeds',        help='Random seeds of the images', type=NumberRange(), default='0-31', show_default=True)
 @click.option('--layer', 'layers', help='Layers to look at, b8.conv1,b16.conv0  [default: all]', metavar='NAME,...')
 @click.option('--down',         help='What the inter-group code is multiplied by to turn a group down', type=Number(), default=0, show_default=True)
 @click.option('--up',           help='... and up', type=Number(), default=2, show_default=True)
 @click.option('--top',          help='How many groups to print and draw', type=click.IntRange(min=1), default=20, show_default=True)
-@click.option('--attributes', 'dataset', help='Dataset zip with attributes.json: also say which attributes each group moves', metavar='ZIP')
-@click.option('--scorer',       help='The same with your own Python function, which takes uint8 images [N, H, W, 3] and returns {attribute: [N] numbers}', metavar='FILE.py:FUNCTION')
+@click.option('--attributes', 'dataset', help='Dataset zip with attributes.json: also say which attributes each group moves', type=PATH, metavar='ZIP')
+@click.option('--scorer',       help='The same with your own Python function, which takes uint8 images [N, H, W, 3] and returns {attribute: [N] numbers}', type=PATH, metavar='FILE.py:FUNCTION')
 @click.option('--trunc',        help='Truncation psi', type=Number(), default=0.7, show_default=True)
-@click.option('--class', 'class_idx', help='Class label, for a conditional network', type=int, default=0, show_default=True)
+@class_options(default=0)
 @snapshot.trust_option
 @device_option
 def directions_command(network, outdir, seeds, layers, down, up, top, dataset, scorer, trunc, class_idx, trust, device):

@@ -20,9 +20,10 @@ from sarigan_plugin import tables
 from sarigan_plugin import units
 from sarigan_plugin.cli import UserError, writing
 from sarigan_plugin.directions import LOCUS
-from sarigan_plugin.generate import MAX_SEED, Choices, Number, device_option, labels, require_class
+from sarigan_plugin.generate import MAX_SEED, Choices, Number, class_options, device_option, labels, require_class
 from sarigan_plugin.groups import batches_of
 from sarigan_plugin.networks import grouped_layers
+from sarigan_plugin.options import PATH
 
 MEASURES    = ('attributes', 'locality', 'codes', 'path')
 MAX_TURNED  = 512   # Single channels of a network that are turned; of more so many are drawn at random.
@@ -60,16 +61,16 @@ SELECTIVE = ('gap', 'apart', 'mig', 'moved share', 'moved apart') # Of OF_UNITS,
 #----------------------------------------------------------------------------
 
 @click.command('disentanglement')
-@click.argument('networks', metavar='PKL...', nargs=-1, required=True)
-@click.option('--data',         help='Dataset zip with attributes.json, for the measure attributes', metavar='ZIP')
-@click.option('--outdir',       help='Where to save the tables', required=True, metavar='DIR')
+@click.argument('networks', type=PATH, metavar='PKL...', nargs=-1, required=True)
+@click.option('--data',         help='Dataset zip with attributes.json, for the measure attributes', type=PATH, metavar='ZIP')
+@click.option('--outdir',       help='Where to save the tables', required=True, type=PATH, metavar='DIR')
 @click.option('--measures',     help='Which to take', type=Choices(MEASURES, 'a measure'), default=','.join(MEASURES), show_default=True, metavar='NAME,...')
 @click.option('--num-images',   help='Images of each network that are looked at', type=click.IntRange(min=100), default=4096, show_default=True)
 @click.option('--num-turned',   help='The first so many of them in which every unit is turned down and up', type=click.IntRange(min=2), default=128, show_default=True)
 @click.option('--strength',     help='How far, in standard deviations of the unit', type=Number(), default=2, show_default=True)
 @click.option('--seed',         help='Random seed', type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
 @click.option('--trunc',        help='Truncation psi', type=Number(), default=1, show_default=True)
-@click.option('--class', 'class_idx', help='Class label, for a conditional network', type=int, default=0, show_default=True)
+@class_options(default=0)
 @snapshot.trust_option
 @device_option
 def disentanglement_command(networks, data, outdir, measures, trust, device, **settings):
@@ -247,7 +248,7 @@ def _measure_codes(subject):
     if not hasattr(subject.D, 'q'):
         return
     device = subject.ws.device
-    found = disentanglement.read_back(subject.G, subject.D.eval().requires_grad_(False).to(device), subject.ws, subject.c, _bar('Reading codes', subject.name))
+    found = disentanglement.read_back(subject.G, snapshot.put(subject.D, device), subject.ws, subject.c, _bar('Reading codes', subject.name))
     if not grouped:
         found.pop('inter') # No layer reads it.
     count = len(next(iter(found.values()))[0])

@@ -1,5 +1,7 @@
 """`sarigan doctor`: one line for each part of the installation."""
 
+import ast
+import importlib.util
 import json
 import os
 import platform
@@ -85,6 +87,29 @@ def check_patches():
         return ERROR, f'{", ".join(problems)}: run ./install.sh'
     return OK, f'{", ".join(states)} applied'
 
+# Modules whose packages are called otherwise.
+PACKAGES = {'cv2': 'opencv-python-headless', 'PIL': 'pillow'}
+
+def check_tools():
+    tree = upstream.find()
+    if tree is None:
+        return ERROR, 'no tree, so that there are none'
+    scripts = sorted(tree.glob('*.py'))
+    own = {path.stem for path in tree.iterdir()} | {'sarigan_plugin'}
+    needed = {module: path.name for path in scripts for module in _imported(path) if module not in own and module not in sys.stdlib_module_names}
+    missing = [f'{script} needs {PACKAGES.get(module, module)}' for module, script in needed.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        return WARNING, f'{", ".join(missing)}: run ./install.sh'
+    videos = 'MP4' if importlib.util.find_spec('imageio_ffmpeg') else 'animated PNGs, and MP4 after pip install imageio-ffmpeg'
+    return OK, f"all that upstream's {len(scripts)} scripts import is there; videos are {videos}"
+
+def _imported(path):
+    """The top-level names of all modules that a script imports, in functions as well."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding='utf-8-sig'))))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0]
+    return dict.fromkeys(name.partition('.')[0] for name in names)
+
 def check_custom_ops():
     import torch
     if not torch.cuda.is_available():
@@ -131,6 +156,7 @@ CHECKS = {
     'device':    check_device,
     'upstream':  check_upstream,
     'patches':   check_patches,
+    'tools':     check_tools,
     'ops':       check_custom_ops,
     'detectors': check_detectors,
     'disk':      check_disk,

@@ -176,7 +176,7 @@ class Recipe:
     edits:      tuple                           # One Edit at least.
     seeds:      tuple   = (0, 1, 2, 3, 4, 5)    # Of the images.
     trunc:      float   = 0.7                   # Truncation psi.
-    class_idx:  int     = 0                     # Class label, for a conditional network.
+    class_idx:  int     = 0                     # Class, or label vector of c_dim numbers, for a conditional network.
     projected_w: str    = None                  # File of a projection.Projection, whose images take the place of those of the seeds.
 
     def __post_init__(self):
@@ -189,7 +189,12 @@ class Recipe:
         for seed in self.seeds:
             _check_number('seeds', seed, 0, MAX_SEED, whole=True)
         _check_number('trunc', self.trunc)
-        _check_number('class_idx', self.class_idx, 0, whole=True)
+        if isinstance(self.class_idx, (list, tuple)):
+            for number in self.class_idx:
+                _check_number('class_idx', number)
+            object.__setattr__(self, 'class_idx', tuple(self.class_idx))
+        else:
+            _check_number('class_idx', self.class_idx, 0, whole=True)
         if self.projected_w is not None and not isinstance(self.projected_w, str):
             raise WrongField('projected_w', f'{_shown(self.projected_w)} is not the name of a file.')
 

@@ -14,8 +14,9 @@ from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError, writing
 from sarigan_plugin.edit import Edit, Recipe, WrongField
-from sarigan_plugin.generate import NumberRange, device_option
+from sarigan_plugin.generate import NumberRange, class_flag, class_options, device_option
 from sarigan_plugin.networks import grouped_layers
+from sarigan_plugin.options import PATH
 from sarigan_plugin.projection import noise_put_in
 
 STEPS   = 6     # Columns of the strip, from no edit to the full one.
@@ -25,7 +26,7 @@ FPS     = 24    # Frames per second.
 # What the fields of Edit and Recipe are called on the command line.
 FLAGS = dict(layers='--layer', group='--group', inter_scale='--inter', inter_shift='--inter-shift', intra_seed='--intra', intra_mix='--intra-mix', inter_seed='--inter-from', inter_mix='--inter-mix',
     intra_component='--component', intra_amount='--amount',
-    seeds='--seed', trunc='--trunc', class_idx='--class', projected_w='--projected-w')
+    seeds='--seed', trunc='--trunc', projected_w='--projected-w')
 
 #----------------------------------------------------------------------------
 
@@ -40,10 +41,10 @@ class Scales(click.ParamType):
             self.fail(f'{value!r} is not a list of numbers, as in -2,0,1.5', param, ctx)
 
 @click.command('edit')
-@click.argument('network', metavar='PKL')
-@click.option('--outdir',           help='Where to save the pictures', required=True, metavar='DIR')
+@click.argument('network', type=PATH, metavar='PKL')
+@click.option('--outdir',           help='Where to save the pictures', required=True, type=PATH, metavar='DIR')
 @click.option('--seed', '--seeds', 'seeds', help='Random seeds of the images, e.g. 3 or 0-5  [default: 0-5, or the recipe\'s]', type=NumberRange())
-@click.option('--projected-w',      help='What `sarigan project` or upstream\'s projector.py found, in place of seeds', metavar='NPZ')
+@click.option('--projected-w',      help='What `sarigan project` or upstream\'s projector.py found, in place of seeds', type=PATH, metavar='NPZ')
 @click.option('--layer', 'layers',  help='Layer that has the group, or several: b8.conv1,b16.conv0', metavar='NAME,...')
 @click.option('--group',            help='Which channel group of the layer; `sarigan groups` draws them. A name, see `sarigan name`, needs no --layer', metavar='INDEX|NAME')
 @click.option('--inter', 'inter_scale', help='Multiply the group\'s inter-group code: 0 = off, 1 = as it is, 2 = twice as much', type=float, metavar='SCALE')
@@ -54,11 +55,11 @@ class Scales(click.ParamType):
 @click.option('--intra-mix',        help='How much of it, from 0 to 1  [default: 1]', type=float, metavar='NUMBER')
 @click.option('--component', 'intra_component', help='Move the group\'s intra-group code along one of the directions that change its styles most, 0 the first, in closed form as in SeFa', type=int, metavar='INDEX')
 @click.option('--amount', 'intra_amount', help='How far, in lengths of the code', type=float, metavar='NUMBER')
-@click.option('--recipe',           help='Begin with the edits, seeds, truncation and class of an edit.json', metavar='JSON')
+@click.option('--recipe',           help='Begin with the edits, seeds, truncation and class of an edit.json', type=PATH, metavar='JSON')
 @click.option('--scales',           help='Columns of the strip: the last edit\'s --inter takes each of these values, in place of steps from no edit to the full one', type=Scales(), metavar='NUMBER,...')
 @click.option('--video',            help='Save a video as well: there and back', is_flag=True)
 @click.option('--trunc',            help='Truncation psi  [default: 0.7, or the recipe\'s]', type=float)
-@click.option('--class', 'class_idx', help='Class label, for a conditional network  [default: 0, or the recipe\'s]', type=int)
+@class_options(shown='0, or the recipe\'s')
 @snapshot.trust_option
 @device_option
 def edit_command(network, outdir, recipe, scales, video, trust, device, **fields):
@@ -104,7 +105,8 @@ def flags_named(flags=None):
     try:
         yield
     except WrongField as error:
-        raise UserError(f'{(flags or FLAGS)[error.field]}: {error.sentence}') from None
+        flag = class_flag() if error.field == 'class_idx' else (flags or FLAGS)[error.field]
+        raise UserError(f'{flag}: {error.sentence}') from None
 
 def _read_recipe(path, G):
     try:

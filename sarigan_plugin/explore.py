@@ -14,22 +14,24 @@ from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.explore_inpaint_studio import Album, InpaintStudio
 from sarigan_plugin.explore_studio import Studio, read_projected
-from sarigan_plugin.generate import device_option
+from sarigan_plugin.generate import class_flag, class_options, device_option, require_class
+from sarigan_plugin.options import PATH
 
 HOST = '127.0.0.1' # No other machine gets there: the page has no password.
 
 #----------------------------------------------------------------------------
 
 @click.command()
-@click.argument('network', metavar='PKL')
+@click.argument('network', type=PATH, metavar='PKL')
 @click.option('--port',         help='Where the page is; 0 = any that is free', type=click.IntRange(0, 65535), default=8765, show_default=True)
 @click.option('--no-browser',   help='Print the address and open no browser', is_flag=True)
-@click.option('--outdir',       help='Where the page saves images and recipes', default='out/explore', show_default=True, metavar='DIR')
-@click.option('--projected-w',  help='Begin with what `sarigan project` or upstream\'s projector.py found, in place of a seed', metavar='NPZ')
-@click.option('--images',       help='Photos to begin with, for a network that completes images', metavar='DIR|ZIP|FILE')
+@click.option('--outdir',       help='Where the page saves images and recipes', default='out/explore', show_default=True, type=PATH, metavar='DIR')
+@click.option('--projected-w',  help='Begin with what `sarigan project` or upstream\'s projector.py found, in place of a seed', type=PATH, metavar='NPZ')
+@class_options(shown='0')
+@click.option('--images',       help='Photos to begin with, for a network that completes images', type=PATH, metavar='DIR|ZIP|FILE')
 @snapshot.trust_option
 @device_option
-def explore(network, port, no_browser, outdir, projected_w, images, trust, device):
+def explore(network, port, no_browser, outdir, projected_w, class_idx, images, trust, device):
     """Steer the channel groups of a SariGAN on a page in the browser.
 
     With a network that completes images, one paints holes into photos there, and sees them filled.
@@ -46,11 +48,15 @@ def explore(network, port, no_browser, outdir, projected_w, images, trust, devic
     if snapshot.completes_images(G):
         if projected_w is not None:
             raise UserError('--projected-w: the network completes images, and begins with photos: --images.')
+        if class_idx is not None:
+            raise UserError(f'{class_flag()}: the network completes images, and has no classes.')
         page, studio = inpaint_page, _inpaint_studio(G, known, outdir, network, images)
     else:
         if images is not None:
             raise UserError('--images: the network completes no images; `sarigan train --cfg=sarigan-inpaint` trains networks that do.')
-        studio = Studio(G, known, outdir, _read_projected(G, projected_w) if projected_w is not None else None)
+        class_idx = 0 if class_idx is None else class_idx
+        require_class(G, class_idx)
+        studio = Studio(G, known, outdir, _read_projected(G, projected_w) if projected_w is not None else None, class_idx)
     with _listen(port) as listener:
         url = 'http://{}:{}'.format(*listener.getsockname())
         click.echo(f'{url}  (Ctrl-C ends it)')

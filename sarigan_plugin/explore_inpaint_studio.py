@@ -13,6 +13,7 @@ import torch
 from sarigan_plugin import completion
 from sarigan_plugin import groups
 from sarigan_plugin import masks
+from sarigan_plugin import picture_files
 from sarigan_plugin import pictures
 from sarigan_plugin.explore_inpaint_session import HoledSession
 from sarigan_plugin.explore_studio import MAX_MAP, MAX_UNPACKED, Studio, View, as_file, as_png, png, shrunk_to
@@ -64,10 +65,9 @@ class Album:
         self.path = path
         self.zipped = os.path.isfile(path) and zipfile.is_zipfile(path)
         if self.zipped:
-            endings = PIL.Image.registered_extensions()
             try:
                 with zipfile.ZipFile(path) as z:
-                    self.names = sorted(name for name in z.namelist() if os.path.splitext(name)[1].lower() in endings)
+                    self.names = sorted(filter(picture_files.is_picture, z.namelist()))
             except (zipfile.BadZipFile, NotImplementedError) as error:
                 raise ValueError(f'{path!r} is no zip file that can be read ({error}).') from None
             if not self.names:

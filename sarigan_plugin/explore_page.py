@@ -10,10 +10,12 @@ import fastapi
 import uvicorn
 from nicegui import background_tasks, ui
 
+from sarigan_plugin import label_kind
 from sarigan_plugin.edit import WrongField
 from sarigan_plugin.explore_guard import MAX_UPLOAD, Guard
 from sarigan_plugin.explore_session import LOOKS
 from sarigan_plugin.explore_studio import Newest
+from sarigan_plugin.generate import is_vector, label_vector
 from sarigan_plugin.snapshot import first_line
 
 STYLE               = Path(__file__).with_name('explore.css')
@@ -193,9 +195,17 @@ class Page:
         self.trunc = Dial('Truncation', 0, 1.5, 0.05, '0 = the mean image, 1 = as in training',
             lambda value: self._act(self._change, 'trunc', trunc=value), self._release)
         if self.studio.G.c_dim > 0:
-            classes = {index: f'class {index}' for index in range(self.studio.G.c_dim)}
-            self.class_idx = ui.select(classes, label='Class', on_change=lambda event: self._act(self._change, class_idx=event.value))
+            self._build_class()
         self.projected = ui.label('A projected image is in the place of the seed; another seed takes it away.').classes('note whole')
+
+    def _build_class(self):
+        """Classes to choose from, or a box for the numbers of a label."""
+        self.classes = {index: f'class {index}' for index in range(self.studio.G.c_dim)}
+        if label_kind.of(self.studio.G) != 'vectors':
+            self.class_idx = ui.select(self.classes, label='Class', on_change=lambda event: self._act(self._change, class_idx=event.value))
+        else:
+            self.class_idx = ui.input('Label', placeholder='0.2,0.8')
+            self.class_idx.on('change', lambda: self._act(self._change_label, self.class_idx.value))
 
     def _seed_row(self, label, description, on_change, below=10000):
         """A number box and a button that rolls dice, for less than `below`. Returns the box."""
@@ -234,8 +244,15 @@ class Page:
         self.seed.set_value(scene.seed)
         self.trunc.show(scene.trunc)
         if self.studio.G.c_dim > 0:
-            self.class_idx.set_value(scene.class_idx)
+            self._show_class(scene.class_idx)
         self.projected.set_visibility(scene.projected is not None)
+
+    def _show_class(self, class_idx):
+        numbers = ','.join(map(str, class_idx)) if is_vector(class_idx) else ''
+        if label_kind.of(self.studio.G) == 'vectors':
+            self.class_idx.set_value(numbers)
+        else: # A recipe or --label may mix classes.
+            self.class_idx.set_options(self.classes | ({class_idx: f'label {numbers}'} if numbers else {}), value=class_idx)
 
     def _show_groups(self):
         layer = self.session.layer
@@ -302,6 +319,13 @@ class Page:
                 return
             fields['projected'] = None
         self.session.change(gesture, **fields)
+
+    def _change_label(self, text):
+        try:
+            label = label_vector(text)
+        except ValueError as error:
+            raise WrongField('class_idx', f'{error}.') from None
+        self._change(class_idx=label)
 
     def _steer(self, field, value):
         """Sliders and boxes of the group at hand. A share of 0 needs no seed, and one who chooses a seed wants some of it."""

@@ -21,7 +21,7 @@ class Scene:
     """An image and the edits of it: one step of the history."""
     seed:       int         = 0     # Of the image.
     trunc:      float       = 0.7   # Truncation psi.
-    class_idx:  int         = 0     # Class label, for a conditional network.
+    class_idx:  int         = 0     # Class, or label vector, for a conditional network.
     projected:  Projected   = None  # In the place of the seed.
     edits:      tuple       = ()    # See edit.edited().
 
@@ -48,10 +48,11 @@ class Session:
     def __init__(self,
         G,                  # Generator with channel groups.
         projected = None,   # Codes to begin with.
+        class_idx = 0,      # Class or label vector to begin with.
     ):
         self.G = G
         self.groups = {name: layer.grouping.assignment.unique().tolist() for name, layer, _source in grouped_layers(G.synthesis)} # Those that have channels.
-        self.scene = Scene(projected=projected)
+        self.scene = Scene(projected=projected, class_idx=class_idx)
         self.past, self.future = [], []     # Scenes.
         self.gesture = None                 # What the hand is at, see change().
         self.look = LOOKS[0]

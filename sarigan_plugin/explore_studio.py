@@ -36,16 +36,18 @@ class Studio:
         known,              # names.Names of its groups.
         outdir,             # Folder for what visitors save; made when the first does.
         projected   = None, # Projected that every visitor begins with.
+        class_idx   = 0,    # Class or label vector that every visitor begins with.
     ):
         self.G = G
         self.known = known
         self.outdir = outdir
         self.projected = projected
+        self.class_idx = class_idx
         self.worker = concurrent.futures.ThreadPoolExecutor(max_workers=1)
 
     def visit(self):
         """What a visitor gets: (Session, View)."""
-        session = Session(self.G, self.projected)
+        session = Session(self.G, self.projected, self.class_idx)
         return session, View(self, session)
 
     async def run(self, job, *args):

@@ -1,5 +1,6 @@
 """`sarigan export` and `sarigan import`: network pickles to files that hold numbers alone, and back."""
 
+import copy
 import os
 import pickle
 import shutil
@@ -12,16 +13,20 @@ import torch
 
 from sarigan_plugin import files
 from sarigan_plugin import names
+from sarigan_plugin import rebuild
 from sarigan_plugin import rosinality
+from sarigan_plugin import safe_pickle
 from sarigan_plugin import snapshot
 from sarigan_plugin import weights
+from sarigan_plugin import what_is
 from sarigan_plugin.cli import UserError, writing
+from sarigan_plugin.options import PATH
 
 #----------------------------------------------------------------------------
 
 @click.command(name='export')
-@click.argument('network', metavar='PKL')
-@click.option('--to', 'dest', help='A new folder, or a new FILE.pt', required=True, metavar='PATH')
+@click.argument('network', type=PATH, metavar='PKL')
+@click.option('--to', 'dest', help='A new folder, or a new FILE.pt', required=True, type=PATH, metavar='PATH')
 @snapshot.trust_option
 def export_command(network, dest, trust):
     """Write all networks of a pickle as safetensors with a JSON of their constructor arguments, or as a checkpoint of
@@ -34,6 +39,7 @@ def export_command(network, dest, trust):
     _refuse_existing(dest)
     data = snapshot.load_all(network, 'PKL', trust)
     try:
+        data = _of_our_classes(data)
         with writing('--to', dest):
             if dest.endswith('.pt'):
                 checkpoint, remarks = rosinality.to_checkpoint(data)
@@ -45,6 +51,16 @@ def export_command(network, dest, trust):
     except ValueError as error:
         raise UserError(f'PKL: {network!r} cannot be exported ({snapshot.first_line(error)}).') from None
     click.echo(f'Wrote {click.format_filename(dest)}')
+
+def _of_our_classes(data):
+    """The networks, where they are of code that a trusted pickle brought along, as those of our code with the same structure. Raises ValueError."""
+    try:
+        for name in weights.NETWORKS:
+            if data[name] is not None:
+                rebuild.class_name(data[name])
+        return data
+    except ValueError:
+        return safe_pickle.read(pickle.dumps(data))
 
 def _write_folder(data, known, dest):
     """As a whole or not at all."""
@@ -61,13 +77,14 @@ def _write_folder(data, known, dest):
         shutil.rmtree(folder)
 
 @click.command(name='import')
-@click.argument('source', metavar='SOURCE')
-@click.option('--to', 'dest', help='A new network pickle', required=True, metavar='PKL')
+@click.argument('source', type=PATH, metavar='SOURCE')
+@click.option('--to', 'dest', help='A new network pickle', required=True, type=PATH, metavar='PKL')
 def import_command(source, dest):
     """Make a network pickle of an exported folder, or of a checkpoint of rosinality's stylegan2-pytorch or the released
     SariGAN (FILE.pt).
 
     From another pickle it makes one that holds the source of the code installed here, and is safe for other tools to open.
+    What they look for and the pickle lacks is added: a copy of G_ema for G, and a D that has learnt nothing.
 
     \b
     sarigan import network --to=network.pkl
@@ -79,17 +96,29 @@ def import_command(source, dest):
         raise UserError(f'SOURCE: {error}') from None
     if known.places:
         _refuse_existing(names.path_of(dest))
-    if source.endswith('.pt'):
+    if what_is.is_checkpoint(source):
         data, remarks = _read_checkpoint(source)
-        _print_remarks(remarks)
     else:
-        data = snapshot.load_all(source, 'SOURCE')
+        data = snapshot.load_all(source, 'SOURCE', trust=None)
+        remarks = _complete(data)
+    _print_remarks(remarks)
     with writing('--to', dest):
         with files.atomic_open(dest) as f:
             pickle.dump(data, f)
         if known.places:
             known.write(names.path_of(dest))
     click.echo(f'Wrote {click.format_filename(dest)}')
+
+def _complete(data):
+    """Add what a pickle lacks that upstream's tools look for, even if they use G_ema alone. Returns remarks, as rosinality.from_checkpoint() does."""
+    remarks = []
+    if data['G'] is None:
+        data['G'] = copy.deepcopy(data['G_ema'])
+        remarks.append(('G', 'is not there: a copy of G_ema'))
+    if data['D'] is None:
+        data['D'] = rebuild.fresh_discriminator(data['G_ema'])
+        remarks.append(('D', 'is not there: starts afresh'))
+    return remarks
 
 def _read_checkpoint(path):
     try:

@@ -14,6 +14,7 @@ import dnnlib
 import numpy as np
 import torch
 
+from sarigan_plugin import dataset_files
 from sarigan_plugin import detectors
 from sarigan_plugin import files
 
@@ -90,7 +91,7 @@ def _of_dataset(compute):
         count = count_images(opts.dataset_kwargs)
         max_items = None if orders.num_real is not None or (max_items or count) >= count else max_items
         data = opts.dataset_kwargs.path
-        opts.dataset_kwargs.path = Stamped(data, files.fingerprint(data), max_items)
+        opts.dataset_kwargs.path = Stamped(data, files.fingerprint(data), max_items, *dataset_files.left_out(data))
         kwargs.setdefault('data_loader_kwargs', _loading(opts.device))
         if orders.kept is not None and (max_items or count) <= MAX_KEPT:
             kwargs.update(capture_all=True, capture_mean_cov=True)

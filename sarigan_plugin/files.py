@@ -13,6 +13,8 @@ import sys
 import tempfile
 import zipfile
 
+from sarigan_plugin import picture_files
+
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 #----------------------------------------------------------------------------
@@ -84,11 +86,10 @@ def remove_unfinished(folder):
 
 def fingerprint(path):
     """What tells apart what is at a path: of a zip, the checksums that are in it; of other files, size and time of the last change, of all
-    in a folder; the name itself of what is no file."""
+    in a folder; the name itself of what is no file. Junk, which systems change as they please, does not count."""
     path = str(path)
     if os.path.isdir(path):
-        found = sorted(os.path.join(root, name) for root, _folders, names in os.walk(path) for name in names)
-        return _digest([(os.path.relpath(file, path), os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in found])
+        return _digest([(name, *_size_and_time(os.path.join(path, name))) for name in picture_files.walk(path) if not picture_files.is_junk(name)])
     if not os.path.isfile(path):
         return path
     status = os.stat(path)
@@ -103,7 +104,14 @@ def _fingerprint_at(path, _size, _changed):
 
 def fingerprint_of_zip(archive):
     """Of what is in a zip, by the checksums that are in it, so that a large one need not be read."""
-    return _digest([(entry.filename, entry.file_size, entry.CRC) for entry in archive.infolist()])
+    return _digest([(entry.filename, entry.file_size, entry.CRC) for entry in archive.infolist() if not picture_files.is_junk(entry.filename)])
+
+def _size_and_time(path):
+    try:
+        status = os.stat(path)
+    except OSError: # A link that leads nowhere.
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
 
 def sha256(path):
     """Of the content of a file, in hexadecimal."""

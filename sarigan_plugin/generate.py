@@ -1,5 +1,6 @@
 """`sarigan generate`: images from a network pickle, with the options of upstream's generate.py."""
 
+import functools
 import os
 import re
 
@@ -8,15 +9,18 @@ import numpy as np
 import PIL.Image
 import torch
 
+from sarigan_plugin import label_kind
 from sarigan_plugin import pictures
 from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError, writing
+from sarigan_plugin.options import PATH, PathName
 from sarigan_plugin.projection import Projection, noise_put_in
 
 MAX_SEED = 2 ** 32 - 1      # NumPy's.
 MAX_NUMBERS = 10 ** 6       # Of one option: a slip of the finger must not fill the memory.
-MAX_NUMBER  = 1e6           # Of a scale or truncation: styles of any network stay finite.
+MAX_NUMBER  = 1e6           # Of a scale, truncation or label: styles of any network stay finite.
+MAX_LABEL   = 2 ** 20       # Bytes of a file that holds one.
 
 #----------------------------------------------------------------------------
 
@@ -72,36 +76,118 @@ class Number(click.ParamType):
             self.fail(f'{value!r} is not a number from {-MAX_NUMBER:.0f} to {MAX_NUMBER:.0f}', param, ctx)
         return number
 
+def label_vector(text):
+    """'0.2,0.8', '0.2 0.8' or '[0.2, 0.8]' -> (0.2, 0.8). Raises ValueError, with one sentence, for anything else."""
+    words = re.split(r'[\s,]+', text.strip(' \t\r\n,[]'))
+    try:
+        numbers = tuple(map(float, words))
+    except ValueError:
+        raise ValueError(f'{text.strip()!r:.60} is not a list of numbers, as in 0.2,0.8') from None
+    if not all(abs(number) <= MAX_NUMBER for number in numbers): # NaN is no number either.
+        raise ValueError(f'{text.strip()!r:.60} has numbers beyond {MAX_NUMBER:.0f}, or that are none')
+    return numbers
+
+class Label(click.ParamType):
+    """'1' -> 1, a class; '0.2,0.8' -> (0.2, 0.8), a label vector."""
+    name = 'label'
+
+    def convert(self, value, param, ctx):
+        if not isinstance(value, str):
+            return value
+        if re.fullmatch(r'[+-]?\d{1,10}', value.strip()):
+            return int(value)
+        try:
+            return label_vector(value)
+        except ValueError:
+            self.fail(f'{value!r:.60} is neither a class, as in 1, nor a label vector, as in 0.2,0.8', param, ctx)
+
+class LabelFile(PathName):
+    """A file of numbers, as JSON or plain text -> the label vector in it."""
+    name = 'file'
+
+    def convert(self, value, param, ctx):
+        if not isinstance(value, str):
+            return value
+        try:
+            with open(super().convert(value, param, ctx), encoding='utf-8') as f:
+                return label_vector(f.read(MAX_LABEL))
+        except OSError as error:
+            self.fail(f'{value!r} cannot be read ({error.strerror})', param, ctx)
+        except UnicodeDecodeError:
+            self.fail(f'{value!r} is no text: it must hold a list of numbers, as in 0.2,0.8', param, ctx)
+        except ValueError as error:
+            self.fail(f'{value!r}: {error}', param, ctx)
+
+def class_options(default=None, shown=None):
+    """--class and --label, for a command that takes a class_idx: a class or a label vector.
+
+    default: the class_idx where neither is given. shown: what the help says that it is.
+    """
+    text = 'Class, or label vector as in 0.2,0.8, for a conditional network'
+    shown = default if shown is None else shown
+    def decorate(command):
+        @click.option('--class', 'class_idx', help=text if shown is None else f'{text}  [default: {shown}]', type=Label(), metavar='INDEX|NUMBERS')
+        @click.option('--label', help='File with a label vector, in the place of --class', type=LabelFile(), metavar='FILE')
+        @functools.wraps(command)
+        def with_class(*args, class_idx, label, **kwargs):
+            if class_idx is not None and label is not None:
+                raise UserError('--label takes the place of --class; give one of the two.')
+            given = label if class_idx is None else class_idx
+            return command(*args, class_idx=default if given is None else given, **kwargs)
+        return with_class
+    return decorate
+
+def class_flag():
+    """By which of the two the class or label of the running command was given."""
+    context = click.get_current_context(silent=True)
+    return '--label' if context is not None and context.params.get('label') is not None else '--class'
+
+#----------------------------------------------------------------------------
+
 def latents(G, seeds):
     """One latent per seed, the same as upstream's tools draw: [N, z_dim]."""
     z = np.stack([np.random.RandomState(seed).randn(G.z_dim) for seed in seeds])
     return torch.from_numpy(z).to(next(G.parameters()).device, torch.float32)
 
 def labels(G, count, class_idx=None):
-    """[count, c_dim] one-hot rows, or zeros where no class is given."""
+    """[count, c_dim] rows: one-hot for a class, a label vector as it is, zeros for None."""
     c = torch.zeros([count, G.c_dim], device=next(G.parameters()).device)
-    if class_idx is not None:
+    if is_vector(class_idx):
+        c[:] = torch.as_tensor(class_idx, dtype=c.dtype, device=c.device)
+    elif class_idx is not None:
         c[:, class_idx] = 1
     return c
 
 def sample_ws(G, seeds, trunc=0.7, class_idx=0):
-    """[N, num_ws, w_dim] codes of the seeds; of one class where the network is conditional."""
+    """[N, num_ws, w_dim] codes of the seeds; of one class, or of a label vector [c_dim], where the network is conditional."""
     return G.mapping(latents(G, seeds), labels(G, len(seeds), class_idx if G.c_dim > 0 else None), truncation_psi=trunc)
 
+def is_vector(class_idx):
+    """Whether it is a label vector rather than a class or None."""
+    return hasattr(class_idx, '__len__')
+
 def check_class(G, class_idx):
-    """Raise ValueError unless the network has this class; one without classes has 0 and None."""
+    """Raise ValueError unless the network has this class, or takes a label vector of this length; one without classes has 0 and None."""
+    if is_vector(class_idx):
+        if len(class_idx) != G.c_dim:
+            given = f'{len(class_idx)} number{"s" if len(class_idx) != 1 else ""}'
+            raise ValueError(f'the label has {given}, and those of the network have {G.c_dim} (c_dim).' if G.c_dim > 0 else 'the network has no classes, and takes no label.')
+        return
+    if G.c_dim > 0 and label_kind.of(G) == 'vectors':
+        example = ','.join(('0.2', '0.8', '0.5')[:G.c_dim]) + (',...' if G.c_dim > 3 else '')
+        raise ValueError(f'the network was trained on label vectors, not on classes, and needs one of {G.c_dim} numbers: --class={example} or --label=FILE.')
     if class_idx is None and G.c_dim > 0:
         raise ValueError(f'the network is conditional and needs one; the classes are 0 to {G.c_dim - 1}.')
     if class_idx is not None and not 0 <= class_idx < max(G.c_dim, 1):
         raise ValueError(f'{class_idx} is out of range: ' + (f'the classes are 0 to {G.c_dim - 1}.' if G.c_dim > 0 else 'the network has no classes.'))
 
 def require_class(G, class_idx):
-    """As check_class(), for the option --class: raises UserError, also for networks that generate nothing without an image."""
+    """As check_class(), for what class_options() gave: raises UserError, also for networks that generate nothing without an image."""
     snapshot.refuse_inpainting(G)
     try:
         check_class(G, class_idx)
     except ValueError as error:
-        raise UserError(f'--class: {error}') from None
+        raise UserError(f'{class_flag()}: {error}') from None
 
 def render(G, w, noise_mode='const'):
     """The image of one code [1, num_ws, w_dim], uint8 [H, W, 3]. One at a time takes little memory at any resolution."""
@@ -118,15 +204,15 @@ device_option = click.option('--device', help='Where to generate', type=click.Ch
 #----------------------------------------------------------------------------
 
 @click.command()
-@click.option('--network',      help='Network pickle, file or URL, or exported folder', required=True, metavar='PATH')
+@click.option('--network',      help='Network pickle, file or URL, or exported folder', required=True, type=PATH, metavar='PATH')
 @click.option('--seeds',        help='Random seeds, e.g. 0-35 or 1,5,7', type=NumberRange())
 @click.option('--trunc',        help='Truncation psi', type=Number(), default=1, show_default=True)
-@click.option('--class', 'class_idx', help='Class label, for a conditional network', type=int)
+@class_options()
 @click.option('--noise-mode',   help='Noise mode', type=click.Choice(['const', 'random', 'none']), default='const', show_default=True)
-@click.option('--projected-w',  help='What `sarigan project` or projector.py found, in place of seeds', metavar='NPZ')
+@click.option('--projected-w',  help='What `sarigan project` or projector.py found, in place of seeds', type=PATH, metavar='NPZ')
 @snapshot.trust_option
 @device_option
-@click.option('--outdir',       help='Where to save the images', required=True, metavar='DIR')
+@click.option('--outdir',       help='Where to save the images', required=True, type=PATH, metavar='DIR')
 def generate(network, seeds, trunc, class_idx, noise_mode, projected_w, trust, device, outdir):
     """Generate images with a network pickle of SariGAN or StyleGAN2-ADA, one PNG per seed.
 

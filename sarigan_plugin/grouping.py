@@ -421,8 +421,10 @@ def initial_groups(num_groups, num_channels):
 def make_grouping(kind, num_channels, num_groups, **learning):
     """The module that groups channels: 'similarity' (learned, with its threshold and inertia), 'kmeans', 'blocks' or 'random'.
 
-    num_groups: a number or, for 'similarity', 'auto': found by merging, see initial_groups().
+    num_groups: a number or, for 'similarity', 'auto': found by merging, see initial_groups(). Raises ValueError.
     """
+    if kind not in ['similarity', 'kmeans', 'blocks', 'random']:
+        raise ValueError(f"grouping must be 'similarity', 'kmeans', 'blocks', 'random' or 'none', not {kind!r}")
     if num_groups == 'auto':
         if kind != 'similarity':
             raise ValueError(f'num_groups must be a number for {kind} groups, not auto')

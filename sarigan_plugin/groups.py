@@ -17,9 +17,10 @@ from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import writing
 from sarigan_plugin.edit import Edit, edited
-from sarigan_plugin.generate import Number, NumberRange, device_option, require_class, sample_ws
+from sarigan_plugin.generate import Number, NumberRange, class_options, device_option, require_class, sample_ws
 from sarigan_plugin.grouping import RESPONSE_SIDE, channel_responses, cosine_similarity
 from sarigan_plugin.networks import captured_features, grouped_layers
+from sarigan_plugin.options import PATH
 
 NUM_SHUFFLES    = 8         # Random groups that the coherence of attention maps is compared with.
 MAX_PIXELS      = 2 ** 19   # Of the images that are made at once: features of one at 1024x1024 take 400 MB.
@@ -219,11 +220,11 @@ def _rounded(row):
 #----------------------------------------------------------------------------
 
 @click.command()
-@click.argument('network', metavar='PKL')
-@click.option('--outdir', help='Where to save the page and the pictures', required=True, metavar='DIR')
+@click.argument('network', type=PATH, metavar='PKL')
+@click.option('--outdir', help='Where to save the page and the pictures', required=True, type=PATH, metavar='DIR')
 @click.option('--seeds',  help='Random seeds of the images', type=NumberRange(), default='0-5', show_default=True)
 @click.option('--trunc',  help='Truncation psi', type=Number(), default=0.7, show_default=True)
-@click.option('--class', 'class_idx', help='Class label, for a conditional network', type=int, default=0, show_default=True)
+@class_options(default=0)
 @snapshot.trust_option
 @device_option
 def groups(network, outdir, seeds, trunc, class_idx, trust, device):

@@ -10,18 +10,19 @@ from sarigan_plugin import pictures
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError, writing
 from sarigan_plugin.generate import Number, NumberRange, device_option
+from sarigan_plugin.options import PATH
 
 #----------------------------------------------------------------------------
 
 @click.command('inpaint')
-@click.argument('network', metavar='PKL')
-@click.option('--images', 'source', help='Images with holes: a folder, or one file', required=True, metavar='DIR|FILE')
+@click.argument('network', type=PATH, metavar='PKL')
+@click.option('--images', 'source', help='Images with holes: a folder, or one file', required=True, type=PATH, metavar='DIR|FILE')
 @click.option('--masks', 'mask_source', help=f'Where the holes are: a folder of masks named as the images, white = hole; one mask for all; or holes to try things with, {", ".join(masks.KINDS)}'
-    '  [default: where images are transparent]', metavar='DIR|FILE|KIND')
-@click.option('--outdir',       help='Where to save the results', required=True, metavar='DIR')
+    '  [default: where images are transparent]', type=PATH, metavar='DIR|FILE|KIND')
+@click.option('--outdir',       help='Where to save the results', required=True, type=PATH, metavar='DIR')
 @click.option('--seeds',        help='Random seeds, e.g. 0-3: each fills a hole in another way  [default: 0, or the recipe\'s]', type=NumberRange())
 @click.option('--trunc',        help='Truncation psi: less is nearer to the average  [default: 1, or the recipe\'s]', type=Number())
-@click.option('--recipe',       help='Edit channel groups of what fills the holes: a file that `sarigan explore` has saved, or as below', metavar='JSON')
+@click.option('--recipe',       help='Edit channel groups of what fills the holes: a file that `sarigan explore` has saved, or as below', type=PATH, metavar='JSON')
 @snapshot.trust_option
 @device_option
 @click.pass_context

@@ -19,12 +19,14 @@ from sarigan_plugin import files
 from sarigan_plugin import masks
 from sarigan_plugin import pictures
 from sarigan_plugin import quality
+from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
 from sarigan_plugin import splits
 from sarigan_plugin import tables
 from sarigan_plugin.cli import UserError, writing
 from sarigan_plugin.generate import Choices, Number, NumberRange, device_option
 from sarigan_plugin.inpainting import join_condition
+from sarigan_plugin.options import PATH
 
 BATCH       = 16    # Images that a network completes at once.
 DRAWN       = 8     # Images in comparison.png.
@@ -41,15 +43,15 @@ class Task:
     holes:  np.ndarray  # bool [N, R, R].
 
 @click.command('inpaint-table')
-@click.argument('networks', metavar='[PKL]...', nargs=-1)
-@click.option('--data',         help='Data set, a zip or a folder', required=True, metavar='ZIP')
+@click.argument('networks', type=PATH, metavar='[PKL]...', nargs=-1)
+@click.option('--data',         help='Data set, a zip or a folder', required=True, type=PATH, metavar='ZIP')
 @click.option('--split',        help='Which of its images are completed; held-out = the last tenth', type=click.Choice(list(splits.SPLITS)), default='held-out', show_default=True)
-@click.option('--outdir',       help='Where to save the table', required=True, metavar='DIR')
-@click.option('--masks', 'mask_source', help=f'Kind of holes, {", ".join(masks.KINDS)}, the same ones for the same images every time, or a folder of masks', default='mixed', show_default=True, metavar='KIND|DIR')
+@click.option('--outdir',       help='Where to save the table', required=True, type=PATH, metavar='DIR')
+@click.option('--masks', 'mask_source', help=f'Kind of holes, {", ".join(masks.KINDS)}, the same ones for the same images every time, or a folder of masks', default='mixed', show_default=True, type=PATH, metavar='KIND|DIR')
 @click.option('--seeds',        help='Random seeds of the networks: figures are means over them', type=NumberRange(), default='0-3', show_default=True)
 @click.option('--trunc',        help='Truncation psi of the networks', type=Number(), default=1, show_default=True)
 @click.option('--baselines',    help=f'Classical methods to compare with, {",".join(classical.METHODS)}, or none  [default: all that are installed]', type=Choices(classical.METHODS, 'a classical method', or_none=True), metavar='NAME,...')
-@click.option('--detector',     help=f'Network in whose features the Fréchet distance to the true images is, {", ".join(detectors.NAMES)}, a TorchScript file, or none  [default: lite0 where it is installed]', metavar='NAME|PATH')
+@click.option('--detector',     help=f'Network in whose features the Fréchet distance to the true images is, {", ".join(detectors.NAMES)}, a TorchScript file, or none  [default: lite0 where it is installed]', type=PATH, metavar='NAME|PATH')
 @click.option('--max-images',   help='Measure the first so many of them alone', type=click.IntRange(min=1))
 @snapshot.trust_option
 @device_option
@@ -161,7 +163,7 @@ def read_task(data, split, mask_source, max_images=None):
     try:
         summary = dataset_check.check(data)
     except ValueError as error:
-        raise UserError(f'--data: {error}.') from None
+        raise UserError(f'--data: {dataset_check.ended(error)}') from None
     try:
         indices = splits.indices(summary.count, split)[:max_images]
     except ValueError as error:
@@ -170,11 +172,13 @@ def read_task(data, split, mask_source, max_images=None):
         source = masks.Source(mask_source, summary.resolution)
     except ValueError as error:
         raise UserError(f'--masks: {error} It may be a folder, or one of {", ".join(masks.KINDS)}.') from None
+    runtime.list_data_sets()
     with contextlib.closing(ImageFolderDataset(data)) as dataset:
         try:
             images = [dataset[index][0].transpose(1, 2, 0) for index in indices]
         except Exception as error: # pylint: disable=broad-except # Decoders raise whatever they like on bad bytes.
-            raise UserError(f'--data: {data} has an image that cannot be read ({snapshot.first_line(error)}).') from None
+            problem = f'{data} has an image that cannot be read ({snapshot.first_line(error)}){dataset_check.mending(data)}'
+            raise UserError(f'--data: {dataset_check.ended(problem)}') from None
     return Task(np.stack(images), np.stack([source.of_index(index) for index in indices]))
 
 def _warn_of_training(path, trained_on, data, split):

@@ -41,7 +41,7 @@ class Care:
     checkpoint_minutes: float | None    = None  # Time between them, beside those that network snapshots bring.
     max_bad_iterations: int             = 50    # Iterations in a row with numbers that are not finite before going back.
     max_rollbacks:      int             = 3     # How often to go back to the last state with other random numbers.
-    skip_bad_images:    bool            = False # Take another image for one that can't be read?
+    skip_bad_images:    bool            = False # Take another image for one that goes bad? Those that are bad from the start are in left_out of the options.
     trust_pickle:       bool            = False # Run the code inside the pickle that training starts from?
 
 def launch(args, device_type, minutes=None, world=None):
@@ -187,7 +187,9 @@ def train_process(world, args, device_type, minutes, state_path):
 
     care = Care(**args.pop('care', dict()))
     chosen_ops = args.pop('ops', 'auto')
-    runtime.prepare(device_type, grid=args.pop('grid', None), local_rank=world.local_rank, trust=care.trust_pickle, skip_bad_images=care.skip_bad_images)
+    left_out = args.pop('left_out', dict(images=[]))['images']
+    runtime.prepare(device_type, grid=args.pop('grid', None), local_rank=world.local_rank, trust=care.trust_pickle, skip_bad_images=care.skip_bad_images,
+        left_out={args.training_set_kwargs.path: left_out})
     runtime.fit_to_device(args, device_type)
     args.loss_kwargs = dnnlib.EasyDict(class_name='sarigan_plugin.monitor.MonitoredLoss', loss_kwargs=args.loss_kwargs, rank=world.rank, minutes=minutes,
         num_gpus=args.num_gpus, max_bad_iterations=care.max_bad_iterations, batch_size=args.batch_size, total_kimg=args.total_kimg, kimg_per_tick=args.get('kimg_per_tick', 4))
@@ -210,7 +212,7 @@ def train_process(world, args, device_type, minutes, state_path):
     except UserError as error:
         return _complain(world, error)
     except runtime.BadImage as error:
-        return _complain(world, f'--data: {error}; mend it, or leave it out with --skip-bad-images=1. The same command goes on.')
+        return _complain(world, f'--data: {error}; mend it, and the same command goes on, or go on without it by --skip-bad-images=1 --resume=latest.')
     except requests.RequestException as error:
         url = getattr(error.request, 'url', 'a file')
         return _complain(world, f'{url} could not be downloaded: --metrics=none needs no detector networks, and --resume takes a file as well.')

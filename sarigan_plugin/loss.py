@@ -93,7 +93,7 @@ class SharedWeights:
 class SariGANLoss:
     """Accumulates the gradients of one phase; constructed and called by upstream's training_loop().
 
-    Raises ValueError for a negative weight.
+    Raises ValueError for a negative weight or an unknown name.
     """
     def __init__(self,
         device,                     # Device of the networks.
@@ -116,8 +116,10 @@ class SariGANLoss:
         for name, weight in dict(lambda_group=lambda_group, lambda_info=lambda_info, r1_gamma=r1_gamma, pl_weight=pl_weight).items():
             if not weight >= 0:
                 raise ValueError(f'{name} must be non-negative, not {weight}')
-        if similarity not in ['kernels', 'responses']:
-            raise ValueError(f"similarity must be 'kernels' or 'responses', not {similarity!r}")
+        for name, value, known in [('similarity', similarity, ('kernels', 'responses')), ('info_target', info_target, ('codes', 'styles')),
+                                   ('info_mixing', info_mixing, ('mean', 'skip'))]:
+            if value not in known:
+                raise ValueError(f"{name} must be '{known[0]}' or '{known[1]}', not {value!r}")
         if not regroup_kimg > 0:
             raise ValueError(f'regroup_kimg must be positive, not {regroup_kimg}')
         self.device = device
@@ -218,16 +220,17 @@ class SariGANLoss:
         """
         layers = [(name, layer.grouping, source) for name, layer, source in grouped_layers(unwrapped(self.G_synthesis))
             if isinstance(layer.grouping, ChannelGrouping)] # Other groups learn nothing from it.
+        targets_are_due = (self.steps_to_targets == 0)
+        self.steps_to_targets = (self.steps_to_targets - 1) % TARGET_STEPS # Counted without learned groups too: reports wait for it.
         if not layers:
             return torch.zeros([], device=self.device)
         groupings = [grouping for _name, grouping, _source in layers]
         torch._foreach_add_([grouping.steps for grouping in groupings], 1) # pylint: disable=protected-access
-        if self.steps_to_targets == 0:
+        if targets_are_due:
             for name, grouping, source in layers:
                 target = grouping.target(source.weight if self.similarity == 'kernels' else channel_responses(features[name]))
                 training_stats.report(f'Grouping/{name}/threshold', grouping.learned_threshold if target[1] is None else target[1])
                 self.grouping_targets[name] = target
-        self.steps_to_targets = (self.steps_to_targets - 1) % TARGET_STEPS
         losses = grouping_losses(groupings, [self.grouping_targets[name] for name, _grouping, _source in layers])
         training_stats.report('Loss/grouping', losses)
         num_channels = misc.constant([grouping.num_channels for grouping in groupings], dtype=losses.dtype, device=losses.device) # Sent to a GPU once.

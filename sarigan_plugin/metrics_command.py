@@ -10,6 +10,7 @@ from sarigan_plugin import quality
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError, writing
 from sarigan_plugin.generate import MAX_SEED, device_option
+from sarigan_plugin.options import PATH
 from sarigan_plugin.tables import markdown
 from sarigan_plugin.train import CommaSeparatedList
 
@@ -36,13 +37,13 @@ class Progress:
             self.bar.render_finish()
 
 @click.command('metrics')
-@click.argument('network', metavar='PKL')
-@click.option('--data',         help='Real images, a zip or a folder  [default: what the network was trained on]', metavar='ZIP')
+@click.argument('network', type=PATH, metavar='PKL')
+@click.option('--data',         help='Real images, a zip or a folder  [default: what the network was trained on]', type=PATH, metavar='ZIP')
 @click.option('--metrics',      help='Which, comma-separated; see below', type=CommaSeparatedList(), default='fd10k', show_default=True, metavar='NAME,...')
 @click.option('--num-samples',  help='How many images to generate, and to compare with  [default: as the name says, or 10000]', type=click.IntRange(min=quality.MIN_COUNT))
-@click.option('--detector',     help=f'For fd10k, kd and pr: {", ".join(detectors.NAMES)}, or a TorchScript file of one\'s own  [default: lite0]', metavar='NAME|PATH')
+@click.option('--detector',     help=f'For fd10k, kd and pr: {", ".join(detectors.NAMES)}, or a TorchScript file of one\'s own  [default: lite0]', type=PATH, metavar='NAME|PATH')
 @click.option('--seed',         help='Random seed of the generated images', type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
-@click.option('--json', 'json_path', help='Save the figures as well', metavar='FILE')
+@click.option('--json', 'json_path', help='Save the figures as well', type=PATH, metavar='FILE')
 @snapshot.trust_option
 @device_option
 def metrics_command(network, data, metrics, num_samples, detector, seed, json_path, trust, device):

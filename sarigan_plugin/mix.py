@@ -13,8 +13,9 @@ from sarigan_plugin import snapshot
 from sarigan_plugin.cli import writing
 from sarigan_plugin.edit import Edit, Recipe
 from sarigan_plugin.edit_command import FLAGS, flags_named, place_of
-from sarigan_plugin.generate import Number, NumberRange, device_option
+from sarigan_plugin.generate import Number, NumberRange, class_options, device_option
 from sarigan_plugin.networks import grouped_layers
+from sarigan_plugin.options import PATH
 
 # --code -> the fields of an Edit, and what captions say.
 CODES = dict(intra=(['intra_seed'], 'intra-group code'), inter=(['inter_seed'], 'inter-group code'), both=(['intra_seed', 'inter_seed'], 'both codes'))
@@ -40,15 +41,15 @@ def mixing_edits(G, seed, layers=None, group=None, code='both'):
 #----------------------------------------------------------------------------
 
 @click.command('mix')
-@click.argument('network', metavar='PKL')
-@click.option('--outdir',   help='Where to save the images', required=True, metavar='DIR')
+@click.argument('network', type=PATH, metavar='PKL')
+@click.option('--outdir',   help='Where to save the images', required=True, type=PATH, metavar='DIR')
 @click.option('--rows',     help='Random seeds of the images that are changed, e.g. 0-3', type=NumberRange(), required=True, metavar='SEEDS')
 @click.option('--cols',     help='Random seeds of the images whose codes they get', type=NumberRange(), required=True, metavar='SEEDS')
 @click.option('--layer', 'layers', help='Layer, or several: b8.conv1,b16.conv0  [default: all that are grouped]', metavar='NAME,...')
 @click.option('--group',    help='Which channel group of the layers, or its name  [default: all]', metavar='INDEX|NAME')
 @click.option('--code',     help='Which of the two codes', type=click.Choice(list(CODES)), default='both', show_default=True)
 @click.option('--trunc',    help='Truncation psi', type=Number(), default=0.7, show_default=True)
-@click.option('--class', 'class_idx', help='Class label, for a conditional network', type=int, default=0, show_default=True)
+@class_options(default=0)
 @snapshot.trust_option
 @device_option
 def mix_command(network, outdir, rows, cols, layers, group, code, trunc, class_idx, trust, device):

@@ -24,6 +24,7 @@ from sarigan_plugin import weights
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.edit import Edit, WrongField
 from sarigan_plugin.networks import grouped_layers
+from sarigan_plugin.options import PATH
 
 VERSION     = 1     # Of the files that are written.
 MAX_LETTERS = 40    # Of a name: captions have to hold it.
@@ -252,12 +253,12 @@ def locate(known, layers, group):
 #----------------------------------------------------------------------------
 
 @click.command('name')
-@click.argument('network', metavar='PKL')
+@click.argument('network', type=PATH, metavar='PKL')
 @click.option('--layer',        help='Layer that has the group', metavar='NAME')
 @click.option('--group',        help='Which channel group of the layer, or its present name', metavar='INDEX|NAME')
 @click.option('--as', 'name',   help='Name to give to it', metavar='NAME')
 @click.option('--remove',       help='Name to take away', metavar='NAME')
-@click.option('--from', 'source', help='Take over the names of another network, e.g. an earlier snapshot of the training', metavar='PKL')
+@click.option('--from', 'source', help='Take over the names of another network, e.g. an earlier snapshot of the training', type=PATH, metavar='PKL')
 @snapshot.trust_option
 def name_command(network, layer, group, name, remove, source, trust):
     """List the names of the channel groups of a SariGAN, or give one: `--group=glasses` then does for every command.

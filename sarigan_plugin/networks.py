@@ -61,6 +61,8 @@ def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inte
         return intra_styles * scale
     return intra_styles * scale, centred * scale + inter_shifts @ membership.t()
 
+TINY = 1e-8 # What all zeros are divided by: kernels that are pruned, styles of a layer whose groups are all turned off.
+
 def prepare_kernels(weight, dtype):
     """All of modulated_conv2d() that depends on weights alone, for features of a dtype.
 
@@ -68,7 +70,7 @@ def prepare_kernels(weight, dtype):
     """
     if dtype == torch.float16: # Demodulation cancels any scale of kernels: use that to stay inside the range of fp16.
         largest = weight.detach().norm(float('inf'), dim=[1,2,3], keepdim=True) # Without gradient: that through a scale is zero, all in all.
-        weight = weight / (largest * np.sqrt(weight[0].numel()))
+        weight = weight / (largest.clamp(min=TINY) * np.sqrt(weight[0].numel()))
     return weight, weight.square().flatten(1)
 
 def modulated_conv2d(
@@ -92,7 +94,7 @@ def modulated_conv2d(
     if squares is None:
         weight, squares = prepare_kernels(weight, x.dtype)
     if x.dtype == torch.float16: # As with kernels.
-        styles = styles / styles.detach().norm(float('inf'), dim=1, keepdim=True)
+        styles = styles / styles.detach().norm(float('inf'), dim=1, keepdim=True).clamp(min=TINY)
 
     powers = styles.square().repeat_interleave(weight[0, 0].numel(), dim=1) # [N, Ikk]: summing over kk first takes a CPU twice as long.
     demodulation = torch.addmm(misc.constant(1e-8, dtype=powers.dtype, device=x.device), powers, squares.t()).rsqrt() # [NO]
@@ -169,6 +171,10 @@ class SynthesisLayer(torch.nn.Module):
         channels_last   = False,        # Use channels_last format for the weights?
     ):
         super().__init__()
+        if norm not in ['weight', 'feature']:
+            raise ValueError(f"norm must be 'weight' or 'feature', not {norm!r}")
+        if norm_channels not in ['layer', 'group']:
+            raise ValueError(f"norm_channels must be 'layer' or 'group', not {norm_channels!r}")
         self.code_dim = code_dim
         self.resolution = resolution
         self.up = up

@@ -26,11 +26,11 @@ def is_picture(name):
     """Does its name say that a file is a picture, and is it no junk? The case of the extension does not count."""
     return os.path.splitext(name)[1].lower() in extensions() and not is_junk(name)
 
-def walk(folder):
+def walk(folder, junk=None):
     """The files in a folder and all folders below it, as paths relative to it, sorted.
 
-    Links to folders are followed, and each real folder is read once, under its own name where it has one here.
-    Folders that are junk are left alone. Raises OSError for a folder that can't be read.
+    Links to folders are followed, and each real folder is read once, under its own name where it has one here. Folders that are junk
+    are left alone; the list `junk` gets their paths. Raises OSError for a folder that can't be read.
     """
     found, seen, links = [], set(), []
     def enter(path, prefix):
@@ -44,7 +44,8 @@ def walk(folder):
                 if not entry.is_dir(): # False for links that lead nowhere.
                     found.append(name)
                 elif is_junk(entry.name):
-                    continue
+                    if junk is not None:
+                        junk.append(name)
                 elif entry.is_symlink():
                     links.append((entry.path, name + '/'))
                 else:

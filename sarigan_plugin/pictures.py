@@ -11,6 +11,7 @@ import PIL.ImageOps
 import torch
 
 from sarigan_plugin import files
+from sarigan_plugin import picture_files
 from sarigan_plugin import snapshot
 
 #----------------------------------------------------------------------------
@@ -66,21 +67,32 @@ def read(path, formats=None, max_pixels=None):
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise ValueError(f'{path!r} cannot be read: {error.strerror}.') from None
     except PIL.UnidentifiedImageError:
-        raise ValueError(f'{path!r} is not an image, or one of an unknown format.') from None
+        junk = isinstance(path, str) and picture_files.is_junk(os.path.basename(path))
+        raise ValueError(f'{path!r} is ' + ('a file that the system has left beside images, and none itself.' if junk else 'not an image, or one of an unknown format.')) from None
     except Exception as error: # pylint: disable=broad-except # Decoders raise whatever they like on bad bytes.
         raise ValueError(f'{path!r} is not an image that can be read ({snapshot.first_line(error)}).') from None
 
 def files_in(folder):
-    """The files in a folder that are images by their endings, in the order of their names. Raises ValueError with one sentence."""
+    """The files in a folder that are images by their endings, in the order of their names. Raises ValueError with one sentence.
+
+    What is in its sub-folders is not taken: these may be masks or results.
+    """
     try:
-        names = sorted(os.listdir(folder))
+        with os.scandir(folder) as entries:
+            folders = {entry.name: entry.is_dir() for entry in entries if not picture_files.is_junk(entry.name)}
     except OSError as error:
         raise ValueError(f'{folder!r} cannot be read: {error.strerror}.') from None
-    endings = PIL.Image.registered_extensions()
-    found = [os.path.join(folder, name) for name in names if os.path.splitext(name)[1].lower() in endings and not name.startswith('.')]
+    found = [os.path.join(folder, name) for name in sorted(folders) if not folders[name] and picture_files.is_picture(name)]
     if not found:
-        raise ValueError(f'{folder!r} has no images in it.')
+        deeper = next((path for path in _paths_below(folder) if picture_files.is_picture(path)), None)
+        raise ValueError(f'{folder!r} has no images in it' + (f', but in folders in it, as {os.path.dirname(os.path.join(folder, deeper))!r}: give one of these.' if deeper else '.'))
     return found
+
+def _paths_below(folder):
+    try:
+        return picture_files.walk(folder)
+    except OSError: # Of a folder that can't be read there is nothing to tell.
+        return []
 
 def read_square(path, size, channels=3):
     """A photo as a generator would have made it: uint8 [size, size, 3], the three alike where channels is 1.
@@ -180,16 +192,21 @@ def save_video(stem, frames, fps):
 
     For MP4 width and height must be multiples of 16.
     """
-    path = f'{stem}.mp4' if _has_mp4() else f'{stem}.png'
+    path = f'{stem}.mp4' if has_mp4() else f'{stem}.png'
+    if path.endswith('.png'):
+        save_animation(path, frames, fps)
+        return path
     with files.atomic_open(path) as f:
-        if path.endswith('.png'):
-            frames[0].save(f, 'png', save_all=True, append_images=frames[1:], duration=1000 / fps, loop=0)
-        else:
-            import imageio # pylint: disable=import-outside-toplevel # Takes every other command a sixth of a second.
-            f.write(imageio.mimwrite('<bytes>', [np.asarray(frame) for frame in frames], format='mp4', fps=fps, codec='libx264', quality=9))
+        import imageio # pylint: disable=import-outside-toplevel # Takes every other command a sixth of a second.
+        f.write(imageio.mimwrite('<bytes>', [np.asarray(frame) for frame in frames], format='mp4', fps=fps, codec='libx264', quality=9))
     return path
 
-def _has_mp4():
+def save_animation(path, frames, fps):
+    """Write images of one size as an animated PNG, which loops."""
+    with files.atomic_open(path) as f:
+        frames[0].save(f, 'png', save_all=True, append_images=frames[1:], duration=1000 / fps, loop=0)
+
+def has_mp4():
     """Whether imageio finds ffmpeg, which comes with the package imageio-ffmpeg."""
     try:
         import imageio_ffmpeg # pylint: disable=import-outside-toplevel

@@ -14,7 +14,8 @@ from sarigan_plugin import pictures
 from sarigan_plugin import project
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError, writing
-from sarigan_plugin.generate import MAX_SEED, device_option, labels, require_class
+from sarigan_plugin.generate import MAX_SEED, class_options, device_option, labels, require_class
+from sarigan_plugin.options import PATH
 
 NAMES   = {'w': 'W', 'w+': 'W+', 'noise': '+ noise'} # Of project.stages().
 TILE    = 192   # Pixels of each picture in projection.png, at least.
@@ -25,15 +26,15 @@ FPS     = 24    # Frames per second.
 #----------------------------------------------------------------------------
 
 @click.command('project')
-@click.argument('network', metavar='PKL')
-@click.option('--target',           help='The image to project: any size, what is transparent becomes white, the centre is cropped to a square', required=True, metavar='FILE')
-@click.option('--outdir',           help='Where to save the projection', required=True, metavar='DIR')
+@click.argument('network', type=PATH, metavar='PKL')
+@click.option('--target',           help='The image to project: any size, what is transparent becomes white, the centre is cropped to a square', required=True, type=PATH, metavar='FILE')
+@click.option('--outdir',           help='Where to save the projection', required=True, type=PATH, metavar='DIR')
 @click.option('--space',            help='Look for one code for all layers, or, from there, for one of each', type=click.Choice(project.SPACES), default='w+', show_default=True)
 @click.option('--num-steps',        help='Optimisation steps for codes of each space, and for noise', type=click.IntRange(min=1), default=project.NUM_STEPS, show_default=True)
 @click.option('--features', 'choice', help='What the images are compared with beside pixels: vgg, NVIDIA\'s VGG16 (downloads 550 MB); lite0, EfficientNet-Lite0; '
-    'a TorchScript file; none; or the first of vgg and lite0 that is on this machine', default='auto', show_default=True, metavar='auto|vgg|lite0|none|PATH')
+    'a TorchScript file; none; or the first of vgg and lite0 that is on this machine', default='auto', show_default=True, type=PATH, metavar='auto|vgg|lite0|none|PATH')
 @click.option('--noise/--no-noise', 'fit_noise', help='Look for noise maps as well, when codes are found, or keep the network\'s', default=True, show_default=True)
-@click.option('--class', 'class_idx', help='Class label, for a conditional network', type=int)
+@class_options()
 @click.option('--seed',             help='Random seed', type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
 @click.option('--video',            help='Save a video of the optimisation as well', is_flag=True)
 @snapshot.trust_option

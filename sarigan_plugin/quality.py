@@ -9,6 +9,7 @@ All values come from upstream's metric_main, with FID's formulas; with Inception
 EfficientNet-Lite0 there, for training and calc_metrics.py.
 """
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -153,19 +154,28 @@ def measurements(network, data, metrics, num_samples=None, detector=None, seed=0
     for metric in chosen:
         require_detector(metric.detector, '--metrics' if detector is None else '--detector')
 
-    kept = feature_stats.Kept()
-    for metric in chosen:
-        num_made = num_samples or metric.count
-        num_real = num_all if metric.all_real else min(num_made, num_all)
-        with feature_stats.using(detector=metric.detector, num_made=num_samples, kept=kept,
-                num_real=None if metric.all_real or num_samples is None else num_samples): # Else the metric knows.
-            values = _calculate(metric, seed, device, G=G, dataset_kwargs=dataset_kwargs, progress=progress)
-            real, made = kept.real, kept.made.get_all()
-            if snapshot.completes_images(G):
-                pair = _resampled(real.get_all(), num_made)
-            else:
-                pair = _disjoint(feature_stats.of_real(min(2 * _balanced(num_made, num_real), feature_stats.MAX_KEPT)).get_all(), num_made, num_real)
-        yield from _judged(metric, values, real, made, pair, seed, device)
+    with _naming_bad_images(dataset_kwargs['path']):
+        kept = feature_stats.Kept()
+        for metric in chosen:
+            num_made = num_samples or metric.count
+            num_real = num_all if metric.all_real else min(num_made, num_all)
+            with feature_stats.using(detector=metric.detector, num_made=num_samples, kept=kept,
+                    num_real=None if metric.all_real or num_samples is None else num_samples): # Else the metric knows.
+                values = _calculate(metric, seed, device, G=G, dataset_kwargs=dataset_kwargs, progress=progress)
+                real, made = kept.real, kept.made.get_all()
+                if snapshot.completes_images(G):
+                    pair = _resampled(real.get_all(), num_made)
+                else:
+                    pair = _disjoint(feature_stats.of_real(min(2 * _balanced(num_made, num_real), feature_stats.MAX_KEPT)).get_all(), num_made, num_real)
+            yield from _judged(metric, values, real, made, pair, seed, device)
+
+@contextlib.contextmanager
+def _naming_bad_images(path):
+    """Inside the `with`, an image that can't be read, and that dataset_check did not look at, is a mistake in --data."""
+    try:
+        yield
+    except runtime.BadImage as error:
+        raise UserError(f'--data: {dataset_check.ended(f"{error}{dataset_check.mending(path)}")}') from None
 
 def compare(images, others, detector='lite0', seed=0, device='cpu'):
     """The Fréchet distance of two sets of images, uint8 [N, H, W, 1 or 3], in the features of a detector; see detectors.load().
@@ -229,13 +239,19 @@ def _data_set(G, trained_on, data):
     try:
         summary = dataset_check.check(kwargs['path'])
     except ValueError as error:
-        raise UserError(f'--data: {error}.') from None
+        raise UserError(f'--data: {dataset_check.ended(error)}') from None
     for what, theirs, ours in [('pixels', summary.resolution, G.img_resolution), ('channels', summary.channels, G.img_channels)]:
         if theirs != ours:
-            raise UserError(f'--data: {summary.path} has images of {theirs} {what}, but the network makes images of {ours}.')
+            raise UserError('--data: ' + dataset_check.ended(f'{summary.path} has images of {theirs} {what}, but the network makes images of {ours}{_as_made_by(G, summary)}'))
     kwargs.update(resolution=G.img_resolution, use_labels=G.c_dim != 0, max_size=None) # As calc_metrics.py does.
     _check_labels(G, kwargs, summary)
     return kwargs
+
+def _as_made_by(G, summary):
+    """The end of a sentence: how to make a data set like a generator's images of another one, unless its images are too small."""
+    if summary.resolution < G.img_resolution:
+        return ''
+    return dataset_check.mending(summary.path, 'a data set like these', resolution=G.img_resolution, colour={1: 'grey', 3: 'rgb'}[G.img_channels])
 
 def _check_labels(G, kwargs, summary):
     if G.c_dim == 0 or snapshot.completes_images(G):

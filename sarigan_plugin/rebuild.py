@@ -61,6 +61,19 @@ def construct(name, args, kwargs, file_size):
             raise ValueError(f'{shorten(module.activation)} is none of the activations {", ".join(bias_act.activation_funcs)}')
     return network
 
+def fresh_discriminator(G):
+    """A discriminator that has learnt nothing, in eval mode, of the kind and size of a generator that we or upstream made.
+
+    The caller's random numbers stay as they are. Raises ValueError for other generators.
+    """
+    module, attribute = class_name(G).rsplit('.', maxsplit=1)
+    constructor = getattr(importlib.import_module(module), attribute.replace('Generator', 'Discriminator'))
+    sizes = {key: value for key, value in G.init_kwargs.get('synthesis_kwargs', {}).items() if key in ('channel_base', 'channel_max', 'num_fp16_res', 'conv_clamp')}
+    codes = dict(code_dim=G.code_dim) if hasattr(G, 'code_dim') else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return constructor(c_dim=G.c_dim, img_resolution=G.img_resolution, img_channels=G.img_channels, **sizes, **codes).eval().requires_grad_(False)
+
 @torch.no_grad()
 def fill(network, tensors):
     """Copy {name: tensor} into a network, which must have exactly these. Raises ValueError, with the network half filled."""

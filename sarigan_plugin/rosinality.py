@@ -95,36 +95,60 @@ def _filter(gain):
 #----------------------------------------------------------------------------
 # To their checkpoints.
 
-def to_checkpoint(data):
-    """Their checkpoint {'g', 'd', 'g_ema': state dict, 'latent_avg'} for networks as from snapshot.read().
+_THEIR_NAMES = dict(G='g', G_ema='g_ema')
 
-    Returns (checkpoint, remarks), remarks being [(what, what became of it)] for all that could not be kept.
-    Raises ValueError for networks that theirs can't be.
+def to_checkpoint(data):
+    """Their checkpoint {'g', 'd', 'g_ema': state dict, 'latent_avg'} for networks as from snapshot.read(), of which G_ema is enough.
+
+    Returns (checkpoint, remarks), remarks being [(what, what became of it)] for all that could not be kept, such as a discriminator
+    that theirs can't be. Raises ValueError for generators that theirs can't be.
     """
     grouped = hasattr(data['G_ema'], 'code_dim')
-    checkpoint = dict(g=_generator_state(data['G'], grouped), d=_discriminator_state(data['D'], grouped), g_ema=_generator_state(data['G_ema'], grouped))
+    networks = {name: data[name] for name in ['G', 'G_ema'] if data.get(name) is not None}
+    checkpoint = {_THEIR_NAMES[name]: _generator_state(G, grouped) for name, G in networks.items()}
     checkpoint['latent_avg'] = data['G_ema'].mapping.w_avg.clone()
+    _check_all_same(networks, checkpoint)
     remarks = [('g_optim, d_optim', 'not in a network pickle; their train.py wants them to go on')]
-    for name in ['G', 'D', 'G_ema']:
-        clamps = {module.conv_clamp for module in data[name].modules() if getattr(module, 'conv_clamp', None) is not None}
+    remarks += [('G', 'not in the pickle')] * ('G' not in networks)
+    try:
+        checkpoint = _with_discriminator(checkpoint, data.get('D'), grouped)
+        networks['D'] = data['D']
+    except ValueError as error:
+        remarks.append(('D', f'left out: {error}'))
+    return checkpoint, remarks + _losses(networks, data.get('augment_pipe'))
+
+def _with_discriminator(checkpoint, D, grouped):
+    """The checkpoint with a discriminator. Raises ValueError where there is none, or none that theirs can be."""
+    if D is None:
+        raise ValueError('not in the pickle')
+    checkpoint = dict(checkpoint, d=_discriminator_state(D, grouped))
+    _check_all_same(dict(D=D), checkpoint)
+    return checkpoint
+
+def _losses(networks, augment_pipe):
+    """[(what, what became of it)] of what these networks have and a checkpoint has not."""
+    remarks = []
+    for name, network in networks.items():
+        clamps = {module.conv_clamp for module in network.modules() if getattr(module, 'conv_clamp', None) is not None}
         if clamps:
             remarks.append((f'{name}: conv_clamp={max(clamps)}', 'theirs never clamp: same results as long as nothing reaches it'))
-        if any(getattr(module, 'use_fp16', False) for module in data[name].modules()):
+        if any(getattr(module, 'use_fp16', False) for module in network.modules()):
             remarks.append((f'{name}: fp16', 'theirs compute in fp32'))
-    if data.get('augment_pipe') is not None:
+    if augment_pipe is not None:
         remarks.append(('augment_pipe', 'they keep none'))
-    if not torch.equal(data['G'].mapping.w_avg, data['G_ema'].mapping.w_avg):
+    G_ema = networks['G_ema']
+    if 'G' in networks and not torch.equal(networks['G'].mapping.w_avg, G_ema.mapping.w_avg):
         remarks.append(('G: w_avg', 'they keep one, that of G_ema'))
-    if grouped:
-        groupings = [(name, layer.grouping) for name, layer, _source in grouped_layers(data['G_ema'].synthesis)]
-        remarks += [(f'{name}: threshold={grouping.threshold}', 'theirs is learned, and starts afresh') for name, grouping in groupings if grouping.threshold != 'learned']
-        remarks += [(f'{name}: {grouping.num_groups} groups', 'their code has 16 in every layer; change g in it') for name, grouping in groupings if grouping.num_groups != 16]
+    groupings = [(name, layer.grouping) for name, layer, _source in grouped_layers(G_ema.synthesis)]
+    remarks += [(f'{name}: threshold={grouping.threshold}', 'theirs is learned, and starts afresh') for name, grouping in groupings if grouping.threshold != 'learned']
+    remarks += [(f'{name}: {grouping.num_groups} groups', 'their code has 16 in every layer; change g in it') for name, grouping in groupings if grouping.num_groups != 16]
+    return remarks
 
-    # What can't be expressed is what doesn't come back.
+def _check_all_same(networks, checkpoint):
+    """Raise ValueError where a network can't be expressed: what doesn't come back."""
     back, _remarks = from_checkpoint(checkpoint, file_size=UNLIMITED)
-    for name in ['G', 'D', 'G_ema']:
-        _check_same(name, data[name], back[name])
-    return checkpoint, remarks
+    for name, network in networks.items():
+        _check_same(name, network, back[name])
 
 def _check_same(kind, network, back):
     for (name, ours), (_name, theirs) in zip(network.named_modules(), back.named_modules()):
@@ -194,9 +218,7 @@ def from_checkpoint(checkpoint, file_size):
     if 'd' in checkpoint:
         data['D'] = _discriminator(checkpoint['d'], grouped, file_size)
     else:
-        sizes = {key: data['G'].init_kwargs['synthesis_kwargs'][key] for key in ['channel_base', 'channel_max']}
-        images = dict(c_dim=0, img_resolution=data['G'].img_resolution, img_channels=data['G'].img_channels)
-        data['D'] = _fresh_discriminator(images, sizes, data['G'].code_dim if grouped else None)
+        data['D'] = rebuild.fresh_discriminator(data['G'])
         remarks.append(('D', 'is not there: starts afresh'))
     return data, remarks
 
@@ -287,14 +309,12 @@ def _discriminator(state, grouped, file_size):
     places = {4: 'final_conv.0', **{res: f'convs.{index}.conv1.0' for index, res in enumerate(_resolutions(resolution)[:0:-1], start=1)}}
     channels = {res: _shape(state, f'{place}.weight', 4)[0] for res, place in places.items()}
     images = dict(c_dim=0, img_resolution=resolution, img_channels=_shape(state, 'convs.0.0.weight', 4)[1])
-    D = _fresh_discriminator(images, _channel_sizes(channels), len(state['q.weight']) // 2 if grouped else None, file_size)
+    if grouped:
+        D = rebuild.construct('sarigan_plugin.networks.Discriminator', [], dict(images, **_channel_sizes(channels), code_dim=len(state['q.weight']) // 2), file_size)
+    else:
+        D = rebuild.construct('training.networks.Discriminator', [], dict(images, **_channel_sizes(channels)), file_size)
     _fill(D, state, _discriminator_pairs(resolution, grouped), _filters('d', resolution))
     return D
-
-def _fresh_discriminator(images, sizes, code_dim, file_size=UNLIMITED):
-    if code_dim is not None:
-        return rebuild.construct('sarigan_plugin.networks.Discriminator', [], dict(images, **sizes, code_dim=code_dim), file_size)
-    return rebuild.construct('training.networks.Discriminator', [], dict(images, **sizes), file_size)
 
 def _fill(network, state, pairs, filters):
     """Move their tensors into our fresh network; every one of both must find its other half."""

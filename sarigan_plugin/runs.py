@@ -1,17 +1,22 @@
 """Folders of trainings: the next free one, and the one that a command goes on with."""
 
+import copy
 import json
 import os
 import re
 
 from sarigan_plugin import checkpoint
+from sarigan_plugin import config
 from sarigan_plugin import weights
+from sarigan_plugin import what_is
 from sarigan_plugin.cli import UserError
 
 OPTIONS = 'training_options.json'
 
 # What may change when a run goes on: how long, how often, by how many. The rest would make it another training.
-CHANGEABLE = re.compile(r'run_dir|total_kimg|(image|network)_snapshot_ticks|metrics|care|grid|ops|num_gpus|batch_gpu|data_loader_kwargs|training_set_kwargs\.path')
+CHANGEABLE = re.compile(r'run_dir|total_kimg|(image|network)_snapshot_ticks|metrics|care|grid|ops|num_gpus|batch_gpu|data_loader_kwargs|training_set_kwargs\.path|left_out')
+OF_THE_RUN = re.compile(r'run_dir|left_out') # What differs in the options of the same command,
+OF_THE_IMAGES = re.compile(r'run_dir|left_out|training_set_kwargs\.max_size') # also where images went bad or were mended.
 OF_TRANSFER = ('resume_pkl', 'ada_kimg', 'ema_rampup') # Set by --resume=PKL, so they are the run's own when it goes on.
 
 #----------------------------------------------------------------------------
@@ -44,6 +49,43 @@ def position(run_dir):
     return checkpoint.images_seen(paths[0]) if paths else None
 
 #----------------------------------------------------------------------------
+# Images that runs leave out.
+
+def known_left_out(outdir, data):
+    """What the newest run in outdir that left out bad images of a data set has left out, for dataset_check.check(); None where there is no such run."""
+    for _number, run_dir in _numbered(outdir):
+        stored = stored_options(run_dir) or dict()
+        if stored.get('left_out') is not None and _flat(stored).get('training_set_kwargs.path') == data:
+            return dict(of=_flat(stored).get('left_out.of'), images=_left_out(stored))
+    return None
+
+def _left_out(options):
+    """Names of images; of options in a file that somebody has edited none."""
+    found = (options.get('left_out') or dict())
+    images = found.get('images') if isinstance(found, dict) else None
+    return images if isinstance(images, list) and all(isinstance(name, str) for name in images) else []
+
+def _as_begun(stored, args):
+    """args, or where a run began with other images, a copy of them about these: what has been mended since stays out, what went bad stays in."""
+    if stored is None or _left_out(stored) == _left_out(args):
+        return args
+    args = copy.deepcopy(args)
+    config.leave_out(args, _left_out(stored))
+    return args
+
+def _go_on_as(begun, args):
+    """Let args, in place, be about the images that a run began with, and say so where it has no longer those that the options mean."""
+    before, now = _left_out(begun), _left_out(args)
+    args.update(begun)
+    if set(before) - set(now):
+        print(f'The run goes on without {_listed(set(before) - set(now))}, as it began; --resume=noresume starts one with all images that are good now.')
+    if set(now) - set(before):
+        print(f'Bad since the run began: {_listed(set(now) - set(before))}. Other images are shown in place of these.')
+
+def _listed(names):
+    return ', '.join(sorted(names)[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
+
+#----------------------------------------------------------------------------
 
 def run_to_continue(outdir, resume, args):
     """The folder of the run that goes on, or None for a new one.
@@ -57,7 +99,9 @@ def run_to_continue(outdir, resume, args):
         return None
     if resume != 'latest' and is_run(resume):
         if position(resume) is None:
-            raise UserError(f'--resume: {resume} has no training state; give a run\'s folder, a network pickle, latest or noresume.')
+            newest = what_is.newest_network(resume) # Upstream's trainings leave no states.
+            advice = 'give a run\'s folder, a network pickle, latest or noresume' if newest is None else f'--resume={newest} starts from its newest network'
+            raise UserError(f'--resume: {resume} has no training state; {advice}.')
         go_on_with(resume, args)
         return resume
     for _number, run_dir in _numbered(outdir):
@@ -66,7 +110,12 @@ def run_to_continue(outdir, resume, args):
         if resume == 'latest':
             go_on_with(run_dir, args)
             return run_dir
-        if not _differences(stored_options(run_dir), args, ignored=re.compile('run_dir')) and position(run_dir) < args.total_kimg * 1000:
+        stored = stored_options(run_dir)
+        if _differences(stored, args, ignored=OF_THE_IMAGES) or position(run_dir) >= args.total_kimg * 1000:
+            continue
+        begun = _as_begun(stored, args)
+        if not _differences(stored, begun, ignored=OF_THE_RUN):
+            _go_on_as(begun, args)
             return run_dir
     return None
 
@@ -83,10 +132,12 @@ def go_on_with(run_dir, args):
         args.pop(name, None)
         if name in stored:
             args[name] = stored[name]
-    different = _differences(stored, args, ignored=CHANGEABLE)
+    begun = _as_begun(stored, args)
+    different = _differences(stored, begun, ignored=CHANGEABLE)
     if different:
         listed = '; '.join(f'{name} was {_shown(before)} and would be {_shown(now)}' for name, before, now in different[:3])
         raise UserError(f'--resume: {run_dir} goes on only with the options that it was started with: {listed}{"; ..." if len(different) > 3 else ""}.')
+    _go_on_as(begun, args)
 
 def _shown(value):
     return 'not set' if value is None else json.dumps(value)

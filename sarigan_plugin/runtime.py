@@ -5,6 +5,7 @@ modules are exchanged while the program runs, each for a reason given beside it.
 commit.
 """
 
+import contextlib
 import importlib
 import itertools
 import os
@@ -20,8 +21,11 @@ import numpy as np
 import torch
 
 from sarigan_plugin import cpu_ops
+from sarigan_plugin import dataset_files
 from sarigan_plugin import files
+from sarigan_plugin import label_kind
 from sarigan_plugin import ops
+from sarigan_plugin import picture_files
 from sarigan_plugin import snapshot
 from sarigan_plugin import transfer
 
@@ -121,14 +125,15 @@ def stand_in(device_type, local_rank=None):
 #----------------------------------------------------------------------------
 # The exchanges.
 
-def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_images=False):
+def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_images=False, left_out=None):
     """Make upstream's training loop, metrics and tools run here; call once per process, before using them.
 
     device_type:     'cuda' or 'cpu'.
     grid:            (columns, rows), the most images on a sample sheet; None = upstream's size.
     local_rank:      index of this process's GPU in a training; None = whichever a tool names.
     trust:           run the code inside the pickle that training starts from?
-    skip_bad_images: take the next image for one that can't be read? Otherwise it raises BadImage.
+    skip_bad_images: take another image for one that goes bad? Otherwise it raises BadImage.
+    left_out:        {path of a data set: names of images that are no part of it}.
     """
     dataset = importlib.import_module('training.dataset')
     misc = importlib.import_module('torch_utils.misc')
@@ -142,12 +147,16 @@ def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_image
 
     skip_samples(0)
     ops.choose_at_first_use()
+    list_data_sets(left_out)
     _exchange(dataset.ImageFolderDataset, '__getitem__', lambda getitem: _named_if_bad(getitem, skip_bad_images))
+    _exchange(dataset.ImageFolderDataset, '__init__', lambda init: _knowing_its_resolution(init) if skip_bad_images else init)
+    _exchange(dataset.ImageFolderDataset, '_load_raw_image', lambda load: _of_any_good_image(load) if skip_bad_images else load)
+    _exchange(inpainting_data.InpaintingDataset, 'get_label', lambda get_label: _named_if_bad(get_label, skip_bad_images))
     _exchange(misc, 'print_module_summary', _without_side_effects)
     _exchange(misc, 'copy_params_and_buffers', lambda _copy: transfer.copy_with_report)
-    _exchange(training_loop, 'legacy', lambda legacy: _Overlay(legacy, load_network_pkl=lambda f: snapshot.read(f, getattr(f, 'name', '?'), '--resume', trust)))
+    _exchange(training_loop, 'legacy', lambda legacy: _Overlay(legacy, load_network_pkl=lambda f: snapshot.read_to_train_on(f, getattr(f, 'name', '?'), '--resume', trust)))
     _exchange(training_loop, 'dnnlib', lambda dnnlib: _Overlay(dnnlib, util=_Overlay(dnnlib.util, open_url=snapshot.open_any,
-        construct_class_by_name=_without_conditions(dnnlib.util.construct_class_by_name))))
+        construct_class_by_name=_constructing(dnnlib.util.construct_class_by_name))))
     _exchange(training_loop, 'torch', lambda torch: stand_in(device_type, local_rank))
     _exchange(training_loop, 'open', lambda _builtin: files.training_open)
     sheets = inpainting_data.sheets
@@ -191,10 +200,20 @@ def _without_side_effects(print_module_summary):
         return outputs
     return wrapper
 
-def _without_conditions(construct_class_by_name):
-    """training_loop.py:265 draws a label for every fake of every phase; where labels are images, that would cost more than all else."""
+def _constructing(construct_class_by_name):
+    """What the loop's data set and networks are to know beyond upstream's.
+
+    training_loop.py:265 draws a label for every fake of every phase; where labels are images, that would cost more than all else.
+    Networks remember what the labels of the data set before them were, see label_kind.py.
+    """
+    kind = None
     def wrapper(*args, **kwargs):
+        nonlocal kind
         made = construct_class_by_name(*args, **kwargs)
+        if isinstance(made, torch.utils.data.Dataset):
+            kind = label_kind.of_dataset(made)
+        elif isinstance(made, torch.nn.Module) and hasattr(made, 'c_dim'):
+            label_kind.remember(made, kind)
         if hasattr(made, 'without_conditions'):
             made.without_conditions()
         return made
@@ -246,22 +265,78 @@ class BadImage(Exception):
     def __str__(self):
         return super().__str__().strip().splitlines()[-1].removeprefix(f'{__name__}.BadImage: ') # DataLoader's workers put their traceback before it.
 
-def _named_if_bad(getitem, skip):
-    """Upstream's __getitem__ of a data set, for images that went bad after dataset_check.py, or that it did not look at."""
+_OF_BAD_IMAGES = (OSError, ValueError, SyntaxError, AssertionError, zipfile.BadZipFile, zlib.error)
+TRIES = 100 # Images drawn for one that can't be read, before all are tried in turn.
+
+def _named_if_bad(get, skip):
+    """A method of upstream's data set that takes an index, for images that went bad after dataset_check.py, or that it did not look at.
+
+    The image that stands in for a bad one is drawn at random, always the same for the same index: the next one would be seen as
+    often as there are bad ones before it.
+    """
     told = set()
     def wrapper(dataset, index):
-        for other in itertools.chain([index], range(index + 1, len(dataset)), range(index)): # Where there is no such index, it is an IndexError as ever.
+        for other in _and_stand_ins(index, len(dataset)): # Where there is no such index, it is an IndexError as ever.
             try:
-                return getitem(dataset, other)
-            except (OSError, ValueError, SyntaxError, AssertionError, zipfile.BadZipFile, zlib.error) as error:
+                return get(dataset, other)
+            except _OF_BAD_IMAGES as error:
                 name = dataset._image_fnames[dataset._raw_idx[other]] # pylint: disable=protected-access
                 if not skip:
                     raise BadImage(f'{name} cannot be read or has another size ({error or type(error).__name__})') from None
                 if name not in told:
                     told.add(name)
-                    print(f'Warning: --data: {name} cannot be read or has another size ({error or type(error).__name__}); it is skipped.', file=sys.stderr)
+                    print(f'Warning: --data: {name} cannot be read or has another size ({error or type(error).__name__}); another image is shown for it.', file=sys.stderr)
         raise BadImage('no image can be read')
     return wrapper
+
+def _and_stand_ins(index, count):
+    yield index
+    yield from np.random.RandomState(index).randint(count, size=TRIES).tolist()
+    yield from range(count)
+
+def _knowing_its_resolution(init):
+    """The constructor of a data set, which asks its first image for the shape of all: see _of_any_good_image()."""
+    def wrapper(dataset, path, resolution=None, **kwargs):
+        dataset._wanted = resolution # pylint: disable=protected-access
+        init(dataset, path, resolution=resolution, **kwargs)
+        del dataset._wanted # pylint: disable=protected-access
+    return wrapper
+
+def _of_any_good_image(load_raw_image):
+    """Give the constructor the first image of the right size, as the very first one may have gone bad."""
+    def wrapper(dataset, raw_idx):
+        if getattr(dataset, '_wanted', None) is None: # It is made already, or does not say.
+            return load_raw_image(dataset, raw_idx)
+        for other in range(len(dataset._image_fnames)): # pylint: disable=protected-access
+            with contextlib.suppress(*_OF_BAD_IMAGES):
+                image = load_raw_image(dataset, other)
+                if image.shape[1:] == (dataset._wanted, dataset._wanted): # pylint: disable=protected-access
+                    return image
+        raise BadImage('no image can be read')
+    return wrapper
+
+#----------------------------------------------------------------------------
+# Which files are images.
+
+def list_data_sets(left_out=None):
+    """Let upstream's ImageFolderDataset list what dataset_check.py has looked at: no junk, what is in linked folders, and none of those left out.
+
+    left_out: see prepare(). It lists by os.walk() and by ZipFile.namelist(), and takes what PIL has an extension for (dataset.py:167).
+    """
+    dataset_files.leave_out(left_out or dict())
+    def listed(path, names):
+        return dataset_files.listed(names, dataset_files.left_out(path))
+
+    class Archive(zipfile.ZipFile):
+        def namelist(self):
+            return listed(self.filename, super().namelist())
+
+    dataset = importlib.import_module('training.dataset')
+    _exchange(dataset, 'os', lambda os: _Overlay(os, walk=lambda path: [(path, [], listed(path, picture_files.walk(path)))]))
+    _exchange(dataset, 'zipfile', lambda zipfile: _Overlay(zipfile, ZipFile=Archive))
+
+#----------------------------------------------------------------------------
+# Where a training starts in the data set.
 
 def _starting_at(sampler_class, first):
     """misc.InfiniteSampler without its first elements, which were seen before the training was interrupted."""

@@ -17,7 +17,9 @@ import dnnlib
 import numpy as np
 import torch
 
+from sarigan_plugin import label_kind
 from sarigan_plugin import rebuild
+from sarigan_plugin import stylegan2_of_stylegan3
 
 MAX_INSTRUCTIONS = 2_000_000 # The pickle of a SariGAN for 256x256 has 44,000.
 
@@ -29,7 +31,8 @@ class ForeignCode(ValueError):
 def read(data):
     """The networks in a pickle as upstream's training loop writes it.
 
-    data: bytes of the file. Returns a dict of G, D, G_ema, augment_pipe and training_set_kwargs.
+    data: bytes of the file. Returns a dict of G, D, G_ema, augment_pipe and training_set_kwargs; all but G_ema may be None. A
+    generator that was pickled alone is G_ema.
     Raises ForeignCode, ValueError, or any other Exception that a broken file leads to.
     """
     bytes_left = [len(data)] # A storage may be named many times and would be loaded as often.
@@ -39,11 +42,14 @@ def read(data):
             raise ValueError('its tensors are larger than the file')
         return _load_storage(storage)
 
-    content = _expect(_run(io.BytesIO(data), {**_NAMES, _LOAD_FROM_BYTES: load_storage}), dict)
+    content = _run(io.BytesIO(data), {**_NAMES, _LOAD_FROM_BYTES: load_storage})
+    content = dict(G_ema=content) if isinstance(content, _Record) else _expect(content, dict)
     known = dict() # id of a record -> the network made of it, as G may be G_ema.
 
     def network(name, class_name, *classes):
         record = content.get(name)
+        if record is None and name != 'G_ema':
+            return None
         if record is None:
             raise ValueError(f'it has no {name}')
         if not isinstance(record, _Record):
@@ -57,7 +63,7 @@ def read(data):
     networks = dict(training_set_kwargs=rebuild.plain_dataset(content.get('training_set_kwargs')))
     for name in ['G', 'D', 'G_ema']:
         networks[name] = network(name, *(_DISCRIMINATOR if name == 'D' else _GENERATOR))
-    networks['augment_pipe'] = network('augment_pipe', *_PIPE) if content.get('augment_pipe') is not None else None
+    networks['augment_pipe'] = network('augment_pipe', *_PIPE)
     return networks
 
 #----------------------------------------------------------------------------
@@ -91,23 +97,36 @@ def _class_index(record):
         return 2
     return 1 if 'code_dim' in record.state or 'q' in modules else 0
 
+def _is_of_stylegan3(record):
+    """Whether a network was made by stylegan3's code."""
+    return stylegan2_of_stylegan3.MARK in record.state or any(_is_of_stylegan3(child) for child in record.part('_modules').values() if isinstance(child, _Record))
+
 def _network(record, classes, file_size):
+    kwargs, other_attributes = record.state.get('_init_kwargs'), ()
+    if len(classes) > 1 and isinstance(kwargs, dict) and _is_of_stylegan3(record): # There is one AugmentPipe.
+        kwargs, other_attributes = stylegan2_of_stylegan3.arguments(record.class_name, kwargs), stylegan2_of_stylegan3.MORE_ATTRIBUTES
     try:
-        network = rebuild.construct(classes[min(_class_index(record), len(classes) - 1)], record.state.get('_init_args'), record.state.get('_init_kwargs'), file_size)
+        network = rebuild.construct(classes[min(_class_index(record), len(classes) - 1)], record.state.get('_init_args'), kwargs, file_size)
     except TypeError as error: # Arguments that our class doesn't take.
         raise ForeignCode(str(error)) from None
     tensors, wanted_gradients = dict(), []
-    _collect(record, network, '', tensors, wanted_gradients)
+    _collect(record, network, '', tensors, wanted_gradients, other_attributes)
     rebuild.fill(network, tensors)
+    label_kind.remember(network, label_kind.known(record.state.get(label_kind.ATTRIBUTE)))
     for name in wanted_gradients:
         network.get_parameter(name).requires_grad_(True)
     return network.train(record.state.get('training') is True)
 
-def _collect(record, module, prefix, tensors, wanted_gradients):
-    """Put the record's tensors into `tensors`, as far as it has the structure of `module`. Raises ForeignCode where it hasn't."""
+def _collect(record, module, prefix, tensors, wanted_gradients, other_attributes):
+    """Put the record's tensors into `tensors`, as far as it has the structure of `module`. Raises ForeignCode where it hasn't.
+
+    other_attributes: names of those that may be in the record alone.
+    """
     if not isinstance(record, _Record) or record.class_name != type(module).__name__:
         raise ForeignCode(f'{prefix[:-1] or "a network"} is {_kind(record)} where ours is {type(module).__name__}')
     for name, value in record.state.items():
+        if name in other_attributes and not hasattr(module, name):
+            continue
         if not name.startswith('_') and name != 'training' and not _is_same(value, getattr(module, name, _MISSING)):
             raise ForeignCode(f'{prefix}{name} is {_shown(value)}, and ours {_shown(getattr(module, name, _MISSING))}')
     for name, value in [*record.part('_parameters').items(), *record.part('_buffers').items()]:
@@ -122,7 +141,7 @@ def _collect(record, module, prefix, tensors, wanted_gradients):
         name = min(set(children) ^ set(ours), key=str)
         raise ForeignCode(f'{prefix}{name} is in {"ours" if name in ours else "it"} alone')
     for name, child in ours.items():
-        _collect(children[name], child, f'{prefix}{name}.', tensors, wanted_gradients)
+        _collect(children[name], child, f'{prefix}{name}.', tensors, wanted_gradients, other_attributes)
 
 _MISSING = object()
 
@@ -288,8 +307,6 @@ def _set_items(target, items):
 
 def _look_up(words, names):
     name = _Name(*[_expect(word, str) for word in words])
-    if name == ('dnnlib.tflib.network', 'Network'):
-        raise ForeignCode('it is a TensorFlow network, which upstream\'s own reader converts')
     if name not in names:
         raise ForeignCode(f'it asks for {rebuild.shorten(".".join(name))}, which no network of StyleGAN2-ADA or SariGAN needs')
     return name

@@ -3,16 +3,19 @@
 Nothing that is inside of a file runs, unless the user trusts it. What can't be read gets a sentence, not a traceback.
 """
 
+import math
 import os
 
 import click
 import dnnlib
 import legacy
+import torch
 
 from sarigan_plugin import cpu_ops
 from sarigan_plugin import ops
 from sarigan_plugin import safe_pickle
 from sarigan_plugin import weights
+from sarigan_plugin import what_is
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.networks import grouped_layers
 
@@ -32,12 +35,26 @@ def averaged(data, device='cpu'):
     """The generator that load() returns, of what load_all() gave: to have the rest as well, the file is read once."""
     ops.choose_at_first_use()
     cpu_ops.prepare()
-    return data['G_ema'].eval().requires_grad_(False).to(device)
+    return put(data['G_ema'], device)
+
+def put(network, device):
+    """The network itself, in eval mode, without gradients, on a device. On CPUs all of it computes in fp32, as stylegan3's code has it
+    there: fp16 takes them ten times as long, and some lack a part of it."""
+    if torch.device(device).type == 'cpu':
+        for module in network.modules():
+            if getattr(module, 'use_fp16', False):
+                module.use_fp16 = module.channels_last = False
+            if hasattr(module, 'fp16_resolution'): # Of an encoder.
+                module.fp16_resolution = math.inf
+    return network.eval().requires_grad_(False).to(device)
 
 def load_all(path, option, trust=False):
     """As load(), but all that is there: see read()."""
-    if not dnnlib.util.is_url(path, allow_file_urls=True) and not os.path.exists(path):
-        raise UserError(f'{option}: there is no file {path!r}.')
+    if not dnnlib.util.is_url(path, allow_file_urls=True):
+        if not os.path.exists(path):
+            raise UserError(f'{option}: there is no file {path!r}.')
+        if os.path.isdir(path) and not weights.is_exported(path):
+            raise UserError(_is_none(option, path, what_is.folder(path)))
     try:
         with open_any(path) as f:
             return read(f, path, option, trust)
@@ -49,19 +66,53 @@ def open_any(path):
     return dnnlib.util.open_url(os.path.join(path, weights.DESCRIPTION) if os.path.isdir(path) else path)
 
 def read(file, path, option, trust=False):
-    """The networks in an open file: a dict of G, D, G_ema, augment_pipe and training_set_kwargs, as upstream has it.
+    """The networks in an open file: a dict of G, D, G_ema, augment_pipe and training_set_kwargs, as upstream has it; G and D may be None.
 
-    path, option: for the UserError it may raise. trust: let upstream's own reader run the code in the pickle.
+    path, option: for the UserError it may raise. trust: run the code in the pickle? None = never, and the user can't ask for it.
     """
     name = str(getattr(file, 'name', ''))
+    is_folder = os.path.basename(name) == weights.DESCRIPTION
+    kind = what_is.other_format(file, path) if not is_folder else None
+    if kind is not None:
+        raise UserError(_is_none(option, path, kind))
     try:
-        if os.path.basename(name) == weights.DESCRIPTION:
-            return weights.read(os.path.dirname(name))
-        return legacy.load_network_pkl(file) if trust else safe_pickle.read(file.read())
-    except safe_pickle.ForeignCode as error:
-        raise UserError(f'{option}: {path!r} is not a network pickle of StyleGAN2-ADA or SariGAN ({first_line(error)}); --trust-pickle runs the code inside it.') from None
+        file.seek(0)
+        return weights.read(os.path.dirname(name)) if is_folder else _read_trusted(file) if trust else safe_pickle.read(file.read())
     except Exception as error: # pylint: disable=broad-except # Who knows what a broken or hostile file leads to.
-        raise UserError(f'{option}: {path!r} is not a network pickle ({first_line(error)}).') from None
+        kind = what_is.other_pickle(file, path, converted=trust) if not is_folder else None
+        if kind is not None:
+            raise UserError(_is_none(option, path, kind)) from None
+        if not isinstance(error, safe_pickle.ForeignCode):
+            raise UserError(f'{option}: {path!r} is not a network pickle ({first_line(error)}).') from None
+        advice = '--trust-pickle runs the code inside it' if trust is not None else 'code that is inside of a file never runs here'
+        raise UserError(f'{option}: {path!r} is not a network pickle of StyleGAN2-ADA or SariGAN ({first_line(error)}); {advice}.') from None
+
+def _is_none(option, path, kind):
+    return f'{option}: {path!r} is not a network pickle of StyleGAN2-ADA or SariGAN: it is {kind}.'
+
+def _read_trusted(file):
+    """As legacy.load_network_pkl(), which wants G and D as well."""
+    found = legacy._LegacyUnpickler(file).load() # pylint: disable=protected-access
+    if isinstance(found, tuple) and len(found) == 3: # Of TensorFlow.
+        found = dict(G=legacy.convert_tf_generator(found[0]), D=legacy.convert_tf_discriminator(found[1]), G_ema=legacy.convert_tf_generator(found[2]))
+    if isinstance(found, torch.nn.Module):
+        found = dict(G_ema=found)
+    if not isinstance(found, dict):
+        raise ValueError(f'{type(found).__name__} stands where dict belongs')
+    networks = {name: found.get(name) for name in weights.NETWORKS}
+    for name, network in networks.items():
+        if not isinstance(network, torch.nn.Module) and (network is not None or name == 'G_ema'):
+            raise ValueError(f'it has no {name}' if network is None else f'its {name} is of the type {type(network).__name__}')
+    trained_on = found.get('training_set_kwargs')
+    return dict(networks, training_set_kwargs=trained_on if isinstance(trained_on, dict) else None)
+
+def read_to_train_on(file, path, option, trust=False):
+    """As read(), for a training that starts from these networks: it takes G and D beside the average."""
+    data = read(file, path, option, trust)
+    missing = [name for name in ['G', 'D'] if data[name] is None]
+    if missing:
+        raise UserError(f'{option}: {path!r} has no {" and no ".join(missing)}, which a training starts from; there is {", ".join(name for name in ["G", "D", "G_ema"] if data[name] is not None)} alone.')
+    return data
 
 def load_grouped(path, option, device='cpu', trust=False, generates=True):
     """As load(), but only a generator with channel groups will do; where it is to generate, also none of inpainting."""

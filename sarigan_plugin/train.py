@@ -15,7 +15,10 @@ from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.launch import Care, launch, machine_obstacle
+from sarigan_plugin.options import PATH
 from sarigan_plugin.world import DEFAULT_TIMEOUT, World
+
+LISTED = 20 # Names of images that are left out which are printed.
 
 #----------------------------------------------------------------------------
 # The command line.
@@ -48,7 +51,7 @@ def _describe_configs():
 @click.command(epilog=_describe_configs(), context_settings=dict(max_content_width=120))
 
 # General options.
-@click.option('--outdir',       help='Where to save the results', required=True, metavar='DIR')
+@click.option('--outdir',       help='Where to save the results', required=True, type=PATH, metavar='DIR')
 @click.option('--gpus',         help="Number of GPUs to use [default: 1, or torchrun's]", type=int, metavar='INT')
 @click.option('--device',       help='Where to train', type=click.Choice(runtime.DEVICES), default='auto', show_default=True)
 @click.option('--snap',         help='Snapshot interval [default: 50 ticks]', type=int, metavar='INT')
@@ -58,13 +61,14 @@ def _describe_configs():
 @click.option('-n', '--dry-run', help='Print training options and exit', is_flag=True)
 
 # Dataset.
-@click.option('--data',         help='Training data (directory or zip)', metavar='PATH', required=True)
+@click.option('--data',         help='Training data (directory or zip)', type=PATH, metavar='PATH', required=True)
 @click.option('--cond',         help='Train conditional model based on dataset labels [default: false]', type=bool, metavar='BOOL')
+@click.option('--sparse-labels', help='With --cond=1, accept classes in dataset.json that no image has', is_flag=True)
 @click.option('--subset',       help='Train with only N images [default: all]', type=int, metavar='INT')
 @click.option('--mirror',       help='Enable dataset x-flips [default: false]', type=bool, metavar='BOOL')
 
 # Base config.
-@click.option('--cfg',          help='Base config, see below [default: auto]', metavar='NAME')
+@click.option('--cfg',          help='Base config, see below [default: auto]', type=PATH, metavar='NAME|TOML')
 @click.option('--gamma',        help='Override R1 gamma', type=float)
 @click.option('--kimg',         help='Override training duration', type=int, metavar='INT')
 @click.option('--batch',        help='Override batch size', type=int, metavar='INT')
@@ -88,7 +92,7 @@ def _describe_configs():
 @click.option('--code-dim',     help='Dimensionality of each of the two codes', type=int, metavar='INT')
 
 # Inpainting.
-@click.option('--masks',        help=f'Holes of the images: {", ".join(config.MASKS)}, or a folder of masks', metavar='KIND|DIR')
+@click.option('--masks',        help=f'Holes of the images: {", ".join(config.MASKS)}, or a folder of masks', type=PATH, metavar='KIND|DIR')
 @click.option('--split',        help='Images to train with: train leaves the last tenth for `sarigan inpaint-table`', type=click.Choice(config.TRAINING_SPLITS))
 @click.option('--lambda-l1',    help='Weight of the absolute error in the holes', type=float)
 
@@ -98,7 +102,7 @@ def _describe_configs():
 @click.option('--max-bad-iterations', help='Go back to the last state after so many iterations in a row with numbers that are not finite', type=click.IntRange(min=1),
     default=Care.max_bad_iterations, show_default=True, metavar='INT')
 @click.option('--max-rollbacks', help='Go back at most so often', type=click.IntRange(min=0), default=Care.max_rollbacks, show_default=True, metavar='INT')
-@click.option('--skip-bad-images', help="Take another image for one that can't be read [default: false]", type=bool, metavar='BOOL')
+@click.option('--skip-bad-images', help="Leave out images that can't be read or are of another size or colours than most; all are looked at first [default: false]", type=bool, metavar='BOOL')
 
 # Discriminator augmentation.
 @click.option('--aug',          help='Augmentation mode [default: ada; noaug for SariGAN]', type=click.Choice(config.AUGMENTATIONS))
@@ -107,7 +111,7 @@ def _describe_configs():
 @click.option('--augpipe',      help='Augmentation pipeline [default: bgc]', type=click.Choice(list(config.AUGMENT_PIPES)))
 
 # Transfer learning.
-@click.option('--resume',       help=f'Networks to start from: a pickle, an exported folder, a URL, or one of {", ".join(config.TRANSFER_SOURCES)}; or the run to go on with: latest, or its folder', metavar='PKL|RUN')
+@click.option('--resume',       help=f'Networks to start from: a pickle, an exported folder, a URL, or one of {", ".join(config.TRANSFER_SOURCES)}; or the run to go on with: latest, or its folder', type=PATH, metavar='PKL|RUN')
 @snapshot.trust_option
 @click.option('--freezed',      help='Freeze-D [default: 0 layers]', type=int, metavar='INT')
 
@@ -153,18 +157,20 @@ def _plan(world, outdir, dry_run, device, ops, grid, trust, keep_states, checkpo
     _check_num_gpus(world, options)
     _check_text(outdir=outdir, **options)
     resume = options.pop('resume')
-    run_desc, args = config.training_options(resume=None if runs.is_run(resume) else resume, **options)
+    skip_bad_images = bool(options['skip_bad_images'])
+    summary = config.look_at(options['data'], skip_bad_images, runs.known_left_out(outdir, options['data']) if skip_bad_images else None)
+    run_desc, args = config.training_options(resume=None if runs.is_run(resume) else resume, summary=summary, **options)
     if grid is not None:
         args.grid = grid
     if ops != 'auto':
         args.ops = ops
-    care = Care(keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, bool(options['skip_bad_images']), trust)
+    care = Care(keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, skip_bad_images, trust)
     if care != Care(): # What upstream has no name for is there only if it was asked for.
         args.care = dataclasses.asdict(care)
     obstacle = _find_obstacle(world, outdir, device, args)
     earlier = runs.run_to_continue(outdir, resume, args)
     args.run_dir = earlier if earlier is not None else os.path.join(outdir, f'{runs.next_run_id(outdir):05d}-{run_desc}')
-    print_options(args)
+    print_options(args, summary)
     if earlier is not None and runs.position(earlier) >= args.total_kimg * 1000:
         print(f'{earlier} has seen its {args.total_kimg} kimg; a larger --kimg trains on.')
         return None
@@ -219,19 +225,20 @@ def _find_obstacle(world, outdir, device, args):
 
 #----------------------------------------------------------------------------
 
-def print_options(args):
+def print_options(args, summary):
     """Print what will be trained, on what."""
-    data = args.training_set_kwargs
+    data, left_out = args.training_set_kwargs, args.get('left_out', dict(images=[]))['images']
+    shown = args if len(left_out) <= LISTED else {**args, 'left_out': {**args.left_out, 'images': [*left_out[:LISTED], '...']}}
     print('\nTraining options:')
-    print(json.dumps(args, indent=2))
+    print(json.dumps(shown, indent=2))
     print(f"""
 Output directory:   {args.run_dir}
 Training data:      {data.path}
 Training duration:  {args.total_kimg} kimg
 Number of GPUs:     {args.num_gpus}
-Number of images:   {data.max_size}
+Number of images:   {data.max_size}{f", without {len(left_out)} bad" if left_out else ""}
 Image resolution:   {data.resolution}
-Conditional model:  {data.use_labels}
+Conditional model:  {data.use_labels}{f", {summary.used_classes:,} of {summary.num_classes:,} classes used" if data.use_labels and summary.num_classes else ""}
 Dataset x-flips:    {data.xflip}
 """)
 

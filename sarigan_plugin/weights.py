@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 
 from sarigan_plugin import files
+from sarigan_plugin import label_kind
 from sarigan_plugin import rebuild
 
 DESCRIPTION = 'network.json'
@@ -30,7 +31,8 @@ def is_exported(path):
 def write(data, folder):
     """Write networks into an empty folder that exists. data: as from snapshot.read(). Raises ValueError for networks of other code."""
     networks = {name: data[name] for name in NETWORKS if data.get(name) is not None}
-    described = {name: dict(class_name=rebuild.class_name(network), args=network.init_args, kwargs=network.init_kwargs) for name, network in networks.items()}
+    described = {name: dict(class_name=rebuild.class_name(network), args=network.init_args, kwargs=network.init_kwargs,
+        **(dict(labels=label_kind.of(network)) if label_kind.of(network) else {})) for name, network in networks.items()}
     tensors = {f'{name}.{key}': tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, network in networks.items()
         for key, tensor in [*network.named_parameters(), *network.named_buffers()]}
     path = os.path.join(folder, TENSORS)
@@ -50,8 +52,8 @@ def read(folder):
     if description.get('version') != VERSION:
         raise ValueError(f'its format is {rebuild.shorten(description.get("version"))}, and only {VERSION} is known here')
     described = description['networks']
-    if not {'G', 'D', 'G_ema'} <= set(described) <= set(NETWORKS):
-        raise ValueError('it has no G, D and G_ema')
+    if not {'G_ema'} <= set(described) <= set(NETWORKS):
+        raise ValueError(f'it has no G_ema, or more than {", ".join(NETWORKS)}')
     path = os.path.join(folder, TENSORS)
     if files.sha256(path) != description.get('tensors_sha256'):
         raise ValueError(f'{TENSORS} is not the file that it was written with')
@@ -61,6 +63,7 @@ def read(folder):
     for name, entry in described.items():
         network = rebuild.construct(entry['class_name'], entry['args'], entry['kwargs'], file_size=os.path.getsize(path))
         rebuild.fill(network, {key[len(name) + 1:]: tensor for key, tensor in tensors.items() if key.startswith(f'{name}.')})
+        label_kind.remember(network, label_kind.known(entry.get('labels')))
         data[name] = network
     data['training_set_kwargs'] = rebuild.plain_dataset(description.get('training_set_kwargs'))
     return data

@@ -65,6 +65,15 @@ def test_it_is_trained_once_and_kept(dataset, monkeypatch):
     monkeypatch.setattr(attributes, '_train', None) # Would be called.
     assert attributes.fit(dataset)(images) == first
 
+def test_a_folder_is_read_as_a_zip_is(dataset, tmp_path):
+    images = picture(1, 0, 5)[None]
+    expected = attributes.fit(dataset)(images)
+    with zipfile.ZipFile(dataset) as archive:
+        archive.extractall(tmp_path / 'folder')
+    assert attributes.fit(str(tmp_path / 'folder'))(images) == expected
+    with pytest.raises(attributes.NoAttributes, match='^it has no attributes.json'):
+        attributes.fit(str(tmp_path))
+
 def test_area_under_the_curve_counts_pairs():
     scores, present = np.random.RandomState(0).randint(0, 5, 40), np.random.RandomState(1).rand(40) < 0.4
     pairs = [(a > b) + (a == b) / 2 for a in scores[present] for b in scores[~present]]

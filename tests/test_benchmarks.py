@@ -84,6 +84,14 @@ def test_loading_is_measured(tmp_path):
     assert [row['resolution'] for row in rows] == [16, 64] and all(row['images_per_second'] > 0 for row in rows)
 
 @pytest.mark.slow
+def test_making_data_sets_is_measured_beside_upstreams_tool(tmp_path):
+    done = benchmark('data_folder.py', '--pictures=60', '--workers=1,2', '--rounds=1', f'--outdir={tmp_path}')
+    assert done.returncode == 0, done.stderr # It compares what both sides made.
+    rows = json.loads((tmp_path / 'data_folder.json').read_text())['rows']
+    assert [row['side'] for row in rows] == ['upstream', '1 worker', '2 workers'] and rows[0]['ratios'] == dict(wall=1, cpu=1)
+    assert all(row['pictures_per_second'] > 0 and row['cpu'] > 0 for row in rows)
+
+@pytest.mark.slow
 def test_the_page_is_measured_in_a_browser(tmp_path):
     done = benchmark('explore.py', '--resolutions=16', f'--outdir={tmp_path}')
     if 'No Chromium was found' in done.stderr:

@@ -157,7 +157,6 @@ def test_a_toml_file_of_ones_own_works_like_a_name(images, tmp_path):
     assert args.G_kwargs.num_groups == 4 and desc == 'images-mine'
 
 def test_the_commands_of_the_documentation_are_understood():
-    pytest.importorskip('tqdm') # Upstream's dataset_tool.py.
     dataset_tool = importlib.import_module('dataset_tool')
     text = (HERE.parent / 'docs' / 'datasets.md').read_text()
     commands = [line.split()[1:] for line in text.splitlines() if line.startswith('python ')]

@@ -46,13 +46,18 @@ def as_folder(tmp_path, files, name='set'):
         target.write_bytes(data if isinstance(data, bytes) else data.encode())
     return str(tmp_path / name)
 
-def refusal(path):
+def refusal(path, **options):
     """The one sentence that a bad dataset gets."""
     with pytest.raises(ValueError) as caught:
-        dataset_check.check(path)
+        dataset_check.check(path, **options)
     sentence = str(caught.value)
     assert '\n' not in sentence and not sentence.startswith('--') and not sentence.endswith('.')
     return sentence
+
+def mended(path, resolution):
+    """How a sentence ends that `sarigan data folder` mends."""
+    stem = path.removesuffix('.zip')
+    return f'; this makes a data set of it: sarigan data folder {path} --dest={stem}-{resolution}.zip --resolution={resolution}'
 
 def refusal_of_labels(tmp_path, labels):
     text = labels if isinstance(labels, str) else json.dumps(dict(labels=labels))
@@ -101,15 +106,22 @@ def test_an_empty_dataset_is_refused(tmp_path, as_source):
     assert refusal(path) == f'{path} has no images in it'
 
 def test_images_that_are_not_square_are_refused(tmp_path):
-    assert refusal(as_zip(tmp_path, {'a.png': png(32, 16)})).startswith('a.png is 32x16, but images must be square')
+    path = as_zip(tmp_path, {'a.png': png(32, 16)})
+    assert refusal(path) == 'a.png is 32x16, but images must be square' + mended(path, 16)
 
-@pytest.mark.parametrize('size', [4, 24, 100])
-def test_a_resolution_that_no_network_has_is_refused(tmp_path, size):
-    assert refusal(as_zip(tmp_path, {'a.png': png(size)})).startswith(f'a.png is {size}x{size}, but the resolution must be a power of two, at least 8')
+@pytest.mark.parametrize('size, resolution', [(24, 16), (100, 64)])
+def test_a_resolution_that_no_network_has_is_refused(tmp_path, size, resolution):
+    path = as_zip(tmp_path, {'a.png': png(size)})
+    assert refusal(path) == f'a.png is {size}x{size}, but the resolution must be a power of two, at least 8' + mended(path, resolution)
+
+def test_images_too_small_for_any_network_are_refused(tmp_path):
+    path = as_zip(tmp_path, {'a.png': png(4)})
+    assert refusal(path) == 'a.png is 4x4, but the resolution must be a power of two, at least 8' + mended(path, 8) + ' --enlarge'
 
 @pytest.mark.parametrize('other, described', [(png(32), '32x32 with 3 channels'), (png(mode='L'), '16x16 with 1 channel')])
 def test_mixed_images_are_refused_with_both_shapes(tmp_path, other, described):
-    assert refusal(as_zip(tmp_path, {'a.png': png(), 'b/c.png': other})) == f'images differ: a.png is 16x16 with 3 channels, b/c.png is {described}'
+    path = as_zip(tmp_path, {'a.png': png(), 'b/c.png': other})
+    assert refusal(path) == f'images differ: a.png is 16x16 with 3 channels, b/c.png is {described}' + mended(path, 16)
 
 @pytest.mark.parametrize('as_source', [as_zip, as_folder])
 @pytest.mark.parametrize('damage', [lambda data: data[:len(data) // 2], lambda data: b'', lambda data: b'not an image', lambda data: data[:100] + b'xxxxxxxx' + data[108:]])
@@ -126,12 +138,12 @@ def test_an_image_whose_checksum_in_the_zip_is_wrong_is_named(tmp_path):
 
 @pytest.mark.parametrize('mode', ['P', 'RGBA', 'LA', '1', 'I;16'])
 def test_an_unsupported_colour_mode_is_refused_with_the_tool_to_run(tmp_path, mode):
-    sentence = refusal(as_zip(tmp_path, {'a.png': png(mode=mode)}))
-    assert sentence.startswith(f'a.png has the unsupported colour mode {mode}: ') and 'dataset_tool.py' in sentence
+    path = as_zip(tmp_path, {'a.png': png(mode=mode)})
+    assert refusal(path) == f'a.png has the unsupported colour mode {mode}: images must be 8-bit grey or RGB' + mended(path, 16)
 
 def test_sixteen_bits_per_sample_are_refused(tmp_path):
-    sentence = refusal(as_zip(tmp_path, {'a.png': png16()}))
-    assert sentence.startswith('a.png has 16 bits per sample: ') and 'dataset_tool.py' in sentence
+    path = as_zip(tmp_path, {'a.png': png16()})
+    assert refusal(path) == 'a.png has 16 bits per sample: images must be 8-bit grey or RGB' + mended(path, 16)
 
 def test_an_encrypted_zip_is_refused(tmp_path):
     path = as_zip(tmp_path, {'a.png': png()})
@@ -141,7 +153,8 @@ def test_an_encrypted_zip_is_refused(tmp_path):
     data[data.index(b'PK\x01\x02') + 8] |= 1    # and in the directory
     with open(path, 'wb') as file:
         file.write(data)
-    assert refusal(path).startswith('a.png is corrupt, truncated or no image: File ')
+    sentence = refusal(path)
+    assert sentence.startswith('a.png is corrupt, truncated or no image: File ') and 'sarigan data' not in sentence # There is nothing to make a data set of.
 
 #----------------------------------------------------------------------------
 
@@ -161,11 +174,83 @@ def test_an_encrypted_zip_is_refused(tmp_path):
     ([['a.png', True], ['b.png', 0]],         'the label of a.png in dataset.json must be a class, an integer from 0 to 65535, not true'),
     ([['a.png', [1, 2]], ['b.png', [1]]],     'the label of b.png in dataset.json must be like that of a.png, a list of 2 numbers, not [1]'),
     ([['a.png', [1, 2]], ['b.png', 1]],       'the label of b.png in dataset.json must be like that of a.png, a list of 2 numbers, not 1'),
+    ([['a.png', 1], ['b.png', 0], ['a.png', 2]], 'dataset.json has two labels for a.png, 1 and 2'),
+    ('{"labels": {"a.png": 1, "b.png": 0, "a.png": 2}}', 'dataset.json has two labels for a.png, 1 and 2'),
+    ([['a.png', [1]], ['b.png', [0]], ['b.png', [1]]], 'dataset.json has two labels for b.png, [0] and [1]'),
     ([['a.png', []], ['b.png', []]],          'the label of a.png in dataset.json must be a list of numbers that is not empty, not []'),
     ([['a.png', [1]], ['b.png', [float('nan')]]], 'the label of b.png in dataset.json must be like that of a.png, a list of 1 number, not [NaN]'),
 ])
 def test_labels_that_upstream_cannot_read_are_refused(tmp_path, labels, sentence):
     assert refusal_of_labels(tmp_path, labels).startswith(sentence)
+
+def test_an_image_may_be_listed_twice_with_one_label(tmp_path):
+    labels = [['a.png', 1], ['a.png', 1], ['b.png', 0], ['gone.png', 1], ['gone.png', 2]]
+    assert dataset_check.check(as_zip(tmp_path, {'a.png': png(), 'b.png': png(), 'dataset.json': json.dumps(dict(labels=labels))})).has_labels
+
+def test_names_with_backslashes_in_dataset_json_are_named_with_the_line_that_mends_it(tmp_path):
+    path = as_zip(tmp_path, {'x/a.png': png(), 'dataset.json': json.dumps(dict(labels=[['x\\a.png', 1]]))})
+    assert refusal(path) == 'dataset.json writes names with backslashes, as x\\a.png, where images are looked up as x/a.png' + mended(path, 16)
+
+@pytest.mark.parametrize('labels, classes', [([0, 50000], (50001, 2, 1)), ([0, 1], (2, 2, None)), ([1, 1], (2, 1, 0)), ([[0.5], [1]], (None, None, None)), (None, (None, None, None))])
+def test_classes_are_counted_with_the_first_that_is_missing(tmp_path, labels, classes):
+    pairs = None if labels is None else list(zip(['a.png', 'b.png'], labels))
+    summary = dataset_check.check(as_zip(tmp_path, {'a.png': png(), 'b.png': png(), 'dataset.json': json.dumps(dict(labels=pairs))}))
+    assert (summary.num_classes, summary.used_classes, summary.missing_class) == classes
+    if labels is not None:
+        assert load_as_upstream(summary.path).label_shape == [classes[0] or 1]
+
+#----------------------------------------------------------------------------
+# Bad images are left out.
+
+JUNK = b'no image'
+
+def test_all_bad_images_are_left_out_and_told(tmp_path, capsys):
+    files = {'0.png': JUNK, '1.png': png(), '2.png': png(seed=1)[:300], '3.png': png(32), '4.png': png(mode='L'), '5.png': png(mode='P'), '6.png': png(seed=2), '7.png': png(16, 8)}
+    summary = dataset_check.check(as_zip(tmp_path, files), skip_bad_images=True)
+    assert (summary.count, summary.resolution, summary.channels, summary.left_out) == (2, 16, 3, ('0.png', '2.png', '3.png', '4.png', '5.png', '7.png'))
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith('Warning: ')]
+    assert len(told) == 6 and all(line.endswith('; it is left out.') for line in told)
+    assert told[2] == 'Warning: --data: 3.png is 32x32 with 3 channels, but most images are 16x16 with 3 channels; it is left out.'
+
+def test_beyond_all_budgets_as_well(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset_check, 'PIXEL_BUDGET', 1)
+    monkeypatch.setattr(dataset_check, 'HEADER_BUDGET', 5)
+    path = as_zip(tmp_path, {f'{i:02d}.png': png() if i % 4 == 0 else JUNK for i in range(17)})
+    assert dataset_check.check(path, skip_bad_images=True).count == 5
+
+def test_many_bad_images_are_told_in_few_lines(tmp_path, capsys):
+    dataset_check.check(as_zip(tmp_path, {f'{i:02d}.png': png() if i == 7 else JUNK for i in range(60)}), skip_bad_images=True)
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith('Warning: ')]
+    assert len(told) == dataset_check.TOLD + 1 and told[-1] == 'Warning: --data: 39 more images of the kind are left out.'
+
+@pytest.mark.parametrize('as_source', [as_zip, as_folder])
+def test_several_processes_find_what_one_finds(tmp_path, monkeypatch, as_source):
+    path = as_source(tmp_path, {f'{i:02d}.png': JUNK if i % 3 == 0 else png(32 if i % 5 == 0 else 16, seed=i) for i in range(40)})
+    alone = dataset_check.check(path, skip_bad_images=True)
+    monkeypatch.setattr(dataset_check, 'MANY', 10)
+    monkeypatch.setattr(dataset_check, 'PORTION', 7)
+    together = dataset_check.check(path, skip_bad_images=True)
+    assert together.left_out == alone.left_out and together.count == 21
+
+def test_where_all_images_are_bad_the_first_one_says_why(tmp_path):
+    path = as_zip(tmp_path, {'a.png': png(24), 'b.png': JUNK})
+    assert refusal(path, skip_bad_images=True) == 'a.png is 24x24, but the resolution must be a power of two, at least 8' + mended(path, 16)
+
+def test_labels_of_images_that_are_left_out_are_not_missed(tmp_path):
+    labels = json.dumps(dict(labels=[['a.png', 0], ['b.png', 1]]))
+    assert dataset_check.check(as_zip(tmp_path, {'a.png': png(), 'b.png': png(), 'c.png': JUNK, 'dataset.json': labels}), skip_bad_images=True).used_classes == 2
+
+@pytest.mark.parametrize('as_source', [as_zip, as_folder])
+def test_what_was_found_is_not_looked_for_again_until_a_file_changes(tmp_path, monkeypatch, as_source):
+    images = {'a.png': png(), 'b.png': JUNK, 'c.png': png(seed=1)}
+    path = as_source(tmp_path, images)
+    first = dataset_check.check(path, skip_bad_images=True)
+    known = dict(of=first.stamp, images=list(first.left_out))
+    with monkeypatch.context() as patched:
+        patched.delattr(dataset_check, '_verdicts')
+        assert dataset_check.check(path, skip_bad_images=True, known=known).left_out == ('b.png',)
+    as_source(tmp_path, {**images, 'b.png': png(seed=3)})
+    assert dataset_check.check(path, skip_bad_images=True, known=known).left_out == ()
 
 #----------------------------------------------------------------------------
 # Cost.
@@ -181,7 +266,7 @@ def test_beyond_the_pixel_budget_only_headers_are_read(tmp_path, monkeypatch):
 def test_beyond_the_pixel_budget_a_differing_size_is_still_found(tmp_path, monkeypatch):
     monkeypatch.setattr(dataset_check, 'PIXEL_BUDGET', 1)
     path = as_zip(tmp_path, {f'{i:02d}.png': png(32 if i == 13 else 16) for i in range(20)})
-    assert refusal(path) == 'images differ: 00.png is 16x16 with 3 channels, 13.png is 32x32 with 3 channels'
+    assert refusal(path) == 'images differ: 00.png is 16x16 with 3 channels, 13.png is 32x32 with 3 channels' + mended(path, 16)
 
 def test_beyond_both_budgets_files_are_left_unopened(tmp_path, monkeypatch):
     monkeypatch.setattr(dataset_check, 'PIXEL_BUDGET', 1)

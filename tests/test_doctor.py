@@ -10,7 +10,7 @@ import torch
 import trees
 from sarigan_plugin import cuda_ops, doctor, ops, upstream
 
-PARTS = ['Python', 'PyTorch', 'device', 'upstream', 'patches', 'ops', 'detectors', 'disk']
+PARTS = ['Python', 'PyTorch', 'device', 'upstream', 'patches', 'tools', 'ops', 'detectors', 'disk']
 
 def findings(project, **environment):
     done = project.sarigan('doctor', '--json', **environment)
@@ -51,7 +51,7 @@ def test_missing_patches_are_an_error_and_edited_files_a_warning(tmp_path, pypi_
     found = findings(project)
     assert found['upstream']['state'] == 'warning'
     assert found['upstream']['detail'] == 'assembled from Python packages, commit d72cc7d, modified: legacy.py'
-    assert found['patches'] == dict(part='patches', state='error', detail='tools is not applied, train is not applied, training is not applied: run ./install.sh')
+    assert found['patches'] == dict(part='patches', state='error', detail='networks is not applied, tools is not applied, train is not applied, training is not applied: run ./install.sh')
 
 def test_cached_detectors_are_found_where_dnnlib_looks_for_them(tmp_path, pypi_tree):
     project = trees.Project(tmp_path / 'project', reachable=False)

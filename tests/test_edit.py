@@ -262,7 +262,7 @@ def test_the_command_leaves_pictures_and_a_recipe_that_does_the_same_again(netwo
     assert any((more / name).exists() for name in ['video.png', 'video.mp4'])
 
 def test_a_video_loops_there_and_back_without_an_encoder(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, '_has_mp4', lambda: False)
+    monkeypatch.setattr(pictures, 'has_mp4', lambda: False)
     frames = [PIL.Image.new('RGB', (16, 16), (value, 0, 0)) for value in [10, 200, 10]]
     path = pictures.save_video(str(tmp_path / 'video'), frames, fps=10)
     with PIL.Image.open(path) as video:

@@ -27,6 +27,7 @@ from click.testing import CliRunner
 import trees
 from test_explore import LAYER, npz, pixels
 
+from sarigan_plugin import label_kind
 from sarigan_plugin import names
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import main
@@ -186,10 +187,16 @@ class Visitor:
     async def move(self, label, value):
         await self.send(value, lambda element: element['tag'] == 'q-slider' and element['props']['aria-label'] == label)
 
-    async def send(self, value, which):
-        """The first event of an element, with any value."""
+    async def type(self, label, text):
+        """Text for a box, and then to leave it."""
+        which = lambda element: element['tag'].endswith('input') and element['props'].get('label') == label
+        await self.send(text, which)
+        await self.send(None, which, event=1)
+
+    async def send(self, value, which, event=0):
+        """The first event of an element, or another, with any value."""
         key, element = next((key, element) for key, element in self.elements.items() if which(element))
-        await self.socket.emit('event', dict(client_id=self.id, id=int(key), listener_id=element['events'][0]['listener_id'], args=[json.dumps(value)]))
+        await self.socket.emit('event', dict(client_id=self.id, id=int(key), listener_id=element['events'][event]['listener_id'], args=[json.dumps(value)]))
 
 async def until(condition):
     end = time.monotonic() + limits.HANG
@@ -241,6 +248,27 @@ def test_a_value_that_no_slider_has_gets_a_message_and_changes_nothing(served, v
 
     asyncio.run(visit())
     assert served.process.poll() is None
+
+def test_a_network_of_label_vectors_begins_with_one_and_takes_another_from_the_page(make_generator, make_discriminator, tmp_path):
+    G = make_generator(c_dim=2, img_channels=1, grouping='blocks').requires_grad_(False)
+    label_kind.remember(G, 'vectors')
+    path = tmp_path / 'network.pkl'
+    path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(c_dim=2, img_channels=1), G_ema=G, training_set_kwargs=None, augment_pipe=None)))
+    with browser_tools.serving(path, f'--outdir={tmp_path}', '--class=0.2,0.8') as (address, _process):
+        visitor, notes = Visitor(address), []
+        assert np.array_equal(visitor.image(), render(G, sample_ws(G, [0], class_idx=(0.2, 0.8)))) and 'class 1' not in visitor.text
+
+        async def visit():
+            await visitor.connect()
+            visitor.socket.on('notify', notes.append)
+            for text in ['1,x', '1,2,3', '1,0.5']:
+                await visitor.type('Label', text)
+            expected = render(G, sample_ws(G, [0], class_idx=(1, 0.5)))
+            assert await until(lambda: np.array_equal(visitor.image(), expected))
+            assert [note['message'] for note in notes] == ["Class: '1,x' is not a list of numbers, as in 0.2,0.8.", 'Class: the label has 3 numbers, and those of the network have 2 (c_dim).']
+            await visitor.socket.disconnect()
+
+        asyncio.run(visit())
 
 # In a browser. These come last: Playwright's event loop runs until the module ends.
 

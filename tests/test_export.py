@@ -162,7 +162,7 @@ def with_argument(name, **kwargs):
 @pytest.mark.parametrize('changes, words', [
     (dict(format=lambda _old: 'another'), 'it was not written by `sarigan export`'),
     (dict(version=lambda _old: 2), 'its format is 2, and only 1 is known here'),
-    (dict(networks=lambda old: dict(G=old['G'])), 'it has no G, D and G_ema'),
+    (dict(networks=lambda old: dict(G=old['G'])), 'it has no G_ema'),
     (dict(networks=lambda old: {**old, 'G': dict(old['G'], class_name='os.system')}), "'os.system' is none of training.networks.Generator, "),
     (dict(networks=lambda old: {**old, 'G': dict(class_name='training.networks.Generator')}), 'args'),
     (dict(networks=with_argument('G', code_dim=16)), 'mapping.fc0.bias is float32 [32] where its network has float32 [16]'),
@@ -436,15 +436,35 @@ def test_a_checkpoint_of_an_averaged_generator_alone_is_enough(tmp_path):
     assert (data['G_ema'].mapping.w_avg - mean).norm() < 0.2 * mean.norm()
     assert data['D'](data['G'](torch.randn(4, 32), None), None).shape == (4, 1)
 
-@pytest.mark.parametrize('options, words', [
-    (dict(c_dim=2), 'the generator is conditional, and theirs are not'),
-    (dict(architecture='skip'), 'it has no b32.skip.weight, and theirs always have'),
-    (dict(epilogue_kwargs=dict(mbstd_group_size=8)), 'D has b4.mbstd.group_size = 8, and theirs can only have 4'),
-])
-def test_networks_that_theirs_cannot_be_are_refused(options, words, tmp_path):
-    write(plain_networks(**options), tmp_path / 'network.pkl')
-    assert words in sentence(run('export', tmp_path / 'network.pkl', f'--to={tmp_path / "theirs.pt"}'))
+def test_generators_that_theirs_cannot_be_are_refused(tmp_path):
+    write(plain_networks(c_dim=2), tmp_path / 'network.pkl')
+    assert 'the generator is conditional, and theirs are not' in sentence(run('export', tmp_path / 'network.pkl', f'--to={tmp_path / "theirs.pt"}'))
     assert os.listdir(tmp_path) == ['network.pkl']
+
+@pytest.mark.parametrize('options, words', [
+    (dict(architecture='skip'), 'D left out: it has no b32.skip.weight, and theirs always have'),
+    (dict(architecture='orig'), 'D left out: it has no b32.skip.weight, and theirs always have'),
+    (dict(epilogue_kwargs=dict(mbstd_group_size=8)), 'D left out: D has b4.mbstd.group_size = 8, and theirs can only have 4'),
+])
+def test_of_discriminators_that_theirs_cannot_be_the_generator_is_exported_alone(options, words, tmp_path):
+    data = plain_networks(**options)
+    write(data, tmp_path / 'network.pkl')
+    done = run('export', tmp_path / 'network.pkl', f'--to={tmp_path / "theirs.pt"}')
+    assert done.exit_code == 0 and words in [' '.join(line.split()) for line in done.stdout.splitlines()], done.output
+    checkpoint = torch.load(tmp_path / 'theirs.pt', weights_only=True)
+    assert set(checkpoint) == {'g', 'g_ema', 'latent_avg'}
+    z = torch.randn(4, 32)
+    for name in ['G', 'G_ema']:
+        assert_close(their_generator(checkpoint[name.lower()], z), data[name](z, None, noise_mode='const'))
+    assert run('import', tmp_path / 'theirs.pt', f'--to={tmp_path / "back.pkl"}').exit_code == 0
+
+def test_the_averaged_generator_alone_makes_a_checkpoint(sari_networks):
+    G = sari_networks(threshold='learned')['G_ema']
+    checkpoint, remarks = rosinality.to_checkpoint(dict(G_ema=G))
+    assert set(checkpoint) == {'g_ema', 'latent_avg'}
+    assert ('G', 'not in the pickle') in remarks and ('D', 'left out: not in the pickle') in remarks
+    back, _remarks = rosinality.from_checkpoint(checkpoint, file_size=2 ** 40)
+    assert_same(back['G_ema'].mapping, G.mapping)
 
 @pytest.mark.parametrize('options, words', [
     (dict(norm='feature'), 'shift.bias has no place in theirs'),
@@ -457,7 +477,9 @@ def test_sarigans_that_the_released_code_has_not_are_refused(sari_networks, opti
 @pytest.mark.parametrize('q_features', [[3, 61], [3, 5]]) # As many as w has, and not.
 def test_a_q_that_predicts_styles_is_none_of_theirs(sari_networks, make_discriminator, q_features, tmp_path):
     write(dict(sari_networks(), D=make_discriminator(q_features=q_features)), tmp_path / 'network.pkl')
-    assert f'D has q_features = {q_features}, and theirs can only have None' in sentence(run('export', tmp_path / 'network.pkl', f'--to={tmp_path / "theirs.pt"}'))
+    done = run('export', tmp_path / 'network.pkl', f'--to={tmp_path / "theirs.pt"}')
+    assert done.exit_code == 0 and f'left out: D has q_features = {q_features}, and theirs can only have None' in done.stdout
+    assert 'd' not in torch.load(tmp_path / 'theirs.pt', weights_only=True)
 
 class Evil:
     def __reduce__(self):

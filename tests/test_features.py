@@ -17,6 +17,7 @@ import projector
 import style_mixing
 import trees
 
+from sarigan_plugin import label_kind
 from sarigan_plugin import runtime
 from sarigan_plugin.networks import Generator, grouped_layers
 
@@ -52,6 +53,7 @@ def test_labels_and_grey_images_train_a_class_conditional_network_of_one_channel
     networks = last_snapshot(folder)
     G, D = networks['G_ema'], networks['D']
     assert (G.c_dim, D.c_dim, G.img_channels, D.img_channels) == (3, 3, 1, 1)
+    assert label_kind.of(G) == 'classes'
     img = G(torch.ones(3, G.z_dim), torch.eye(3), noise_mode='const')
     assert img.shape == (3, 1, 16, 16) and not torch.allclose(img[0], img[1]) # The class alone makes them differ.
     logits, codes = D(img[:1].repeat(3, 1, 1, 1), torch.eye(3), return_codes=True)

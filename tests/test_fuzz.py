@@ -27,7 +27,7 @@ PAIRS = st.lists(st.tuples(st.sampled_from(['8', '16', '32', 'b8.conv0', 'b16.co
     lambda pairs: ','.join(f'{place}:{number}' for place, number in pairs))
 OPTIONS = ['gpus', 'device', 'snap', 'grid', 'metrics', 'seed', 'cond', 'subset', 'mirror', 'cfg', 'gamma', 'kimg', 'batch', 'num-groups', 'grouping', 'similarity', 'threshold',
     'inertia', 'regroup-kimg', 'norm', 'norm-channels', 'norm-eps', 'inter-gain', 'lambda-group', 'lambda-info', 'info-variance', 'info-mixing', 'code-dim', 'checkpoint-minutes', 'keep-states', 'max-bad-iterations',
-    'max-rollbacks', 'skip-bad-images', 'aug', 'p', 'target', 'augpipe', 'resume', 'freezed', 'fp32', 'nhwc', 'nobench', 'allow-tf32', 'workers', 'timeout']
+    'max-rollbacks', 'skip-bad-images', 'sparse-labels', 'aug', 'p', 'target', 'augpipe', 'resume', 'freezed', 'fp32', 'nhwc', 'nobench', 'allow-tf32', 'workers', 'timeout']
 ARGUMENTS = st.lists(st.tuples(st.sampled_from(OPTIONS), st.one_of(NUMBERS, TEXTS, PAIRS)).map(lambda pair: f'--{pair[0]}={pair[1]}'), max_size=4)
 
 # Values of a TOML file.
@@ -111,7 +111,7 @@ def test_toml_files(here, cases):
 @pytest.mark.filterwarnings('ignore:Duplicate name')
 def test_data_sets(here, cases):
     @fuzz(cases)
-    @given(st.lists(st.tuples(NAMES, CONTENTS), max_size=4), st.one_of(st.none(), st.integers(0, 400)), st.sampled_from([[], ['--cond=1'], ['--skip-bad-images=1'], ['--subset=1']]))
+    @given(st.lists(st.tuples(NAMES, CONTENTS), max_size=4), st.one_of(st.none(), st.integers(0, 400)), st.sampled_from([[], ['--cond=1'], ['--cond=1', '--sparse-labels', '--skip-bad-images=1'], ['--skip-bad-images=1'], ['--subset=1']]))
     def run(files, cut, options):
         path = here.folder / 'data.zip'
         with zipfile.ZipFile(path, 'w') as archive:

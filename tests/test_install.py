@@ -102,7 +102,7 @@ def test_an_installation_ends_with_the_doctor_and_a_second_one_skips_pip(project
     lines = first.stdout.splitlines()
     assert [line.partition(' ...')[0] for line in lines[:2]] == ['Installing packages (PyTorch: minutes the first time)', 'Fetching and patching stylegan2-ada-pytorch']
     assert all(line.endswith(' s') for line in lines[:2]) # a time for each step
-    assert [line for line in lines if 'patches    tools, train, training applied' in line]
+    assert [line for line in lines if 'patches    networks, tools, train, training applied' in line]
     assert pip_installs(project) == 2
 
     second = run_install(project)

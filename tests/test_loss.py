@@ -12,7 +12,7 @@ from training.loss import StyleGAN2Loss
 
 from conftest import SIZE
 
-from sarigan_plugin.loss import SariGANLoss, SharedWeights, info_losses, info_targets
+from sarigan_plugin.loss import TARGET_STEPS, SariGANLoss, SharedWeights, info_losses, info_targets
 from sarigan_plugin.networks import SynthesisLayer, grouped_layers
 
 PHASES = ['Gmain', 'Greg', 'Gboth', 'Dmain', 'Dreg', 'Dboth']
@@ -166,6 +166,24 @@ def test_share_of_ds_gradient_that_is_infos_is_reported(make_generator, make_dis
     run_phase(SariGANLoss, make_generator(), make_discriminator(), 'Dmain', lambda_info=lambda_info)
     collector.update()
     assert low <= collector.mean('Loss/info/share') <= high and collector.num('Loss/info/share') == 1
+
+@pytest.mark.parametrize('grouping', ['similarity', 'blocks', 'none'])
+def test_share_is_looked_at_in_one_of_sixteen_steps_whatever_the_groups(make_generator, make_discriminator, grouping):
+    loss = SariGANLoss('cpu', None, make_generator(grouping=grouping).synthesis, make_discriminator())
+    due = []
+    for _step in range(2 * TARGET_STEPS):
+        loss._grouping_loss(None)
+        due.append(loss.steps_to_targets == 0)
+    assert sum(due) == 2
+
+@pytest.mark.parametrize('options, sentence', [
+    (dict(similarity='kernel'), "similarity must be 'kernels' or 'responses', not 'kernel'"),
+    (dict(info_target='w'), "info_target must be 'codes' or 'styles', not 'w'"),
+    (dict(info_mixing='none'), "info_mixing must be 'mean' or 'skip', not 'none'"),
+])
+def test_unknown_names_are_refused(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        SariGANLoss('cpu', None, None, torch.nn.Module(), **options)
 
 def test_info_gradients_grow_with_lambda_info(make_generator, make_discriminator):
     G, D = make_generator(), make_discriminator()

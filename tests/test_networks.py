@@ -3,6 +3,7 @@
 import io
 import math
 import pickle
+import re
 import subprocess
 import sys
 
@@ -258,6 +259,22 @@ def test_modulated_convolution_in_fp16_neither_overflows_nor_drifts():
     half = networks.modulated_conv2d(x.half(), weight, styles, padding=1)
     assert half.dtype == torch.float16 and half.isfinite().all()
     torch.testing.assert_close(half.float(), exact, rtol=1e-2, atol=1e-2)
+
+def test_modulated_convolution_in_fp16_of_zeros_is_zero():
+    x, weight, styles = torch.randn(2, 4, 8, 8).half(), torch.randn(3, 4, 3, 3), torch.randn(2, 4)
+    styles[0] = 0 # All groups turned off in one image.
+    weight[1] = 0 # A pruned output.
+    y = networks.modulated_conv2d(x, weight, styles, padding=1)
+    assert y.isfinite().all() and not y[0].any() and not y[:, 1].any() and y[1, 0].any()
+
+@pytest.mark.parametrize('options, sentence', [
+    (dict(grouping='kmean'), "grouping must be 'similarity', 'kmeans', 'blocks', 'random' or 'none', not 'kmean'"),
+    (dict(norm='weights'), "norm must be 'weight' or 'feature', not 'weights'"),
+    (dict(norm_channels='all'), "norm_channels must be 'layer' or 'group', not 'all'"),
+])
+def test_unknown_names_are_refused(make_generator, options, sentence):
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        make_generator(**options)
 
 @pytest.mark.parametrize('norm', ['weight', 'feature'])
 def test_generator_in_fp16_makes_the_images_of_fp32(make_generator, norm):

@@ -1,5 +1,6 @@
 """Numbers and images that go wrong in the midst of training."""
 
+import collections
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import sys
 import textwrap
 import zipfile
 
+import dnnlib
 import limits
 import numpy as np
 import PIL.Image
@@ -17,8 +19,11 @@ import torch
 
 from training import dataset
 
+from torch_utils import misc
 from torch_utils import training_stats
 
+from sarigan_plugin import config
+from sarigan_plugin import feature_stats
 from sarigan_plugin import runtime
 from sarigan_plugin import soundness
 from sarigan_plugin.loss import SariGANLoss
@@ -191,9 +196,56 @@ def test_a_bad_image_is_named(squares, read_images, workers):
     assert re.fullmatch(r'2\.png cannot be read or has another size \(.+\)', str(caught.value))
 
 @pytest.mark.parametrize('packed', [lambda folder: folder, as_zip])
-def test_a_bad_image_is_skipped_and_told_once(squares, read_images, capsys, packed):
-    assert read_images(packed(squares), True) == [0, 1, 4, 4, 4, 5]
-    assert [line.split(' cannot')[0] for line in capsys.readouterr().err.splitlines() if 'is skipped' in line] == ['Warning: --data: 2.png', 'Warning: --data: 3.png']
+def test_for_an_image_that_goes_bad_another_one_is_shown_and_told_once(squares, read_images, capsys, packed):
+    reds = read_images(packed(squares), True)
+    assert reds == read_images(packed(squares), True) and [reds[index] for index in [0, 1, 4, 5]] == [0, 1, 4, 5] and set(reds[2:4]) <= {0, 1, 4, 5}
+    told = [line.split(' cannot')[0] for line in capsys.readouterr().err.splitlines() if 'another image is shown' in line]
+    assert told == ['Warning: --data: 2.png', 'Warning: --data: 3.png'] * 2 # Of each preparation.
+
+def test_images_that_go_bad_in_a_row_do_not_have_one_stand_in(tmp_path, read_images):
+    for i in range(64):
+        PIL.Image.new('RGB', (16, 16), (i, 0, 0)).save(tmp_path / f'{i:02d}.png')
+    for i in range(16, 48):
+        (tmp_path / f'{i}.png').write_bytes(b'junk')
+    shown = collections.Counter(read_images(tmp_path, True))
+    assert shown.total() == 64 and max(shown.values()) <= 5 # The most of 32 balls in 32 urns, and itself; the next one was shown 33 times.
+
+@pytest.mark.parametrize('damage', [lambda path: path.write_bytes(b'junk'), lambda path: PIL.Image.new('RGB', (8, 8)).save(path)])
+def test_the_first_image_may_go_bad_as_well(squares, read_images, damage):
+    damage(squares / '0.png')
+    assert set(read_images(squares, True)) == {1, 4, 5}
+
+@pytest.fixture
+def eight_and_eight(tmp_path):
+    """A folder of 8 images, the red of each its number, and 8 files of junk before, between and after them."""
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    for i in range(8):
+        PIL.Image.new('RGB', (16, 16), (i, 0, 0)).save(folder / f'{i}.png')
+    for name in ['0-.png', '4a.png', '4b.png', '4c.png', '4d.png', '4e.png', '9.png']:
+        (folder / name).write_bytes(b'junk')
+    PIL.Image.new('RGB', (8, 8)).save(folder / '-.png') # Comes first, and has another size.
+    return folder
+
+@pytest.mark.parametrize('packed', [lambda folder: folder, as_zip])
+@pytest.mark.parametrize('options, count', [(dict(), 8), (dict(mirror=True), 8), (dict(subset=4), 4), (dict(cfg='tiny-inpaint', split='all'), 8), (dict(cfg='tiny-inpaint', split='train'), 7)])
+def test_with_bad_images_left_out_each_good_one_is_shown_equally_often(eight_and_eight, packed, options, count):
+    path = str(packed(eight_and_eight))
+    _desc, args = config.training_options(**{'data': path, 'cfg': 'tiny', 'metrics': [], 'skip_bad_images': True, **options})
+    left_out = args.left_out['images']
+    assert len(left_out) == 8
+    runtime.prepare('cpu', skip_bad_images=True, left_out={path: left_out})
+    try:
+        made = dnnlib.util.construct_class_by_name(**args.training_set_kwargs)
+        copies = 2 if options.get('mirror') else 1
+        assert args.training_set_kwargs.max_size == count and len(made) == count * copies
+        order = iter(misc.InfiniteSampler(made, window_size=0))
+        shown = collections.Counter(int(made[next(order)][0][0, 0, 0]) for _ in range(3 * len(made)))
+        assert len(shown) == count and set(shown.values()) == {3 * copies}
+        of_metrics = dict(args.training_set_kwargs, max_size=None, xflip=False)
+        assert feature_stats.count_images(of_metrics) == (8 if 'subset' in options else count)
+    finally:
+        runtime.prepare('cpu')
 
 def test_a_data_set_still_ends_where_it_ends(squares, read_images):
     read_images(squares, True)
@@ -210,6 +262,7 @@ def test_training_names_bad_images_and_skips_them_if_told_to(squares, tmp_path, 
     assert 'Traceback' not in done.stderr
     if skip:
         assert done.returncode == 0 and 'Warning: --data: 2.png is corrupt, truncated or no image' in done.stderr
+        assert 'Number of images:   12, without 2 bad\n' in done.stdout and 'Num images:  12\n' in done.stdout # We say so, and upstream's loop.
     else:
         assert done.returncode == 2 and done.stderr.strip().splitlines()[-1].startswith('Error: --data: 2.png is corrupt, truncated or no image')
 

@@ -13,7 +13,7 @@ import trees
 from sarigan_plugin import upstream, upstream_pypi
 from sarigan_plugin.cli import COMMANDS, UserError
 
-PATCHES = {'submodule': ['generate', 'tools', 'train', 'training'], 'pypi': ['tools', 'train', 'training']}
+PATCHES = {'submodule': ['generate', 'networks', 'tools', 'train', 'training'], 'pypi': ['networks', 'tools', 'train', 'training']}
 HOOKED  = {'submodule': ['calc_metrics.py', 'generate.py', 'projector.py', 'style_mixing.py', 'train.py', 'training/training_loop.py'],
            'pypi':      ['calc_metrics.py', 'projector.py', 'style_mixing.py', 'train.py', 'training/training_loop.py']}
 
@@ -38,8 +38,8 @@ def test_patches_change_only_the_hooked_files_and_only_add_lines(any_tree):
     for name in HOOKED[kind]:
         old, new = before[name].decode().splitlines(), after[name].decode().splitlines()
         added = [line for line in new if 'sarigan_plugin' in line and line not in old]
-        assert len(added) == 1
-        assert len(new) - len(old) <= (4 if name.endswith('training_loop.py') else 2) # the line, and calls of what it imports or an empty one
+        assert len(added) == (2 if 'take_any_network' in after[name].decode() else 1)
+        assert len(new) - len(old) <= (4 if name.endswith('training_loop.py') else 2 * len(added)) # the line, and calls of what it imports or an empty one
 
 def test_an_unpatched_copy_is_the_clean_tree_and_leaves_the_patched_one_alone(any_tree, tmp_path):
     clean = contents(any_tree)
@@ -95,7 +95,7 @@ def test_a_half_applied_patch_is_completed(any_tree):
 def test_a_patch_that_does_not_fit_is_named_together_with_the_file(any_tree):
     (any_tree / 'projector.py').write_text('print("mine")\n')
     assert upstream.patch_status(any_tree)['tools'] == 'conflict'
-    with pytest.raises(UserError, match=r'^tools\.patch does not fit .*projector\.py: give the file its original content and run again\.$'):
+    with pytest.raises(UserError, match=r'^networks\.patch does not fit .*projector\.py: give the file its original content and run again\.$'):
         upstream.apply_patches(any_tree)
 
 def test_each_patch_has_a_reason_and_one_line_of_context():
@@ -212,7 +212,7 @@ def test_the_submodule_is_taken_where_it_can_be_had(tmp_path):
     project = trees.Project(tmp_path / 'a project', reachable=True)
     done = project.sarigan('upstream')
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f'stylegan2-ada-pytorch: git submodule, commit {project.commit[:7]}, patches generate, tools, train, training applied\n'
+    assert done.stdout == f'stylegan2-ada-pytorch: git submodule, commit {project.commit[:7]}, patches generate, networks, tools, train, training applied\n'
     assert project.origin().ok
     assert trees.git(project.folder, 'status', '--short', '--', upstream.FOLDER).strip() == f'A  {upstream.FOLDER}' # patched, not dirty
 
@@ -272,7 +272,7 @@ def test_an_assembled_tree_is_kept_where_github_does_not_answer(tmp_path, pypi_t
     shutil.copytree(pypi_tree, project.tree, dirs_exist_ok=True)
     done = project.sarigan('upstream')
     assert done.returncode == 0, done.stderr
-    assert done.stdout == 'stylegan2-ada-pytorch: assembled from Python packages, commit d72cc7d, patches tools, train, training applied\n'
+    assert done.stdout == 'stylegan2-ada-pytorch: assembled from Python packages, commit d72cc7d, patches networks, tools, train, training applied\n'
 
 def test_a_failed_replacement_leaves_the_assembled_tree_as_it_was(tmp_path, pypi_tree):
     project = trees.Project(tmp_path / 'project', reachable=False)

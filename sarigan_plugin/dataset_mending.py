@@ -1,0 +1,96 @@
+"""The line of `sarigan data folder` that makes a data set of what can't be trained on, ready to be pasted into a shell.
+
+    >>> from sarigan_plugin import dataset_mending
+    >>> dataset_mending.line('photos')
+    "sarigan data folder photos --dest=photos-256.zip --resolution=256"
+"""
+
+import contextlib
+import itertools
+import os
+import re
+import shlex
+import tarfile
+
+import PIL.Image
+
+from sarigan_plugin import dataset_files
+from sarigan_plugin import picture_files
+
+MAX_LOOKED_AT   = 2000      # Pictures whose size is looked at, evenly spread; of a tar file, which has to be read in turn, the first ones.
+SMALLEST, LARGEST = 8, 1024 # Resolutions that are proposed.
+FEW             = 20        # One picture in so many may be too small for the resolution that is proposed: a thumbnail does not decide for all.
+
+def spread(count, wanted):
+    """`wanted` indices below `count`, or all, evenly spaced from the first to the last."""
+    wanted = min(count, wanted)
+    return [0] if wanted == 1 else [i * (count - 1) // (wanted - 1) for i in range(wanted)]
+
+def is_tar(path):
+    with contextlib.suppress(OSError): # It may be closed to us.
+        return os.path.isfile(path) and tarfile.is_tarfile(path)
+    return False
+
+def line(path, resolution=None, colour=None, labels=None):
+    """The command, or None where there are no pictures that can be read.
+
+    resolution: None = the largest power of two that the pictures have. colour, labels: as --colour and --labels, None = as it is without.
+    """
+    sides = sorted(_sides(path))
+    if not sides:
+        return None
+    side = sides[len(sides) // FEW]
+    if resolution is None:
+        resolution = min(max(1 << side.bit_length() - 1, SMALLEST), LARGEST)
+    options = dict(dest=_free_place(path, resolution), resolution=resolution, labels=labels, colour=colour)
+    words = ['sarigan', 'data', 'folder', _no_option(path), *(f'--{name}={value}' for name, value in options.items() if value is not None)]
+    return shlex.join(words + ['--enlarge'] * (side < resolution))
+
+def has_folders_of_classes(path):
+    """Are its pictures in folders of their own, two at least, that may be classes? Folders as 00000 of upstream's dataset_tool.py are none."""
+    with contextlib.closing(dataset_files.opened(path)) as source:
+        pictures = [name.replace('\\', '/') for name in source.names if picture_files.is_picture(name)]
+    tops = {name.partition('/')[0] for name in pictures if '/' in name}
+    return len(tops) >= 2 and all('/' in name for name in pictures) and not all(re.fullmatch(r'\d{5}', top) for top in tops)
+
+#----------------------------------------------------------------------------
+
+def _sides(path):
+    """The shorter side of each picture that is looked at, of those that can be read."""
+    for file in _pictures(path):
+        with contextlib.suppress(Exception): # Decoders raise whatever they like on bad bytes.
+            with PIL.Image.open(file) as image:
+                yield min(image.size)
+
+def _pictures(path):
+    """Open files of the pictures that are looked at."""
+    if is_tar(path):
+        with contextlib.suppress(tarfile.TarError, OSError, EOFError), tarfile.open(path) as archive: # One that is cut off has what comes before.
+            members = (member for member in archive if member.isfile() and picture_files.is_picture(member.name))
+            for member in itertools.islice(members, MAX_LOOKED_AT):
+                yield archive.extractfile(member)
+        return
+    with contextlib.closing(dataset_files.opened(path)) as source:
+        names = sorted(filter(picture_files.is_picture, source.names))
+        for index in spread(len(names), MAX_LOOKED_AT):
+            with contextlib.suppress(Exception): # Locked by a password, or as above.
+                with source.open(names[index]) as file:
+                    yield file
+
+def _free_place(path, resolution):
+    """The name of a zip that is not there yet: beside what it is made of, or in the current folder where that can't be written to."""
+    path = os.path.normpath(path)
+    if os.path.basename(path) in ('', os.curdir, os.pardir):
+        path = os.path.abspath(path)
+    folder, name = os.path.split(path)
+    if os.path.isfile(path):
+        name = re.sub(r'(\.tar)?\.\w+$', '', name) or name
+    if not os.access(folder or os.curdir, os.W_OK):
+        folder = ''
+    stem = os.path.join(folder, f'{name or "data"}-{resolution}')
+    return next(place for number in itertools.count(1) if not os.path.lexists(place := f'{stem}{f"-{number}" if number > 1 else ""}.zip'))
+
+def _no_option(path):
+    return os.path.join(os.curdir, path) if path.startswith('-') else path
+
+#----------------------------------------------------------------------------
