@@ -38,13 +38,15 @@ FORMAT = 'in a format that Pillow does not read (convert to JPEG)'
 
 @dataclass(frozen=True, slots=True)
 class InFolder:
-    path: str
+    folder: str
+    name:   str
 
     def open(self):
+        path = os.path.join(self.folder, self.name)
         with _reading():
-            if not stat.S_ISREG(os.stat(self.path).st_mode): # A pipe would be waited for.
+            if not stat.S_ISREG(os.stat(path).st_mode): # A pipe would be waited for.
                 raise Refused(UNREADABLE, 'it is no regular file')
-            return open(self.path, 'rb')
+            return open(path, 'rb')
 
     load = open
 
@@ -127,7 +129,7 @@ def find(path, unpacked):
     _tar_at.cache_clear()
     with _readable(path):
         if os.path.isdir(path):
-            members = [(name, InFolder(os.path.join(path, name))) for name in picture_files.walk(path, junk)]
+            members = [(name, InFolder(path, name)) for name in picture_files.walk(path, junk)]
             return _sort_out(members, junk)
         with open(path, 'rb'): # It is there, and may be read.
             pass
@@ -236,7 +238,7 @@ def _sort_out(members, junk_folders):
     members = dict(members)
     source = Source(pictures=[], left_out=[], labels=members.get(LABELS), junk=0, others=collections.Counter())
     junk = set(junk_folders)
-    for name in sorted(members, key=lambda name: name.split('/')):
+    for name in sorted(members, key=lambda name: name.replace('/', '\0')): # By their parts: before all other letters.
         extension = os.path.splitext(name)[1].lower()
         if posixpath.basename(name).startswith('.') and name.endswith(dataset_zip.UNFINISHED):
             continue
