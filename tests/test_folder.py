@@ -249,7 +249,8 @@ def test_archives_that_end_too_soon_are_refused(tmp_path, kind, says):
 def test_what_is_no_source_is_named(tmp_path):
     (tmp_path / 'file.png').write_bytes(encoded(noise(1)))
     (tmp_path / 'empty').mkdir()
-    for name, says in [('none', 'cannot be read: No such file or directory'), ('empty', 'has no pictures that can be used'),
+    for name, says in [('none', 'cannot be read: No such file or directory'),
+            ('empty', 'has no pictures that can be used'),
             ('file.png', 'is neither a folder nor a zip or tar archive')]:
         assert fault(tmp_path / name, tmp_path / 'a.zip') == f'SRC: {tmp_path}/{name} {says}.'
     fill(tmp_path / 'bad', {'a.png': b'', 'b.png': noise(1, 4, 4), 'c.heic': b'x'})
@@ -690,7 +691,8 @@ def test_a_worker_that_is_killed_is_one_sentence(slow_pictures, tmp_path):
     workers_of(process)[0].kill()
     _out, errors = process.communicate(timeout=HANG)
     assert process.returncode == 2
-    assert errors == 'Error: One of 2 processes was killed, as happens where memory runs out: use fewer, with --workers=1.\n'
+    assert errors == 'Error: One of 2 processes was killed, as happens where memory runs out: use fewer, with ' \
+        '--workers=1.\n'
     assert list(tmp_path.iterdir()) == []
 
 FULL_DISK = '''
