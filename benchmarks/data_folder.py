@@ -23,6 +23,7 @@ import PIL.Image
 from common import ListOf, as_count
 
 from sarigan_plugin import upstream
+from sarigan_plugin.options import PATH
 
 DIFFERENT = 50          # Photos; the others are links to them.
 SIZE      = (1500, 1000)
@@ -32,7 +33,7 @@ SIZE      = (1500, 1000)
 @click.option('--resolution', help='Size that they become', type=click.IntRange(min=8), default=256, show_default=True, metavar='INT')
 @click.option('--workers',    help='Numbers of processes, each on a core of its own', type=ListOf(as_count, '1,2'), default='1,2', show_default=True, metavar='LIST')
 @click.option('--rounds',     help='Measurements of each, by turns', type=click.IntRange(min=1), default=3, show_default=True, metavar='INT')
-@click.option('--outdir',     help='Where to leave data_folder.json', default='out/data_folder', show_default=True, metavar='DIR')
+@click.option('--outdir',     help='Where to leave data_folder.json', default='out/data_folder', show_default=True, type=PATH, metavar='DIR')
 def main(pictures, resolution, workers, rounds, outdir):
     """Measure pictures per second, of upstream's tool on one core and of ours on one and more.
 
