@@ -1,17 +1,22 @@
-"""Train a few iterations on batches of eight, in one process or two. Run: python ddp_steps.py RANK WORLD RENDEZVOUS OUT.pt MODE
+"""Train a few iterations on batches of eight, in one process or two: what each process of run() does.
 
 MODE comparable: three iterations without noise inputs, style mixing and path length, whose random numbers and running mean
 belong to a process, so that the result must not depend on the number of processes.
-MODE everything: fifty iterations with all of these, groups that merge, and seeds of each process's own.
+MODE everything: twenty iterations with all of these, groups that merge, and seeds of each process's own.
 MODE responses: as comparable, with groups by responses, of which each process has its own.
 MODE rounds: as comparable, each step in two rounds. MODE unshared: and each of them makes anew what depends on weights alone.
 MODE inpainting: as comparable, with networks and loss of inpainting; all holes are squares in the middle.
+
+All but everything step along the gradient: Adam divides it by its own size, and makes whole steps of gradients that are rounding alone.
 """
 
 import contextlib
-import sys
+import multiprocessing
+import traceback
 
 import torch
+
+import limits
 
 import sarigan_plugin # Puts upstream on sys.path. pylint: disable=unused-import
 from sarigan_plugin import inpainting
@@ -21,8 +26,35 @@ from sarigan_plugin.inpainting_loss import InpaintingLoss
 from sarigan_plugin.loss import SariGANLoss
 
 BATCH = 8
+LEARNING_RATE = 0.1
 
-def main(rank, world, rendezvous, out, mode):
+def run(folder, mode, jobs):
+    """Train for jobs of (rank, world, name) together. Returns {name: (state dict before, state dict at the end)}."""
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload([__name__]) # One import for all.
+    processes = [context.Process(target=work, args=(rank, world, folder / 'rendezvous', folder / f'{name}.pt', mode)) for rank, world, name in jobs]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(limits.HANG)
+        process.kill() # One that hangs.
+        process.join()
+    results = {name: torch.load(folder / f'{name}.pt') for _rank, _world, name in jobs}
+    for name, result in results.items():
+        assert isinstance(result, tuple), f'{name}: {result}'
+    return results
+
+def work(rank, world, rendezvous, out, mode):
+    try:
+        result = train(rank, world, rendezvous, mode)
+    except Exception: # pylint: disable=broad-except
+        result = traceback.format_exc()
+    torch.save(result, out)
+
+def state_of(**modules):
+    return {f'{letter}.{name}': tensor.clone() for letter, module in modules.items() for name, tensor in module.state_dict().items()}
+
+def train(rank, world, rendezvous, mode):
     if world > 1:
         torch.distributed.init_process_group('gloo', rank=rank, world_size=world, init_method=f'file://{rendezvous}')
     torch.set_num_threads(1)
@@ -35,7 +67,7 @@ def main(rank, world, rendezvous, out, mode):
     common = dict(c_dim=c_dim, img_resolution=16, img_channels=3, code_dim=16)
     G = module.Generator(z_dim=16, num_groups=('auto' if everything else 4), mapping_kwargs=dict(num_layers=2), synthesis_kwargs=dict(use_noise=everything, **size), **common).train()
     D = module.Discriminator(**size, **common).train()
-    batches = [(torch.rand(BATCH, 3, 16, 16) * 2 - 1, torch.randn(2, BATCH, 16)) for _ in range(50 if everything else 3)]
+    batches = [(torch.rand(BATCH, 3, 16, 16) * 2 - 1, torch.randn(2, BATCH, 16)) for _ in range(20 if everything else 3)]
 
     wrapped = [G.mapping, G.synthesis, D]
     if world > 1:
@@ -46,7 +78,9 @@ def main(rank, world, rendezvous, out, mode):
         loss.shared_weights.round = lambda G_synthesis, last: contextlib.nullcontext()
     for _name, layer, _source in networks.grouped_layers(G.synthesis):
         layer.grouping.steps.fill_(1000) # Old enough to merge.
-    optimizers = {network: torch.optim.Adam(network.parameters(), lr=0.002, betas=(0.0, 0.99)) for network in [G, D]}
+    before = state_of(G=G, D=D)
+    optimizer = (lambda parameters: torch.optim.Adam(parameters, lr=0.002, betas=(0.0, 0.99))) if everything else (lambda parameters: torch.optim.SGD(parameters, lr=LEARNING_RATE))
+    optimizers = {network: optimizer(network.parameters()) for network in [G, D]}
     for network in [G, D]:
         network.requires_grad_(False)
     for index, (images, latents) in enumerate(batches):
@@ -61,7 +95,6 @@ def main(rank, world, rendezvous, out, mode):
                 loss.accumulate_gradients(phase=phase, real_img=images[share], real_c=c, gen_z=z[share], gen_c=c, sync=(index_of_round == rounds - 1), gain=1)
             network.requires_grad_(False)
             optimizers[network].step()
-    torch.save({**{f'G.{k}': v for k, v in G.state_dict().items()}, **{f'D.{k}': v for k, v in D.state_dict().items()}}, out)
-
-if __name__ == '__main__':
-    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
+    if world > 1:
+        torch.distributed.destroy_process_group()
+    return before, state_of(G=G, D=D)

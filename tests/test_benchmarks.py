@@ -74,7 +74,7 @@ def test_convolutions_are_compared_with_pytorchs(tmp_path):
     rows = json.loads((tmp_path / 'convolutions.json').read_text())['rows']
     assert [row['shape'] for row in rows] == [[1, 8, 8], [2, 4, 4]]
     assert all(ratio == pytest.approx(row['seconds']['ours'][measure] / row['seconds']['pytorch'][measure]) for row in rows for measure, ratio in row['ratios'].items())
-    assert all(0 < rounding < 1e-5 for row in rows for rounding in row['rounding'].values())
+    assert all(0 < rounding < 1e-4 for row in rows for rounding in row['rounding'].values())
 
 @pytest.mark.slow
 def test_loading_is_measured(tmp_path):

@@ -121,7 +121,7 @@ def interrupted_run(command, outdir, arguments, signal_number, times, seed):
     finish(start(command, outdir, *arguments, *(['--resume=latest'] if seed % 2 else [])))
     return last_run(outdir), times
 
-@pytest.mark.parametrize('gpus, signal_number, times', [(1, signal.SIGTERM, 2), (2, signal.SIGKILL, 1), *[pytest.param(gpus, number, 20, marks=pytest.mark.slow)
+@pytest.mark.parametrize('gpus, signal_number, times', [(1, signal.SIGTERM, 2), (1, signal.SIGKILL, 1), *[pytest.param(gpus, number, 20, marks=pytest.mark.slow)
     for gpus in [1, 2] for number in [signal.SIGKILL, signal.SIGTERM]]])
 def test_an_interrupted_training_ends_as_one_that_was_not(command, uninterrupted, tmp_path, gpus, signal_number, times):
     kimg = 2 if times < 20 else 20

@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import rounding
 import torch
 
 from sarigan_plugin import cpu_ops
@@ -39,22 +40,23 @@ def derivatives(function, *inputs):
     second = torch.autograd.grad(loss, inputs, allow_unused=True) if loss.requires_grad else []
     return [y, *first, *[x for x in second if x is not None]]
 
-def assert_equal(results, tolerance):
-    """Relative to the largest value of each tensor."""
+def assert_equal(results, terms=1):
+    """terms: that each number of the largest tensor is a sum of; those of smaller ones, as a bias's gradient, are sums over it."""
+    largest = max(tensor.numel() for tensor in results[0])
     for theirs, ours in zip(*results, strict=True):
         assert theirs.shape == ours.shape
-        assert (theirs - ours).abs().max() <= tolerance * theirs.abs().max()
+        rounding.assert_close(ours, theirs, terms * largest / theirs.numel())
 
 #----------------------------------------------------------------------------
 
-@pytest.mark.parametrize('dtype, tolerance', [(torch.float32, 1e-6), (torch.float64, 1e-14)])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 @pytest.mark.parametrize('options', [dict(), dict(gain=0.5), dict(clamp=0.3), dict(gain=2, clamp=1, alpha=0.1), dict(dim=3), dict(act='linear', clamp=0.3), dict(act='swish')])
 @pytest.mark.parametrize('shape', [(2, 5, 7, 5), (3, 4, 300, 300)])
-def test_bias_and_activation_and_both_derivatives_are_upstreams(both, shape, options, dtype, tolerance):
+def test_bias_and_activation_and_both_derivatives_are_upstreams(both, shape, options, dtype):
     def function():
         x, b = torch.randn(shape, dtype=dtype), torch.randn(shape[options.get('dim', 1)], dtype=dtype)
         return derivatives(lambda x, b: bias_act.bias_act(x * 1, b, **dict(dict(act='lrelu'), **options)).square(), x, b)
-    assert_equal(both(function), tolerance)
+    assert_equal(both(function))
 
 @pytest.mark.parametrize('layout', ['no bias', 'channels last', 'vectors'])
 def test_other_arguments_of_bias_and_activation_work_as_ever(both, layout):
@@ -64,7 +66,7 @@ def test_other_arguments_of_bias_and_activation_work_as_ever(both, layout):
             x = x.to(memory_format=torch.channels_last)
         b = None if layout == 'no bias' else torch.ones(6)
         return derivatives(lambda x: bias_act.bias_act(x, b, act='lrelu').square(), x)
-    assert_equal(both(function), 1e-6)
+    assert_equal(both(function))
 
 def test_the_slope_at_zero_and_at_the_clamp_is_that_of_upstreams_cuda_kernel():
     x = torch.tensor([-0.0, 0.0, 1.0, 2.0, -2.0]).view(1, 1, 1, -1).requires_grad_()
@@ -78,14 +80,14 @@ def test_filters_and_both_derivatives_are_upstreams(both, options, taps):
     f = upfirdn2d.setup_filter(taps) if taps is not None else None
     def function():
         return derivatives(lambda x: upfirdn2d.upfirdn2d(x, f, **options).square(), torch.randn(2, 3, 13, 15))
-    assert_equal(both(function), 1e-6)
+    assert_equal(both(function), terms=12 * 12)
 
 @pytest.mark.parametrize('kernel_size, options', [(1, dict()), (1, dict(stride=2)), (3, dict(padding=1)), (3, dict(padding=2, dilation=2)), (1, dict(groups=2))])
 def test_convolutions_and_both_derivatives_are_upstreams(both, kernel_size, options):
     def function():
         weight = torch.randn(6, 4 // options.get('groups', 1), kernel_size, kernel_size)
         return derivatives(lambda x, w: conv2d_gradfix.conv2d(x, w, **options).square(), torch.randn(2, 4, 9, 9), weight)
-    assert_equal(both(function), 1e-6)
+    assert_equal(both(function), terms=4 * 9)
 
 @pytest.mark.parametrize('winograds', [False, True], ids=['as they are', 'all 3x3 convolutions by Winograd'])
 def test_images_and_all_gradients_of_the_networks_are_upstreams(both, make_generator, make_discriminator, monkeypatch, winograds):
@@ -106,7 +108,10 @@ def test_images_and_all_gradients_of_the_networks_are_upstreams(both, make_gener
         return [images, logits, *torch.autograd.grad(loss, [*G.parameters(), *D.parameters()])]
     results = both(function)
     assert len(results[0]) > 60
-    assert_equal(results, 1e-5)
+    for place, (theirs, ours) in enumerate(zip(*results, strict=True)):
+        # Rounding may move a number to the other side of leaky ReLU's kink: then a gradient misses a few of the thousands that it sums.
+        apart = 0.01 if place >= 2 else rounding.bound(terms=16 * 9, layers=16 * (10 if winograds else 1))
+        assert theirs.shape == ours.shape and (theirs - ours).abs().max() <= apart * theirs.abs().max()
     assert len(convolved) > 20 if winograds else not convolved # Forwards, and for both derivatives.
 
 def test_exchanging_twice_exchanges_once(both):

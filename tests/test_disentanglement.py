@@ -10,6 +10,7 @@ import dnnlib
 import numpy as np
 import PIL.Image
 import pytest
+import rounding
 import torch
 from click.testing import CliRunner
 from conftest import SIZE
@@ -154,7 +155,7 @@ def test_change_and_its_place_are_those_of_what_the_channel_paints(painted):
     step = 2 * styles.std(dim=0, correction=0).numpy()
     np.testing.assert_allclose(effects.change, (step ** 2 * [0.2, 0.2, 0.4] / 3)[:, None].repeat(64, axis=1), rtol=1e-3)
     np.testing.assert_allclose(effects.inside, np.array([1, 1, 0.5])[:, None].repeat(64, axis=1), rtol=1e-3) # The third has twice the pixels of a locus.
-    np.testing.assert_allclose(effects.area[:2], 0.1)
+    np.testing.assert_allclose(effects.area[:2], 0.1, rtol=1e-6)
     numbers = disentanglement.locality(effects)(np.ones(64))
     strengths = 127.5 * step * np.sqrt([0.2 / 3, 0.2 / 3, 0.4 / 3])
     assert numbers['channel', 'strength'] == pytest.approx(strengths.mean(), rel=1e-3)
@@ -201,8 +202,8 @@ def test_q_is_shown_groups_of_images_as_in_training(make_generator, make_discrim
     found = disentanglement.read_back(G, D, ws, c)
     predicted = D(G.synthesis(ws[:8], noise_mode='const'), c[:8], return_codes=True)[1] # Groups of four.
     for name, expected, code in zip(['inter', 'intra'], predicted.chunk(2, dim=1), ws[:8, 0].chunk(2, dim=1)):
-        np.testing.assert_allclose(found[name][0], expected, atol=1e-5)
-        np.testing.assert_allclose(found[name][1], code, rtol=1e-6)
+        rounding.assert_close(found[name][0], expected, terms=16 * 9, layers=16) # Of G and D.
+        np.testing.assert_allclose(found[name][1], code, rtol=1e-5)
 
 @pytest.mark.parametrize('norm', ['weight', 'feature'])
 def test_what_q_says_of_w_is_read_as_layers_read_w(make_generator, make_discriminator, norm):
@@ -213,7 +214,7 @@ def test_what_q_says_of_w_is_read_as_layers_read_w(make_generator, make_discrimi
         maps = [getattr(layer, name) for _name, layer, _source in grouped_layers(G.synthesis) for name in ([affine, shift] if norm == 'feature' else [affine])]
         for side, codes in enumerate(found[code]):
             expected = torch.cat([affine(torch.from_numpy(codes).float()) for affine in maps], dim=1)
-            np.testing.assert_allclose(found[f'{code} styles'][side], expected, rtol=1e-5, atol=1e-6)
+            rounding.assert_close(found[f'{code} styles'][side], expected, terms=32)
 
 def test_what_q_says_of_styles_is_compared_with_styles(make_generator, make_discriminator):
     G = make_generator().requires_grad_(False)
@@ -224,7 +225,7 @@ def test_what_q_says_of_styles_is_compared_with_styles(make_generator, make_disc
     assert list(found) == ['inter styles', 'intra styles']
     predicted = D(G.synthesis(ws, noise_mode='const'), None, return_codes=True)[1]
     for (read, actual), expected, said in zip(found.values(), styles, predicted.split(D.q_features, dim=1)):
-        np.testing.assert_allclose(read, said, atol=1e-5)
+        rounding.assert_close(read, said, terms=32, layers=4)
         np.testing.assert_array_equal(actual, expected.double())
 
 def test_without_groups_q_is_asked_for_w_alone(make_generator, make_discriminator):

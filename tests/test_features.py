@@ -79,7 +79,7 @@ def test_channels_last_changes_where_numbers_lie_and_not_what_they_are(make_gene
         layer.register_forward_hook(lambda layer, _inputs, x: seen.update({layer.resolution: x.is_contiguous(memory_format=torch.channels_last)}))
     ws = planar.mapping(torch.randn(4, 32), None)
     wanted = planar.synthesis(ws, noise_mode='const')
-    assert (interleaved.synthesis(ws, noise_mode='const') - wanted).abs().max() < 0.01 * wanted.abs().max() # fp16 in another order. Seen: 0.005.
+    assert (interleaved.synthesis(ws, noise_mode='const') - wanted).norm() < 0.01 * wanted.norm() # fp16 keeps eleven bits, and single pixels may be worse.
     assert seen == {8: False, 16: True, 32: True}
 
 def test_freeze_d_trains_all_of_the_discriminator_but_its_first_layers(run, images, cfg, tmp_path):

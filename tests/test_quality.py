@@ -91,7 +91,7 @@ def test_the_kernel_distance_is_that_of_all_pairs():
     within = lambda xs: np.mean([kernel(x, y) for i, x in enumerate(xs) for j, y in enumerate(xs) if i != j])
     expected = within(real) + within(made) - 2 * np.mean([kernel(x, y) for x in made for y in real])
     with feature_stats.using(features=(real, made)):
-        assert metric_main.calc_metric('kd_lite0', device=torch.device('cpu')).results.kd_lite0 == pytest.approx(expected, rel=1e-5)
+        assert metric_main.calc_metric('kd_lite0', device=torch.device('cpu')).results.kd_lite0 == pytest.approx(expected, rel=1e-4) # Differences of cubes in fp32.
 
 def test_precision_and_recall_tell_poor_images_from_few_kinds():
     real = np.random.RandomState(0).randn(200, 2).astype(np.float32)

@@ -133,7 +133,7 @@ def test_python_train_py_in_upstreams_folder_is_the_same_command(run, images, cf
     assert {**options, 'run_dir': None} == {**expected, 'run_dir': None}
     assert os.listdir(tmp_path) == [] # A dry run leaves nothing.
 
-@pytest.mark.parametrize('options', [['--aug=ada'], ['--norm=feature'], ['--grouping=blocks'], ['--grouping=none']], ids=str)
+@pytest.mark.parametrize('options', [['--aug=ada', '--norm=feature'], ['--grouping=blocks'], pytest.param(['--grouping=none'], marks=pytest.mark.slow)], ids=str)
 def test_other_methods_train_too(images, cfg, tmp_path, options):
     done = sarigan('train', f'--cfg={cfg}', *options, f'--data={images}', f'--outdir={tmp_path}', '--metrics=none', '--device=cpu')
     assert done.returncode == 0, done.stderr

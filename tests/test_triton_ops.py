@@ -15,8 +15,8 @@ from sarigan_plugin import ops
 pytest.importorskip('triton', reason=skips.NO_TRITON)
 bias_act, upfirdn2d = cuda_ops.modules()
 ACTS = list(bias_act.activation_funcs)
-FP32 = dict(rtol=1e-5, atol=1e-5)
-FP16 = dict(rtol=1e-2, atol=1e-2) # Ten bits, after sums in float32.
+FP32 = dict(rtol=5e-5, atol=5e-5) # Four hundred times the eps, for a hundred sums and for exp and erf of different libraries.
+FP16 = dict(rtol=3e-2, atol=3e-2) # Thirty times the eps: the reference rounds after each of its steps, in the value and in both derivatives.
 
 @pytest.fixture(scope='module')
 def kernels():

@@ -27,9 +27,9 @@ def block(request, monkeypatch):
 @pytest.mark.parametrize('images, outputs, inputs, height, width', [(1, 1, 1, 4, 4), (3, 2, 5, 8, 12), (2, 4, 3, 20, 4)])
 def test_it_is_pytorchs_convolution_with_its_gradients(block, images, outputs, inputs, height, width):
     x, w, dy = tensors((images, inputs, height, width), (outputs, inputs, 3, 3), (images, outputs, height, width))
-    assert error(winograd.convolve(x, w), pytorchs(x, w)) < 1e-13
-    assert error(winograd.convolve(dy, w, adjoint=True), torch.nn.grad.conv2d_input(x.shape, w, dy, padding=1)) < 1e-13
-    assert error(winograd.kernel_gradient(x, dy), torch.nn.grad.conv2d_weight(x, w.shape, dy, padding=1)) < 1e-13
+    assert error(winograd.convolve(x, w), pytorchs(x, w)) < 1e-12 # Of double precision: rounding in sums of a hundred terms, times the hundred of the magnitudes below.
+    assert error(winograd.convolve(dy, w, adjoint=True), torch.nn.grad.conv2d_input(x.shape, w, dy, padding=1)) < 1e-12
+    assert error(winograd.kernel_gradient(x, dy), torch.nn.grad.conv2d_weight(x, w.shape, dy, padding=1)) < 1e-12
 
 def test_one_axis_is_a_correlation_with_three_taps():
     d, k = tensors(6, 3)
@@ -45,24 +45,41 @@ def test_first_and_second_derivatives_are_those_of_differences(adjoint):
     assert torch.autograd.gradgradcheck(convolution, (x, w))
     assert torch.autograd.gradgradcheck(winograd.KernelGradient.apply, tuple(t.requires_grad_() for t in tensors((2, 2, 4, 8), (2, 3, 4, 8))))
 
+def all_three(x, w, dy):
+    return [winograd.convolve(x, w), winograd.convolve(dy, w, adjoint=True), winograd.kernel_gradient(x, dy)]
+
+def pytorchs_three(x, w, dy):
+    return [pytorchs(x, w), torch.nn.grad.conv2d_input(x.shape, w, dy, padding=1), torch.nn.grad.conv2d_weight(x, w.shape, dy, padding=1)]
+
+@pytest.fixture
+def magnitudes(monkeypatch):
+    """magnitudes(x, w, dy): what passes through each of the three sums, without signs."""
+    def get(*tensors):
+        with monkeypatch.context() as patch:
+            for name in ['A', 'B', 'K']:
+                patch.setattr(winograd, name, getattr(winograd, name).abs())
+            return all_three(*[t.abs() for t in tensors])
+    return get
+
 @pytest.mark.parametrize('positive', [False, True]) # As after an activation.
-def test_rounding_is_below_a_hundred_thousandth_and_not_far_above_pytorchs(positive):
-    x, w, dy = tensors((1, 256, 32, 32), (256, 256, 3, 3), (1, 256, 32, 32))
+def test_rounding_stays_within_what_single_precision_makes_of_the_terms_of_its_sums(magnitudes, positive):
+    # A sum of n terms in any order is about sqrt(n) roundings off, each of half an eps of the terms summed so far, which have grown to their magnitudes' sum
+    # over sqrt(n): half an eps of that sum in all. Seen: a fifth of it.
+    x, w, dy = tensors((2, 128, 16, 16), (128, 128, 3, 3), (2, 128, 16, 16))
     x = x.abs() if positive else x
-    leaves = [t.float().requires_grad_() for t in [x, w]]
-    errors = []
-    for convolution in [pytorchs, lambda x, w: winograd.Convolution.apply(x, w, False)]:
-        y = convolution(*leaves)
-        dx, dw = torch.autograd.grad(y, leaves, dy.float())
-        errors.append([error(y.detach(), pytorchs(x, w)), error(dx, torch.nn.grad.conv2d_input(x.shape, w, dy, padding=1)), error(dw, torch.nn.grad.conv2d_weight(x, w.shape, dy, padding=1))])
-    for theirs, ours in zip(*errors):
-        assert ours < min(1e-5, max(8 * theirs, 4e-6))
+    for value, exact, magnitude in zip(all_three(x.float(), w.float(), dy.float()), pytorchs_three(x, w, dy), magnitudes(x, w, dy)):
+        assert ((value - exact).abs() <= torch.finfo(torch.float32).eps / 2 * magnitude).all()
+
+def test_its_sums_have_seventy_times_the_magnitude_of_a_plain_convolutions(magnitudes):
+    x, w, dy = [t.abs() for t in tensors((1, 32, 32, 32), (32, 32, 3, 3), (1, 32, 32, 32))]
+    for ours, theirs in zip(magnitudes(x, w, dy), pytorchs_three(x, w, dy)):
+        assert (ours / theirs).mean() < 75 # With the usual points, 0, 1, -1, 2 and -2: 80 to 82.
 
 def test_a_strip_of_large_numbers_leaves_the_others_as_exact():
     x, w = tensors((1, 8, 16, 32), (8, 8, 3, 3), dtype=torch.float32)
     x[..., :8] *= 1e4
     exact = pytorchs(x.double(), w.double())
-    assert error(winograd.convolve(x, w)[..., 12:], exact[..., 12:]) < 1e-5 # Tiles that see none of them.
+    assert error(winograd.convolve(x, w)[..., 12:], exact[..., 12:]) < 1e-4 # Tiles that see none of them. If they did: 1e-2.
 
 #----------------------------------------------------------------------------
 
