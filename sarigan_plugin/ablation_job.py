@@ -19,8 +19,10 @@ from sarigan_plugin import label_kind
 from sarigan_plugin import launch
 from sarigan_plugin import pictures
 from sarigan_plugin import quality
+from sarigan_plugin import runs
 from sarigan_plugin import snapshot
 from sarigan_plugin import streams
+from sarigan_plugin import transfer
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.generate import render, sample_ws
 
@@ -65,6 +67,8 @@ def last_words(training):
 def run(training, evaluation, device_type):
     """Train until the snapshot is there, then measure what has not been measured. Returns the exit code. Raises UserError."""
     if not training.is_trained:
+        if 'resume_pkl' in training.args and runs.position(training.run_dir) is None:
+            print(transfer.examine(training.args) or f'Starting from {training.args.resume_pkl}', flush=True)
         code = launch.launch(training.args, device_type)
         if code != 0:
             return code

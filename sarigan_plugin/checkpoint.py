@@ -28,6 +28,7 @@ HEADER = b'sarigan training state 1\n'
 DIGEST_LENGTH = 64 # Of SHA-256 in hexadecimal.
 OF_EACH_PROCESS = re.compile(r'(.*\.)?w_avg') # Buffers that differ between processes: each averages its own codes.
 STATE_NAME = re.compile(r'training-state-([0-9]{9,})\.pt$')
+POSITION = ('cur_nimg', 'cur_tick', 'tick_start_nimg', 'batch_idx') # Of upstream's loop.
 LOGS = ('stats.jsonl', 'log.txt', 'metric-*.jsonl') # Lines are added as training goes.
 
 #----------------------------------------------------------------------------
@@ -140,14 +141,16 @@ class Over(Exception):
 
 def stop_signals():
     """Those that ask a training to stop: a hangup as well, unless it is ignored, as by what `nohup` starts."""
-    return [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else [])]
+    hangup = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
+    return [signal.SIGTERM, signal.SIGINT, *hangup]
 
 class Keeper:
     """Saves and restores the state of the training that this process runs; idle until begin()."""
     def __init__(self):
         self.run_dir = None
 
-    def begin(self, run_dir, rank, num_gpus, keep=2, minutes=None, state=None, seed=None, metrics=(), strict_metrics=False, signals=(), timeout=None):
+    def begin(self, run_dir, rank, num_gpus, keep=2, minutes=None, state=None, seed=None, metrics=(), strict_metrics=False,
+            signals=(), timeout=None):
         """The training loop that starts next in this process is to be kept.
 
         run_dir:  folder of the run; rank, num_gpus: this process and the number of all.
@@ -155,7 +158,8 @@ class Keeper:
         minutes:  save so often, beside what each network snapshot brings with it; None = not more often.
         state:    a state's path to go on from, None = from the start.
         seed:     draw other random numbers than the state has, None = the same.
-        metrics:  names of those to evaluate at each network snapshot; upstream's loop is to get none. strict_metrics: see evaluate().
+        metrics:  names of those to evaluate at each network snapshot; upstream's loop is to get none.
+        strict_metrics: see snapshot_metrics.evaluate().
         signals:  ask it to stop, see stop_signals().
         timeout:  a timedelta after which a process that does not answer is given up; None = PyTorch's.
         """
@@ -171,7 +175,9 @@ class Keeper:
         self.signal = None
         self.nimg = 0 # Of the snapshot whose metrics are evaluated.
         self.saved_time = time.monotonic()
-        self.group = torch.distributed.new_group(backend='gloo', timeout=timeout) if num_gpus > 1 else None # Speaks without making GPUs wait.
+        self.group = None
+        if num_gpus > 1:
+            self.group = torch.distributed.new_group(backend='gloo', timeout=timeout) # Speaks without making GPUs wait.
         self.previous_handlers = {number: signal.signal(number, self._note_signal) for number in signals}
 
     def end(self):
@@ -192,7 +198,7 @@ class Keeper:
         Metrics that were still to be evaluated then are evaluated first. Raises Over where that was all.
         """
         if self.run_dir is None or self.state is None:
-            return loop['cur_nimg'], loop['cur_tick'], loop['tick_start_nimg'], loop['batch_idx'], loop['start_time']
+            return *(loop[name] for name in POSITION), loop['start_time']
         shared, own = self.state['shared'], self.state['processes'][self.rank if self.rank < len(self.state['processes']) else 0]
         for name, tensors in shared['networks'].items():
             loop[name].load_state_dict(tensors)
@@ -218,7 +224,7 @@ class Keeper:
         self.state = None # Memory.
         start_time = time.time() - position['seconds']
         self._finish_snapshot({**loop, **position, 'start_time': start_time}, shared.get('metrics', []))
-        return position['cur_nimg'], position['cur_tick'], position['tick_start_nimg'], position['batch_idx'], start_time
+        return *(position[name] for name in POSITION), start_time
 
     def iteration_done(self, loop):
         """Save if it is time, or if the training is to stop, which raises Stopped. The end of a tick waits for tick_done().
@@ -243,16 +249,19 @@ class Keeper:
 
     def _finish_snapshot(self, loop, metrics):
         """Evaluate those of the metrics that are still asked for and of which nothing is known."""
-        names = [name for name in metrics if name in self.metrics]
-        wanted = snapshot_metrics.missing(self.run_dir, snapshot_metrics.name_of(loop['cur_nimg']), names) if self.rank == 0 else []
-        wanted = self.told_to_all(wanted)[0] # Other machines need not see the run's folder.
+        wanted = []
+        if self.rank == 0: # Other machines need not see the run's folder.
+            names = [name for name in metrics if name in self.metrics]
+            wanted = snapshot_metrics.missing(self.run_dir, snapshot_metrics.name_of(loop['cur_nimg']), names)
+        wanted = self.told_to_all(wanted)[0]
         self._evaluate(wanted, loop)
         if wanted and loop['cur_nimg'] >= loop['total_kimg'] * 1000:
             raise Over()
 
     def _evaluate(self, metrics, loop):
         self.nimg = loop['cur_nimg']
-        snapshot_metrics.evaluate(metrics, snapshot_metrics.name_of(self.nimg), loop, peers=self, strict=self.strict_metrics)
+        snapshot_pkl = snapshot_metrics.name_of(self.nimg)
+        snapshot_metrics.evaluate(metrics, snapshot_pkl, loop, peers=self, strict=self.strict_metrics)
 
     def _save_if(self, due, loop, metrics=()):
         stop, late = self._most(self._asked(), time.monotonic() - self.saved_time >= self.seconds)
@@ -282,7 +291,7 @@ class Keeper:
         return values
 
     def failed_anywhere(self, failed=False):
-        """Whether a metric has failed in any process. Raises Stopped where one was asked to stop: the state was saved before metrics."""
+        """Whether a metric has failed in any process. Raises Stopped where one was asked to stop: the state is saved."""
         failed, stop = self._most(failed, self._asked())
         _stop_if(stop, self.nimg)
         return bool(failed)
@@ -312,7 +321,7 @@ class Keeper:
             return
         sys.stdout.flush()
         shared = dict(
-            position    = dict({name: loop[name] for name in ['cur_nimg', 'cur_tick', 'tick_start_nimg', 'batch_idx']}, seconds=time.time() - loop['start_time']),
+            position    = dict({name: loop[name] for name in POSITION}, seconds=time.time() - loop['start_time']),
             networks    = {name: loop[name].state_dict() for name in _networks(loop)},
             optimizers  = [optimizer.state_dict() for optimizer in _optimizers(loop)],
             collected   = collected(_collectors(loop)),
@@ -364,8 +373,8 @@ def go_on_with_tensorboard(nimg):
 def rewind_logs(run_dir, state):
     """Cut what was logged after a state was saved, so that nothing is there twice when it has happened again.
 
-    Metrics of the state's own snapshot, which are evaluated after it is saved, stay. Of log.txt the text that is cut goes to log-cut.txt: it
-    may tell why the training stopped.
+    Metrics of the state's own snapshot, which are evaluated after it is saved, stay. Of log.txt the text that is cut
+    goes to log-cut.txt: it may tell why the training stopped.
     """
     sizes, position = state['shared']['log_sizes'], state['shared'].get('position', {})
     for path in _logs(run_dir):
@@ -380,14 +389,19 @@ def rewind_logs(run_dir, state):
                 f.writelines(cut)
         os.truncate(path, size)
         if name.startswith('metric-') and position:
+            snapshot_pkl = snapshot_metrics.name_of(position['cur_nimg'])
             with open(path, 'ab') as f:
-                f.writelines(line for line in cut if snapshot_metrics.is_about(line, snapshot_metrics.name_of(position['cur_nimg'])))
+                f.writelines(line for line in cut if snapshot_metrics.is_about(line, snapshot_pkl))
 
 def metrics_due(run_dir, names):
-    """Those metrics, of these names, that the newest state still had to evaluate, and of which nothing is known."""
+    """Those metrics, of these names, that were still to be evaluated at the newest state, and of which nothing is known."""
     paths = state_paths(run_dir)
-    wanted = snapshot_metrics.missing(run_dir, snapshot_metrics.name_of(images_seen(paths[0])), names) if paths else []
-    found = newest_state(run_dir) if wanted else None # Reading takes a while.
-    return [name for name in wanted if name in found[1]['shared'].get('metrics', [])] if found is not None and found[0] == paths[0] else []
+    if not paths:
+        return []
+    wanted = snapshot_metrics.missing(run_dir, snapshot_metrics.name_of(images_seen(paths[0])), names)
+    if not wanted: # Reading the state would take a while.
+        return []
+    path, state = newest_state(run_dir) or (None, None)
+    return [name for name in wanted if name in state['shared'].get('metrics', [])] if path == paths[0] else []
 
 #----------------------------------------------------------------------------

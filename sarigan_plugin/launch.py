@@ -134,7 +134,8 @@ def _remove_if_nothing_began(run_dir, made):
 def _spawn(args, device_type, *rest):
     """Start args.num_gpus processes and wait for them. Returns the exit code, as launch(). Signals go to all of them, and they decide when to stop."""
     signals = checkpoint.stop_signals()
-    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in signals} # As the processes are born; each sets its own.
+    # Ignored while the processes are born; each sets its own.
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in signals}
     context = torch.multiprocessing.spawn(_spawned, args=(args, device_type, signals, *rest), nprocs=args.num_gpus, join=False)
     def pass_on(number, _frame):
         for process in context.processes:
@@ -160,7 +161,8 @@ def _spawn(args, device_type, *rest):
     return 0
 
 def _spawned(rank, args, device_type, signals, minutes, state_path, temp_dir, timeout):
-    code = train_process(World.on_this_machine(rank, args.num_gpus, temp_dir, timeout), args, device_type, minutes, state_path, signals)
+    world = World.on_this_machine(rank, args.num_gpus, temp_dir, timeout)
+    code = train_process(world, args, device_type, minutes, state_path, signals)
     if code != 0:
         sys.exit(code)
 
@@ -264,8 +266,9 @@ def _attempt(attempt, world, args, care, state_path, signals, abort_fn):
         args.resume_pkl = None # All that came from there is in the state.
         if world.rank == 0:
             print(f'Going on from {state_path}')
-    checkpoint.keeper.begin(args.run_dir, world.rank, args.num_gpus, keep=care.keep_states, minutes=care.checkpoint_minutes, state=state_path, seed=attempt or None,
-        metrics=args.pop('metrics', []), strict_metrics=care.strict_metrics, signals=signals, timeout=world.timeout)
+    checkpoint.keeper.begin(args.run_dir, world.rank, args.num_gpus, keep=care.keep_states, minutes=care.checkpoint_minutes,
+        state=state_path, seed=attempt or None, metrics=args.pop('metrics', []), strict_metrics=care.strict_metrics,
+        signals=signals, timeout=world.timeout)
     try:
         training_loop.training_loop(rank=world.rank, abort_fn=abort_fn, **args)
     except checkpoint.Over:

@@ -49,7 +49,7 @@ def position(run_dir):
     return checkpoint.images_seen(paths[0]) if paths else None
 
 def is_over(run_dir, args):
-    """Whether nothing is left to do of a run: it has seen its images, and the metrics of its last snapshot are there."""
+    """Whether nothing is left to do of a run: its images are seen, and the metrics of its last snapshot are there."""
     return position(run_dir) >= args.total_kimg * 1000 and not checkpoint.metrics_due(run_dir, args.metrics)
 
 #----------------------------------------------------------------------------

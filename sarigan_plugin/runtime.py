@@ -162,7 +162,8 @@ def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_image
     sheets = inpainting_data.sheets
     _exchange(training_loop, 'save_image_grid', lambda save: _saved_whole(sheets.saving(save)))
     _exchange(training_loop, 'setup_snapshot_image_grid', lambda setup: sheets.setting_up(setup if grid is None else _cut_grid(setup, *grid)))
-    distributed = _Overlay(torch.distributed, **{name: snapshot_metrics.watched(getattr(torch.distributed, name)) for name in snapshot_metrics.EXCHANGES})
+    exchanges = {name: snapshot_metrics.watched(getattr(torch.distributed, name)) for name in snapshot_metrics.EXCHANGES}
+    distributed = _Overlay(torch.distributed, **exchanges)
     _exchange(metric_utils, 'torch', lambda torch: _Overlay(stand_in(device_type, local_rank), distributed=distributed))
     for module in [importlib.import_module('metrics.metric_main'), path_length]:
         _exchange(module, 'torch', lambda torch: _Overlay(torch, distributed=distributed))

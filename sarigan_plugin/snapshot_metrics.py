@@ -1,7 +1,8 @@
-"""Metrics of a training's snapshots. They come after the training state, so one that fails, or never ends, loses nothing.
+"""Metrics of a training's snapshots. They come after the training state: one that fails, or never ends, loses nothing.
 
-A metric that fails is a warning and a null in its file. Where many processes train, all of them work on each metric, and if one fails
-alone the others would wait for it: so they ask each other whether all is well before upstream's metrics exchange anything.
+A metric that fails is a warning and a null in its file. Where many processes train, all of them work on each metric,
+and if one fails alone the others would wait for it: so they ask each other whether all is well before upstream's
+metrics exchange anything.
 """
 
 import contextlib
@@ -52,8 +53,8 @@ def _path(run_dir, name):
 
 def _report(run_dir, name, snapshot_pkl, results, seconds, num_gpus, **why):
     """Print and log a line as upstream's metric_main.report_metric() does. why: `error`, where the results are null."""
-    line = json.dumps(dict(results=results, metric=name, total_time=seconds, total_time_str=dnnlib.util.format_time(seconds), num_gpus=num_gpus,
-        snapshot_pkl=snapshot_pkl, timestamp=time.time(), **why))
+    line = json.dumps(dict(results=results, metric=name, total_time=seconds, total_time_str=dnnlib.util.format_time(seconds),
+        num_gpus=num_gpus, snapshot_pkl=snapshot_pkl, timestamp=time.time(), **why))
     print(line)
     with contextlib.closing(files.training_open(_path(run_dir, name), 'wt')) as f:
         f.write(line + '\n')
@@ -105,10 +106,11 @@ def evaluate(names, snapshot_pkl, loop, peers, strict=False):
             if loop['device'].type == 'cuda':
                 torch.cuda.empty_cache() # It may have failed for want of memory.
             reason = next(reason for reason in peers.told_to_all(reason) if reason is not None)
+            story = f'{name} of {snapshot_pkl} failed: {reason}'
             if strict:
-                raise UserError(f'--strict-metrics: {name} of {snapshot_pkl} failed: {reason}. The training state is saved; the same command goes on with this metric.')
+                raise UserError(f'--strict-metrics: {story}. The training state is saved; the same command goes on with this metric.')
             if is_first:
-                print(f'Warning: {name} of {snapshot_pkl} failed: {reason}. Training goes on; --strict-metrics would stop it.', flush=True)
+                print(f'Warning: {story}. Training goes on; --strict-metrics would stop it.', flush=True)
                 _report(loop['run_dir'], name, snapshot_pkl, {name: None}, seconds, loop['num_gpus'], error=reason)
         elif is_first:
             _report(loop['run_dir'], name, snapshot_pkl, results, seconds, loop['num_gpus'])
@@ -121,8 +123,8 @@ def _calculate(name, loop, peers):
     try:
         G = copy.deepcopy(loop['G_ema']).eval().requires_grad_(False).cpu() # As in the snapshot.
         with _checked_by(peers.failed_anywhere):
-            found = metric_main.calc_metric(metric=name, G=G, dataset_kwargs=loop['training_set_kwargs'], num_gpus=loop['num_gpus'], rank=loop['rank'],
-                device=loop['device'], progress=progress)
+            found = metric_main.calc_metric(metric=name, G=G, dataset_kwargs=loop['training_set_kwargs'],
+                num_gpus=loop['num_gpus'], rank=loop['rank'], device=loop['device'], progress=progress)
         return (None, None) if peers.failed_anywhere() else (dict(found.results), None)
     except FailedElsewhere:
         return None, None
@@ -140,9 +142,11 @@ def _reason(error):
 
 def _draw(loop, results):
     """For TensorBoard, where they belong to the snapshot's kimg alone."""
-    if loop['stats_tfevents'] is not None:
+    writer = loop['stats_tfevents']
+    if writer is not None:
+        walltime = time.time() - loop['start_time']
         for name, value in results.items():
-            loop['stats_tfevents'].add_scalar(f'Metrics/{name}', value, global_step=loop['cur_nimg'] // 1000, walltime=time.time() - loop['start_time'])
-        loop['stats_tfevents'].flush()
+            writer.add_scalar(f'Metrics/{name}', value, global_step=loop['cur_nimg'] // 1000, walltime=walltime)
+        writer.flush()
 
 #----------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Standard output and standard error: any character can be written to them, and a training goes on without them.
 
-A pipe may be closed at its other end, a terminal hang up, the disk of a file be full. Most commands then have nobody to work for and end.
-A training has: its log.txt has what it says.
+A pipe may be closed at its other end, a terminal hang up, the disk of a file be full. Most commands then have nobody
+to work for, and end. A training has: its log.txt has what it says.
 """
 
 import contextlib

@@ -107,7 +107,7 @@ def _describe_configs():
     default=Care.max_bad_iterations, show_default=True, metavar='INT')
 @click.option('--max-rollbacks', help='Go back at most so often', type=click.IntRange(min=0), default=Care.max_rollbacks, show_default=True, metavar='INT')
 @click.option('--skip-bad-images', help="Leave out images that can't be read or are of another size or colours than most; all are looked at first [default: false]", type=bool, metavar='BOOL')
-@click.option('--strict-metrics', help='Stop where a metric fails, as where a detector cannot be downloaded; the state stays  [default: go on, with a warning]', is_flag=True)
+@click.option('--strict-metrics', help='Stop where a metric fails [default: go on, with a warning]', is_flag=True)
 
 # Discriminator augmentation.
 @click.option('--aug',          help='Augmentation mode [default: ada; noaug for SariGAN]', type=click.Choice(config.AUGMENTATIONS))
@@ -193,7 +193,10 @@ def _plan(world, outdir, dry_run, device, ops, grid, trust, keep_states, checkpo
     return args, runtime.resolve_device(device)
 
 def _look_at_start(args, trust, dry_run):
-    """Read the networks that training starts from, so that a dry run refuses what training would. Returns what there is to say, or None. Raises UserError."""
+    """Read the networks that training starts from, so that a dry run refuses what training would. Raises UserError.
+
+    Returns what there is to say, or None.
+    """
     path = args.get('resume_pkl')
     if path is None:
         return None

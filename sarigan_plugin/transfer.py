@@ -54,10 +54,14 @@ def _why_p_starts_again(data, training_set_kwargs):
     """p is about one data set. Returns a sentence without a full stop, or None where the pickle's p is for this one."""
     if data.get('augment_pipe') is None:
         return 'the pickle was trained without augmentation'
-    theirs, ours = [(os.path.basename(os.path.normpath(str(kwargs.get('path')))), kwargs.get('max_size')) for kwargs in [data.get('training_set_kwargs') or {}, training_set_kwargs]]
+    theirs, ours = _data_of(data.get('training_set_kwargs') or {}), _data_of(training_set_kwargs)
     if theirs != ours:
-        return f'the pickle was trained on other data ({theirs[0]}, {theirs[1]} images), and here are {ours[1]} of {ours[0]}'
+        return f'the pickle was trained on other data ({theirs[1]} images of {theirs[0]}), and here are {ours[1]} of {ours[0]}'
     return None
+
+def _data_of(training_set_kwargs):
+    """What tells data sets apart: (name of the folder or zip, number of images)."""
+    return os.path.basename(os.path.normpath(str(training_set_kwargs.get('path')))), training_set_kwargs.get('max_size')
 
 #----------------------------------------------------------------------------
 
@@ -99,8 +103,10 @@ def fitting_tensors(source, target):
         theirs = _for_two_codes(theirs, last_layer=f'mapping.fc{source.mapping.num_layers - 1}')
     for name, tensor in ours.items():
         if name in theirs and theirs[name].shape != tensor.shape:
-            advice = 'choose a --cfg that has the channels of the pickle' if _is_from_plain(source, target) else 'go on with the options that the pickle was trained with'
-            raise UserError(f'--resume: {name} of {type(target).__name__} is {list(theirs[name].shape)} in the pickle and {list(tensor.shape)} here; {advice}.')
+            from_plain = _is_from_plain(source, target)
+            advice = 'choose a --cfg that has the channels of the pickle' if from_plain else 'go on with the options that the pickle was trained with'
+            shapes = f'{list(theirs[name].shape)} in the pickle and {list(tensor.shape)} here'
+            raise UserError(f'--resume: {name} of {type(target).__name__} is {shapes}; {advice}.')
     return theirs
 
 def _is_from_plain(source, target):

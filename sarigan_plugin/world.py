@@ -116,7 +116,10 @@ class World:
             pass
 
     def speaks(self, sentence=''):
-        """Whether this process is the first of its machine to report that training has failed, or to say this of it; the others keep quiet."""
+        """Whether this process is the first of its machine to report that training has failed, or to say this of it.
+
+        The others keep quiet.
+        """
         if self.store is None:
             return True
         topic = hashlib.sha256(sentence.encode(errors='backslashreplace')).hexdigest()

@@ -1,6 +1,7 @@
-"""A training with metrics that cost nothing and fail in all ways. Run: python cheap_metrics.py ARGUMENTS, those of `sarigan train`.
+"""A training with metrics that cost nothing and fail in all ways: python cheap_metrics.py ARGUMENTS OF SARIGAN TRAIN.
 
-In every process the metric `endless` doesn't end when it is evaluated for the $SARIGAN_TEST_HANG-th time: it makes the file $SARIGAN_TEST_MARKER and waits.
+The metric `endless` doesn't end when a process evaluates it for the $SARIGAN_TEST_HANG-th time: it makes the file
+$SARIGAN_TEST_MARKER and waits.
 """
 
 import itertools
@@ -19,7 +20,8 @@ def exchanged(opts, count=8):
     stats = metric_utils.FeatureStats(capture_all=True, max_items=count)
     while not stats.is_full():
         z = torch.randn([2, opts.G.z_dim])
-        stats.append_torch(opts.G(z, torch.zeros([2, opts.G.c_dim])).flatten(1)[:, :3], num_gpus=opts.num_gpus, rank=opts.rank)
+        features = opts.G(z, torch.zeros([2, opts.G.c_dim])).flatten(1)[:, :3]
+        stats.append_torch(features, num_gpus=opts.num_gpus, rank=opts.rank)
     return float(stats.get_all().mean())
 
 def fail_if(condition):

@@ -25,6 +25,7 @@ from test_train import images, sarigan # pylint: disable=unused-import
 
 from sarigan_plugin import ablate
 from sarigan_plugin import ablation
+from sarigan_plugin import ablation_job
 from sarigan_plugin import ablation_table
 from sarigan_plugin import config
 from sarigan_plugin import files
@@ -187,7 +188,7 @@ def wait_until_free(run_dir):
             return True
     limits.wait_until(is_free, 'the lock of a training')
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow), pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('number', [signal.SIGHUP, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), pytest.param(signal.SIGINT, marks=pytest.mark.slow), pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_a_table_that_was_stopped_ends_as_one_that_was_not(finished, files_of, images, tmp_path, number):
     outdir = tmp_path / 'out'
     process = start(files_of, images, outdir, '--rows=sarigan')
@@ -208,6 +209,13 @@ def test_a_table_that_was_stopped_ends_as_one_that_was_not(finished, files_of, i
         assert torch.equal(tensor, theirs[name]), name
     figures, others = (rows_of(folder)['sarigan']['figures']['fd10k'] for folder in [outdir, finished[1]])
     assert {**figures, 'ratio': None} == {**others, 'ratio': None}
+
+def test_a_row_that_starts_from_a_pickle_looks_at_it_as_train_does(files_of, images, network, tmp_path):
+    toml = tmp_path / 'resumed.toml'
+    toml.write_text(TABLE.format(cfg=files_of / 'small.toml').replace('[rows.same]', f'[options]\nresume = "{network}"\n\n[rows.same]'))
+    training = ablation.plan(ablation.read(str(toml)), str(images), str(tmp_path / 'out'))[0]
+    with pytest.raises(UserError, match='^--resume: the resolution is 32 in the pickle and 16 here; they must be equal.$'):
+        ablation_job.run(training, None, 'cpu')
 
 def test_a_row_that_fails_is_named_at_the_end_and_the_others_go_on(finished, files_of, images, tmp_path):
     outdir = shutil.copytree(finished[1], tmp_path / 'out')

@@ -26,6 +26,7 @@ from sarigan_plugin import safe_pickle
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError
 
+import small_training
 from conftest import SIZE
 from test_export import assert_same, outputs, plain_networks, run, sentence, shaken, write
 from test_train import cfg, images, sarigan # pylint: disable=unused-import # Two fixtures and a function.
@@ -500,8 +501,10 @@ def test_a_pickle_of_foreign_code_is_opened_when_it_is_trusted(tmp_path):
     done = run(*command, '--trust-pickle')
     assert done.exit_code == 0 and (tmp_path / 'out/seed0000.png').exists(), done.output
 
-def test_training_takes_an_exported_folder(images, cfg, tmp_path):
-    data = plain_networks()
+def test_training_takes_an_exported_folder(images, tmp_path):
+    data = plain_networks(resolution=16)
+    cfg = tmp_path / 'fitting.toml'
+    cfg.write_text(small_training.config(method=dict(code_dim=32), networks=SIZE))
     write(data, tmp_path / 'network.pkl')
     assert run('export', tmp_path / 'network.pkl', f'--to={tmp_path / "folder"}').exit_code == 0
     (tmp_path / 'empty').mkdir()

@@ -100,14 +100,16 @@ def command(tmp_path_factory):
     folder = tmp_path_factory.mktemp('streams')
     small_training.write_images(folder / 'ünïcode ☃')
     (folder / 'small.toml').write_text(small_training.config())
-    return [sys.executable, '-m', 'sarigan_plugin.cli', 'train', f'--cfg={folder / "small.toml"}', f'--data={folder / "ünïcode ☃"}', '--device=cpu', '--metrics=none', '--batch=128', '--workers=0']
+    return [sys.executable, '-m', 'sarigan_plugin.cli', 'train', f'--cfg={folder / "small.toml"}', f'--data={folder / "ünïcode ☃"}',
+        '--device=cpu', '--metrics=none', '--batch=128', '--workers=0']
 
 @pytest.fixture
 def start(command, tmp_path):
     """start(*arguments, ...) -> a process that trains in tmp_path, and does not outlive the test."""
     started = []
     def popen(*arguments, environment=(), **kwargs):
-        started.append(subprocess.Popen([*command, f'--outdir={tmp_path}', *arguments], env={**os.environ, 'OMP_NUM_THREADS': '1', **dict(environment)}, **kwargs))
+        started.append(subprocess.Popen([*command, f'--outdir={tmp_path}', *arguments],
+            env={**os.environ, 'OMP_NUM_THREADS': '1', **dict(environment)}, **kwargs))
         return started[-1]
     yield popen
     for process in started:
@@ -115,7 +117,8 @@ def start(command, tmp_path):
         process.wait()
 
 def test_a_training_whose_output_is_ascii_and_then_closed_ends_as_any_other(start, tmp_path):
-    process = start(environment=dict(PYTHONIOENCODING='ascii', LC_ALL='C'), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    ascii_only = dict(PYTHONIOENCODING='ascii', LC_ALL='C')
+    process = start(environment=ascii_only, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     seen = next(line for line in process.stdout if line.startswith(b'Training data:'))
     assert b'\\xfcn\\xefcode \\u2603' in seen
     process.stdout.close()
@@ -139,6 +142,7 @@ def test_a_training_whose_terminal_hangs_up_saves_its_state(start, tmp_path):
     os.close(master) # The kernel sends SIGHUP, and nothing can be written any more.
     assert process.wait(WAIT_SECONDS) == 0
     run, = tmp_path.iterdir()
-    assert list(run.glob('training-state-*.pt')) and 'Stopped by SIGHUP at ' in (run / 'log.txt').read_text(encoding='utf-8')
+    assert list(run.glob('training-state-*.pt'))
+    assert 'Stopped by SIGHUP at ' in (run / 'log.txt').read_text(encoding='utf-8')
 
 #----------------------------------------------------------------------------

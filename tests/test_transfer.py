@@ -237,6 +237,9 @@ def test_a_plain_pickle_of_other_channels_is_refused_in_one_sentence(plain_pickl
     assert 'Error: --resume: synthesis.b4.const of Generator is [16, 4, 4] in the pickle and [8, 4, 4] here; choose a --cfg that has the channels of the pickle.' in done.stderr
     assert not (tmp_path / 'out').exists()
 
+def command_line(images, cfg, tmp_path):
+    return [f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none', '--device=cpu']
+
 class Foreign:
     def __reduce__(self):
         return os.getcwd, ()
@@ -259,16 +262,18 @@ def of_foreign_code(plain_pickle, path):
     (lambda plain_pickle, path: plain_pickle(c_dim=3), 'the number of class labels is 3 in the pickle and 0 here; they must be equal.'),
 ])
 def test_a_dry_run_refuses_the_pickle_that_training_refuses_with_the_same_words(plain_pickle, images, cfg, tmp_path, make, sentence):
-    command = [f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none', '--device=cpu', f'--resume={make(plain_pickle, tmp_path / "x.pkl")}']
+    command = [*command_line(images, cfg, tmp_path), f'--resume={make(plain_pickle, tmp_path / "x.pkl")}']
     dry, real = CliRunner().invoke(main, [*command, '--dry-run']), CliRunner().invoke(main, command)
     assert dry.exit_code == real.exit_code == 2 and dry.stderr == real.stderr
-    assert sentence in dry.stderr.strip().splitlines()[-1] and dry.stderr.strip().splitlines()[-1].startswith('Error: --resume')
+    error = dry.stderr.strip().splitlines()[-1]
+    assert error.startswith('Error: --resume') and sentence in error
     assert not (tmp_path / 'out').exists()
 
 def test_a_dry_run_downloads_nothing(images, cfg, tmp_path, monkeypatch):
     monkeypatch.setenv('DNNLIB_CACHE_DIR', str(tmp_path / 'cache'))
-    done = CliRunner().invoke(main, [f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none', '--device=cpu', '--resume=ffhq256', '--dry-run'])
-    assert done.exit_code == 0 and f"{config.TRANSFER_SOURCES['ffhq256']} is downloaded, and looked at, when training starts.\n" in done.stdout
+    done = CliRunner().invoke(main, [*command_line(images, cfg, tmp_path), '--resume=ffhq256', '--dry-run'])
+    url = config.TRANSFER_SOURCES['ffhq256']
+    assert done.exit_code == 0 and f'{url} is downloaded, and looked at, when training starts.\n' in done.stdout
 
 #----------------------------------------------------------------------------
 # ADA's p.
@@ -278,26 +283,30 @@ def with_augmentation(pickled, **training_set_kwargs):
     data = pickle.loads(pickled.read_bytes())
     pipe = AugmentPipe(xflip=1)
     pipe.p.fill_(0.3)
-    pickled.write_bytes(pickle.dumps(dict(data, augment_pipe=pipe, training_set_kwargs=dict(class_name='training.dataset.ImageFolderDataset', **training_set_kwargs))))
+    training_set_kwargs['class_name'] = 'training.dataset.ImageFolderDataset'
+    pickled.write_bytes(pickle.dumps(dict(data, augment_pipe=pipe, training_set_kwargs=training_set_kwargs)))
     return pickled
 
 def said_of_p(pickled, images, cfg, tmp_path, *arguments):
-    done = CliRunner().invoke(main, [f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none', '--device=cpu', f'--resume={pickled}', '--dry-run', *arguments])
+    done = CliRunner().invoke(main, [*command_line(images, cfg, tmp_path), f'--resume={pickled}', '--dry-run', *arguments])
     assert done.exit_code == 0, done.stderr
     return [line for line in done.stdout.splitlines() if line.startswith("ADA's p ")]
 
 def test_p_stays_where_the_data_are_the_same_and_starts_again_where_they_are_others(plain_pickle, images, cfg, tmp_path):
     here = with_augmentation(plain_pickle(), path=f'elsewhere/{images.name}', max_size=24)
     assert said_of_p(here, images, cfg, tmp_path, '--aug=ada') == ["ADA's p starts at 0.300, where the pickle has it."]
-    assert said_of_p(here, images, cfg, tmp_path, '--aug=ada', '--subset=20') == [f"ADA's p starts again at 0: the pickle was trained on other data ({images.name}, 24 images), and here are 20 of {images.name}."]
+    again = "ADA's p starts again at 0: the pickle was trained "
+    assert said_of_p(here, images, cfg, tmp_path, '--aug=ada', '--subset=20') == \
+        [f'{again}on other data (24 images of {images.name}), and here are 20 of {images.name}.']
     assert said_of_p(here, images, cfg, tmp_path) == said_of_p(here, images, cfg, tmp_path, '--aug=fixed', '--p=0.1') == []
     others = with_augmentation(plain_pickle(), path='cats.zip', max_size=24)
-    assert said_of_p(others, images, cfg, tmp_path, '--aug=ada') == [f"ADA's p starts again at 0: the pickle was trained on other data (cats.zip, 24 images), and here are 24 of {images.name}."]
-    assert said_of_p(plain_pickle(), images, cfg, tmp_path, '--aug=ada') == ["ADA's p starts again at 0: the pickle was trained without augmentation."]
+    assert said_of_p(others, images, cfg, tmp_path, '--aug=ada') == \
+        [f'{again}on other data (24 images of cats.zip), and here are 24 of {images.name}.']
+    assert said_of_p(plain_pickle(), images, cfg, tmp_path, '--aug=ada') == [f'{again}without augmentation.']
 
 def test_training_starts_with_p_where_the_pickle_has_it_also_without_workers(plain_pickle, images, cfg, tmp_path):
     start = with_augmentation(plain_pickle(), path=str(images), max_size=24)
-    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none', '--device=cpu', f'--resume={start}', '--aug=ada', '--workers=0', '--batch=128')
+    done = sarigan('train', *command_line(images, cfg, tmp_path), f'--resume={start}', '--aug=ada', '--workers=0', '--batch=128')
     assert done.returncode == 0, done.stderr
     run, = (tmp_path / 'out').iterdir()
     first, last = [json.loads(line)['Progress/augment']['mean'] for line in (run / 'stats.jsonl').read_text().splitlines()]
