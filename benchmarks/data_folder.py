@@ -1,4 +1,6 @@
-"""How fast photos become a dataset zip: `sarigan data folder` beside upstream's dataset_tool.py, on the same JPEG files and to the same bytes.
+"""How fast photos become a dataset zip: `sarigan data folder` beside upstream's dataset_tool.py.
+
+Both read the same JPEG files, and must make the same bytes of them.
 
 Run: python benchmarks/data_folder.py --pictures=2000 --workers=1,2 --rounds=3
 """
@@ -21,6 +23,7 @@ import PIL.Image
 from common import ListOf, as_count
 
 from sarigan_plugin import upstream
+from sarigan_plugin.options import PATH
 
 DIFFERENT = 50          # Photos; the others are links to them.
 SIZE      = (1500, 1000)
@@ -30,11 +33,12 @@ SIZE      = (1500, 1000)
 @click.option('--resolution', help='Size that they become', type=click.IntRange(min=8), default=256, show_default=True, metavar='INT')
 @click.option('--workers',    help='Numbers of processes, each on a core of its own', type=ListOf(as_count, '1,2'), default='1,2', show_default=True, metavar='LIST')
 @click.option('--rounds',     help='Measurements of each, by turns', type=click.IntRange(min=1), default=3, show_default=True, metavar='INT')
-@click.option('--outdir',     help='Where to leave data_folder.json', default='out/data_folder', show_default=True, metavar='DIR')
+@click.option('--outdir',     help='Where to leave data_folder.json', default='out/data_folder', show_default=True, type=PATH, metavar='DIR')
 def main(pictures, resolution, workers, rounds, outdir):
     """Measure pictures per second, of upstream's tool on one core and of ours on one and more.
 
-    What counts is the ratio of the medians. CPU seconds are those of all processes, and say more where a machine has other work.
+    What counts is the ratio of the medians. CPU seconds are those of all processes, and say more where a machine has
+    other work.
     """
     sides = {'upstream': 1} | {f'{number} worker{"s" if number > 1 else ""}': number for number in workers}
     measured = {side: [] for side in sides}
@@ -43,17 +47,21 @@ def main(pictures, resolution, workers, rounds, outdir):
         for _round in range(rounds):
             for side, cores in sides.items():
                 measured[side].append(measure(side, cores, source, Path(folder), resolution))
-    rows = [dict(side=side, **{kind: statistics.median(row[kind] for row in measured[side]) for kind in ['wall', 'cpu']}) for side in sides]
+    rows = [dict(side=side) for side in sides]
     for row in rows:
+        row |= {kind: statistics.median(one[kind] for one in measured[row['side']]) for kind in ['wall', 'cpu']}
         row['pictures_per_second'] = pictures / row['wall']
         row['ratios'] = {kind: rows[0][kind] / row[kind] for kind in ['wall', 'cpu']}
-        print(f'{row["side"]}: {row["pictures_per_second"]:.1f} pictures/s, {row["ratios"]["wall"]:.2f} times upstream\'s; {row["cpu"]:.1f} CPU seconds, upstream takes {row["ratios"]["cpu"]:.2f} of them')
+        print(f'{row["side"]}: {row["pictures_per_second"]:.1f} pictures/s, {row["ratios"]["wall"]:.2f} times as fast '
+            f'as upstream; {row["cpu"]:.1f} CPU seconds, of which upstream takes {row["ratios"]["cpu"]:.2f} times as many')
     os.makedirs(outdir, exist_ok=True)
-    Path(outdir, 'data_folder.json').write_text(json.dumps(dict(cores=os.cpu_count(), pillow=PIL.__version__, pictures=pictures, resolution=resolution, rows=rows, measured=measured), indent=2) + '\n', encoding='utf-8')
+    result = dict(cores=os.cpu_count(), pillow=PIL.__version__, pictures=pictures, resolution=resolution, rows=rows,
+        measured=measured)
+    Path(outdir, 'data_folder.json').write_text(json.dumps(result, indent=2) + '\n', encoding='utf-8')
     print(f'Saved {outdir}/data_folder.json.')
 
 def make_photos(folder, count):
-    """JPEG files about as large as those of phones for so many pixels: smooth shapes with some noise. Returns the folder."""
+    """JPEG files as large as those of phones for so many pixels: smooth shapes, some noise. Returns the folder."""
     rng = np.random.RandomState(0)
     folder.mkdir()
     for index in range(count):
@@ -61,7 +69,8 @@ def make_photos(folder, count):
         if index >= DIFFERENT:
             os.link(folder / f'{index % DIFFERENT:05d}.jpg', path)
             continue
-        shapes = PIL.Image.fromarray(rng.randint(256, size=[8, 12, 3], dtype=np.uint8)).resize(SIZE, PIL.Image.Resampling.BICUBIC)
+        shapes = PIL.Image.fromarray(rng.randint(256, size=[8, 12, 3], dtype=np.uint8))
+        shapes = shapes.resize(SIZE, PIL.Image.Resampling.BICUBIC)
         pixels = np.asarray(shapes) + rng.normal(scale=6, size=[SIZE[1], SIZE[0], 3])
         PIL.Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=90)
     return folder
@@ -70,12 +79,15 @@ def measure(side, cores, source, folder, resolution):
     """dict(wall, cpu) in seconds."""
     dest = folder / f'{side.replace(" ", "")}.zip'
     if side == 'upstream':
-        command = [upstream.find() / 'dataset_tool.py', f'--source={source}', f'--dest={dest}', '--transform=center-crop', f'--width={resolution}', f'--height={resolution}']
+        command = [upstream.find() / 'dataset_tool.py', f'--source={source}', f'--dest={dest}',
+            '--transform=center-crop', f'--width={resolution}', f'--height={resolution}']
     else:
-        command = ['-m', 'sarigan_plugin.cli', 'data', 'folder', source, f'--dest={dest}', f'--resolution={resolution}', f'--workers={cores}', '--force']
+        command = ['-m', 'sarigan_plugin.cli', 'data', 'folder', source, f'--dest={dest}', f'--resolution={resolution}',
+            f'--workers={cores}', '--force']
     before, start = children_seconds(), time.perf_counter()
-    subprocess.run([sys.executable, *map(str, command)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores]))
+    on_cores = lambda: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    subprocess.run([sys.executable, *map(str, command)], check=True, preexec_fn=on_cores,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     seconds = dict(wall=time.perf_counter() - start, cpu=children_seconds() - before)
     if side != 'upstream' and contents(dest) != contents(folder / 'upstream.zip'):
         raise SystemExit('The two made different pictures.')

@@ -13,9 +13,11 @@ import dnnlib
 from sarigan_plugin import ablation
 from sarigan_plugin import ablation_job
 from sarigan_plugin import ablation_table
+from sarigan_plugin import checkpoint
 from sarigan_plugin import files
 from sarigan_plugin import quality
 from sarigan_plugin import runtime
+from sarigan_plugin import streams
 from sarigan_plugin.cli import UserError, writing
 from sarigan_plugin.generate import NumberRange
 from sarigan_plugin.options import PATH
@@ -31,7 +33,7 @@ class Names(click.ParamType):
     def convert(self, value, param, ctx):
         return value if isinstance(value, list) else list(dict.fromkeys(part.strip() for part in value.split(',')))
 
-@click.command()
+@click.command(cls=streams.LastingCommand)
 @click.argument('table', type=PATH, metavar='TOML')
 @click.option('--data',         help='Training data (directory or zip), which networks are measured against as well', required=True, type=PATH, metavar='PATH')
 @click.option('--outdir',       help='Where the table and its trainings are', required=True, type=PATH, metavar='DIR')
@@ -195,7 +197,7 @@ class Runner:
         """Returns {name of a training: why it failed}. Exits where a signal says so."""
         seeds = self.report.table.seeds
         waiting = sorted([training for training in self.report.trainings if not self.report.is_done(training)], key=lambda training: seeds.index(training.seed)) # The first whole table soon.
-        handlers = {number: signal.signal(number, self._stop) for number in [signal.SIGINT, signal.SIGTERM]}
+        handlers = {number: signal.signal(number, self._stop) for number in checkpoint.stop_signals()}
         try:
             with self._bar() as bar:
                 while (waiting and self.signal is None) or self.running:

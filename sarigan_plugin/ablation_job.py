@@ -20,6 +20,7 @@ from sarigan_plugin import launch
 from sarigan_plugin import pictures
 from sarigan_plugin import quality
 from sarigan_plugin import snapshot
+from sarigan_plugin import streams
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.generate import render, sample_ws
 
@@ -81,19 +82,21 @@ def run(training, evaluation, device_type):
 
 @torch.no_grad()
 def _draw_samples(training, device):
-    """Images of seeds 0 to 63, which nobody has chosen, row by row; see _class_indices()."""
+    """Images of seeds 0 to 63, which nobody has chosen, row by row; see class_indices()."""
     G = snapshot.load(training.snapshot, training.name, device)
-    images = [render(G, sample_ws(G, [seed], 1, class_idx)) for seed, class_idx in enumerate(_class_indices(G, training.args.training_set_kwargs, 64))]
+    chosen = class_indices(G, training.args.training_set_kwargs, 64)
+    images = [render(G, sample_ws(G, [seed], 1, class_idx)) for seed, class_idx in enumerate(chosen)]
     images = pictures.enlarge(pictures.shrink(np.stack(images), MAX_SIDE), MIN_SIDE)
     pictures.save(pictures.sheet(images, columns=8), training.samples)
 
-def _class_indices(G, training_set_kwargs, count):
+def class_indices(G, training_set_kwargs, count):
     """The classes of a conditional network by turns, or the first labels of its training set where they are vectors."""
     if label_kind.of(G) != 'vectors':
         return [index % max(G.c_dim, 1) for index in range(count)]
     training_set = dnnlib.util.construct_class_by_name(**training_set_kwargs)
     return [training_set.get_label(index % len(training_set)) for index in range(count)]
 
+@streams.unbreakable()
 def main():
     try:
         sys.exit(run(*pickle.load(sys.stdin.buffer)))

@@ -21,6 +21,7 @@ import torch
 from torch_utils import training_stats
 
 from sarigan_plugin import files
+from sarigan_plugin import snapshot_metrics
 from sarigan_plugin.weights import NETWORKS
 
 HEADER = b'sarigan training state 1\n'
@@ -131,15 +132,22 @@ def set_collected(saved, collectors):
 #----------------------------------------------------------------------------
 # The loop.
 
-class Stopped(Exception):
+class Stopped(BaseException): # As KeyboardInterrupt: no handler of errors is to take it for one.
     """The training was asked to stop and has saved its state. The text says by what and where."""
+
+class Over(Exception):
+    """The training that goes on had seen all its images, and all that was left to do is done."""
+
+def stop_signals():
+    """Those that ask a training to stop: a hangup as well, unless it is ignored, as by what `nohup` starts."""
+    return [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else [])]
 
 class Keeper:
     """Saves and restores the state of the training that this process runs; idle until begin()."""
     def __init__(self):
         self.run_dir = None
 
-    def begin(self, run_dir, rank, num_gpus, keep=2, minutes=None, state=None, seed=None):
+    def begin(self, run_dir, rank, num_gpus, keep=2, minutes=None, state=None, seed=None, metrics=(), strict_metrics=False, signals=(), timeout=None):
         """The training loop that starts next in this process is to be kept.
 
         run_dir:  folder of the run; rank, num_gpus: this process and the number of all.
@@ -147,6 +155,9 @@ class Keeper:
         minutes:  save so often, beside what each network snapshot brings with it; None = not more often.
         state:    a state's path to go on from, None = from the start.
         seed:     draw other random numbers than the state has, None = the same.
+        metrics:  names of those to evaluate at each network snapshot; upstream's loop is to get none. strict_metrics: see evaluate().
+        signals:  ask it to stop, see stop_signals().
+        timeout:  a timedelta after which a process that does not answer is given up; None = PyTorch's.
         """
         self.run_dir = run_dir
         self.rank = rank
@@ -155,10 +166,13 @@ class Keeper:
         self.seconds = minutes * 60 if minutes is not None else float('inf')
         self.state = read_state(state) if state is not None else None
         self.seed = seed
+        self.metrics = metrics
+        self.strict_metrics = strict_metrics
         self.signal = None
+        self.nimg = 0 # Of the snapshot whose metrics are evaluated.
         self.saved_time = time.monotonic()
-        self.group = torch.distributed.new_group(backend='gloo') if num_gpus > 1 else None # Speaks without making GPUs wait.
-        self.previous_handlers = {number: signal.signal(number, self._note_signal) for number in [signal.SIGTERM, signal.SIGINT]}
+        self.group = torch.distributed.new_group(backend='gloo', timeout=timeout) if num_gpus > 1 else None # Speaks without making GPUs wait.
+        self.previous_handlers = {number: signal.signal(number, self._note_signal) for number in signals}
 
     def end(self):
         """The loop is left, in whatever way."""
@@ -167,13 +181,16 @@ class Keeper:
         self.run_dir = None
 
     def _note_signal(self, number, _frame):
-        self.signal = signal.Signals(number)
+        self.signal = self.signal or signal.Signals(number)
         signal.signal(number, self.previous_handlers[number]) # A second one works as ever.
 
     # What patches/training.patch calls, each with the local variables of upstream's training_loop().
 
     def attach(self, loop):
-        """Put the state into the loop. Returns its (cur_nimg, cur_tick, tick_start_nimg, batch_idx, start_time)."""
+        """Put the state into the loop. Returns its (cur_nimg, cur_tick, tick_start_nimg, batch_idx, start_time).
+
+        Metrics that were still to be evaluated then are evaluated first. Raises Over where that was all.
+        """
         if self.run_dir is None or self.state is None:
             return loop['cur_nimg'], loop['cur_tick'], loop['tick_start_nimg'], loop['batch_idx'], loop['start_time']
         shared, own = self.state['shared'], self.state['processes'][self.rank if self.rank < len(self.state['processes']) else 0]
@@ -199,7 +216,9 @@ class Keeper:
         else: # More processes than were saved.
             seed_everything(position['cur_nimg'], self.rank)
         self.state = None # Memory.
-        return position['cur_nimg'], position['cur_tick'], position['tick_start_nimg'], position['batch_idx'], time.time() - position['seconds']
+        start_time = time.time() - position['seconds']
+        self._finish_snapshot({**loop, **position, 'start_time': start_time}, shared.get('metrics', []))
+        return position['cur_nimg'], position['cur_tick'], position['tick_start_nimg'], position['batch_idx'], start_time
 
     def iteration_done(self, loop):
         """Save if it is time, or if the training is to stop, which raises Stopped. The end of a tick waits for tick_done().
@@ -215,17 +234,36 @@ class Keeper:
         self._save_if(False, loop)
 
     def tick_done(self, loop):
-        """As iteration_done(), and beside a network snapshot always."""
+        """As iteration_done(), and beside a network snapshot always, before its metrics are evaluated."""
         if self.run_dir is not None:
-            self._save_if(loop['snapshot_pkl'] is not None, loop)
+            has_snapshot = loop['snapshot_pkl'] is not None
+            self._save_if(has_snapshot, loop, self.metrics if has_snapshot else [])
+            if has_snapshot:
+                self._evaluate(self.metrics, loop)
 
-    def _save_if(self, due, loop):
-        stop = int(self.signal) if self.signal is not None else 0
-        stop, late = self._most(stop, time.monotonic() - self.saved_time >= self.seconds)
+    def _finish_snapshot(self, loop, metrics):
+        """Evaluate those of the metrics that are still asked for and of which nothing is known."""
+        names = [name for name in metrics if name in self.metrics]
+        wanted = snapshot_metrics.missing(self.run_dir, snapshot_metrics.name_of(loop['cur_nimg']), names) if self.rank == 0 else []
+        wanted = self.told_to_all(wanted)[0] # Other machines need not see the run's folder.
+        self._evaluate(wanted, loop)
+        if wanted and loop['cur_nimg'] >= loop['total_kimg'] * 1000:
+            raise Over()
+
+    def _evaluate(self, metrics, loop):
+        self.nimg = loop['cur_nimg']
+        snapshot_metrics.evaluate(metrics, snapshot_metrics.name_of(self.nimg), loop, peers=self, strict=self.strict_metrics)
+
+    def _save_if(self, due, loop, metrics=()):
+        stop, late = self._most(self._asked(), time.monotonic() - self.saved_time >= self.seconds)
         if stop or late or due:
-            self._save(loop)
-        if stop:
-            raise Stopped(f'{signal.Signals(int(stop)).name} at {loop["cur_nimg"] / 1000:.1f} kimg')
+            self._save(loop, metrics)
+        _stop_if(stop, loop['cur_nimg'])
+
+    # What the processes tell each other. All of them call these alike.
+
+    def _asked(self):
+        return int(self.signal) if self.signal is not None else 0
 
     def _most(self, *numbers):
         """The largest of each number over all processes."""
@@ -235,7 +273,26 @@ class Keeper:
         torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX, group=self.group)
         return most.tolist()
 
-    def _save(self, loop):
+    def told_to_all(self, value):
+        """What each process has to say, by rank."""
+        if self.group is None:
+            return [value]
+        values = [None] * self.num_gpus
+        torch.distributed.all_gather_object(values, value, group=self.group)
+        return values
+
+    def failed_anywhere(self, failed=False):
+        """Whether a metric has failed in any process. Raises Stopped where one was asked to stop: the state was saved before metrics."""
+        failed, stop = self._most(failed, self._asked())
+        _stop_if(stop, self.nimg)
+        return bool(failed)
+
+    def stop_if_alone(self):
+        """Raise Stopped if this process was asked to stop and need not ask others."""
+        if self.group is None:
+            _stop_if(self._asked(), self.nimg)
+
+    def _save(self, loop, metrics):
         self.saved_time = time.monotonic()
         if not loop['loss'].is_sound():
             print('Warning: no training state is saved, since not all numbers are finite; the last one stays.', file=sys.stderr)
@@ -260,6 +317,7 @@ class Keeper:
             optimizers  = [optimizer.state_dict() for optimizer in _optimizers(loop)],
             collected   = collected(_collectors(loop)),
             grid_z      = list(loop['grid_z']),
+            metrics     = list(metrics), # Of the snapshot beside it, and still to be evaluated.
             log_sizes   = {os.path.basename(path): os.path.getsize(path) for path in _logs(self.run_dir)},
         )
         path = state_path(self.run_dir, loop['cur_nimg'])
@@ -272,6 +330,10 @@ class Keeper:
             return
         for old in state_paths(self.run_dir)[self.keep:]:
             os.unlink(old)
+
+def _stop_if(number, nimg):
+    if number:
+        raise Stopped(f'{signal.Signals(int(number)).name} at {nimg / 1000:.1f} kimg')
 
 def _networks(loop):
     return [name for name in NETWORKS if loop[name] is not None]
@@ -302,19 +364,30 @@ def go_on_with_tensorboard(nimg):
 def rewind_logs(run_dir, state):
     """Cut what was logged after a state was saved, so that nothing is there twice when it has happened again.
 
-    Of log.txt the text that is cut goes to log-cut.txt: it may tell why the training stopped.
+    Metrics of the state's own snapshot, which are evaluated after it is saved, stay. Of log.txt the text that is cut goes to log-cut.txt: it
+    may tell why the training stopped.
     """
-    sizes = state['shared']['log_sizes']
+    sizes, position = state['shared']['log_sizes'], state['shared'].get('position', {})
     for path in _logs(run_dir):
-        size = sizes.get(os.path.basename(path), 0)
-        if os.path.basename(path) == 'log.txt':
-            with open(path, 'rb') as f:
-                f.seek(size)
-                cut = f.read()
-            if cut:
-                with open(os.path.join(run_dir, 'log-cut.txt'), 'ab') as f:
-                    f.write(cut)
-        if os.path.getsize(path) > size:
-            os.truncate(path, size)
+        name, size = os.path.basename(path), sizes.get(os.path.basename(path), 0)
+        with open(path, 'rb') as f:
+            f.seek(size)
+            cut = f.readlines()
+        if not cut:
+            continue
+        if name == 'log.txt':
+            with open(os.path.join(run_dir, 'log-cut.txt'), 'ab') as f:
+                f.writelines(cut)
+        os.truncate(path, size)
+        if name.startswith('metric-') and position:
+            with open(path, 'ab') as f:
+                f.writelines(line for line in cut if snapshot_metrics.is_about(line, snapshot_metrics.name_of(position['cur_nimg'])))
+
+def metrics_due(run_dir, names):
+    """Those metrics, of these names, that the newest state still had to evaluate, and of which nothing is known."""
+    paths = state_paths(run_dir)
+    wanted = snapshot_metrics.missing(run_dir, snapshot_metrics.name_of(images_seen(paths[0])), names) if paths else []
+    found = newest_state(run_dir) if wanted else None # Reading takes a while.
+    return [name for name in wanted if name in found[1]['shared'].get('metrics', [])] if found is not None and found[0] == paths[0] else []
 
 #----------------------------------------------------------------------------

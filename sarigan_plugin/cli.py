@@ -1,11 +1,13 @@
 """The `sarigan` command: a group whose subcommands are imported only when they run."""
 
 import contextlib
+import errno
 import importlib
 
 import click
 
 from . import __version__
+from . import streams
 
 #----------------------------------------------------------------------------
 
@@ -22,6 +24,8 @@ def writing(option, path):
     try:
         yield
     except OSError as error:
+        if error.errno == errno.EPIPE or streams.is_lost(): # Of standard output.
+            raise
         raise UserError(f'{option}: {path} cannot be written to: {error.strerror}.') from None
 
 #----------------------------------------------------------------------------
@@ -50,7 +54,7 @@ COMMANDS = {
     'doctor':   ('sarigan_plugin.doctor:doctor',              'Check the installation, one line for each part.'),
 }
 
-class LazyGroup(click.Group):
+class LazyGroup(streams.Program):
     def list_commands(self, ctx):
         return list(COMMANDS)
 

@@ -71,7 +71,7 @@ def as_num_groups(what, value):
     return typed(what, int, value)
 
 def as_path(what, value):
-    """The name of a file or folder, or a word that stands in its place, as the command line takes it. Raises UserError naming `what`."""
+    """The name of a file or folder, or a word in its place, as the command line takes it. Raises UserError naming `what`."""
     try:
         return expanded(typed(what, str, value))
     except ValueError as error:
@@ -137,7 +137,7 @@ class Training:
     kimg_per_tick:  Optional[int]       = None          # Thousands of images between status lines.
     snap:           int                 = 50            # Ticks between snapshots.
     grid:           Optional[list]      = None          # [columns, rows] of the sample sheets.
-    workers:        int                 = 3             # Processes that load images.
+    workers:        int                 = 3             # Processes that load images; 0 = the one that trains.
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -265,7 +265,7 @@ def typed(what, kind, value):
         value = float(value)
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
         raise UserError(f'{what} must be {"an integer" if kind is int else "a number"}, not {value!r}')
-    least = 1 if kind is int and not what.endswith('num_fp16_res') else 0
+    least = 1 if kind is int and not what.endswith(('num_fp16_res', 'workers')) else 0
     if value < least:
         raise UserError(f'{what} must be at least {least}, not {value!r}')
     return value
@@ -408,8 +408,9 @@ def _check_labels(summary, cond, sparse_labels):
         folders = dataset_mending.has_folders_of_classes(summary.path)
         raise UserError('--cond=True requires labels specified in dataset.json'
             + (dataset_check.mending(summary.path, 'a data set with folders for classes', labels='folders') if folders else ''))
-    _require(summary.missing_class is None or sparse_labels, f'--cond=True: the images of {summary.path} use {summary.used_classes} of {summary.num_classes or 0:,} classes, '
-        f'and none is of class {summary.missing_class}: number them in dataset.json without gaps, or train with all by --sparse-labels')
+    if summary.missing_class is not None and not sparse_labels:
+        raise UserError(f'--cond=True: the images of {summary.path} use {summary.used_classes:,} of {summary.num_classes:,} classes, and none is of '
+            f'class {summary.missing_class}: number them in dataset.json without gaps, or train with all by --sparse-labels')
 
 def leave_out(args, names):
     """Let args train without these images of the data set, and with all others, as a run that goes on began."""
@@ -603,7 +604,7 @@ def _transfer(args, resume, freezed):
     return desc
 
 def _performance(args, fp32, nhwc, allow_tf32, nobench, workers):
-    _require(workers is None or workers >= 1, f'--workers must be at least 1, not {workers}')
+    _require(workers is None or workers >= 0, f'--workers must be at least 0, not {workers}')
     if fp32:
         for kwargs in [args.G_kwargs.synthesis_kwargs, args.D_kwargs]:
             kwargs.update(num_fp16_res=0, conv_clamp=None)

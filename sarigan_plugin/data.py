@@ -387,17 +387,19 @@ def data():
     Those are downloaded to your machine; mind their licences, which are printed and put into the zip.
     """
 
+SIZES = f'that of all pictures, if it is one, or else the largest up to {DEFAULT_RESOLUTION} that nine of ten have'
+
 @data.command()
 @click.argument('source', type=PATH, metavar='SRC')
 @click.option('--dest',            help='The zip to write', required=True, type=PATH, metavar='ZIP')
-@click.option('--resolution',      help=f'Width and height to make, a power of two [default: the size that all have already, or else the largest up to {DEFAULT_RESOLUTION} that nine of ten pictures have]', type=int, metavar='INT')
+@click.option('--resolution',      help=f'Width and height, a power of two [default: {SIZES}]', type=int, metavar='INT')
 @click.option('--fit',             help='Crop the middle, pad with bars of --background, or stretch', type=click.Choice(picture_conversion.FITS), default='crop', show_default=True)
 @click.option('--colour',          help='auto is grey only where all pictures are stored in grey', type=click.Choice(COLOURS), default='auto', show_default=True)
 @click.option('--background',      help='Colour below transparent pixels and in bars: a name or #rrggbb', default='white', show_default=True, metavar='COLOUR')
 @click.option('--enlarge',         help='Enlarge pictures that are too small, instead of leaving them out', is_flag=True)
 @click.option('--min-size',        help='Leave out pictures whose short side has fewer pixels', type=click.IntRange(min=1), default=1, metavar='INT')
 @click.option('--drop-duplicates', help='Of pictures that become the same pixels keep the first', is_flag=True)
-@click.option('--labels',          help='Classes: the folders right below SRC, or json: the dataset.json in SRC; auto is json where there is one', type=click.Choice(picture_labels.KINDS), default='auto', show_default=True)
+@click.option('--labels',          help='Classes: folders right below SRC, or json: dataset.json in SRC; auto: json if it is there', type=click.Choice(picture_labels.KINDS), default='auto', show_default=True)
 @click.option('--strict',          help='Stop at the first picture that would be left out', is_flag=True)
 @click.option('--force',           help='Replace an existing zip', is_flag=True)
 @click.option('--workers',         help='Processes that convert [default: one for each core]', type=click.IntRange(min=1), metavar='INT')
@@ -405,8 +407,8 @@ def data():
 def folder(source, dest, dry_run, **options):
     """Your own pictures: a folder, a zip or a tar of them.
 
-    Pictures of all formats and depths become squares of 8-bit RGB or grey, upright, in sRGB. What can't be used is left out and listed, with the
-    reason, in DATA.report.json beside the zip; DATA.preview.png shows 64 of them.
+    Pictures of all formats and depths become squares of 8-bit RGB or grey, upright, in sRGB. What can't be used is left
+    out and listed, with the reason, in DATA.report.json beside the zip; DATA.preview.png shows 64 of them.
 
     \b
     # Photos, whatever their sizes.

@@ -49,9 +49,9 @@ class DatasetSummary:
     resolution:     int
     channels:       int     # 1 or 3.
     has_labels:     bool    # Can it be trained with --cond=1?
-    num_classes:    int | None = field(default=None, compare=False) # One more than the largest; None where labels are vectors, or not there.
+    num_classes:    int | None = field(default=None, compare=False) # One more than the largest; None without classes.
     used_classes:   int | None = field(default=None, compare=False) # Of these, those that an image has,
-    missing_class:  int | None = field(default=None, compare=False) # and the first that none has; None where all are used.
+    missing_class:  int | None = field(default=None, compare=False) # and the first that none has.
     left_out:       tuple = field(default=(), compare=False)        # Names of bad images.
     stamp:          str | None = field(default=None, compare=False) # Of the files that left_out is about.
 
@@ -93,7 +93,8 @@ def _check_shape(name, shape):
     if height != width:
         raise _Mendable(f'{name} is {width}x{height}, but images must be square')
     if not _is_square_of_two(shape):
-        raise _Mendable(f'{name} is {width}x{height}, but the resolution must be a power of two, at least {MIN_RESOLUTION}')
+        raise _Mendable(f'{name} is {width}x{height}, but the resolution must be a power of two, '
+            f'at least {MIN_RESOLUTION}')
 
 def _is_square_of_two(shape):
     height, width, _channels = shape
@@ -122,10 +123,11 @@ def _plural(count, noun):
 def _good_images(source, names, known):
     """(names of the images that can be trained on, their shape).
 
-    Of those that can be read, it is the shape that most have: one thumbnail among photos, even the first, does not decide.
+    Of those that can be read, it is the shape that most have: one thumbnail among photos does not decide,
+    not even as the first.
     """
-    if known is not None:
-        good = sorted(set(names).difference(known['images']))
+    good = sorted(set(names).difference(known['images'])) if known is not None else []
+    if good:
         with contextlib.suppress(ValueError): # Bytes may have changed without the time of the file.
             return good, _check_images(source, good)
     verdicts = _verdicts(source, names)
@@ -138,18 +140,23 @@ def _good_images(source, names, known):
     for problem in problems[:TOLD]:
         print(f'Warning: --data: {problem}; it is left out.', file=sys.stderr)
     if len(problems) > TOLD:
-        print(f'Warning: --data: {_plural(len(problems) - TOLD, "more image")} of the kind {"is" if len(problems) == TOLD + 1 else "are"} left out.', file=sys.stderr)
+        print(f'Warning: --data: of the kind, {_plural(len(problems) - TOLD, "more image")} left out.', file=sys.stderr)
     return [name for name, (shape, _problem) in zip(names, verdicts) if shape == common], common
 
 def _verdicts(source, names):
-    """For each image its shape and None, or None and a sentence that says why it can't be trained on. With a progress bar."""
+    """For each image its shape and None, or None and a sentence that says why it can't be trained on.
+
+    It takes a while, and has a progress bar.
+    """
     portions = [names[first : first + PORTION] for first in range(0, len(names), PORTION)]
     verdicts = []
-    with click.progressbar(length=len(names), label='Looking at all images', file=sys.stderr) as bar, contextlib.ExitStack() as stack:
+    looking = click.progressbar(length=len(names), label='Looking at all images', file=sys.stderr)
+    with looking as bar, contextlib.ExitStack() as stack:
         if len(names) < MANY:
             found = map(functools.partial(_of_portion, source), portions)
         else:
-            pool = concurrent.futures.ProcessPoolExecutor(initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+            deaf = dict(initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) # Ctrl-C is for this process.
+            pool = concurrent.futures.ProcessPoolExecutor(**deaf)
             stack.callback(pool.shutdown, cancel_futures=True)
             found = pool.map(functools.partial(_of_portion_at, source.path), portions)
         for of_portion in found:
@@ -163,7 +170,8 @@ def _of_portion(source, names):
 def _of_portion_at(path, names):
     return _of_portion(_opened_once(path), names)
 
-_opened_once = functools.lru_cache(maxsize=1)(dataset_files.opened) # Processes that share an open file would share the place in it.
+# Each process opens it for itself: those that share an open file would share the place in it.
+_opened_once = functools.lru_cache(maxsize=1)(dataset_files.opened)
 
 def _verdict(source, name):
     try:
@@ -186,7 +194,10 @@ class _Object(dict):
         self.pairs = pairs
 
 def _read_labels(source, names):
-    """The labels of the images in dataset.json, a list; None where it has none. Raises ValueError for those that upstream can't read."""
+    """The labels of the images in dataset.json, a list; None where it has none.
+
+    Raises ValueError for those that upstream can't read.
+    """
     if dataset_files.LABELS not in source.names:
         return None
     try:
@@ -215,16 +226,19 @@ def _check_repetitions(pairs, names):
     seen = dict()
     for name, label in pairs:
         if name in names and seen.setdefault(name, label) != label:
-            raise ValueError(f'dataset.json has two labels for {name}, {_shorten(json.dumps(seen[name]))} and {_shorten(json.dumps(label))}')
+            first, other = (_shorten(json.dumps(each)) for each in [seen[name], label])
+            raise ValueError(f'dataset.json has two labels for {name}, {first} and {other}')
 
 def _check_presence(labels, names):
     missing = [name for name in names if name not in labels]
     if not missing:
         return
     first = missing[0]
-    if first.replace('/', '\\') in labels:
-        raise _Mendable(f'dataset.json writes names with backslashes, as {first.replace("/", chr(92))}, where images are looked up as {first}')
-    raise ValueError(f'dataset.json has no label for {first}' + (f' and {_plural(len(missing) - 1, "more image")}' if len(missing) > 1 else ''))
+    of_windows = first.replace('/', '\\')
+    if of_windows in labels:
+        raise _Mendable(f'dataset.json writes names with backslashes, as {of_windows}, where images are looked up as {first}')
+    others = f' and {_plural(len(missing) - 1, "more image")}' if len(missing) > 1 else ''
+    raise ValueError(f'dataset.json has no label for {first}{others}')
 
 def _check_label_values(labels):
     first_name, first = labels[0]
@@ -242,12 +256,13 @@ def _shorten(text):
     return text if len(text) <= 40 else text[:37] + '...'
 
 def _classes(labels):
-    """The fields of a DatasetSummary that are about classes, of which upstream counts as many as the largest number says."""
+    """The fields of a DatasetSummary about classes, of which upstream counts as many as the largest number says."""
     if labels is None or isinstance(labels[0], list):
         return dict()
     used = set(labels)
     total = max(used) + 1
-    return dict(num_classes=total, used_classes=len(used), missing_class=next((number for number in range(total) if number not in used), None))
+    missing = next((number for number in range(total) if number not in used), None)
+    return dict(num_classes=total, used_classes=len(used), missing_class=missing)
 
 #----------------------------------------------------------------------------
 
@@ -263,10 +278,10 @@ def check(path, skip_bad_images=False, known=None):
     """Look at the dataset at `path`, a folder or a zip, and return its DatasetSummary.
 
     skip_bad_images: leave out what can't be trained on, of which lines on stderr tell.
-    known:           what was left out the last time, dict(of=its stamp, images=names): if no file has changed since, images are not all
-                     decoded again.
-    Raises ValueError with one sentence, without a full stop, for what upstream can't train on. Where `sarigan data folder` mends it, the
-    sentence ends with the line to type.
+    known:           what was left out the last time, dict(of=its stamp, images=names): if no file has changed since,
+                     images are not all decoded again.
+    Raises ValueError with one sentence, without a full stop, for what upstream can't train on. Where
+    `sarigan data folder` mends it, the sentence ends with the line to type.
     """
     path = os.fspath(path)
     try:
@@ -275,7 +290,10 @@ def check(path, skip_bad_images=False, known=None):
         raise ValueError(f'{error}{mending(path)}') from None
 
 def mending(path, what='a data set of it', **options):
-    """The end of a sentence about a dataset that can't be used: the line that mends it. '' where there is nothing to mend; options: see dataset_mending.line()."""
+    """The end of a sentence about a dataset that can't be used: the line that mends it, or '' where there is none.
+
+    options: see dataset_mending.line().
+    """
     line = dataset_mending.line(path, **options)
     return f'; this makes {what}: {line}' if line is not None else ''
 
@@ -292,13 +310,13 @@ def _check(path, skip_bad_images, known):
             raise ValueError(f'{path} has no images in it')
         if skip_bad_images:
             stamp = source.stamp() # Before it is looked at.
-            names, (height, _width, channels) = _good_images(source, names, known if known is not None and known['of'] == stamp else None)
+            names, shape = _good_images(source, names, known if known is not None and known['of'] == stamp else None)
         else:
             stamp = None
-            height, _width, channels = _check_images(source, names)
+            shape = _check_images(source, names)
         labels = _read_labels(source, names)
     name = os.path.splitext(os.path.basename(os.path.normpath(path)))[0]
-    return DatasetSummary(path=path, name=name, count=len(names), resolution=height, channels=channels, has_labels=labels is not None,
-        **_classes(labels), left_out=tuple(sorted(set(listed).difference(names))), stamp=stamp)
+    return DatasetSummary(path=path, name=name, count=len(names), resolution=shape[0], channels=shape[2],
+        has_labels=labels is not None, **_classes(labels), left_out=tuple(sorted(set(listed).difference(names))), stamp=stamp)
 
 #----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from sarigan_plugin import picture_files
 LABELS = 'dataset.json'
 
 def listed(names, left_out=()):
-    """Of the names of all files those that a data set consists of: its pictures, sorted, and dataset.json where it is there.
+    """Of the names of all files those that are a data set: its pictures, sorted, and dataset.json where it is there.
 
     Junk is no part of it, nor what is left out.
     """
@@ -70,7 +70,7 @@ class Zip:
         self.archive.close()
 
     def stamp(self):
-        """As of a Folder. The checksums in a zip are those of what it should hold, so its own size and time count as well."""
+        """As of a Folder. Checksums in a zip are those of what it should hold, so its own size and time count as well."""
         status = os.stat(self.path)
         return f'{files.fingerprint(self.path)}-{status.st_size}-{status.st_mtime_ns}'
 

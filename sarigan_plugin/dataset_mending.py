@@ -17,9 +17,9 @@ import PIL.Image
 from sarigan_plugin import dataset_files
 from sarigan_plugin import picture_files
 
-MAX_LOOKED_AT   = 2000      # Pictures whose size is looked at, evenly spread; of a tar file, which has to be read in turn, the first ones.
+MAX_LOOKED_AT   = 2000      # Pictures whose size is looked at: evenly spread, but the first of a tar file, which is read in turn.
 SMALLEST, LARGEST = 8, 1024 # Resolutions that are proposed.
-FEW             = 20        # One picture in so many may be too small for the resolution that is proposed: a thumbnail does not decide for all.
+FEW             = 20        # One picture in so many may be too small for what is proposed: no thumbnail decides for all.
 
 def spread(count, wanted):
     """`wanted` indices below `count`, or all, evenly spaced from the first to the last."""
@@ -34,7 +34,7 @@ def is_tar(path):
 def line(path, resolution=None, colour=None, labels=None):
     """The command, or None where there are no pictures that can be read.
 
-    resolution: None = the largest power of two that the pictures have. colour, labels: as --colour and --labels, None = as it is without.
+    resolution: None = the largest power of two that the pictures have. colour, labels: as --colour and --labels.
     """
     sides = sorted(_sides(path))
     if not sides:
@@ -43,15 +43,16 @@ def line(path, resolution=None, colour=None, labels=None):
     if resolution is None:
         resolution = min(max(1 << side.bit_length() - 1, SMALLEST), LARGEST)
     options = dict(dest=_free_place(path, resolution), resolution=resolution, labels=labels, colour=colour)
-    words = ['sarigan', 'data', 'folder', _no_option(path), *(f'--{name}={value}' for name, value in options.items() if value is not None)]
-    return shlex.join(words + ['--enlarge'] * (side < resolution))
+    words = [f'--{name}={value}' for name, value in options.items() if value is not None] + ['--enlarge'] * (side < resolution)
+    return shlex.join(['sarigan', 'data', 'folder', _no_option(path), *words])
 
 def has_folders_of_classes(path):
-    """Are its pictures in folders of their own, two at least, that may be classes? Folders as 00000 of upstream's dataset_tool.py are none."""
+    """Are all its pictures in folders, two at least, that may be classes? Those of upstream's dataset_tool.py, 00000, are none."""
     with contextlib.closing(dataset_files.opened(path)) as source:
         pictures = [name.replace('\\', '/') for name in source.names if picture_files.is_picture(name)]
     tops = {name.partition('/')[0] for name in pictures if '/' in name}
-    return len(tops) >= 2 and all('/' in name for name in pictures) and not all(re.fullmatch(r'\d{5}', top) for top in tops)
+    of_upstream = all(re.fullmatch(r'\d{5}', top) for top in tops)
+    return len(tops) >= 2 and all('/' in name for name in pictures) and not of_upstream
 
 #----------------------------------------------------------------------------
 
@@ -65,7 +66,8 @@ def _sides(path):
 def _pictures(path):
     """Open files of the pictures that are looked at."""
     if is_tar(path):
-        with contextlib.suppress(tarfile.TarError, OSError, EOFError), tarfile.open(path) as archive: # One that is cut off has what comes before.
+        # One that is cut off has what comes before.
+        with contextlib.suppress(tarfile.TarError, OSError, EOFError), tarfile.open(path) as archive:
             members = (member for member in archive if member.isfile() and picture_files.is_picture(member.name))
             for member in itertools.islice(members, MAX_LOOKED_AT):
                 yield archive.extractfile(member)
@@ -78,7 +80,7 @@ def _pictures(path):
                     yield file
 
 def _free_place(path, resolution):
-    """The name of a zip that is not there yet: beside what it is made of, or in the current folder where that can't be written to."""
+    """The name of a zip that is not there yet: beside what it is made of, or in the current folder where it can't be."""
     path = os.path.normpath(path)
     if os.path.basename(path) in ('', os.curdir, os.pardir):
         path = os.path.abspath(path)
@@ -88,7 +90,8 @@ def _free_place(path, resolution):
     if not os.access(folder or os.curdir, os.W_OK):
         folder = ''
     stem = os.path.join(folder, f'{name or "data"}-{resolution}')
-    return next(place for number in itertools.count(1) if not os.path.lexists(place := f'{stem}{f"-{number}" if number > 1 else ""}.zip'))
+    places = itertools.chain([f'{stem}.zip'], (f'{stem}-{number}.zip' for number in itertools.count(2)))
+    return next(place for place in places if not os.path.lexists(place))
 
 def _no_option(path):
     return os.path.join(os.curdir, path) if path.startswith('-') else path

@@ -1,4 +1,7 @@
-"""Dataset zips as upstream's dataset_tool.py lays them out, that appear whole or not at all, and the same bytes for the same pictures."""
+"""Dataset zips as upstream's dataset_tool.py lays them out. They appear whole or not at all.
+
+The same pictures give the same bytes.
+"""
 
 import contextlib
 import errno
@@ -23,7 +26,7 @@ def _entry(name):
     return info
 
 def check_dest(dest, force, besides=()):
-    """Whether --dest will do. Returns it as a Path. besides: endings, in place of .zip, of files that are going to be there as well."""
+    """Whether --dest will do. Returns it as a Path. besides: endings, in place of .zip, of files that come with it."""
     dest = Path(dest)
     if dest.suffix != '.zip':
         raise UserError(f'--dest must end in .zip: {dest} does not.')
@@ -53,9 +56,10 @@ class _Writer:
 
 @contextlib.contextmanager
 def whole_zip(dest):
-    """A zip to add() files to, uncompressed, that becomes dest at the end of the `with`; if anything goes wrong, dest stays as it was.
+    """A zip to add() files to, uncompressed, that becomes dest at the end of the `with`.
 
-    What a killed run was writing is written anew, or removed. Raises UserError where dest can't be written to, as where another process does so.
+    If anything goes wrong, dest stays as it was. What a killed run was writing is written anew, or removed. Raises
+    UserError where dest can't be written to, as where another process does so.
     """
     unfinished = dest.with_name(f'.{dest.name}{UNFINISHED[0]}')
     with _locked(unfinished, dest):
@@ -90,7 +94,7 @@ def _locked(path, dest):
         yield
 
 def unpacked_path(dest):
-    """Where something may be put aside while a zip is written, beside it, as there is room for it. It is removed with what was unfinished."""
+    """Where something may be put aside while a zip is written: beside it, where there is room. It is removed then."""
     return dest.with_name(f'.{dest.name}{UNFINISHED[1]}')
 
 #----------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from sarigan_plugin import names
 from sarigan_plugin import runs
 from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
+from sarigan_plugin import streams
 from sarigan_plugin.cli import UserError, writing
 from sarigan_plugin.options import PATH
 
@@ -22,7 +23,7 @@ MAX_KIMG = 100000 # More than the minutes will allow.
 
 #----------------------------------------------------------------------------
 
-@click.command()
+@click.command(cls=streams.LastingCommand)
 @click.option('--outdir',   help='Where to leave everything', default='out/demo', show_default=True, type=PATH, metavar='DIR')
 @click.option('--minutes',  help='How long to train', type=click.FloatRange(min=0, min_open=True), default=5, show_default=True)
 @click.option('--device',   help='Where to train', type=click.Choice(runtime.DEVICES), default='auto', show_default=True)

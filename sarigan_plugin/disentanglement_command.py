@@ -248,7 +248,8 @@ def _measure_codes(subject):
     if not hasattr(subject.D, 'q'):
         return
     device = subject.ws.device
-    found = disentanglement.read_back(subject.G, snapshot.put(subject.D, device), subject.ws, subject.c, _bar('Reading codes', subject.name))
+    D = snapshot.put(subject.D, device)
+    found = disentanglement.read_back(subject.G, D, subject.ws, subject.c, _bar('Reading codes', subject.name))
     if not grouped:
         found.pop('inter') # No layer reads it.
     count = len(next(iter(found.values()))[0])

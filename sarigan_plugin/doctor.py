@@ -95,13 +95,16 @@ def check_tools():
     if tree is None:
         return ERROR, 'no tree, so that there are none'
     scripts = sorted(tree.glob('*.py'))
-    own = {path.stem for path in tree.iterdir()} | {'sarigan_plugin'}
-    needed = {module: path.name for path in scripts for module in _imported(path) if module not in own and module not in sys.stdlib_module_names}
-    missing = [f'{script} needs {PACKAGES.get(module, module)}' for module, script in needed.items() if importlib.util.find_spec(module) is None]
+    known = sys.stdlib_module_names | {path.stem for path in tree.iterdir()} | {'sarigan_plugin'}
+    needed = {module: path.name for path in scripts for module in _imported(path) if module not in known}
+    missing = [(script, PACKAGES.get(module, module)) for module, script in needed.items() if not _is_there(module)]
     if missing:
-        return WARNING, f'{", ".join(missing)}: run ./install.sh'
-    videos = 'MP4' if importlib.util.find_spec('imageio_ffmpeg') else 'animated PNGs, and MP4 after pip install imageio-ffmpeg'
+        return WARNING, ', '.join(f'{script} needs {package}' for script, package in missing) + ': run ./install.sh'
+    videos = 'MP4' if _is_there('imageio_ffmpeg') else 'animated PNGs, and MP4 after pip install imageio-ffmpeg'
     return OK, f"all that upstream's {len(scripts)} scripts import is there; videos are {videos}"
+
+def _is_there(module):
+    return importlib.util.find_spec(module) is not None
 
 def _imported(path):
     """The top-level names of all modules that a script imports, in functions as well."""

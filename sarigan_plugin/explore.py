@@ -56,7 +56,8 @@ def explore(network, port, no_browser, outdir, projected_w, class_idx, images, t
             raise UserError('--images: the network completes no images; `sarigan train --cfg=sarigan-inpaint` trains networks that do.')
         class_idx = 0 if class_idx is None else class_idx
         require_class(G, class_idx)
-        studio = Studio(G, known, outdir, _read_projected(G, projected_w) if projected_w is not None else None, class_idx)
+        projected = _read_projected(G, projected_w) if projected_w is not None else None
+        studio = Studio(G, known, outdir, projected, class_idx)
     with _listen(port) as listener:
         url = 'http://{}:{}'.format(*listener.getsockname())
         click.echo(f'{url}  (Ctrl-C ends it)')

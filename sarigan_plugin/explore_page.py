@@ -202,7 +202,8 @@ class Page:
         """Classes to choose from, or a box for the numbers of a label."""
         self.classes = {index: f'class {index}' for index in range(self.studio.G.c_dim)}
         if label_kind.of(self.studio.G) != 'vectors':
-            self.class_idx = ui.select(self.classes, label='Class', on_change=lambda event: self._act(self._change, class_idx=event.value))
+            choose = lambda event: self._act(self._change, class_idx=event.value)
+            self.class_idx = ui.select(self.classes, label='Class', on_change=choose)
         else:
             self.class_idx = ui.input('Label', placeholder='0.2,0.8')
             self.class_idx.on('change', lambda: self._act(self._change_label, self.class_idx.value))
@@ -252,7 +253,8 @@ class Page:
         if label_kind.of(self.studio.G) == 'vectors':
             self.class_idx.set_value(numbers)
         else: # A recipe or --label may mix classes.
-            self.class_idx.set_options(self.classes | ({class_idx: f'label {numbers}'} if numbers else {}), value=class_idx)
+            mixed = {class_idx: f'label {numbers}'} if numbers else {}
+            self.class_idx.set_options(self.classes | mixed, value=class_idx)
 
     def _show_groups(self):
         layer = self.session.layer

@@ -53,7 +53,7 @@ def export_command(network, dest, trust):
     click.echo(f'Wrote {click.format_filename(dest)}')
 
 def _of_our_classes(data):
-    """The networks, where they are of code that a trusted pickle brought along, as those of our code with the same structure. Raises ValueError."""
+    """The networks, where a trusted pickle brought their code along, as those of our code with the same structure. Raises ValueError."""
     try:
         for name in weights.NETWORKS:
             if data[name] is not None:
@@ -110,7 +110,7 @@ def import_command(source, dest):
     click.echo(f'Wrote {click.format_filename(dest)}')
 
 def _complete(data):
-    """Add what a pickle lacks that upstream's tools look for, even if they use G_ema alone. Returns remarks, as rosinality.from_checkpoint() does."""
+    """Add what a pickle lacks and upstream's tools look for, even if they use G_ema alone. Returns remarks as rosinality.py does."""
     remarks = []
     if data['G'] is None:
         data['G'] = copy.deepcopy(data['G_ema'])

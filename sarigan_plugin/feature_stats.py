@@ -133,7 +133,10 @@ def _url(url, orders):
 
 def _loading(device):
     """Arguments of the DataLoader. On a CPU it is the detector that takes the time."""
-    return dict(num_workers=0) if torch.device(device).type == 'cpu' else dict(pin_memory=True, num_workers=3, prefetch_factor=2)
+    if torch.device(device).type == 'cpu':
+        return dict(num_workers=0)
+    runtime = importlib.import_module('sarigan_plugin.runtime') # Which imports this module.
+    return dict(pin_memory=True, num_workers=3, prefetch_factor=2, worker_init_fn=runtime.beginning_to_load())
 
 def _with_its_own_random_numbers(calc_metric):
     def wrapper(metric, seed=0, num_gpus=1, rank=0, device=None, **kwargs):

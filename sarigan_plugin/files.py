@@ -9,11 +9,11 @@ import json
 import os
 import shutil
 import socket
-import sys
 import tempfile
 import zipfile
 
 from sarigan_plugin import picture_files
+from sarigan_plugin import streams
 
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -129,7 +129,7 @@ def _digest(content):
 
 def warn_out_of_space(path, error):
     """One line on the real stderr, whose copy in log.txt would need space as well; training goes on without this file."""
-    print(f'Warning: {os.path.basename(path)} could not be written: {error.strerror}. Training goes on; free some space.', file=sys.__stderr__, flush=True)
+    print(f'Warning: {os.path.basename(path)} could not be written: {error.strerror}. Training goes on; free some space.', file=streams.terminal(), flush=True)
 
 class _forgiving_atomic_open(atomic_open): # pylint: disable=invalid-name
     """atomic_open() that only warns where the disk is full."""

@@ -1,8 +1,8 @@
 """`sarigan data folder`: a dataset zip of the pictures in a folder, a zip or a tar.
 
-First all files are looked at, by their heads, which decides about colours and resolution; then as many processes as there are cores convert
-them, and this one writes what they send into the zip, in the order of the names. The bytes are the same whatever number of
-processes works. Of each picture no more is kept than its name, its size and its label.
+First the heads of all files are looked at, which decides about colours and resolution. Then as many processes as there
+are cores convert them, and this one writes what they send into the zip, in the order of the names: the bytes are the
+same whatever number of processes works. Of each picture no more is kept than its name, its size and its label.
 """
 
 import collections
@@ -39,7 +39,7 @@ RESOLUTIONS        = tuple(2 ** power for power in range(3, 14)) # D needs a blo
 DEFAULT_RESOLUTION = 256        # At most, where none is asked for: what a single GPU trains in days.
 COLOURS            = ('auto', 'rgb', 'grey')
 DUPLICATE          = 'the same as another picture'
-ASKED_FOR          = (DUPLICATE, picture_conversion.BELOW_MINIMUM) # What --strict has nothing against: an option asks for it.
+ASKED_FOR          = (DUPLICATE, picture_conversion.BELOW_MINIMUM) # By an option: --strict has nothing against it.
 
 @dataclass(frozen=True)
 class Options:
@@ -81,7 +81,8 @@ class Job:
 def check(options):
     """What can be wrong before a file is looked at. Returns dest as a Path."""
     if options.resolution is not None and options.resolution not in RESOLUTIONS:
-        raise UserError(f'--resolution must be a power of two from {RESOLUTIONS[0]} to {RESOLUTIONS[-1]}, not {options.resolution}.')
+        raise UserError(f'--resolution must be a power of two from {RESOLUTIONS[0]} to {RESOLUTIONS[-1]}, '
+            f'not {options.resolution}.')
     with contextlib.suppress(OSError):
         if Path(options.source).samefile(options.dest):
             raise UserError(f'--dest: {options.dest} is SRC itself.')
@@ -121,7 +122,8 @@ def _with_labels(job):
 
 def _look_at_heads(job, pictures, workers):
     same = dict() # One Look for all pictures alike: a million are few kinds.
-    for (name, picture), seen in _in_processes(picture_conversion.look_at, list(pictures), 64, 500, workers, 'Looking at the pictures'):
+    looks = _in_processes(picture_conversion.look_at, list(pictures), 64, 500, workers, 'Looking at the pictures')
+    for (name, picture), seen in looks:
         if isinstance(seen, Refused):
             job.leave_out(name, seen)
         else:
@@ -132,7 +134,8 @@ def _choose_target(job, options, background):
     """Set the job's target, and leave out what is too small for it."""
     sizes = [seen.size for seen in job.looks if min(seen.size) >= options.min_size]
     resolution = options.resolution or choose_resolution(sizes, options.fit)
-    job.target = picture_conversion.Target(resolution, options.fit, options.colour == 'grey', background, options.enlarge, options.min_size)
+    job.target = picture_conversion.Target(resolution, options.fit, options.colour == 'grey', background,
+        options.enlarge, options.min_size)
     pictures, looks, job.pictures, job.looks = job.pictures, job.looks, [], []
     for picture, seen in zip(pictures, looks):
         try:
@@ -148,11 +151,15 @@ def _choose_target(job, options, background):
         job.target = replace(job.target, grey=True)
 
 def choose_resolution(sizes, fit):
-    """That of pictures that are squares of one power of two already; else the largest, up to 256, for which nine of ten need no enlarging."""
+    """That of pictures that are squares of one power of two already.
+
+    Else the largest, up to 256, for which nine of ten need no enlarging.
+    """
     if len(set(sizes)) == 1 and sizes[0][0] == sizes[0][1] in RESOLUTIONS:
         return sizes[0][0]
     sides = sorted(map(max if fit == 'pad' else min, sizes)) or [0]
-    return max([side for side in RESOLUTIONS if side <= min(sides[len(sides) // 10], DEFAULT_RESOLUTION)], default=RESOLUTIONS[0])
+    most = min(sides[len(sides) // 10], DEFAULT_RESOLUTION)
+    return max([side for side in RESOLUTIONS if side <= most], default=RESOLUTIONS[0])
 
 def _in_processes(function, pictures, size, worth, workers, label):
     """Yield ((name, what opens it), what the function says of it), with a bar that shows how far it is.
@@ -164,8 +171,9 @@ def _in_processes(function, pictures, size, worth, workers, label):
     lists = [pictures[first : first + size] for first in range(0, len(pictures), size)]
     start, done = time.monotonic(), 0
     rate = lambda _item: f'{done / max(time.monotonic() - start, 1e-3):.0f} pictures/s'
-    answers = processes.map_in_order(function, [[picture for _name, picture in some_pictures] for some_pictures in lists], workers)
-    with contextlib.closing(answers), click.progressbar(length=len(pictures), label=label, show_pos=True, item_show_func=rate) as bar:
+    tasks = [[picture for _name, picture in some_pictures] for some_pictures in lists]
+    with contextlib.closing(processes.map_in_order(function, tasks, workers)) as answers, \
+            click.progressbar(length=len(pictures), label=label, show_pos=True, item_show_func=rate) as bar:
         for some_pictures, some_answers in zip(lists, answers):
             yield from zip(some_pictures, some_answers)
             done += len(some_pictures)
@@ -182,7 +190,10 @@ class Made:
     classes: list   # Of each class that has pictures: dict(label, name, images). Empty where labels are no classes.
 
 def make_dataset(options):
-    """Make the zip, its report and its preview. Returns the number of pictures. Raises UserError, with one sentence, for anything the user can mend."""
+    """Make the zip, its report and its preview. Returns the number of pictures.
+
+    Raises UserError, with one sentence, for anything the user can mend.
+    """
     dest = check(options)
     dataset_zip.make_folder(dest)
     with dataset_zip.whole_zip(dest) as archive:
@@ -203,7 +214,8 @@ def _check_space(dest, job):
     """A disk that is too small is better known now than after hours."""
     wanted, free = len(job.pictures) * _bytes_of_one(job.target), shutil.disk_usage(dest.parent).free
     if wanted > free:
-        raise UserError(f'--dest: {dest} will have {_size(wanted)}, and {_size(free)} are free in {dest.parent}: free some space, or choose a smaller --resolution.')
+        raise UserError(f'--dest: {dest} will have {_size(wanted)}, and {_size(free)} are free in {dest.parent}: '
+            'free some space, or choose a smaller --resolution.')
 
 def _bytes_of_one(target):
     """Of a picture in the zip, about: it is not compressed."""
@@ -214,7 +226,8 @@ def _write_pictures(archive, job, options):
     convert = functools.partial(picture_conversion.convert_all, target=job.target)
     at_once = max(2 ** 20 // _bytes_of_one(job.target), 1)
     labels, first_of = [], dict()
-    for (name, _picture), answer in _in_processes(convert, job.pictures, at_once, 16, options.workers, f'Writing {Path(options.dest).name}'):
+    label = f'Writing {Path(options.dest).name}'
+    for (name, _picture), answer in _in_processes(convert, job.pictures, at_once, 16, options.workers, label):
         if isinstance(answer, Refused):
             job.leave_out(name, answer)
         elif options.drop_duplicates and first_of.setdefault(answer.digest, name) != name:
@@ -228,8 +241,8 @@ def _write_pictures(archive, job, options):
     return labels
 
 def _number_classes(labels, names):
-    """(labels with numbers for folders, classes as Made has them). names: what classes are called that are numbers already, or None."""
-    if isinstance(labels[0], str): # Numbered now: a folder of which no picture was of use would be a class without pictures.
+    """(labels with numbers for folders, classes as Made has them). names: what numbers are called already, or None."""
+    if isinstance(labels[0], str): # Numbered now, when it is known of which folders no picture was of use.
         names = sorted(set(labels))
         labels = list(map({name: number for number, name in enumerate(names)}.get, labels))
     if not isinstance(labels[0], int):
@@ -244,7 +257,9 @@ def _labels_file(made):
         return dict(labels=None)
     content = dict(labels=[[dataset_zip.picture_name(index), label] for index, label in enumerate(made.labels)])
     names = {entry['label']: entry['name'] for entry in made.classes if entry['name'] is not None}
-    return content | (dict(label_names=[names.get(label, str(label)) for label in range(max(names) + 1)]) if names else {})
+    if names:
+        content['label_names'] = [names.get(label, str(label)) for label in range(max(names) + 1)]
+    return content
 
 #----------------------------------------------------------------------------
 # Saying what was made.
@@ -258,18 +273,24 @@ def tell_plan(options):
     count = len(job.pictures)
     labels = [job.labels and job.labels.get(name) for name, _picture in job.pictures]
     classes = _describe_classes(Made(Path(options.dest), *_number_classes(labels, job.labels and job.labels.names)))
-    click.echo(f'{options.dest} would get {_pictures(count, job.target)}, about {_size(count * _bytes_of_one(job.target))}{classes}.')
-    click.echo(f'They are {_counted(collections.Counter(seen.format for seen in job.looks))}; {_counted(collections.Counter(seen.mode for seen in job.looks))}; '
-        f'{_by(sizes[0])}' + (f' to {_by(sizes[-1])}.' if len(sizes) > 1 else '.'))
+    size = _size(count * _bytes_of_one(job.target))
+    formats, modes = (collections.Counter(getattr(seen, name) for seen in job.looks) for name in ('format', 'mode'))
+    click.echo(f'{options.dest} would get {_pictures(count, job.target)}, about {size}{classes}.')
+    click.echo(f'They are {_counted(formats)}; {_counted(modes)}; {_by(sizes[0])}'
+        + (f' to {_by(sizes[-1])}.' if len(sizes) > 1 else '.'))
     _tell_left_out(job, 'would be left out')
-    click.echo('Pixels were not decoded: broken pictures and duplicates show when the zip is made. Nothing was written.')
+    click.echo('Pixels were not decoded: broken pictures and duplicates show when the zip is made. '
+        'Nothing was written.')
 
 def _tell(job, made):
-    click.echo(f'{made.dest}: {_pictures(len(made.labels), job.target)}, {_size(made.dest.stat().st_size)}{_describe_classes(made)}.')
+    report, preview = made.dest.with_suffix(REPORT), made.dest.with_suffix(PREVIEW)
+    size = _size(made.dest.stat().st_size)
+    click.echo(f'{made.dest}: {_pictures(len(made.labels), job.target)}, {size}{_describe_classes(made)}.')
     _tell_left_out(job, 'left out')
     if job.notes:
-        click.echo(f'About {_plural(len({name for name, _note in job.notes}), "picture")} there is a note in {made.dest.with_suffix(REPORT).name}, as: {shown(job.notes[0][0])}: {job.notes[0][1]}.')
-    click.echo(f'All of that is in {made.dest.with_suffix(REPORT)}. Look at {made.dest.with_suffix(PREVIEW)}, then train:\n\n    {train_line(job.target, made)}')
+        (name, note), noted = job.notes[0], len({name for name, _note in job.notes})
+        click.echo(f'About {_plural(noted, "picture")} there is a note in {report.name}, as: {shown(name)}: {note}.')
+    click.echo(f'All of that is in {report}. Look at {preview}, then train:\n\n    {train_line(job.target, made)}')
 
 def _tell_left_out(job, were):
     for kind, names in _by_reason(job).items():
@@ -278,7 +299,8 @@ def _tell_left_out(job, were):
     if others:
         click.echo(f'  Other files: {_counted(others)}.')
     if job.labels and job.labels.unused:
-        click.echo(f'  {_plural(len(job.labels.unused), "label")} in dataset.json without a picture: {some(job.labels.unused, 3)}')
+        unused = job.labels.unused
+        click.echo(f'  {_plural(len(unused), "label")} in dataset.json without a picture: {some(unused, 3)}')
 
 def _by_reason(job):
     """{kind of reason: [names]}, the most frequent first."""
@@ -304,7 +326,8 @@ def _describe_classes(made):
     if not made.classes:
         return f', with labels of {_plural(len(made.labels[0]), "number")}'
     highest = made.classes[-1]['label']
-    listed = [f'{_class_name(entry)} {entry["images"]:,}' for entry in made.classes[:8]] + ['...'] * (len(made.classes) > 8)
+    listed = [f'{_class_name(entry)} {entry["images"]:,}' for entry in made.classes[:8]]
+    listed += ['...'] * (len(made.classes) > 8)
     gaps = f' of the {highest + 1:,} that labels up to {highest:,} make' if highest >= len(made.classes) else ''
     return f', {_plural(len(made.classes), "class", "es")}{gaps} ({", ".join(listed)})'
 
@@ -353,7 +376,8 @@ def _preview(made):
     count = min(len(made.labels), PREVIEW_GRID ** 2)
     columns = min(count, PREVIEW_GRID)
     font, line = PIL.ImageFont.load_default(12), 18 if made.labels[0] is not None else 2
-    canvas = PIL.Image.new('RGB', (columns * (PREVIEW_SIDE + 2) + 2, -(-count // columns) * (PREVIEW_SIDE + line) + 2), 'white')
+    size = (columns * (PREVIEW_SIDE + 2) + 2, -(-count // columns) * (PREVIEW_SIDE + line) + 2)
+    canvas = PIL.Image.new('RGB', size, 'white')
     draw = PIL.ImageDraw.Draw(canvas)
     names = {entry['label']: entry['name'] for entry in made.classes}
     with zipfile.ZipFile(made.dest) as archive:
@@ -364,7 +388,8 @@ def _preview(made):
                 way = PIL.Image.Resampling.NEAREST if image.width < PREVIEW_SIDE else PIL.Image.Resampling.BOX
                 canvas.paste(image.resize((PREVIEW_SIDE, PREVIEW_SIDE), way), (left, top))
             if made.labels[0] is not None:
-                draw.text((left + 1, top + PREVIEW_SIDE), _fitting(_caption(made.labels[index], names), font), fill='black', font=font)
+                caption = _fitting(_caption(made.labels[index], names), font)
+                draw.text((left + 1, top + PREVIEW_SIDE), caption, fill='black', font=font)
     return canvas
 
 def _caption(label, names):
@@ -373,7 +398,8 @@ def _caption(label, names):
         return ' '.join(f'{number:.2g}' for number in label)
     if names[label] is None:
         return str(label)
-    plain = ''.join(letter for letter in unicodedata.normalize('NFKD', names[label]) if not unicodedata.combining(letter))
+    letters = unicodedata.normalize('NFKD', names[label])
+    plain = ''.join(letter for letter in letters if not unicodedata.combining(letter))
     return f'{label}: {plain.encode("ascii", "replace").decode()}'
 
 def _fitting(text, font):

@@ -125,9 +125,10 @@ def class_options(default=None, shown=None):
     """
     text = 'Class, or label vector as in 0.2,0.8, for a conditional network'
     shown = default if shown is None else shown
+    text += f'  [default: {shown}]' if shown is not None else ''
     def decorate(command):
-        @click.option('--class', 'class_idx', help=text if shown is None else f'{text}  [default: {shown}]', type=Label(), metavar='INDEX|NUMBERS')
-        @click.option('--label', help='File with a label vector, in the place of --class', type=LabelFile(), metavar='FILE')
+        @click.option('--class', 'class_idx', help=text, type=Label(), metavar='INDEX|NUMBERS')
+        @click.option('--label', help='File with a label vector, in place of --class', type=LabelFile(), metavar='FILE')
         @functools.wraps(command)
         def with_class(*args, class_idx, label, **kwargs):
             if class_idx is not None and label is not None:
@@ -159,7 +160,7 @@ def labels(G, count, class_idx=None):
     return c
 
 def sample_ws(G, seeds, trunc=0.7, class_idx=0):
-    """[N, num_ws, w_dim] codes of the seeds; of one class, or of a label vector [c_dim], where the network is conditional."""
+    """[N, num_ws, w_dim] codes of the seeds; of a class or label vector [c_dim] where the network is conditional."""
     return G.mapping(latents(G, seeds), labels(G, len(seeds), class_idx if G.c_dim > 0 else None), truncation_psi=trunc)
 
 def is_vector(class_idx):
@@ -167,22 +168,24 @@ def is_vector(class_idx):
     return hasattr(class_idx, '__len__')
 
 def check_class(G, class_idx):
-    """Raise ValueError unless the network has this class, or takes a label vector of this length; one without classes has 0 and None."""
+    """Raise ValueError unless the network has this class, or takes the vector; one without classes has 0 and None."""
     if is_vector(class_idx):
         if len(class_idx) != G.c_dim:
             given = f'{len(class_idx)} number{"s" if len(class_idx) != 1 else ""}'
-            raise ValueError(f'the label has {given}, and those of the network have {G.c_dim} (c_dim).' if G.c_dim > 0 else 'the network has no classes, and takes no label.')
+            wanted = f'the label has {given}, and those of the network have {G.c_dim} (c_dim).'
+            raise ValueError(wanted if G.c_dim > 0 else 'the network has no classes, and takes no label.')
         return
     if G.c_dim > 0 and label_kind.of(G) == 'vectors':
         example = ','.join(('0.2', '0.8', '0.5')[:G.c_dim]) + (',...' if G.c_dim > 3 else '')
-        raise ValueError(f'the network was trained on label vectors, not on classes, and needs one of {G.c_dim} numbers: --class={example} or --label=FILE.')
+        raise ValueError('the network was trained on label vectors, not on classes, '
+            f'and needs one of {G.c_dim} numbers: --class={example} or --label=FILE.')
     if class_idx is None and G.c_dim > 0:
         raise ValueError(f'the network is conditional and needs one; the classes are 0 to {G.c_dim - 1}.')
     if class_idx is not None and not 0 <= class_idx < max(G.c_dim, 1):
         raise ValueError(f'{class_idx} is out of range: ' + (f'the classes are 0 to {G.c_dim - 1}.' if G.c_dim > 0 else 'the network has no classes.'))
 
 def require_class(G, class_idx):
-    """As check_class(), for what class_options() gave: raises UserError, also for networks that generate nothing without an image."""
+    """As check_class(), of what class_options() gave: raises UserError, also for networks that only complete images."""
     snapshot.refuse_inpainting(G)
     try:
         check_class(G, class_idx)

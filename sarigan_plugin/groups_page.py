@@ -83,12 +83,15 @@ def _class_text(class_idx):
     """'; class 1', '; label 0.2, 0.8', or '' where there are no classes."""
     if class_idx is None:
         return ''
-    return f'; label {", ".join(f"{number:g}" for number in class_idx)}' if is_vector(class_idx) else f'; class {class_idx}'
+    if is_vector(class_idx):
+        return f'; label {", ".join(f"{number:g}" for number in class_idx)}'
+    return f'; class {class_idx}'
 
 def _page(figures, size):
     """size: (width, height) of each row of images."""
     title = f'Channel groups of {figures["network"]}'
-    made_with = f'seeds {", ".join(map(str, figures["seeds"]))}; truncation {figures["trunc"]:g}' + _class_text(figures['class_idx'])
+    seeds = ', '.join(map(str, figures['seeds']))
+    made_with = f'seeds {seeds}; truncation {figures["trunc"]:g}{_class_text(figures["class_idx"])}'
     head = _element('head', _element('meta', charset='utf-8'), _element('meta', name='viewport', content='width=device-width'), _element('title', title), _element('style', STYLE))
     intro = _element('p', 'Each row is one group of the channels that a layer reads, each column one image. Red is where the mean of the feature maps of the '
         'group is high (Fig. 3 of the paper), scaled for each group alone. The bars show how many channels each group has.')

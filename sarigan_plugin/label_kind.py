@@ -1,7 +1,7 @@
 """What a conditional network was trained with: classes, or vectors of numbers.
 
-Upstream makes one-hot rows of classes, so that nothing in a network tells the two apart. Networks that are trained here carry the
-answer along, under a name that other tools pass over; of all others it is unknown.
+Upstream makes one-hot rows of classes, so that nothing in a network tells the two apart. Networks that are trained here
+carry the answer along, under a name that other tools pass over; of all others it is unknown.
 """
 
 ATTRIBUTE = '_label_kind'

@@ -25,6 +25,7 @@ from sarigan_plugin import ops
 from sarigan_plugin import runs
 from sarigan_plugin import runtime
 from sarigan_plugin import soundness
+from sarigan_plugin import streams
 from sarigan_plugin.cli import UserError, writing
 from sarigan_plugin.world import World, is_lost_peer
 
@@ -41,8 +42,9 @@ class Care:
     checkpoint_minutes: float | None    = None  # Time between them, beside those that network snapshots bring.
     max_bad_iterations: int             = 50    # Iterations in a row with numbers that are not finite before going back.
     max_rollbacks:      int             = 3     # How often to go back to the last state with other random numbers.
-    skip_bad_images:    bool            = False # Take another image for one that goes bad? Those that are bad from the start are in left_out of the options.
+    skip_bad_images:    bool            = False # Take another image for one that goes bad?
     trust_pickle:       bool            = False # Run the code inside the pickle that training starts from?
+    strict_metrics:     bool            = False # Stop where a metric fails?
 
 def launch(args, device_type, minutes=None, world=None):
     """Create args.run_dir and train there, or go on with the training that is there.
@@ -131,13 +133,16 @@ def _remove_if_nothing_began(run_dir, made):
 
 def _spawn(args, device_type, *rest):
     """Start args.num_gpus processes and wait for them. Returns the exit code, as launch(). Signals go to all of them, and they decide when to stop."""
-    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in [signal.SIGINT, signal.SIGTERM]} # As the processes are born; each sets its own.
-    context = torch.multiprocessing.spawn(_spawned, args=(args, device_type, *rest), nprocs=args.num_gpus, join=False)
+    signals = checkpoint.stop_signals()
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in signals} # As the processes are born; each sets its own.
+    context = torch.multiprocessing.spawn(_spawned, args=(args, device_type, signals, *rest), nprocs=args.num_gpus, join=False)
     def pass_on(number, _frame):
         for process in context.processes:
             if process.is_alive():
                 os.kill(process.pid, number)
-    signal.signal(signal.SIGTERM, pass_on) # Ctrl-C reaches them from the terminal.
+    for number in signals:
+        if number != signal.SIGINT: # Ctrl-C reaches them from the terminal.
+            signal.signal(number, pass_on)
     try:
         while not context.join():
             pass
@@ -154,8 +159,8 @@ def _spawn(args, device_type, *rest):
             signal.signal(number, handler)
     return 0
 
-def _spawned(rank, args, device_type, minutes, state_path, temp_dir, timeout):
-    code = train_process(World.on_this_machine(rank, args.num_gpus, temp_dir, timeout), args, device_type, minutes, state_path)
+def _spawned(rank, args, device_type, signals, minutes, state_path, temp_dir, timeout):
+    code = train_process(World.on_this_machine(rank, args.num_gpus, temp_dir, timeout), args, device_type, minutes, state_path, signals)
     if code != 0:
         sys.exit(code)
 
@@ -169,8 +174,12 @@ def _first_killed(error, exit_codes):
 
 #----------------------------------------------------------------------------
 
-def train_process(world, args, device_type, minutes, state_path):
-    """Train as one of world.size processes, from a state if there is one. Returns the exit code, as launch()."""
+@streams.unbreakable()
+def train_process(world, args, device_type, minutes, state_path, signals=None):
+    """Train as one of world.size processes, from a state if there is one. Returns the exit code, as launch().
+
+    signals: those that ask it to stop; None = as checkpoint.stop_signals() says here.
+    """
     from torch_utils import custom_ops
     from torch_utils import training_stats
 
@@ -185,7 +194,9 @@ def train_process(world, args, device_type, minutes, state_path):
     elif world.size > 1:
         torch.set_num_threads(max(torch.get_num_threads() // world.local_size, 1)) # Processes that share cores slow each other down.
 
+    signals = checkpoint.stop_signals() if signals is None else signals
     care = Care(**args.pop('care', dict()))
+    args.augment_p = args.pop('ada_start', args.get('augment_p', 0))
     chosen_ops = args.pop('ops', 'auto')
     left_out = args.pop('left_out', dict(images=[]))['images']
     runtime.prepare(device_type, grid=args.pop('grid', None), local_rank=world.local_rank, trust=care.trust_pickle, skip_bad_images=care.skip_bad_images,
@@ -206,16 +217,16 @@ def train_process(world, args, device_type, minutes, state_path):
             if world.size > 1:
                 torch.distributed.init_process_group(backend='nccl' if device_type == 'cuda' else 'gloo', rank=world.rank, world_size=world.size,
                     store=world.store, timeout=world.timeout)
-            _train(world, args, care, state_path, abort_fn=_alarm(minutes, device, args.num_gpus))
+            _train(world, args, care, state_path, signals, abort_fn=_alarm(minutes, device, args.num_gpus))
             if world.size > 1:
                 torch.distributed.destroy_process_group()
     except UserError as error:
-        return _complain(world, error)
+        return _complain(world, str(error))
     except runtime.BadImage as error:
         return _complain(world, f'--data: {error}; mend it, and the same command goes on, or go on without it by --skip-bad-images=1 --resume=latest.')
     except requests.RequestException as error:
         url = getattr(error.request, 'url', 'a file')
-        return _complain(world, f'{url} could not be downloaded: --metrics=none needs no detector networks, and --resume takes a file as well.')
+        return _complain(world, f'--resume: {url} could not be downloaded; it takes a file as well.')
     except OSError as error:
         if error.errno not in files.OUT_OF_SPACE:
             raise
@@ -228,10 +239,10 @@ def train_process(world, args, device_type, minutes, state_path):
         return _complain(world, f'Rank {world.rank} on {socket.gethostname()} has lost another process, or has not heard from it for {world.minutes()}: {GO_ON}', LOST)
     return 0
 
-def _train(world, args, care, state_path, abort_fn):
+def _train(world, args, care, state_path, signals, abort_fn):
     """Run upstream's loop to its end, again from the last state where it diverges. Raises UserError where that is no use."""
     for attempt in range(care.max_rollbacks + 1):
-        story = _attempt(attempt, world.rank, args, care, state_path, abort_fn)
+        story = _attempt(attempt, world, args, care, state_path, signals, abort_fn)
         if story is None:
             return
         state_path = next(iter(checkpoint.state_paths(args.run_dir)), None)
@@ -242,7 +253,7 @@ def _train(world, args, care, state_path, abort_fn):
             checkpoint.rewind_logs(args.run_dir, checkpoint.read_state(state_path))
     raise UserError(f'--max-rollbacks: {story}. It was so after {care.max_rollbacks} rollbacks as well. {REMEDIES}')
 
-def _attempt(attempt, rank, args, care, state_path, abort_fn):
+def _attempt(attempt, world, args, care, state_path, signals, abort_fn):
     """Run upstream's loop once. Returns None when it is over, or how it diverged."""
     from training import training_loop
     args = copy.deepcopy(args)
@@ -251,13 +262,16 @@ def _attempt(attempt, rank, args, care, state_path, abort_fn):
         runtime.skip_samples(first_image // args.num_gpus)
         checkpoint.go_on_with_tensorboard(first_image)
         args.resume_pkl = None # All that came from there is in the state.
-        if rank == 0:
+        if world.rank == 0:
             print(f'Going on from {state_path}')
-    checkpoint.keeper.begin(args.run_dir, rank, args.num_gpus, keep=care.keep_states, minutes=care.checkpoint_minutes, state=state_path, seed=attempt or None)
+    checkpoint.keeper.begin(args.run_dir, world.rank, args.num_gpus, keep=care.keep_states, minutes=care.checkpoint_minutes, state=state_path, seed=attempt or None,
+        metrics=args.pop('metrics', []), strict_metrics=care.strict_metrics, signals=signals, timeout=world.timeout)
     try:
-        training_loop.training_loop(rank=rank, abort_fn=abort_fn, **args)
+        training_loop.training_loop(rank=world.rank, abort_fn=abort_fn, **args)
+    except checkpoint.Over:
+        pass
     except checkpoint.Stopped as stop:
-        if rank == 0:
+        if world.rank == 0:
             print(f'Stopped by {stop}; the same command goes on from there.')
     except soundness.Diverged as error:
         return str(error)
@@ -267,7 +281,8 @@ def _attempt(attempt, rank, args, care, state_path, abort_fn):
 
 def _complain(world, sentence, code=UserError.exit_code):
     """Returns the exit code. Processes that this one leaves behind keep quiet, if they are on the same machine."""
-    if world.speaks() or code != LOST:
+    is_first, is_new = world.speaks(), world.speaks(sentence)
+    if is_new and (is_first or code != LOST):
         print(f'Error: {sentence}', file=sys.stderr)
     return code
 

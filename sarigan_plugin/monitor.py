@@ -12,6 +12,7 @@ import dnnlib
 import torch
 from torch_utils import training_stats
 
+from sarigan_plugin import streams
 from sarigan_plugin.grouping import ChannelGrouping
 from sarigan_plugin.loss import unwrapped
 from sarigan_plugin.networks import grouped_layers
@@ -167,8 +168,8 @@ class ProgressBar:
     Where stderr is not a terminal there is no bar: the tick lines are the progress.
     """
     def __init__(self, total_nimg, minutes=None):
-        terminal = sys.__stderr__
-        self.visible = terminal is not None and terminal.isatty()
+        terminal = streams.terminal()
+        self.visible = terminal.isatty()
         self.start_time = time.monotonic() # Set again by the first images: CUDA ops are built before.
         self.nimg = self.first_nimg = 0
         self.seconds = minutes * 60 if minutes is not None else None
@@ -227,8 +228,9 @@ class _ClearedLine:
 
 def restore_terminal():
     """Show the cursor again, which the bar has hidden, whatever ended the training."""
-    if sys.__stderr__ is not None and sys.__stderr__.isatty():
-        sys.__stderr__.write('\x1b[?25h')
-        sys.__stderr__.flush()
+    terminal = streams.terminal()
+    if terminal.isatty():
+        terminal.write('\x1b[?25h')
+        terminal.flush()
 
 #----------------------------------------------------------------------------

@@ -7,17 +7,18 @@ import click
 #----------------------------------------------------------------------------
 
 def expanded(path):
-    """The path with ~ and ~user as a shell has them, which leaves them alone in --data=~/x. URLs and other words stay as they are.
+    """The path with ~ and ~user as a shell has them, which leaves them alone in --data=~/x. URLs and words stay as they are.
 
     Raises ValueError, with one sentence, where a folder named ~ would be made.
     """
     found = os.path.expanduser(path)
     if found.startswith('~') and not os.path.lexists(found):
-        raise ValueError(f'no home folder is known for {path.partition("/")[0]!r}; a name that begins with ~ is given as {"./" + path!r}')
+        user = path.partition('/')[0]
+        raise ValueError(f'no home folder is known for {user!r}; a name that begins with ~ is given as {"./" + path!r}')
     return found
 
 class PathName(click.ParamType):
-    """Of every option and argument that may be a path, also where it may be a URL, a word or FILE.py:FUNCTION instead."""
+    """Of every option and argument that may be a path, also where it may be a URL, a word or FILE.py:FUNCTION."""
     name = 'path'
 
     def convert(self, value, param, ctx):

@@ -1,10 +1,13 @@
 """One picture of any kind -> a square of 8-bit RGB or grey, for `sarigan data folder`.
 
-In this order: the first frame is decoded and turned as its EXIF data says; levels of 16 bits and of numbers with a point become 8 bits; where
-something is transparent, colours become sRGB by the embedded ICC profile and are laid over the background at full size, so that no
-colour from under transparent pixels bleeds in; the picture is cropped and resized; colours of opaque pictures become sRGB only now, which
-costs a hundredth of doing it to a photo at full size. JPEG files are decoded at full size, never at an eighth by the decoder: that is faster, but
-other pixels. Of the colours of 16-bit pictures Pillow keeps the upper 8 bits.
+In this order:
+1. The first frame is decoded, and turned as its EXIF data says. JPEG files are decoded at full size: the decoder could
+   make them smaller itself, faster, but other pixels. Of 16-bit colours Pillow keeps the upper 8 bits.
+2. Levels of 16 bits, and numbers with a point, become 8 bits.
+3. Where something is transparent, colours become sRGB by the embedded ICC profile, and are laid over the background.
+   That is done at full size, so that no colour from under transparent pixels bleeds in.
+4. The picture is cropped and resized.
+5. Colours of opaque pictures become sRGB only now: at full size a photo would take a hundred times as long.
 
 This file imports neither torch nor numpy, unless a picture needs it: processes that convert start in a moment.
 """
@@ -27,7 +30,8 @@ GREY_MODES = frozenset(['1', 'L', 'LA', 'La', 'I', 'F'])
 STRANGERS = [
     (0, b'version https://git-lfs', 'a Git LFS stub: fetch the file itself with `git lfs pull`'),
     (0, b'<!DOCTYPE', 'a web page'), (0, b'<!doctype', 'a web page'), (0, b'<html', 'a web page'),
-    *((4, b'ftyp' + brand, 'HEIC, which Pillow does not read: convert it to JPEG') for brand in (b'heic', b'heix', b'hevc', b'mif1', b'msf1')),
+    *((4, b'ftyp' + brand, 'HEIC, which Pillow does not read: convert it to JPEG')
+        for brand in (b'heic', b'heix', b'hevc', b'mif1', b'msf1')),
 ]
 
 class Refused(Exception):
@@ -60,10 +64,13 @@ class Target:
 
 @contextlib.contextmanager
 def opened(stream):
-    """The PIL image in a binary stream, of which the head alone has been read. What goes wrong inside the `with` becomes Refused."""
+    """The PIL image in a binary stream, of which the head alone has been read.
+
+    What goes wrong inside the `with` becomes Refused.
+    """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore') # Large is fine, huge is an error; and much is odd in files that can be read all the same.
+            warnings.simplefilter('ignore') # Large is fine, huge is an error; and files may be odd and readable.
             with PIL.Image.open(stream) as image:
                 if min(image.size) < 1:
                     raise Refused(UNREADABLE, 'it has no pixels')
@@ -83,7 +90,8 @@ def _stranger(stream):
     head = stream.read(64)
     if not head:
         return 'it is empty'
-    return next((f'it is {what}' for start, begin, what in STRANGERS if head[start:].startswith(begin)), 'its format is unknown')
+    known = (f'it is {what}' for start, begin, what in STRANGERS if head[start:].startswith(begin))
+    return next(known, 'its format is unknown')
 
 def first_line(error):
     """The first line of an error's text, or the name of its type."""
@@ -92,7 +100,7 @@ def first_line(error):
 
 def _raw_mode(image):
     """How Pillow is going to unpack the file's samples, as 'RGB;16B'. Known until the image is loaded."""
-    arguments = image.tile[0].args if image.tile else None
+    arguments = image.tile[0][3] if image.tile else None
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return first if isinstance(first, str) else ''
 
@@ -112,7 +120,7 @@ def check_size(size, target):
 # Pixels.
 
 def convert(stream, target):
-    """The picture in a binary stream as a PIL image of mode L or RGB that carries nothing but its pixels, and a list of what was odd about it.
+    """(PIL image of mode L or RGB with nothing but pixels, list of what was odd) of a picture in a binary stream.
 
     Raises Refused.
     """
@@ -156,7 +164,8 @@ def _eight_bits(image, raw_mode, notes):
     black, white = next(((0, white) for white in whites if 0 <= low and high <= white), (low, high))
     if black != 0 or white not in whites:
         notes.append(f'its levels from {low:g} to {high:g} were spread over all shades')
-    scaled = (np.nan_to_num(levels.astype(np.float64), nan=black, posinf=white, neginf=black) - black) * (255 / max(white - black, 1e-300))
+    levels_64 = np.nan_to_num(levels.astype(np.float64), nan=black, posinf=white, neginf=black)
+    scaled = (levels_64 - black) * (255 / max(white - black, 1e-300))
     grey = PIL.Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8))
     grey.info = dict(image.info)
     if (key := grey.info.pop('transparency', None)) is not None:
@@ -177,14 +186,15 @@ def _split(image, raw_mode):
     return image.convert('L' if grey else 'RGB'), None if alpha.getextrema() == (255, 255) else alpha
 
 def _in_mode(image, mode):
-    """image.convert() without the copy that it makes of an image which has the mode: of a photo that takes as long as decoding a fifth of it."""
+    """image.convert(), which would copy an image that has the mode: that takes a fifth of the time of decoding it."""
     return image if image.mode == mode else image.convert(mode)
 
 def _over(colours, alpha, background):
     """Colours laid over a background; grey ones stay grey over a grey one."""
     grey = colours.mode == 'L' and len(set(background)) == 1
     colours = colours if grey else _in_mode(colours, 'RGB')
-    return PIL.Image.composite(colours, PIL.Image.new(colours.mode, colours.size, background[0] if grey else background), alpha)
+    below = PIL.Image.new(colours.mode, colours.size, background[0] if grey else background)
+    return PIL.Image.composite(colours, below, alpha)
 
 def _resize(image, target):
     """It in the size that it will have in the square, which with fit='pad' it does not fill."""
@@ -213,7 +223,10 @@ def _pad(image, target):
 PROFILE_MODES = {'RGB ': 'RGB', 'GRAY': 'L', 'CMYK': 'CMYK'}
 
 def _to_srgb(colours, profile, notes):
-    """Colours (L, RGB or CMYK) in sRGB, of mode L or RGB. profile: the bytes of their ICC profile, or None. A bad profile is a note."""
+    """Colours (L, RGB or CMYK) in sRGB, of mode L or RGB.
+
+    profile: the bytes of their ICC profile, or None. A bad one is ignored, with a note.
+    """
     plain = colours.convert('RGB') if colours.mode == 'CMYK' else colours
     if not profile:
         return plain
@@ -224,7 +237,7 @@ def _to_srgb(colours, profile, notes):
         return plain
     if transform is None:
         return plain
-    if colours.mode != mode and not (colours.mode == 'L' and mode == 'RGB'): # Many grey files carry the profile of some screen.
+    if colours.mode != mode and (colours.mode, mode) != ('L', 'RGB'): # Many grey files carry the profile of a screen.
         notes.append(f'its colour profile is for {mode}, not for {colours.mode}, and was ignored')
         return plain
     return PIL.ImageCms.applyTransform(_in_mode(colours, mode), transform)

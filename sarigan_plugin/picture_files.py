@@ -29,8 +29,8 @@ def is_picture(name):
 def walk(folder, junk=None):
     """The files in a folder and all folders below it, as paths relative to it, sorted.
 
-    Links to folders are followed, and each real folder is read once, under its own name where it has one here. Folders that are junk
-    are left alone; the list `junk` gets their paths. Raises OSError for a folder that can't be read.
+    Links to folders are followed, and each real folder is read once, under its own name where it has one here.
+    Folders that are junk are left alone; the list `junk` gets their paths. Raises OSError for a folder that can't be read.
     """
     found, seen, links = [], set(), []
     def enter(path, prefix):

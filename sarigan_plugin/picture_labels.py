@@ -16,10 +16,10 @@ NO_LABEL  = 'without a label in dataset.json'
 
 @dataclass
 class Labels:
-    """of: {name of a picture: class, list of numbers, or name of a class}; names: what classes are called, or None; missing: the Refused of others."""
-    of:      dict
-    missing: Refused
-    names:   list = None    # Of a dataset.json that has them, as ours do.
+    """What is known of pictures."""
+    of:      dict           # {name of a picture: class, list of numbers, or name of a class}
+    missing: Refused        # Of other pictures.
+    names:   list = None    # What classes are called, in a dataset.json that says so, as ours do.
     unused:  list = ()      # Names in dataset.json that no file has.
 
     def get(self, name):
@@ -30,7 +30,10 @@ class Labels:
         return label
 
 def read(source, kind):
-    """The Labels of the pictures of a source, or None. kind: one of KINDS; 'auto' is 'json' where there is one with labels. Raises ValueError, with one sentence."""
+    """The Labels of the pictures of a source, or None.
+
+    kind: one of KINDS; 'auto' is 'json' where there is one with labels. Raises ValueError, with one sentence.
+    """
     names = [name for name, _picture in source.pictures]
     if kind == 'folders':
         return _of_folders(names)
@@ -48,7 +51,8 @@ def _of_folders(names):
     classes = sorted(set(labels.of.values()))
     if len(classes) < 2:
         found = f'all pictures are in one, {classes[0]}' if classes else 'there are none'
-        raise ValueError(f'--labels=folders takes the folders right below SRC for classes, and {found}: give the folder that holds the folders of classes, or leave --labels out.')
+        raise ValueError(f'--labels=folders takes the folders right below SRC for classes, and {found}: '
+            'give the folder that holds the folders of classes, or leave --labels out.')
     return labels
 
 def _key(name):
@@ -75,14 +79,16 @@ def _read_json(picture):
 def _of_json(content, names, left_out):
     """Labels of {"labels": [[name, class or list of numbers], ...]}."""
     pairs = content['labels']
-    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
+    is_pair = lambda pair: isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)
+    if not isinstance(pairs, list) or not all(map(is_pair, pairs)):
         raise ValueError(f'"labels" in dataset.json must be a list of [file name, label] pairs{WAY_OUT}')
     labels = {_key(name): label for name, label in pairs}
     _refuse_if('has two different labels for', [name for name, label in pairs if labels[_key(name)] != label])
     _check_values(pairs)
     found = {_key(name) for name in names}
     if not found & labels.keys():
-        raise ValueError(f'dataset.json has labels for none of the pictures: it names {some(list(labels), 1)}, they are called {some(names, 1)}{WAY_OUT}')
+        raise ValueError(f'dataset.json has labels for none of the pictures: it names {some(list(labels), 1)}, '
+            f'they are called {some(names, 1)}{WAY_OUT}')
     known = found | {_key(name) for name in left_out}
     class_names = content.get('label_names')
     if not (isinstance(class_names, list) and all(isinstance(name, str) for name in class_names)):
@@ -97,7 +103,8 @@ def _check_values(pairs):
     else:
         good = lambda label: type(label) is int and 0 <= label < NUM_CLASSES # type(): JSON's true is no class.
         kind = f'a class, an integer from 0 to {NUM_CLASSES - 1}'
-    _refuse_if(f'must have {kind}, for', [f'{name} (not {shown(json.dumps(label))})' for name, label in pairs if not good(label)])
+    wrong = [f'{name} (not {shown(json.dumps(label))})' for name, label in pairs if not good(label)]
+    _refuse_if(f'must have {kind}, for', wrong)
 
 def _is_number(value):
     return type(value) in (int, float) and abs(value) <= FLOAT32_MAX # False for NaN.

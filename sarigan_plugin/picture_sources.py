@@ -1,6 +1,7 @@
-"""Pictures in a folder, a zip or a tar: which there are, and their bytes. Archives are read in memory; no name in one ever becomes a path.
+"""Pictures in a folder, a zip or a tar: which there are, and their bytes.
 
-A name is a path within the source, with slashes. What opens a picture is small and can be sent to other processes.
+Archives are read in memory; no name in one ever becomes a path. A name is a path within the source, with slashes. What
+opens a picture is small and can be sent to other processes.
 """
 
 import collections
@@ -18,7 +19,7 @@ from sarigan_plugin import dataset_zip
 from sarigan_plugin import picture_files
 from sarigan_plugin.picture_conversion import Refused, UNREADABLE, first_line
 
-MAX_MEMBER_BYTES = 1 << 29 # Of a picture in an archive, unpacked: it is held in memory. 16-bit RGB of the largest that Pillow reads has twice that.
+MAX_MEMBER_BYTES = 1 << 29 # Of a picture in an archive, unpacked: it is held in memory.
 
 # Pictures by their names that Pillow can't read. They are listed, where a text or a video is only counted.
 FOREIGN = {'.heic': 'HEIC', '.heif': 'HEIC', '.svg': 'SVG', '.jxl': 'JPEG XL',
@@ -32,18 +33,20 @@ LABELS = 'dataset.json' # In upstream's format, beside the pictures.
 FORMAT = 'in a format that Pillow does not read (convert to JPEG)'
 
 #----------------------------------------------------------------------------
-# One picture. open() gives a binary stream that can seek, for a look at its head, load() one that costs nothing to seek in.
-# Both raise Refused.
+# One picture. open() gives a binary stream that can seek, for a look at its head, load() one that costs nothing to
+# seek in. Both raise Refused.
 
 @dataclass(frozen=True, slots=True)
 class InFolder:
-    path: str
+    folder: str
+    name:   str
 
     def open(self):
+        path = os.path.join(self.folder, self.name)
         with _reading():
-            if not stat.S_ISREG(os.stat(self.path).st_mode): # A pipe would be waited for.
+            if not stat.S_ISREG(os.stat(path).st_mode): # A pipe would be waited for.
                 raise Refused(UNREADABLE, 'it is no regular file')
-            return open(self.path, 'rb')
+            return open(path, 'rb')
 
     load = open
 
@@ -63,7 +66,7 @@ class InZip:
 
 @functools.lru_cache(maxsize=1)
 def _zip_at(path):
-    """A zip whose directory has not been read: with a million entries that would take each process seconds and half a gigabyte."""
+    """A zip whose directory has not been read: with a million entries that takes seconds, and half a gigabyte."""
     archive = zipfile.ZipFile(io.BytesIO(b'PK\5\6' + bytes(18)))
     archive.fp = open(path, 'rb')
     return archive
@@ -109,7 +112,7 @@ def _check_bytes(size):
 
 @dataclass
 class Source:
-    pictures: list                  # (name, what opens it), sorted by the parts of their names, as upstream sorts the files of a folder.
+    pictures: list                  # (name, what opens it), sorted by the parts of names, as upstream sorts a folder.
     left_out: list                  # (name, Refused) of those that can't be opened.
     labels:   object                # What opens the dataset.json beside them, or None.
     junk:     int                   # Hidden files and folders, and what systems leave.
@@ -118,15 +121,15 @@ class Source:
 def find(path, unpacked):
     """The Source at a path.
 
-    unpacked: where a file for the pictures of a compressed tar may be made, which can only be read from front to back. Raises ValueError,
-    with one sentence, for what can't be read, and OSError for what can't be written there.
+    unpacked: where a file for the pictures of a compressed tar may be made, which can only be read from front to back.
+    Raises ValueError, with one sentence, for what can't be read, and OSError for what can't be written there.
     """
     junk = []
     _zip_at.cache_clear() # What was read before may have been replaced.
     _tar_at.cache_clear()
     with _readable(path):
         if os.path.isdir(path):
-            members = [(name, InFolder(os.path.join(path, name))) for name in picture_files.walk(path, junk)]
+            members = [(name, InFolder(path, name)) for name in picture_files.walk(path, junk)]
             return _sort_out(members, junk)
         with open(path, 'rb'): # It is there, and may be read.
             pass
@@ -192,7 +195,10 @@ def _is_regular(member):
     return member.isreg() and not member.issparse()
 
 def _unpack(path, unpacked):
-    """Make a plain tar of a compressed one: of files that are not wanted it has the names. Returns [(name, Refused)] of those that are too large."""
+    """Make a plain tar of a compressed one: of files that are not wanted it has the names.
+
+    Returns [(name, what refuses to open it)] of those that are too large.
+    """
     refused = []
     with _readable(path):
         source = tarfile.open(path)
@@ -205,7 +211,8 @@ def _unpack(path, unpacked):
                     return refused
                 copy, content = tarfile.TarInfo(_tidy(member.name)), b''
                 if not _is_regular(member):
-                    copy.type, copy.linkname = tarfile.LNKTYPE if member.islnk() else tarfile.SYMTYPE, _tidy(member.linkname)
+                    copy.type = tarfile.LNKTYPE if member.islnk() else tarfile.SYMTYPE
+                    copy.linkname = _tidy(member.linkname)
                 elif member.size > MAX_MEMBER_BYTES:
                     refused.append((copy.name, InTar(path, 0, member.size)))
                 elif picture_files.is_picture(copy.name) or posixpath.basename(copy.name) == LABELS:
@@ -214,23 +221,24 @@ def _unpack(path, unpacked):
             dest.addfile(copy, io.BytesIO(content))
 
 def _below_common_folder(members):
-    """Members, whose names begin below the one folder that all files are in, if there is one: people make archives of folders."""
-    tops = {name.partition('/')[0] if '/' in name else None for name, _member in members if not picture_files.is_junk(name)}
+    """Members, with names that begin below the one folder that all are in, if there is one: people archive folders."""
+    names = [name for name, _member in members if not picture_files.is_junk(name)]
+    tops = {name.partition('/')[0] if '/' in name else None for name in names}
     if len(tops) == 1 and None not in tops:
         prefix = f'{tops.pop()}/'
         members = [(name.removeprefix(prefix), member) for name, member in members]
     return members
 
 def _tidy(name):
-    """A name in an archive, as Windows, tar and zip write it, with slashes between its parts and nothing before: ../a is a."""
+    """A name in an archive, as Windows, tar and zip write it, with slashes between its parts and none before."""
     return posixpath.normpath('/' + name.replace('\\', '/')).lstrip('/')
 
 def _sort_out(members, junk_folders):
-    """Source of [(name, what opens it, or why not)]; of equal names the last counts, as it does when an archive is unpacked."""
+    """Source of [(name, what opens it, or why not)]. Of equal names the last counts, as in an unpacked archive."""
     members = dict(members)
     source = Source(pictures=[], left_out=[], labels=members.get(LABELS), junk=0, others=collections.Counter())
     junk = set(junk_folders)
-    for name in sorted(members, key=lambda name: name.split('/')):
+    for name in sorted(members, key=lambda name: name.replace('/', '\0')): # By their parts: before all other letters.
         extension = os.path.splitext(name)[1].lower()
         if posixpath.basename(name).startswith('.') and name.endswith(dataset_zip.UNFINISHED):
             continue

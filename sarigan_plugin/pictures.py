@@ -67,8 +67,9 @@ def read(path, formats=None, max_pixels=None):
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise ValueError(f'{path!r} cannot be read: {error.strerror}.') from None
     except PIL.UnidentifiedImageError:
-        junk = isinstance(path, str) and picture_files.is_junk(os.path.basename(path))
-        raise ValueError(f'{path!r} is ' + ('a file that the system has left beside images, and none itself.' if junk else 'not an image, or one of an unknown format.')) from None
+        if isinstance(path, str) and picture_files.is_junk(os.path.basename(path)):
+            raise ValueError(f'{path!r} is a file that the system has left beside images, and none itself.') from None
+        raise ValueError(f'{path!r} is not an image, or one of an unknown format.') from None
     except Exception as error: # pylint: disable=broad-except # Decoders raise whatever they like on bad bytes.
         raise ValueError(f'{path!r} is not an image that can be read ({snapshot.first_line(error)}).') from None
 
@@ -82,11 +83,12 @@ def files_in(folder):
             folders = {entry.name: entry.is_dir() for entry in entries if not picture_files.is_junk(entry.name)}
     except OSError as error:
         raise ValueError(f'{folder!r} cannot be read: {error.strerror}.') from None
-    found = [os.path.join(folder, name) for name in sorted(folders) if not folders[name] and picture_files.is_picture(name)]
-    if not found:
-        deeper = next((path for path in _paths_below(folder) if picture_files.is_picture(path)), None)
-        raise ValueError(f'{folder!r} has no images in it' + (f', but in folders in it, as {os.path.dirname(os.path.join(folder, deeper))!r}: give one of these.' if deeper else '.'))
-    return found
+    names = [name for name in sorted(folders) if not folders[name] and picture_files.is_picture(name)]
+    if not names:
+        deeper = next((os.path.join(folder, path) for path in _paths_below(folder) if picture_files.is_picture(path)), None)
+        elsewhere = f', but in folders in it, as {os.path.dirname(deeper)!r}: give one of these' if deeper is not None else ''
+        raise ValueError(f'{folder!r} has no images in it{elsewhere}.')
+    return [os.path.join(folder, name) for name in names]
 
 def _paths_below(folder):
     try:
@@ -198,7 +200,8 @@ def save_video(stem, frames, fps):
         return path
     with files.atomic_open(path) as f:
         import imageio # pylint: disable=import-outside-toplevel # Takes every other command a sixth of a second.
-        f.write(imageio.mimwrite('<bytes>', [np.asarray(frame) for frame in frames], format='mp4', fps=fps, codec='libx264', quality=9))
+        arrays = [np.asarray(frame) for frame in frames]
+        f.write(imageio.mimwrite('<bytes>', arrays, format='mp4', fps=fps, codec='libx264', quality=9))
     return path
 
 def save_animation(path, frames, fps):

@@ -20,8 +20,8 @@ def available_cores():
 def map_in_order(function, tasks, workers):
     """Yield function(task) for each of the tasks, in their order, whatever number of processes works.
 
-    Of more than one worker each is a process that imports the function's module anew. Raises UserError where one of them is killed, and
-    what the function raises. Ctrl-C, or no longer asking for results, ends all of them at once.
+    Of more than one worker each is a process that imports the function's module anew. Raises UserError where one of
+    them is killed, and what the function raises. Ctrl-C, or no longer asking for results, ends all of them at once.
     """
     workers = min(workers, len(tasks))
     if workers <= 1:
@@ -29,7 +29,8 @@ def map_in_order(function, tasks, workers):
         return
     others = multiprocessing.active_children()
     # Fresh processes: a fork of one with threads, as PyTorch's, may hang.
-    executor = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), initializer=_end_with_parent)
+    context = multiprocessing.get_context('spawn')
+    executor = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_end_with_parent)
     pending, done = collections.deque(), False
     try:
         for task in tasks:
@@ -40,7 +41,8 @@ def map_in_order(function, tasks, workers):
             yield pending.popleft().result()
         done = True
     except concurrent.futures.process.BrokenProcessPool:
-        raise UserError(f'One of {workers} processes was killed, as happens where memory runs out: use fewer, with --workers={workers // 2}.') from None
+        raise UserError(f'One of {workers} processes was killed, as happens where memory runs out: '
+            f'use fewer, with --workers={workers // 2}.') from None
     finally:
         for process in [] if done else multiprocessing.active_children():
             if process not in others:
@@ -48,7 +50,8 @@ def map_in_order(function, tasks, workers):
         executor.shutdown(cancel_futures=True)
 
 def _submit(executor, function, task):
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]) # Processes that start here inherit it: Ctrl-C is this one's to answer.
+    # Processes that start here inherit it: Ctrl-C is this one's to answer.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         return executor.submit(function, task)
     except OSError as error:

@@ -61,8 +61,9 @@ def code_statistics(G, c=None, num_samples=MEAN_SAMPLES):
     device = next(G.parameters()).device
     z = torch.from_numpy(np.random.RandomState(0).randn(num_samples, G.z_dim)).to(device, torch.float32)
     c = torch.zeros([1, G.c_dim], device=device) if c is None else c
-    # The running average stays as it is. Networks of stylegan3's code leave it alone unless told otherwise, and have no such argument.
-    quietly = dict(skip_w_avg_update=True) if 'skip_w_avg_update' in inspect.signature(G.mapping.forward).parameters else {}
+    # The running average stays as it is. Networks of stylegan3's code leave it alone by themselves, and have no such argument.
+    takes_it = 'skip_w_avg_update' in inspect.signature(G.mapping.forward).parameters
+    quietly = dict(skip_w_avg_update=True) if takes_it else {}
     w = torch.cat([G.mapping(part, c.expand(len(part), -1), **quietly)[:, 0] for part in z.split(1000)])
     return w.mean(dim=0), w.std(dim=0)
 

@@ -242,7 +242,8 @@ def _data_set(G, trained_on, data):
         raise UserError(f'--data: {dataset_check.ended(error)}') from None
     for what, theirs, ours in [('pixels', summary.resolution, G.img_resolution), ('channels', summary.channels, G.img_channels)]:
         if theirs != ours:
-            raise UserError('--data: ' + dataset_check.ended(f'{summary.path} has images of {theirs} {what}, but the network makes images of {ours}{_as_made_by(G, summary)}'))
+            problem = f'{summary.path} has images of {theirs} {what}, but the network makes images of {ours}{_as_made_by(G, summary)}'
+            raise UserError(f'--data: {dataset_check.ended(problem)}')
     kwargs.update(resolution=G.img_resolution, use_labels=G.c_dim != 0, max_size=None) # As calc_metrics.py does.
     _check_labels(G, kwargs, summary)
     return kwargs
@@ -251,7 +252,8 @@ def _as_made_by(G, summary):
     """The end of a sentence: how to make a data set like a generator's images of another one, unless its images are too small."""
     if summary.resolution < G.img_resolution:
         return ''
-    return dataset_check.mending(summary.path, 'a data set like these', resolution=G.img_resolution, colour={1: 'grey', 3: 'rgb'}[G.img_channels])
+    colour = {1: 'grey', 3: 'rgb'}[G.img_channels]
+    return dataset_check.mending(summary.path, 'a data set like these', resolution=G.img_resolution, colour=colour)
 
 def _check_labels(G, kwargs, summary):
     if G.c_dim == 0 or snapshot.completes_images(G):

@@ -62,17 +62,20 @@ def construct(name, args, kwargs, file_size):
     return network
 
 def fresh_discriminator(G):
-    """A discriminator that has learnt nothing, in eval mode, of the kind and size of a generator that we or upstream made.
+    """A discriminator that has learnt nothing, in eval mode, of the kind and size of a generator of ours or upstream's.
 
     The caller's random numbers stay as they are. Raises ValueError for other generators.
     """
     module, attribute = class_name(G).rsplit('.', maxsplit=1)
     constructor = getattr(importlib.import_module(module), attribute.replace('Generator', 'Discriminator'))
-    sizes = {key: value for key, value in G.init_kwargs.get('synthesis_kwargs', {}).items() if key in ('channel_base', 'channel_max', 'num_fp16_res', 'conv_clamp')}
-    codes = dict(code_dim=G.code_dim) if hasattr(G, 'code_dim') else {}
+    kwargs = dict(c_dim=G.c_dim, img_resolution=G.img_resolution, img_channels=G.img_channels)
+    sizes = G.init_kwargs.get('synthesis_kwargs', {})
+    kwargs.update({key: sizes[key] for key in ['channel_base', 'channel_max', 'num_fp16_res', 'conv_clamp'] if key in sizes})
+    if hasattr(G, 'code_dim'):
+        kwargs.update(code_dim=G.code_dim)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return constructor(c_dim=G.c_dim, img_resolution=G.img_resolution, img_channels=G.img_channels, **sizes, **codes).eval().requires_grad_(False)
+        return constructor(**kwargs).eval().requires_grad_(False)
 
 @torch.no_grad()
 def fill(network, tensors):

@@ -98,10 +98,10 @@ def _filter(gain):
 _THEIR_NAMES = dict(G='g', G_ema='g_ema')
 
 def to_checkpoint(data):
-    """Their checkpoint {'g', 'd', 'g_ema': state dict, 'latent_avg'} for networks as from snapshot.read(), of which G_ema is enough.
+    """Their checkpoint {'g', 'd', 'g_ema': state dict, 'latent_avg'} for networks as snapshot.read() has, or G_ema alone.
 
-    Returns (checkpoint, remarks), remarks being [(what, what became of it)] for all that could not be kept, such as a discriminator
-    that theirs can't be. Raises ValueError for generators that theirs can't be.
+    Returns (checkpoint, remarks), remarks being [(what, what became of it)] for all that could not be kept, such as a
+    discriminator that theirs can't be. Raises ValueError for generators that theirs can't be.
     """
     grouped = hasattr(data['G_ema'], 'code_dim')
     networks = {name: data[name] for name in ['G', 'G_ema'] if data.get(name) is not None}
@@ -140,8 +140,10 @@ def _losses(networks, augment_pipe):
     if 'G' in networks and not torch.equal(networks['G'].mapping.w_avg, G_ema.mapping.w_avg):
         remarks.append(('G: w_avg', 'they keep one, that of G_ema'))
     groupings = [(name, layer.grouping) for name, layer, _source in grouped_layers(G_ema.synthesis)]
-    remarks += [(f'{name}: threshold={grouping.threshold}', 'theirs is learned, and starts afresh') for name, grouping in groupings if grouping.threshold != 'learned']
-    remarks += [(f'{name}: {grouping.num_groups} groups', 'their code has 16 in every layer; change g in it') for name, grouping in groupings if grouping.num_groups != 16]
+    remarks += [(f'{name}: threshold={grouping.threshold}', 'theirs is learned, and starts afresh')
+        for name, grouping in groupings if grouping.threshold != 'learned']
+    remarks += [(f'{name}: {grouping.num_groups} groups', 'their code has 16 in every layer; change g in it')
+        for name, grouping in groupings if grouping.num_groups != 16]
     return remarks
 
 def _check_all_same(networks, checkpoint):
@@ -308,11 +310,10 @@ def _discriminator(state, grouped, file_size):
     resolution = 4 * 2 ** min(_count(state, r'convs\.\d+\.conv1\.0\.weight'), 16)
     places = {4: 'final_conv.0', **{res: f'convs.{index}.conv1.0' for index, res in enumerate(_resolutions(resolution)[:0:-1], start=1)}}
     channels = {res: _shape(state, f'{place}.weight', 4)[0] for res, place in places.items()}
-    images = dict(c_dim=0, img_resolution=resolution, img_channels=_shape(state, 'convs.0.0.weight', 4)[1])
+    kwargs = dict(c_dim=0, img_resolution=resolution, img_channels=_shape(state, 'convs.0.0.weight', 4)[1], **_channel_sizes(channels))
     if grouped:
-        D = rebuild.construct('sarigan_plugin.networks.Discriminator', [], dict(images, **_channel_sizes(channels), code_dim=len(state['q.weight']) // 2), file_size)
-    else:
-        D = rebuild.construct('training.networks.Discriminator', [], dict(images, **_channel_sizes(channels)), file_size)
+        kwargs.update(code_dim=len(state['q.weight']) // 2)
+    D = rebuild.construct(f'{"sarigan_plugin" if grouped else "training"}.networks.Discriminator', [], kwargs, file_size)
     _fill(D, state, _discriminator_pairs(resolution, grouped), _filters('d', resolution))
     return D
 

@@ -14,10 +14,10 @@ from sarigan_plugin.cli import UserError
 OPTIONS = 'training_options.json'
 
 # What may change when a run goes on: how long, how often, by how many. The rest would make it another training.
-CHANGEABLE = re.compile(r'run_dir|total_kimg|(image|network)_snapshot_ticks|metrics|care|grid|ops|num_gpus|batch_gpu|data_loader_kwargs|training_set_kwargs\.path|left_out')
-OF_THE_RUN = re.compile(r'run_dir|left_out') # What differs in the options of the same command,
-OF_THE_IMAGES = re.compile(r'run_dir|left_out|training_set_kwargs\.max_size') # also where images went bad or were mended.
-OF_TRANSFER = ('resume_pkl', 'ada_kimg', 'ema_rampup') # Set by --resume=PKL, so they are the run's own when it goes on.
+CHANGEABLE = re.compile(r'run_dir|ada_start|total_kimg|(image|network)_snapshot_ticks|metrics|care|grid|ops|num_gpus|batch_gpu|data_loader_kwargs|training_set_kwargs\.path|left_out')
+OF_THE_RUN = re.compile(r'run_dir|ada_start|left_out') # What differs in the options of the same command, and
+OF_THE_IMAGES = re.compile(r'run_dir|ada_start|left_out|training_set_kwargs\.max_size') # where images went bad or were mended.
+OF_TRANSFER = ('resume_pkl', 'ada_start', 'ada_kimg', 'ema_rampup') # Set by --resume=PKL, so they are the run's own when it goes on.
 
 #----------------------------------------------------------------------------
 
@@ -48,11 +48,15 @@ def position(run_dir):
     paths = checkpoint.state_paths(run_dir)
     return checkpoint.images_seen(paths[0]) if paths else None
 
+def is_over(run_dir, args):
+    """Whether nothing is left to do of a run: it has seen its images, and the metrics of its last snapshot are there."""
+    return position(run_dir) >= args.total_kimg * 1000 and not checkpoint.metrics_due(run_dir, args.metrics)
+
 #----------------------------------------------------------------------------
 # Images that runs leave out.
 
 def known_left_out(outdir, data):
-    """What the newest run in outdir that left out bad images of a data set has left out, for dataset_check.check(); None where there is no such run."""
+    """What the newest run in outdir with --skip-bad-images has left out of a data set, for dataset_check.check(), or None."""
     for _number, run_dir in _numbered(outdir):
         stored = stored_options(run_dir) or dict()
         if stored.get('left_out') is not None and _flat(stored).get('training_set_kwargs.path') == data:
@@ -66,7 +70,7 @@ def _left_out(options):
     return images if isinstance(images, list) and all(isinstance(name, str) for name in images) else []
 
 def _as_begun(stored, args):
-    """args, or where a run began with other images, a copy of them about these: what has been mended since stays out, what went bad stays in."""
+    """args, or where a run began with other images, a copy about these: what was mended stays out, what went bad stays in."""
     if stored is None or _left_out(stored) == _left_out(args):
         return args
     args = copy.deepcopy(args)
@@ -74,11 +78,12 @@ def _as_begun(stored, args):
     return args
 
 def _go_on_as(begun, args):
-    """Let args, in place, be about the images that a run began with, and say so where it has no longer those that the options mean."""
+    """Let args, in place, be about the images that a run began with, and say so where these are not those of today."""
     before, now = _left_out(begun), _left_out(args)
     args.update(begun)
     if set(before) - set(now):
-        print(f'The run goes on without {_listed(set(before) - set(now))}, as it began; --resume=noresume starts one with all images that are good now.')
+        print(f'The run goes on without {_listed(set(before) - set(now))}, as it began; '
+            '--resume=noresume starts one with all images that are good now.')
     if set(now) - set(before):
         print(f'Bad since the run began: {_listed(set(now) - set(before))}. Other images are shown in place of these.')
 
@@ -100,7 +105,9 @@ def run_to_continue(outdir, resume, args):
     if resume != 'latest' and is_run(resume):
         if position(resume) is None:
             newest = what_is.newest_network(resume) # Upstream's trainings leave no states.
-            advice = 'give a run\'s folder, a network pickle, latest or noresume' if newest is None else f'--resume={newest} starts from its newest network'
+            advice = f'--resume={newest} starts from its newest network'
+            if newest is None:
+                advice = 'give a run\'s folder, a network pickle, latest or noresume'
             raise UserError(f'--resume: {resume} has no training state; {advice}.')
         go_on_with(resume, args)
         return resume
@@ -111,7 +118,7 @@ def run_to_continue(outdir, resume, args):
             go_on_with(run_dir, args)
             return run_dir
         stored = stored_options(run_dir)
-        if _differences(stored, args, ignored=OF_THE_IMAGES) or position(run_dir) >= args.total_kimg * 1000:
+        if _differences(stored, args, ignored=OF_THE_IMAGES) or is_over(run_dir, args):
             continue
         begun = _as_begun(stored, args)
         if not _differences(stored, begun, ignored=OF_THE_RUN):

@@ -6,6 +6,7 @@ commit.
 """
 
 import contextlib
+import functools
 import importlib
 import itertools
 import os
@@ -27,6 +28,7 @@ from sarigan_plugin import label_kind
 from sarigan_plugin import ops
 from sarigan_plugin import picture_files
 from sarigan_plugin import snapshot
+from sarigan_plugin import streams
 from sarigan_plugin import transfer
 
 #----------------------------------------------------------------------------
@@ -135,7 +137,6 @@ def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_image
     skip_bad_images: take another image for one that goes bad? Otherwise it raises BadImage.
     left_out:        {path of a data set: names of images that are no part of it}.
     """
-    dataset = importlib.import_module('training.dataset')
     misc = importlib.import_module('torch_utils.misc')
     training_loop = importlib.import_module('training.training_loop')
     inpainting_data = importlib.import_module('sarigan_plugin.inpainting_data') # As it imports upstream's.
@@ -144,17 +145,16 @@ def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_image
     metric_utils = importlib.import_module('metrics.metric_utils')
     feature_stats = importlib.import_module('sarigan_plugin.feature_stats') # As they use this module.
     quality = importlib.import_module('sarigan_plugin.quality')
+    snapshot_metrics = importlib.import_module('sarigan_plugin.snapshot_metrics')
 
     skip_samples(0)
     ops.choose_at_first_use()
     list_data_sets(left_out)
-    _exchange(dataset.ImageFolderDataset, '__getitem__', lambda getitem: _named_if_bad(getitem, skip_bad_images))
-    _exchange(dataset.ImageFolderDataset, '__init__', lambda init: _knowing_its_resolution(init) if skip_bad_images else init)
-    _exchange(dataset.ImageFolderDataset, '_load_raw_image', lambda load: _of_any_good_image(load) if skip_bad_images else load)
-    _exchange(inpainting_data.InpaintingDataset, 'get_label', lambda get_label: _named_if_bad(get_label, skip_bad_images))
+    _watch_images(skip_bad_images)
     _exchange(misc, 'print_module_summary', _without_side_effects)
     _exchange(misc, 'copy_params_and_buffers', lambda _copy: transfer.copy_with_report)
-    _exchange(training_loop, 'legacy', lambda legacy: _Overlay(legacy, load_network_pkl=lambda f: snapshot.read_to_train_on(f, getattr(f, 'name', '?'), '--resume', trust)))
+    read_networks = lambda f: snapshot.read_to_train_on(f, getattr(f, 'name', '?'), '--resume', trust)
+    _exchange(training_loop, 'legacy', lambda legacy: _Overlay(legacy, load_network_pkl=read_networks))
     _exchange(training_loop, 'dnnlib', lambda dnnlib: _Overlay(dnnlib, util=_Overlay(dnnlib.util, open_url=snapshot.open_any,
         construct_class_by_name=_constructing(dnnlib.util.construct_class_by_name))))
     _exchange(training_loop, 'torch', lambda torch: stand_in(device_type, local_rank))
@@ -162,11 +162,14 @@ def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_image
     sheets = inpainting_data.sheets
     _exchange(training_loop, 'save_image_grid', lambda save: _saved_whole(sheets.saving(save)))
     _exchange(training_loop, 'setup_snapshot_image_grid', lambda setup: sheets.setting_up(setup if grid is None else _cut_grid(setup, *grid)))
-    _exchange(metric_utils, 'torch', lambda torch: stand_in(device_type, local_rank))
+    distributed = _Overlay(torch.distributed, **{name: snapshot_metrics.watched(getattr(torch.distributed, name)) for name in snapshot_metrics.EXCHANGES})
+    _exchange(metric_utils, 'torch', lambda torch: _Overlay(stand_in(device_type, local_rank), distributed=distributed))
+    for module in [importlib.import_module('metrics.metric_main'), path_length]:
+        _exchange(module, 'torch', lambda torch: _Overlay(torch, distributed=distributed))
     feature_stats.install(_exchange)
     quality.register()
     _exchange(path_length, 'np', lambda np: _Overlay(np, percentile=_percentile))
-    _exchange(precision_recall, 'torch', lambda torch: _Overlay(torch, cdist=_cdist))
+    _exchange(precision_recall, 'torch', lambda torch: _Overlay(torch, cdist=_cdist, distributed=distributed))
     if not torch.cuda.is_available():
         torch.Tensor.pin_memory = lambda self, *args, **kwargs: self # Page-locked memory is CUDA's (training_loop.py:266).
 
@@ -203,8 +206,8 @@ def _without_side_effects(print_module_summary):
 def _constructing(construct_class_by_name):
     """What the loop's data set and networks are to know beyond upstream's.
 
-    training_loop.py:265 draws a label for every fake of every phase; where labels are images, that would cost more than all else.
-    Networks remember what the labels of the data set before them were, see label_kind.py.
+    training_loop.py:265 draws a label for every fake of every phase; where labels are images, that would cost more than
+    all else. Networks remember what the labels of the data set before them were, see label_kind.py.
     """
     kind = None
     def wrapper(*args, **kwargs):
@@ -265,14 +268,27 @@ class BadImage(Exception):
     def __str__(self):
         return super().__str__().strip().splitlines()[-1].removeprefix(f'{__name__}.BadImage: ') # DataLoader's workers put their traceback before it.
 
+_skip_bad_images = False # As this process was prepared.
+
+def _watch_images(skip):
+    """Let data sets name an image that can't be read, or show another one for it."""
+    global _skip_bad_images # For the processes that load images. pylint: disable=global-statement
+    _skip_bad_images = skip
+    dataset = importlib.import_module('training.dataset')
+    inpainting_data = importlib.import_module('sarigan_plugin.inpainting_data') # As it imports upstream's.
+    _exchange(dataset.ImageFolderDataset, '__getitem__', lambda getitem: _named_if_bad(getitem, skip))
+    _exchange(dataset.ImageFolderDataset, '__init__', lambda init: _knowing_its_resolution(init) if skip else init)
+    _exchange(dataset.ImageFolderDataset, '_load_raw_image', lambda load: _of_any_good_image(load) if skip else load)
+    _exchange(inpainting_data.InpaintingDataset, 'get_label', lambda get_label: _named_if_bad(get_label, skip))
+
 _OF_BAD_IMAGES = (OSError, ValueError, SyntaxError, AssertionError, zipfile.BadZipFile, zlib.error)
 TRIES = 100 # Images drawn for one that can't be read, before all are tried in turn.
 
 def _named_if_bad(get, skip):
-    """A method of upstream's data set that takes an index, for images that went bad after dataset_check.py, or that it did not look at.
+    """A method of upstream's data set that takes an index, for images that dataset_check.py did not find bad.
 
-    The image that stands in for a bad one is drawn at random, always the same for the same index: the next one would be seen as
-    often as there are bad ones before it.
+    The image that stands in for a bad one is drawn at random, always the same for the same index: the next one would be
+    seen as often as there are bad ones before it.
     """
     told = set()
     def wrapper(dataset, index):
@@ -281,11 +297,12 @@ def _named_if_bad(get, skip):
                 return get(dataset, other)
             except _OF_BAD_IMAGES as error:
                 name = dataset._image_fnames[dataset._raw_idx[other]] # pylint: disable=protected-access
+                problem = f'{name} cannot be read or has another size ({error or type(error).__name__})'
                 if not skip:
-                    raise BadImage(f'{name} cannot be read or has another size ({error or type(error).__name__})') from None
+                    raise BadImage(problem) from None
                 if name not in told:
                     told.add(name)
-                    print(f'Warning: --data: {name} cannot be read or has another size ({error or type(error).__name__}); another image is shown for it.', file=sys.stderr)
+                    print(f'Warning: --data: {problem}; another image is shown for it.', file=sys.stderr)
         raise BadImage('no image can be read')
     return wrapper
 
@@ -319,9 +336,10 @@ def _of_any_good_image(load_raw_image):
 # Which files are images.
 
 def list_data_sets(left_out=None):
-    """Let upstream's ImageFolderDataset list what dataset_check.py has looked at: no junk, what is in linked folders, and none of those left out.
+    """Let upstream's ImageFolderDataset list what dataset_check.py looks at: linked folders, no junk, and none left out.
 
-    left_out: see prepare(). It lists by os.walk() and by ZipFile.namelist(), and takes what PIL has an extension for (dataset.py:167).
+    left_out: see prepare(). It lists by os.walk() and ZipFile.namelist(), and takes what PIL has an extension for
+    (dataset.py:167).
     """
     dataset_files.leave_out(left_out or dict())
     def listed(path, names):
@@ -332,7 +350,9 @@ def list_data_sets(left_out=None):
             return listed(self.filename, super().namelist())
 
     dataset = importlib.import_module('training.dataset')
-    _exchange(dataset, 'os', lambda os: _Overlay(os, walk=lambda path: [(path, [], listed(path, picture_files.walk(path)))]))
+    def walk(path):
+        yield path, [], listed(path, picture_files.walk(path))
+    _exchange(dataset, 'os', lambda os: _Overlay(os, walk=walk))
     _exchange(dataset, 'zipfile', lambda zipfile: _Overlay(zipfile, ZipFile=Archive))
 
 #----------------------------------------------------------------------------
@@ -351,15 +371,21 @@ def _starting_at(sampler_class, first):
 
 def fit_to_device(args, device_type):
     """Adapt the training loop's keyword arguments, in place, to where they will run."""
-    args.data_loader_kwargs.worker_init_fn = _begin_loading
+    args.data_loader_kwargs.worker_init_fn = beginning_to_load()
+    if args.data_loader_kwargs.get('num_workers') == 0: # PyTorch refuses to load ahead without workers.
+        args.data_loader_kwargs.prefetch_factor = None
     for kwargs in [args.G_opt_kwargs, args.D_opt_kwargs]:
         kwargs.betas = [float(beta) for beta in kwargs.betas] # train.py:185 has an int, which torch 2 refuses beside a float.
     if device_type == 'cpu':
         args.data_loader_kwargs.pin_memory = False
         args.G_kwargs.synthesis_kwargs.num_fp16_res = args.D_kwargs.num_fp16_res = 0 # Eight to ten times slower than fp32 there.
 
-def _begin_loading(_worker):
-    """What each process that loads images does first."""
+def beginning_to_load():
+    """What each process that loads images does first: the worker_init_fn of a DataLoader."""
+    return functools.partial(_begin_loading, _skip_bad_images)
+
+def _begin_loading(skip_bad_images, _worker):
+    _watch_images(skip_bad_images) # With several GPUs it is a fresh process, and no copy of one that is prepared.
     # Forked processes share the place in an open file: of two that read a zip file at a time, one gets what the other was to have, "Bad CRC-32".
     torch.utils.data.get_worker_info().dataset.close() # Opened again by whoever reads.
     _leave_signals_to_the_parent()
@@ -370,6 +396,7 @@ def _leave_signals_to_the_parent():
     After SIGTERM a worker stays for some seconds, as multiprocessing sends it too, to workers that it then waits for.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, lambda *_args: os._exit(0)) # Any other exit would be an error in the parent. pylint: disable=protected-access
     signal.signal(signal.SIGTERM, lambda *_args: signal.alarm(LAST_SECONDS))
 
@@ -380,6 +407,7 @@ def __getattr__(name):
     """`from sarigan_plugin.runtime import host_torch as torch`: prepares this process the moment a tool asks for it."""
     if name != 'host_torch':
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    streams.show_everything()
     device_type = resolve_device()
     prepare(device_type)
     cpu_ops.prepare()

@@ -31,8 +31,8 @@ class ForeignCode(ValueError):
 def read(data):
     """The networks in a pickle as upstream's training loop writes it.
 
-    data: bytes of the file. Returns a dict of G, D, G_ema, augment_pipe and training_set_kwargs; all but G_ema may be None. A
-    generator that was pickled alone is G_ema.
+    data: bytes of the file. Returns a dict of G, D, G_ema, augment_pipe and training_set_kwargs; all but G_ema may be
+    None. A generator that was pickled alone is G_ema.
     Raises ForeignCode, ValueError, or any other Exception that a broken file leads to.
     """
     bytes_left = [len(data)] # A storage may be named many times and would be loaded as often.
@@ -99,14 +99,17 @@ def _class_index(record):
 
 def _is_of_stylegan3(record):
     """Whether a network was made by stylegan3's code."""
-    return stylegan2_of_stylegan3.MARK in record.state or any(_is_of_stylegan3(child) for child in record.part('_modules').values() if isinstance(child, _Record))
+    children = [child for child in record.part('_modules').values() if isinstance(child, _Record)]
+    return stylegan2_of_stylegan3.MARK in record.state or any(map(_is_of_stylegan3, children))
 
 def _network(record, classes, file_size):
     kwargs, other_attributes = record.state.get('_init_kwargs'), ()
     if len(classes) > 1 and isinstance(kwargs, dict) and _is_of_stylegan3(record): # There is one AugmentPipe.
-        kwargs, other_attributes = stylegan2_of_stylegan3.arguments(record.class_name, kwargs), stylegan2_of_stylegan3.MORE_ATTRIBUTES
+        kwargs = stylegan2_of_stylegan3.arguments(record.class_name, kwargs)
+        other_attributes = stylegan2_of_stylegan3.MORE_ATTRIBUTES
+    class_name = classes[min(_class_index(record), len(classes) - 1)]
     try:
-        network = rebuild.construct(classes[min(_class_index(record), len(classes) - 1)], record.state.get('_init_args'), kwargs, file_size)
+        network = rebuild.construct(class_name, record.state.get('_init_args'), kwargs, file_size)
     except TypeError as error: # Arguments that our class doesn't take.
         raise ForeignCode(str(error)) from None
     tensors, wanted_gradients = dict(), []
@@ -118,7 +121,7 @@ def _network(record, classes, file_size):
     return network.train(record.state.get('training') is True)
 
 def _collect(record, module, prefix, tensors, wanted_gradients, other_attributes):
-    """Put the record's tensors into `tensors`, as far as it has the structure of `module`. Raises ForeignCode where it hasn't.
+    """Put the record's tensors into `tensors`, if it has the structure of `module`. Raises ForeignCode where it hasn't.
 
     other_attributes: names of those that may be in the record alone.
     """

@@ -1,6 +1,7 @@
-"""What upstream's generate.py, style_mixing.py and projector.py lack: grey networks, labels of conditional ones, videos without ffmpeg.
+"""What upstream's generate.py, style_mixing.py and projector.py lack: grey networks, labels, videos without ffmpeg.
 
-They count on images of three channels, two of them pass no label at all, and projector.py loses its result where no MP4 can be written.
+They count on images of three channels, two of them pass no label at all, and projector.py loses its result where no MP4
+can be written.
 """
 
 import functools
@@ -20,7 +21,7 @@ from sarigan_plugin.project_command import FRAMES
 #----------------------------------------------------------------------------
 
 def take_any_network(command):
-    """Have a script's click command take grey and conditional networks as well, with --class and --label. Changes it in place."""
+    """Have a script's click command take grey and conditional networks, with --class and --label, in place."""
     run = command.callback
     names = inspect.unwrap(run).__globals__ # Of the script.
     has_class = any(param.name == 'class_idx' for param in command.params)
@@ -30,17 +31,20 @@ def take_any_network(command):
     def with_any_network(*args, class_idx, **options):
         needs_label = options.get('projected_w') is None
         load = names['legacy'].load_network_pkl
-        names['legacy'] = types.SimpleNamespace(load_network_pkl=lambda *args, **kwargs: _adapted(load(*args, **kwargs), class_idx, needs_label))
+        load_adapted = lambda *args, **kwargs: _adapted(load(*args, **kwargs), class_idx, needs_label)
+        names['legacy'] = types.SimpleNamespace(load_network_pkl=load_adapted)
         if 'imageio' in names and not pictures.has_mp4():
             names['imageio'] = types.SimpleNamespace(get_writer=AnimatedPicture)
-        run(*args, **options, **(dict(class_idx=None if class_idx is None else 0) if has_class else {})) # Which one it is, the network knows by now.
+        if has_class:
+            options['class_idx'] = None if class_idx is None else 0 # Which one it is, the network knows by now.
+        run(*args, **options)
 
     ours = click.command()(with_any_network).params
     command.params = [*(param for param in command.params if param.name != 'class_idx'), *ours]
     command.callback = with_any_network
 
 def _adapted(data, class_idx, needs_label):
-    """The networks of a pickle, with the averaged generator changed in place: three channels, and one label whatever it is called with."""
+    """The networks of a pickle, with G_ema changed in place: three channels, and one label whatever it gets."""
     G = data['G_ema']
     snapshot.refuse_inpainting(G)
     if needs_label:
@@ -62,7 +66,7 @@ def _three_channels(_synthesis, _args, images):
 #----------------------------------------------------------------------------
 
 class AnimatedPicture:
-    """imageio's writer of an MP4, for machines without ffmpeg: an animated PNG beside it, of FRAMES to twice as many frames."""
+    """In place of imageio's writer of an MP4, without ffmpeg: an animated PNG, of 2 * FRAMES at most."""
 
     def __init__(self, path, fps, **_of_mp4):
         self.path = path
@@ -81,6 +85,7 @@ class AnimatedPicture:
     def close(self):
         path = f'{os.path.splitext(self.path)[0]}-video.png'
         pictures.save_animation(path, [PIL.Image.fromarray(np.asarray(frame)) for frame in self.frames], self.fps)
-        click.echo(f'Warning: MP4 needs imageio-ffmpeg, which is not installed (pip install imageio-ffmpeg): the video is {path}, an animated PNG.', err=True)
+        click.echo('Warning: MP4 needs imageio-ffmpeg, which is not installed (pip install imageio-ffmpeg): '
+            f'the video is {path}, an animated PNG.', err=True)
 
 #----------------------------------------------------------------------------

@@ -38,8 +38,11 @@ def averaged(data, device='cpu'):
     return put(data['G_ema'], device)
 
 def put(network, device):
-    """The network itself, in eval mode, without gradients, on a device. On CPUs all of it computes in fp32, as stylegan3's code has it
-    there: fp16 takes them ten times as long, and some lack a part of it."""
+    """The network itself, in eval mode, without gradients, on a device.
+
+    On CPUs all of it computes in fp32, as stylegan3's code has it there: fp16 takes them ten times as long, and some lack a
+    part of it.
+    """
     if torch.device(device).type == 'cpu':
         for module in network.modules():
             if getattr(module, 'use_fp16', False):
@@ -66,9 +69,10 @@ def open_any(path):
     return dnnlib.util.open_url(os.path.join(path, weights.DESCRIPTION) if os.path.isdir(path) else path)
 
 def read(file, path, option, trust=False):
-    """The networks in an open file: a dict of G, D, G_ema, augment_pipe and training_set_kwargs, as upstream has it; G and D may be None.
+    """The networks in an open file: a dict of G, D, G_ema, augment_pipe and training_set_kwargs, as upstream has it.
 
-    path, option: for the UserError it may raise. trust: run the code in the pickle? None = never, and the user can't ask for it.
+    All but G_ema may be None. path, option: for the UserError it may raise. trust: run the code in the pickle? None =
+    never, and the user can't ask for it.
     """
     name = str(getattr(file, 'name', ''))
     is_folder = os.path.basename(name) == weights.DESCRIPTION
@@ -77,15 +81,18 @@ def read(file, path, option, trust=False):
         raise UserError(_is_none(option, path, kind))
     try:
         file.seek(0)
-        return weights.read(os.path.dirname(name)) if is_folder else _read_trusted(file) if trust else safe_pickle.read(file.read())
+        if is_folder:
+            return weights.read(os.path.dirname(name))
+        return _read_trusted(file) if trust else safe_pickle.read(file.read())
     except Exception as error: # pylint: disable=broad-except # Who knows what a broken or hostile file leads to.
         kind = what_is.other_pickle(file, path, converted=trust) if not is_folder else None
         if kind is not None:
             raise UserError(_is_none(option, path, kind)) from None
         if not isinstance(error, safe_pickle.ForeignCode):
             raise UserError(f'{option}: {path!r} is not a network pickle ({first_line(error)}).') from None
-        advice = '--trust-pickle runs the code inside it' if trust is not None else 'code that is inside of a file never runs here'
-        raise UserError(f'{option}: {path!r} is not a network pickle of StyleGAN2-ADA or SariGAN ({first_line(error)}); {advice}.') from None
+        ours = 'a network pickle of StyleGAN2-ADA or SariGAN'
+        advice = 'code that is inside of a file never runs here' if trust is None else '--trust-pickle runs the code inside it'
+        raise UserError(f'{option}: {path!r} is not {ours} ({first_line(error)}); {advice}.') from None
 
 def _is_none(option, path, kind):
     return f'{option}: {path!r} is not a network pickle of StyleGAN2-ADA or SariGAN: it is {kind}.'
@@ -94,7 +101,8 @@ def _read_trusted(file):
     """As legacy.load_network_pkl(), which wants G and D as well."""
     found = legacy._LegacyUnpickler(file).load() # pylint: disable=protected-access
     if isinstance(found, tuple) and len(found) == 3: # Of TensorFlow.
-        found = dict(G=legacy.convert_tf_generator(found[0]), D=legacy.convert_tf_discriminator(found[1]), G_ema=legacy.convert_tf_generator(found[2]))
+        G, D, G_ema = found
+        found = dict(G=legacy.convert_tf_generator(G), D=legacy.convert_tf_discriminator(D), G_ema=legacy.convert_tf_generator(G_ema))
     if isinstance(found, torch.nn.Module):
         found = dict(G_ema=found)
     if not isinstance(found, dict):
@@ -102,16 +110,18 @@ def _read_trusted(file):
     networks = {name: found.get(name) for name in weights.NETWORKS}
     for name, network in networks.items():
         if not isinstance(network, torch.nn.Module) and (network is not None or name == 'G_ema'):
-            raise ValueError(f'it has no {name}' if network is None else f'its {name} is of the type {type(network).__name__}')
+            kind = type(network).__name__
+            raise ValueError(f'it has no {name}' if network is None else f'its {name} is of the type {kind}')
     trained_on = found.get('training_set_kwargs')
     return dict(networks, training_set_kwargs=trained_on if isinstance(trained_on, dict) else None)
 
 def read_to_train_on(file, path, option, trust=False):
     """As read(), for a training that starts from these networks: it takes G and D beside the average."""
     data = read(file, path, option, trust)
-    missing = [name for name in ['G', 'D'] if data[name] is None]
+    there = [name for name in ['G', 'D', 'G_ema'] if data[name] is not None]
+    missing = ' and no '.join(name for name in ['G', 'D'] if name not in there)
     if missing:
-        raise UserError(f'{option}: {path!r} has no {" and no ".join(missing)}, which a training starts from; there is {", ".join(name for name in ["G", "D", "G_ema"] if data[name] is not None)} alone.')
+        raise UserError(f'{option}: {path!r} has no {missing}, which a training starts from; there is {" and ".join(there)} alone.')
     return data
 
 def load_grouped(path, option, device='cpu', trust=False, generates=True):

@@ -7,12 +7,16 @@ import re
 import sys
 
 import click
+import dnnlib
 
 from sarigan_plugin import config
 from sarigan_plugin import ops as custom_ops
 from sarigan_plugin import runs
 from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
+from sarigan_plugin import streams
+from sarigan_plugin import transfer
+from sarigan_plugin import upstream
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.launch import Care, launch, machine_obstacle
 from sarigan_plugin.options import PATH
@@ -48,7 +52,7 @@ def _describe_configs():
     lines = [f'  {name:<18}{summary}' for name, summary in {**ours, **theirs}.items()]
     return '\n'.join(['\b', 'Base configs (--cfg):', *lines, f'  {"<FILE>.toml":<18}Your own; copy one from configs/.'])
 
-@click.command(epilog=_describe_configs(), context_settings=dict(max_content_width=120))
+@click.command(cls=streams.LastingCommand, epilog=_describe_configs(), context_settings=dict(max_content_width=120))
 
 # General options.
 @click.option('--outdir',       help='Where to save the results', required=True, type=PATH, metavar='DIR')
@@ -103,6 +107,7 @@ def _describe_configs():
     default=Care.max_bad_iterations, show_default=True, metavar='INT')
 @click.option('--max-rollbacks', help='Go back at most so often', type=click.IntRange(min=0), default=Care.max_rollbacks, show_default=True, metavar='INT')
 @click.option('--skip-bad-images', help="Leave out images that can't be read or are of another size or colours than most; all are looked at first [default: false]", type=bool, metavar='BOOL')
+@click.option('--strict-metrics', help='Stop where a metric fails, as where a detector cannot be downloaded; the state stays  [default: go on, with a warning]', is_flag=True)
 
 # Discriminator augmentation.
 @click.option('--aug',          help='Augmentation mode [default: ada; noaug for SariGAN]', type=click.Choice(config.AUGMENTATIONS))
@@ -149,7 +154,7 @@ def main(timeout, **options):
     if plan is not None:
         sys.exit(launch(*plan, world=world))
 
-def _plan(world, outdir, dry_run, device, ops, grid, trust, keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, **options):
+def _plan(world, outdir, dry_run, device, ops, grid, trust, keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, strict_metrics, **options):
     """Decide and print what will be trained. Returns (args, device type), or None where a dry run is all.
 
     Called in the first process only: where torchrun has started many, what it decides is sent to the others.
@@ -158,20 +163,24 @@ def _plan(world, outdir, dry_run, device, ops, grid, trust, keep_states, checkpo
     _check_text(outdir=outdir, **options)
     resume = options.pop('resume')
     skip_bad_images = bool(options['skip_bad_images'])
-    summary = config.look_at(options['data'], skip_bad_images, runs.known_left_out(outdir, options['data']) if skip_bad_images else None)
+    known = runs.known_left_out(outdir, options['data']) if skip_bad_images else None
+    summary = config.look_at(options['data'], skip_bad_images, known)
     run_desc, args = config.training_options(resume=None if runs.is_run(resume) else resume, summary=summary, **options)
     if grid is not None:
         args.grid = grid
     if ops != 'auto':
         args.ops = ops
-    care = Care(keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, skip_bad_images, trust)
+    care = Care(keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, skip_bad_images, trust, strict_metrics)
     if care != Care(): # What upstream has no name for is there only if it was asked for.
         args.care = dataclasses.asdict(care)
     obstacle = _find_obstacle(world, outdir, device, args)
     earlier = runs.run_to_continue(outdir, resume, args)
     args.run_dir = earlier if earlier is not None else os.path.join(outdir, f'{runs.next_run_id(outdir):05d}-{run_desc}')
+    about_start = _look_at_start(args, trust, dry_run) if earlier is None else None
     print_options(args, summary)
-    if earlier is not None and runs.position(earlier) >= args.total_kimg * 1000:
+    if about_start is not None:
+        print(about_start)
+    if earlier is not None and runs.is_over(earlier, args):
         print(f'{earlier} has seen its {args.total_kimg} kimg; a larger --kimg trains on.')
         return None
     if earlier is not None:
@@ -182,6 +191,15 @@ def _plan(world, outdir, dry_run, device, ops, grid, trust, keep_states, checkpo
     if obstacle is not None:
         raise UserError(obstacle)
     return args, runtime.resolve_device(device)
+
+def _look_at_start(args, trust, dry_run):
+    """Read the networks that training starts from, so that a dry run refuses what training would. Returns what there is to say, or None. Raises UserError."""
+    path = args.get('resume_pkl')
+    if path is None:
+        return None
+    if dry_run and dnnlib.util.is_url(path) and not upstream.is_cached(path):
+        return f'{path} is downloaded, and looked at, when training starts.'
+    return transfer.examine(args, trust)
 
 def _check_num_gpus(world, options):
     """Under torchrun --gpus is the number of its processes."""
@@ -228,6 +246,7 @@ def _find_obstacle(world, outdir, device, args):
 def print_options(args, summary):
     """Print what will be trained, on what."""
     data, left_out = args.training_set_kwargs, args.get('left_out', dict(images=[]))['images']
+    classes = f', {summary.used_classes:,} of {summary.num_classes:,} classes used' if data.use_labels and summary.num_classes else ''
     shown = args if len(left_out) <= LISTED else {**args, 'left_out': {**args.left_out, 'images': [*left_out[:LISTED], '...']}}
     print('\nTraining options:')
     print(json.dumps(shown, indent=2))
@@ -238,7 +257,7 @@ Training duration:  {args.total_kimg} kimg
 Number of GPUs:     {args.num_gpus}
 Number of images:   {data.max_size}{f", without {len(left_out)} bad" if left_out else ""}
 Image resolution:   {data.resolution}
-Conditional model:  {data.use_labels}{f", {summary.used_classes:,} of {summary.num_classes:,} classes used" if data.use_labels and summary.num_classes else ""}
+Conditional model:  {data.use_labels}{classes}
 Dataset x-flips:    {data.xflip}
 """)
 

@@ -11,6 +11,10 @@ All this holds for one grouping, and a fresh one would change with each of the f
 first: the grouping loss needs the source's kernels alone.
 """
 
+import contextlib
+import os
+
+import dnnlib
 import torch
 
 from sarigan_plugin import snapshot
@@ -23,6 +27,39 @@ NUM_CODES = 8192    # Codes that the styles are fitted to: 16 for each unknown a
 RIDGE     = 1e-3    # Share of the codes' mean variance, so that directions which hardly vary count for little.
 
 #----------------------------------------------------------------------------
+# Before training.
+
+def examine(args, trust=False):
+    """Read the networks that training is to start from, and see whether they fit.
+
+    args:  from config.training_options(), with resume_pkl; gets ada_start, the p that ADA starts with, where it has a target.
+    trust: see snapshot.read().
+    Returns a sentence on p, or None. Raises UserError.
+    """
+    data = snapshot.load_all(args.resume_pkl, '--resume', trust)
+    with contextlib.closing(dnnlib.util.construct_class_by_name(**args.training_set_kwargs)) as dataset:
+        kwargs = dict(c_dim=dataset.label_dim, img_resolution=dataset.resolution, img_channels=dataset.num_channels)
+    targets = {name: dnnlib.util.construct_class_by_name(**args[f'{name}_kwargs'], **kwargs) for name in ['G', 'D']}
+    for name, target in [*targets.items(), ('G_ema', targets['G'])]:
+        fitting_tensors(data[name], target)
+    if args.get('ada_target') is None:
+        return None
+    why_not = _why_p_starts_again(data, args.training_set_kwargs)
+    if why_not is not None:
+        return f"ADA's p starts again at 0: {why_not}."
+    args.ada_start = float(data['augment_pipe'].p)
+    return f"ADA's p starts at {args.ada_start:.3f}, where the pickle has it."
+
+def _why_p_starts_again(data, training_set_kwargs):
+    """p is about one data set. Returns a sentence without a full stop, or None where the pickle's p is for this one."""
+    if data.get('augment_pipe') is None:
+        return 'the pickle was trained without augmentation'
+    theirs, ours = [(os.path.basename(os.path.normpath(str(kwargs.get('path')))), kwargs.get('max_size')) for kwargs in [data.get('training_set_kwargs') or {}, training_set_kwargs]]
+    if theirs != ours:
+        return f'the pickle was trained on other data ({theirs[0]}, {theirs[1]} images), and here are {ours[1]} of {ours[0]}'
+    return None
+
+#----------------------------------------------------------------------------
 
 @torch.no_grad()
 def copy_with_report(source, target, require_all=False):
@@ -32,19 +69,8 @@ def copy_with_report(source, target, require_all=False):
     source, target: two generators or two discriminators. Prints what was and wasn't copied. Raises UserError, with the
     target untouched, where they don't fit.
     """
-    theirs, ours = _tensors(source), _tensors(target)
-    from_plain = _is_sarigan(target) and not _is_sarigan(source)
-    two_codes = from_plain and hasattr(target, 'code_dim') # The discriminator has none.
-    if _is_sarigan(target):
-        _check_images(source, target)
-    if two_codes:
-        _check_codes(source, target)
-        theirs = _for_two_codes(theirs, last_layer=f'mapping.fc{source.mapping.num_layers - 1}')
-    kind = type(target).__name__
-    for name, tensor in ours.items():
-        if name in theirs and theirs[name].shape != tensor.shape:
-            advice = 'choose a --cfg that has the channels of the pickle' if from_plain else 'go on with the options that the pickle was trained with'
-            raise UserError(f'--resume: {name} of {kind} is {list(theirs[name].shape)} in the pickle and {list(tensor.shape)} here; {advice}.')
+    theirs, ours, kind = fitting_tensors(source, target), _tensors(target), type(target).__name__
+    from_plain, two_codes = _is_from_plain(source, target), _gets_two_codes(source, target)
     missing = [name for name in ours if name not in theirs]
     assert not (require_all and missing)
 
@@ -62,6 +88,26 @@ def copy_with_report(source, target, require_all=False):
     unused = [name for name in theirs if name not in ours]
     if unused:
         print(f'{kind}: {len(unused)} tensors of the pickle have no place here: {", ".join(unused)}')
+
+def fitting_tensors(source, target):
+    """The source's tensors by their names in the target. Raises UserError where they don't fit."""
+    theirs, ours = _tensors(source), _tensors(target)
+    if _is_sarigan(target):
+        _check_images(source, target)
+    if _gets_two_codes(source, target):
+        _check_codes(source, target)
+        theirs = _for_two_codes(theirs, last_layer=f'mapping.fc{source.mapping.num_layers - 1}')
+    for name, tensor in ours.items():
+        if name in theirs and theirs[name].shape != tensor.shape:
+            advice = 'choose a --cfg that has the channels of the pickle' if _is_from_plain(source, target) else 'go on with the options that the pickle was trained with'
+            raise UserError(f'--resume: {name} of {type(target).__name__} is {list(theirs[name].shape)} in the pickle and {list(tensor.shape)} here; {advice}.')
+    return theirs
+
+def _is_from_plain(source, target):
+    return _is_sarigan(target) and not _is_sarigan(source)
+
+def _gets_two_codes(source, target):
+    return _is_from_plain(source, target) and hasattr(target, 'code_dim') # The discriminator has none.
 
 def _tensors(module):
     return dict([*module.named_parameters(), *module.named_buffers()])

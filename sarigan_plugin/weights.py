@@ -31,8 +31,10 @@ def is_exported(path):
 def write(data, folder):
     """Write networks into an empty folder that exists. data: as from snapshot.read(). Raises ValueError for networks of other code."""
     networks = {name: data[name] for name in NETWORKS if data.get(name) is not None}
-    described = {name: dict(class_name=rebuild.class_name(network), args=network.init_args, kwargs=network.init_kwargs,
-        **(dict(labels=label_kind.of(network)) if label_kind.of(network) else {})) for name, network in networks.items()}
+    described = {name: dict(class_name=rebuild.class_name(network), args=network.init_args, kwargs=network.init_kwargs) for name, network in networks.items()}
+    for name, network in networks.items():
+        if label_kind.of(network) is not None:
+            described[name]['labels'] = label_kind.of(network)
     tensors = {f'{name}.{key}': tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, network in networks.items()
         for key, tensor in [*network.named_parameters(), *network.named_buffers()]}
     path = os.path.join(folder, TENSORS)

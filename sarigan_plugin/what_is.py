@@ -1,4 +1,4 @@
-"""What a file or folder is that somebody took for a network: its first bytes tell, or the names in it. Nothing in it runs.
+"""What a file or folder is that somebody took for a network: its first bytes tell, or the names in it. Nothing runs.
 
 Answers are phrases that go on after "it is", with the command that reads such a file where there is one.
 """
@@ -23,8 +23,9 @@ HEAD             = 4096             # Bytes that most formats are known by.
 MAX_INSTRUCTIONS = 2_000_000        # Of pickles; those of networks have tens of thousands.
 MAX_WORD         = 100              # Characters of a name in a pickle; source text is longer.
 
-OLD_CHECKPOINT   = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.' # After the protocol: how torch.save() began its files until PyTorch 1.6.
-ARCHIVES         = {b'\x1f\x8b': 'gzip', b'BZh': 'bzip2', b'\xfd7zXZ\0': 'xz', b'\x28\xb5\x2f\xfd': 'Zstandard', b'7z\xbc\xaf\x27\x1c': '7-Zip', b'Rar!': 'RAR'}
+OLD_CHECKPOINT   = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.' # How torch.save() began until PyTorch 1.6, after the protocol.
+ARCHIVES         = {b'\x1f\x8b': 'gzip', b'BZh': 'bzip2', b'\xfd7zXZ\0': 'xz', b'\x28\xb5\x2f\xfd': 'Zstandard',
+                    b'7z\xbc\xaf\x27\x1c': '7-Zip', b'Rar!': 'RAR'}
 WEB_PAGE         = re.compile(rb'(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml)', re.IGNORECASE)
 
 #----------------------------------------------------------------------------
@@ -45,7 +46,8 @@ def _other_format(file, path):
     if WEB_PAGE.match(head):
         return 'a web page, not the file that the page offers for download'
     if head.startswith(b'sarigan training state '):
-        return f'a training state: `sarigan train --resume={_quoted(os.path.dirname(path) or ".")}` goes on from it, and the networks of that run are its network-snapshot-*.pkl'
+        run = _quoted(os.path.dirname(path) or '.')
+        return f'a training state: `sarigan train --resume={run}` goes on from it, and the networks of that run are its network-snapshot-*.pkl'
     if zipfile.is_zipfile(file):
         return _zip(file, path)
     if head.startswith(b'PK\x03\x04'):
@@ -54,13 +56,15 @@ def _other_format(file, path):
         return _checkpoint(_words(_whole(file), pickles=5)[0], path)
     if len(head) > 8 and head[8:9] == b'{' and int.from_bytes(head[:8], 'little') < 2 ** 30:
         return _safetensors(path)
-    archive = next((name for magic, name in ARCHIVES.items() if head.startswith(magic)), 'tar' if head[257:262] == b'ustar' else None)
+    archive = next((name for magic, name in ARCHIVES.items() if head.startswith(magic)), None)
+    if head[257:262] == b'ustar':
+        archive = 'tar'
     if archive is not None:
         return f'an archive ({archive}), which may have to be unpacked first'
     return _picture(file) if not head.startswith(b'\x80') else None # As all pickles begin since Python 2.3.
 
 def other_pickle(file, path, converted=False):
-    """What an open file is that proved to be no network pickle of ours, or None: a network of another project, a part of a pickle, or text.
+    """What an open file is that proved to be no network pickle of ours, or None.
 
     converted: whether upstream's own reader has tried in vain, which knows StyleGAN2 of TensorFlow.
     """
@@ -72,14 +76,17 @@ def other_pickle(file, path, converted=False):
         name = 'StyleGAN' if 'G_style' in words else 'Progressive GAN' if {'tfutil', 'G_paper'} & words else 'StyleGAN2'
         if name != 'StyleGAN2':
             return f'one of {name} in TensorFlow, which its own tools alone read'
-        return f'one of StyleGAN2 in TensorFlow, which `python legacy.py --source={_quoted(path)} --dest=NEW.pkl`, in stylegan2-ada-pytorch, converts' if not converted else None
+        command = f'`python legacy.py --source={_quoted(path)} --dest=NEW.pkl`, in stylegan2-ada-pytorch,'
+        return f'one of StyleGAN2 in TensorFlow, which {command} converts' if not converted else None
     if 'SuperresGenerator' in words:
         return 'one of StyleGAN-XL, which its own tools alone read'
     if 'SynthesisInput' in words:
         return 'one of StyleGAN3, which its own tools alone read: `python gen_images.py`'
     if 'pg_modules.discriminator' in words:
         return 'one of Projected GAN, which its own tools alone read'
-    return f'a part of a pickle, as a download leaves that did not finish ({flaw})' if flaw is not None and _last_byte(file) != b'.' else None
+    if flaw is not None and _last_byte(file) != b'.': # As the last of whole ones.
+        return f'a part of a pickle, as a download leaves that did not finish ({flaw})'
+    return None
 
 def folder(path):
     """What a folder without the description of an exported network is."""
@@ -98,7 +105,9 @@ def is_checkpoint(path):
     """Whether torch.save() wrote this file."""
     try:
         with open(path, 'rb') as f:
-            return _beginning(f)[2:].startswith(OLD_CHECKPOINT) or (zipfile.is_zipfile(f) and _checkpoint_inside(_names_in(f)) is not None)
+            if zipfile.is_zipfile(f):
+                return _checkpoint_inside(_names_in(f)) is not None
+            return _beginning(f)[2:].startswith(OLD_CHECKPOINT)
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
         return False
 
@@ -123,7 +132,7 @@ def _quoted(path):
     return shlex.quote(whole) if whole.isprintable() else repr(whole)
 
 def _words(file, pickles=1):
-    """The names in as many pickles, one after the other: of modules, classes and keys, and of a class in source text that matters.
+    """The names in as many pickles, one after the other: of modules, classes and keys, and of one class in source text.
 
     Returns a set, and why the last pickle can't be read to its end, or None.
     """
@@ -151,7 +160,8 @@ def _is_script(names):
 
 def _checkpoint_inside(names):
     """Which file of a zip that torch.save() wrote is the pickle, or None for other zips."""
-    return next((name for name in names if re.fullmatch(r'([^/]*/)?data\.pkl', name)), None) if not _is_script(names) else None
+    pickles = [name for name in names if re.fullmatch(r'([^/]*/)?data\.pkl', name)]
+    return pickles[0] if pickles and not _is_script(names) else None
 
 def _zip(file, path):
     names = _names_in(file)
@@ -160,23 +170,27 @@ def _zip(file, path):
     inside = _checkpoint_inside(names)
     if inside is not None:
         with zipfile.ZipFile(file) as archive:
-            if archive.getinfo(inside).compress_type != zipfile.ZIP_STORED: # PyTorch never compresses, and it might grow without end.
+            if archive.getinfo(inside).compress_type != zipfile.ZIP_STORED: # PyTorch never compresses; this might grow.
                 return _checkpoint(set(), path)
             with archive.open(inside) as f:
                 return _checkpoint(_words(f)[0], path)
     pictures = sum(map(picture_files.is_picture, names))
-    return f'a zip of {pictures} pictures, as --data takes it' if pictures else 'a zip file, which may have to be unpacked first'
+    if pictures:
+        return f'a zip of {pictures} pictures, as --data takes it'
+    return 'a zip file, which may have to be unpacked first'
 
 def _checkpoint(words, path):
     if {'g_ema', 'to_rgb1.conv.weight'} <= words:
-        return f'a checkpoint of rosinality\'s stylegan2-pytorch or of the released SariGAN, which `sarigan import {_quoted(path)} --to=NEW.pkl` converts'
+        command = f'`sarigan import {_quoted(path)} --to=NEW.pkl`'
+        return f'a checkpoint of rosinality\'s stylegan2-pytorch or of the released SariGAN, which {command} converts'
     return 'a PyTorch checkpoint of another project'
 
 def _safetensors(path):
     inside = os.path.dirname(path)
     if weights.is_exported(inside):
         return f'the tensors of an exported network alone: its folder is what commands take, {inside or "."!r}'
-    return f'a safetensors file, which has tensors alone; `sarigan export` writes a folder with a {weights.DESCRIPTION} as well, and that is what commands take'
+    return ('a safetensors file, which has tensors alone; '
+        f'`sarigan export` writes a folder with a {weights.DESCRIPTION} as well, and that is what commands take')
 
 def _picture(file):
     file.seek(0)

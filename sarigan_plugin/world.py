@@ -115,12 +115,13 @@ class World:
         except RuntimeError:
             pass
 
-    def speaks(self):
-        """Whether this process is the first of its machine to report that training has failed; the others keep quiet."""
+    def speaks(self, sentence=''):
+        """Whether this process is the first of its machine to report that training has failed, or to say this of it; the others keep quiet."""
         if self.store is None:
             return True
+        topic = hashlib.sha256(sentence.encode(errors='backslashreplace')).hexdigest()
         try:
-            return self.store.add(f'failures on the machine of {self.first_local}', 1) == 1
+            return self.store.add(f'failures on the machine of {self.first_local} about {topic}', 1) == 1
         except RuntimeError: # The store was on a machine that is lost.
             return True
 

@@ -1,9 +1,9 @@
-"""Run scripts one after another as `python SCRIPT ARGUMENTS` would each by itself: importing PyTorch anew takes seconds every time.
+"""Run scripts one after another as `python SCRIPT ARGUMENTS` would each by itself: importing PyTorch takes seconds.
 
     python run_scripts.py TREE [COUNT] <jobs >results
 
-jobs: JSON list of [script, argument, ...]; results: JSON list of [exit code, output]. COUNT: of images that metrics make, in place of
-upstream's 50,000.
+jobs: JSON list of [script, argument, ...]; results: JSON list of [exit code, output]. COUNT: of images for metrics,
+in place of upstream's 50,000.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import traceback
 sys.modules['imageio_ffmpeg'] = None # As ./install.sh leaves it: optional.
 
 def run(script, *arguments):
-    multiprocessing.context._default_context._actual_context = None # It may be chosen once in a process. pylint: disable=protected-access
+    multiprocessing.context._default_context._actual_context = None # It may be chosen once in a process.
     output = io.StringIO()
     sys.argv = [script, *arguments]
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
@@ -38,8 +38,8 @@ def main(tree, num_made=None):
     jobs = json.load(sys.stdin)
     with contextlib.ExitStack() as stack:
         if num_made is not None:
-            import dnnlib # pylint: disable=import-outside-toplevel, unused-import # This tree's, before the plugin looks for one.
-            from sarigan_plugin import feature_stats # pylint: disable=import-outside-toplevel
+            import dnnlib # noqa: F401 # This tree's, before the plugin looks for one.
+            from sarigan_plugin import feature_stats
             stack.enter_context(feature_stats.using(num_made=int(num_made)))
         results = [run(*job) for job in jobs]
     json.dump(results, sys.stdout)

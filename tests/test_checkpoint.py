@@ -39,9 +39,9 @@ def command(tmp_path_factory):
     (folder / 'small.toml').write_text(CONFIG)
     return ['train', f'--cfg={folder / "small.toml"}', f'--data={folder / "images"}', '--metrics=none', '--device=cpu', '--checkpoint-minutes=0.01']
 
-def start(command, outdir, *arguments):
+def start(command, outdir, *arguments, **kwargs):
     return subprocess.Popen([sys.executable, '-m', 'sarigan_plugin.cli', *command, f'--outdir={outdir}', *arguments], text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ, OMP_NUM_THREADS='1'), start_new_session=True)
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ, OMP_NUM_THREADS='1'), start_new_session=True, **kwargs)
 
 def finish(process):
     """Returns what it printed."""
@@ -132,8 +132,11 @@ def test_an_interrupted_training_ends_as_one_that_was_not(command, uninterrupted
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_all_processes_of_a_job_stops_it_with_a_state(command, tmp_path, number):
-    process = start(command, tmp_path, '--gpus=2', '--kimg=1000')
+    nohup = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    process = start(command, tmp_path, '--gpus=2', '--kimg=1000', preexec_fn=nohup if number == signal.SIGTERM else None)
     limits.wait_until(lambda: list(tmp_path.glob('*/training-state-*.pt')), 'a training state')
+    if number == signal.SIGTERM:
+        os.killpg(process.pid, signal.SIGHUP) # As the terminal of what `nohup` has started hangs up: nothing happens.
     os.killpg(process.pid, number) # The workers that load images get it as well.
     out = finish(process)
     assert f'Stopped by {signal.Signals(number).name} at ' in out

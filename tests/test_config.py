@@ -243,7 +243,7 @@ def test_a_broken_toml_names_its_file_and_key(text, sentence, tmp_path):
     (dict(target=2.0), '--target must be between 0 and 1, not 2.0'),
     (dict(aug='noaug', augpipe='bg'), '--augpipe cannot be specified with --aug=noaug'),
     (dict(freezed=-1), '--freezed must be non-negative, not -1'),
-    (dict(workers=0), '--workers must be at least 1, not 0'),
+    (dict(workers=-1), '--workers must be at least 0, not -1'),
     (dict(resume='ffhq128'), "--resume must be a network pickle's path or URL, or one of ffhq256, ffhq512, ffhq1024, celebahq256, lsundog256, not 'ffhq128'"),
     (dict(data='missing.zip'), '--data: '),
     (dict(cfg='sarigan', num_groups=0), '--num-groups must be at least 1, not 0'),

@@ -51,7 +51,8 @@ def test_missing_patches_are_an_error_and_edited_files_a_warning(tmp_path, pypi_
     found = findings(project)
     assert found['upstream']['state'] == 'warning'
     assert found['upstream']['detail'] == 'assembled from Python packages, commit d72cc7d, modified: legacy.py'
-    assert found['patches'] == dict(part='patches', state='error', detail='networks is not applied, tools is not applied, train is not applied, training is not applied: run ./install.sh')
+    detail = ', '.join(f'{name} is not applied' for name in ['networks', 'tools', 'train', 'training']) + ': run ./install.sh'
+    assert found['patches'] == dict(part='patches', state='error', detail=detail)
 
 def test_cached_detectors_are_found_where_dnnlib_looks_for_them(tmp_path, pypi_tree):
     project = trees.Project(tmp_path / 'project', reachable=False)

@@ -196,7 +196,9 @@ class Visitor:
     async def send(self, value, which, event=0):
         """The first event of an element, or another, with any value."""
         key, element = next((key, element) for key, element in self.elements.items() if which(element))
-        await self.socket.emit('event', dict(client_id=self.id, id=int(key), listener_id=element['events'][event]['listener_id'], args=[json.dumps(value)]))
+        listener = element['events'][event]['listener_id']
+        content = dict(client_id=self.id, id=int(key), listener_id=listener, args=[json.dumps(value)])
+        await self.socket.emit('event', content)
 
 async def until(condition):
     end = time.monotonic() + limits.HANG
@@ -249,14 +251,17 @@ def test_a_value_that_no_slider_has_gets_a_message_and_changes_nothing(served, v
     asyncio.run(visit())
     assert served.process.poll() is None
 
-def test_a_network_of_label_vectors_begins_with_one_and_takes_another_from_the_page(make_generator, make_discriminator, tmp_path):
-    G = make_generator(c_dim=2, img_channels=1, grouping='blocks').requires_grad_(False)
+def test_a_network_of_label_vectors_begins_with_one_and_takes_another(make_generator, make_discriminator, tmp_path):
+    shape = dict(c_dim=2, img_channels=1)
+    G = make_generator(grouping='blocks', **shape).requires_grad_(False)
     label_kind.remember(G, 'vectors')
     path = tmp_path / 'network.pkl'
-    path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(c_dim=2, img_channels=1), G_ema=G, training_set_kwargs=None, augment_pipe=None)))
+    D = make_discriminator(**shape)
+    path.write_bytes(pickle.dumps(dict(G=G, D=D, G_ema=G, training_set_kwargs=None, augment_pipe=None)))
     with browser_tools.serving(path, f'--outdir={tmp_path}', '--class=0.2,0.8') as (address, _process):
         visitor, notes = Visitor(address), []
-        assert np.array_equal(visitor.image(), render(G, sample_ws(G, [0], class_idx=(0.2, 0.8)))) and 'class 1' not in visitor.text
+        assert np.array_equal(visitor.image(), render(G, sample_ws(G, [0], class_idx=(0.2, 0.8))))
+        assert 'class 1' not in visitor.text
 
         async def visit():
             await visitor.connect()
@@ -265,7 +270,8 @@ def test_a_network_of_label_vectors_begins_with_one_and_takes_another_from_the_p
                 await visitor.type('Label', text)
             expected = render(G, sample_ws(G, [0], class_idx=(1, 0.5)))
             assert await until(lambda: np.array_equal(visitor.image(), expected))
-            assert [note['message'] for note in notes] == ["Class: '1,x' is not a list of numbers, as in 0.2,0.8.", 'Class: the label has 3 numbers, and those of the network have 2 (c_dim).']
+            assert [note['message'] for note in notes] == ["Class: '1,x' is not a list of numbers, as in 0.2,0.8.",
+                'Class: the label has 3 numbers, and those of the network have 2 (c_dim).']
             await visitor.socket.disconnect()
 
         asyncio.run(visit())

@@ -439,13 +439,15 @@ def test_a_checkpoint_of_an_averaged_generator_alone_is_enough(tmp_path):
 
 def test_generators_that_theirs_cannot_be_are_refused(tmp_path):
     write(plain_networks(c_dim=2), tmp_path / 'network.pkl')
-    assert 'the generator is conditional, and theirs are not' in sentence(run('export', tmp_path / 'network.pkl', f'--to={tmp_path / "theirs.pt"}'))
+    told = sentence(run('export', tmp_path / 'network.pkl', f'--to={tmp_path / "theirs.pt"}'))
+    assert 'the generator is conditional, and theirs are not' in told
     assert os.listdir(tmp_path) == ['network.pkl']
 
 @pytest.mark.parametrize('options, words', [
     (dict(architecture='skip'), 'D left out: it has no b32.skip.weight, and theirs always have'),
     (dict(architecture='orig'), 'D left out: it has no b32.skip.weight, and theirs always have'),
-    (dict(epilogue_kwargs=dict(mbstd_group_size=8)), 'D left out: D has b4.mbstd.group_size = 8, and theirs can only have 4'),
+    (dict(epilogue_kwargs=dict(mbstd_group_size=8)),
+        'D left out: D has b4.mbstd.group_size = 8, and theirs can only have 4'),
 ])
 def test_of_discriminators_that_theirs_cannot_be_the_generator_is_exported_alone(options, words, tmp_path):
     data = plain_networks(**options)
@@ -479,7 +481,8 @@ def test_sarigans_that_the_released_code_has_not_are_refused(sari_networks, opti
 def test_a_q_that_predicts_styles_is_none_of_theirs(sari_networks, make_discriminator, q_features, tmp_path):
     write(dict(sari_networks(), D=make_discriminator(q_features=q_features)), tmp_path / 'network.pkl')
     done = run('export', tmp_path / 'network.pkl', f'--to={tmp_path / "theirs.pt"}')
-    assert done.exit_code == 0 and f'left out: D has q_features = {q_features}, and theirs can only have None' in done.stdout
+    assert done.exit_code == 0
+    assert f'left out: D has q_features = {q_features}, and theirs can only have None' in done.stdout
     assert 'd' not in torch.load(tmp_path / 'theirs.pt', weights_only=True)
 
 class Evil:

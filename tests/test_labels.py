@@ -1,4 +1,4 @@
-"""Labels of conditional networks, classes and vectors, and grey networks: in every command, and in what networks know of their training."""
+"""Labels of conditional networks, classes and vectors, and grey networks: in every command, and what networks know."""
 
 import json
 import pickle
@@ -26,6 +26,7 @@ from sarigan_plugin.edit import Edit, Recipe
 from sarigan_plugin.generate import label_vector, labels, latents, render, sample_ws
 
 VECTOR = (0.2, 0.8)
+QUICK = ['--num-steps=1', '--features=none', '--space=w']
 EDIT = ['--layer=b8.conv1', '--group=0', '--inter=2']
 
 def run(*arguments):
@@ -46,7 +47,8 @@ def save(make_generator, make_discriminator, tmp_path):
         G = make_generator(**dict(dict(grouping='blocks'), **shape)).requires_grad_(False)
         label_kind.remember(G, kind)
         path = tmp_path / f'{name}.pkl'
-        path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(c_dim=G.c_dim, img_channels=G.img_channels), G_ema=G, training_set_kwargs=None, augment_pipe=None)))
+        D = make_discriminator(c_dim=G.c_dim, img_channels=G.img_channels)
+        path.write_bytes(pickle.dumps(dict(G=G, D=D, G_ema=G, training_set_kwargs=None, augment_pipe=None)))
         return G, path
     return write
 
@@ -68,7 +70,7 @@ def commands(path, photo, out):
         'mix':              [path, '--rows=0', '--cols=1', f'--outdir={out}'],
         'directions':       [path, '--seeds=0', '--layer=b8.conv0', f'--outdir={out}'],
         'disentanglement':  [path, '--num-images=100', '--measures=codes', f'--outdir={out}'],
-        'project':          [path, f'--target={photo}', '--num-steps=1', '--features=none', '--space=w', f'--outdir={out}'],
+        'project':          [path, f'--target={photo}', *QUICK, f'--outdir={out}'],
     }
 
 NETWORKS = {
@@ -92,15 +94,17 @@ def test_every_command_works_with_grey_and_conditional_networks(save, photo, tmp
 @pytest.mark.parametrize('shape', [dict(img_channels=1), dict(c_dim=2), dict(c_dim=2, img_channels=1)], ids=str)
 def test_quality_and_exports_need_no_class(save, tmp_path, shape):
     G, path = save('network', 'vectors' if 'c_dim' in shape else None, grouping='similarity', **shape)
-    with_labels = json.dumps(dict(labels=[[f'{index:03d}.png', [index, 1]] for index in range(30)])) if 'c_dim' in shape else None
     (tmp_path / 'images').mkdir()
     for index in range(30):
         pixels = np.random.RandomState(index).randint(256, size=[32, 32, 3], dtype=np.uint8)
-        PIL.Image.fromarray(pixels if G.img_channels == 3 else pixels[:, :, 0]).save(tmp_path / 'images' / f'{index:03d}.png')
-    if with_labels:
-        (tmp_path / 'images' / 'dataset.json').write_text(with_labels)
+        image = PIL.Image.fromarray(pixels if G.img_channels == 3 else pixels[:, :, 0])
+        image.save(tmp_path / 'images' / f'{index:03d}.png')
+    if G.c_dim > 0:
+        found = [[f'{index:03d}.png', [index, 1]] for index in range(30)]
+        (tmp_path / 'images' / 'dataset.json').write_text(json.dumps(dict(labels=found)))
     detector = test_quality.save_script(tmp_path / 'colours.pt')
-    done = run('metrics', path, '--device=cpu', f'--data={tmp_path / "images"}', '--metrics=fd10k', '--num-samples=20', f'--detector={detector}')
+    done = run('metrics', path, '--device=cpu', f'--data={tmp_path / "images"}', '--metrics=fd10k', '--num-samples=20',
+        f'--detector={detector}')
     assert done.exit_code == 0, (done.output, done.exception)
     assert run('export', path, f'--to={tmp_path / "folder"}').exit_code == 0
     assert run('import', tmp_path / 'folder', f'--to={tmp_path / "again.pkl"}').exit_code == 0
@@ -110,8 +114,10 @@ def test_quality_and_exports_need_no_class(save, tmp_path, shape):
 
 def test_a_class_is_refused_by_networks_of_vectors_wherever_one_is_taken(save, photo, tmp_path):
     _G, path = save('network', 'vectors', c_dim=2)
-    sentence = 'the network was trained on label vectors, not on classes, and needs one of 2 numbers: --class=0.2,0.8 or --label=FILE.'
-    for command, arguments in {**commands(path, photo, tmp_path / 'out'), 'explore': [path, '--no-browser', '--port=0']}.items():
+    sentence = ('the network was trained on label vectors, not on classes, and needs one of 2 numbers: '
+        '--class=0.2,0.8 or --label=FILE.')
+    jobs = {**commands(path, photo, tmp_path / 'out'), 'explore': [path, '--no-browser', '--port=0']}
+    for command, arguments in jobs.items():
         for given in [['--class=1'], []]: # What is the default elsewhere is none here.
             assert refusal(run(command, *arguments, *given)) == f'--class: {sentence}', command
     assert not (tmp_path / 'out').exists()
@@ -143,12 +149,13 @@ def test_what_is_no_label_gets_one_sentence_that_names_the_flag(save, photo, tmp
 def test_a_label_is_none_of_networks_without_classes(save, photo, tmp_path):
     _G, path = save('network')
     for command, arguments in commands(path, photo, tmp_path / 'out').items():
-        assert refusal(run(command, *arguments, '--class=0.2,0.8')) == '--class: the network has no classes, and takes no label.', command
+        sentence = '--class: the network has no classes, and takes no label.'
+        assert refusal(run(command, *arguments, '--class=0.2,0.8')) == sentence, command
 
 #----------------------------------------------------------------------------
 # What a label vector does.
 
-@pytest.mark.parametrize('text', ['0.2,0.8', '[0.2, 0.8]\n', ' 0.2 0.8 ', '0.2\n0.8\n', '2e-1,\t0.8,', '[\n  0.2,\n  0.8\n]'])
+@pytest.mark.parametrize('text', ['0.2,0.8', '[0.2, 0.8]\n', ' 0.2 0.8 ', '0.2\n0.8\n', '2e-1,\t0.8,', '[\n0.2,\n0.8\n]'])
 def test_numbers_are_read_however_they_are_written(text):
     assert label_vector(text) == VECTOR
 
@@ -166,11 +173,13 @@ def test_flag_file_recipe_and_python_make_the_same_image(save, tmp_path, kind):
     (tmp_path / 'label.json').write_text(json.dumps(VECTOR))
     expected = render(G, sample_ws(G, [5], 1, VECTOR))
     for number, given in enumerate(['--class=0.2,0.8', f'--label={tmp_path / "label.json"}']):
-        assert run('generate', f'--network={path}', '--seeds=5', given, f'--outdir={tmp_path / str(number)}').exit_code == 0
+        done = run('generate', f'--network={path}', '--seeds=5', given, f'--outdir={tmp_path / str(number)}')
+        assert done.exit_code == 0, done.output
         assert np.array_equal(picture(tmp_path / str(number) / 'seed0005.png'), expected)
     assert not np.array_equal(render(G, sample_ws(G, [5], 1, 1)), expected)
 
-    done = run('edit', path, '--seed=5', '--trunc=1', f'--label={tmp_path / "label.json"}', f'--outdir={tmp_path / "edit"}', *EDIT)
+    done = run('edit', path, '--seed=5', '--trunc=1', f'--label={tmp_path / "label.json"}', *EDIT,
+        f'--outdir={tmp_path / "edit"}')
     assert done.exit_code == 0 and np.array_equal(picture(tmp_path / 'edit' / 'before.png'), expected)
     recipe = Recipe.read(tmp_path / 'edit' / 'edit.json')
     assert recipe == Recipe([Edit('b8.conv1', 0, inter_scale=2)], [5], 1, VECTOR)
@@ -192,13 +201,15 @@ def test_labels_are_kept_beside_pictures_and_figures(save, photo, tmp_path):
 def constructed(tmp_path, of_index, cond):
     """What upstream's loop would make of a data set of such labels: (data set, G, D)."""
     small_training.write_images(tmp_path / 'images', count=6)
-    (tmp_path / 'images' / 'dataset.json').write_text(json.dumps(dict(labels=[[f'{index:02d}.png', of_index(index)] for index in range(6)])))
+    found = [[f'{index:02d}.png', of_index(index)] for index in range(6)]
+    (tmp_path / 'images' / 'dataset.json').write_text(json.dumps(dict(labels=found)))
     runtime.prepare('cpu')
     construct = training_loop.dnnlib.util.construct_class_by_name
     data = construct(class_name='training.dataset.ImageFolderDataset', path=str(tmp_path / 'images'), use_labels=cond)
     common = dict(c_dim=data.label_dim, img_resolution=16, img_channels=3)
     size = dict(channel_base=64, channel_max=8)
-    G = construct(class_name='training.networks.Generator', z_dim=8, w_dim=8, mapping_kwargs=dict(num_layers=1), synthesis_kwargs=size, **common)
+    G = construct(class_name='training.networks.Generator', z_dim=8, w_dim=8, mapping_kwargs=dict(num_layers=1),
+        synthesis_kwargs=size, **common)
     return data, G, construct(class_name='training.networks.Discriminator', **size, **common)
 
 @pytest.mark.parametrize('of_index, cond, kind', [
@@ -206,7 +217,7 @@ def constructed(tmp_path, of_index, cond):
     (lambda index: [index / 6, 0.5],    True,   'vectors'),
     (lambda index: [index / 6, 0.5],    False,  None),
 ])
-def test_networks_remember_what_their_labels_were_through_copies_pickles_and_every_reader(tmp_path, of_index, cond, kind):
+def test_networks_remember_what_their_labels_were_with_every_reader(tmp_path, of_index, cond, kind):
     _data, G, D = constructed(tmp_path, of_index, cond)
     data = dict(G=G.eval(), D=D.eval(), G_ema=G, training_set_kwargs=None, augment_pipe=None)
     path = tmp_path / 'network.pkl'
@@ -214,14 +225,16 @@ def test_networks_remember_what_their_labels_were_through_copies_pickles_and_eve
     for trust in [False, True]:
         assert label_kind.of(snapshot.load(str(path), 'PKL', trust=trust)) == kind
     if kind == 'vectors':
-        assert 'needs one of 2 numbers' in refusal(run('generate', f'--network={path}', '--seeds=0', '--class=1', f'--outdir={tmp_path}'))
+        done = run('generate', f'--network={path}', '--seeds=0', '--class=1', f'--outdir={tmp_path}')
+        assert 'needs one of 2 numbers' in refusal(done)
 
 def test_samples_of_an_ablation_have_labels_that_the_network_was_trained_with(save, tmp_path):
     data, *_networks = constructed(tmp_path, lambda index: [index / 6, 0.5], cond=True)
     kwargs = dict(class_name='training.dataset.ImageFolderDataset', path=str(tmp_path / 'images'), use_labels=True)
-    found = ablation_job._class_indices(save('vectors', 'vectors', c_dim=2)[0], kwargs, 8) # pylint: disable=protected-access
+    of_vectors, of_classes = (save(kind, kind, c_dim=c_dim)[0] for kind, c_dim in [('vectors', 2), ('classes', 3)])
+    found = ablation_job.class_indices(of_vectors, kwargs, 8)
     assert np.array_equal(found, [data.get_label(index) for index in [0, 1, 2, 3, 4, 5, 0, 1]])
-    assert ablation_job._class_indices(save('classes', 'classes', c_dim=3)[0], kwargs, 4) == [0, 1, 2, 0] # pylint: disable=protected-access
+    assert ablation_job.class_indices(of_classes, kwargs, 4) == [0, 1, 2, 0]
 
 def test_what_a_hostile_pickle_says_of_its_labels_is_not_believed(save):
     for nonsense in ['vector', ['vectors'], 3]:

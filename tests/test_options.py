@@ -25,7 +25,7 @@ def leaves(name, command):
     return [leaf for child in command.list_commands(None) for leaf in leaves(f'{name} {child}', command.get_command(None, child))]
 
 # What is typed freely and is no path. A new option is a path or belongs here.
-WORDS = {'layers', 'layer', 'group', 'name', 'remove', 'setting', 'num_groups', 'threshold'}
+WORDS = {'layers', 'layer', 'group', 'name', 'remove', 'setting', 'num_groups', 'threshold', 'background'}
 
 @pytest.mark.parametrize('name, command', [leaf for name in COMMANDS for leaf in leaves(name, main.get_command(None, name))], ids=lambda value: value if isinstance(value, str) else '')
 def test_every_option_and_argument_that_may_be_a_path_is_of_the_one_type(name, command):

@@ -178,17 +178,20 @@ def as_zip(folder):
 @pytest.fixture
 def read_images():
     """read_images(path, skip) -> the red of every image, in a worker process if asked for."""
-    def read(path, skip_bad_images, workers=0):
+    def read(path, skip_bad_images, workers=0, context=None):
         runtime.prepare('cpu', skip_bad_images=skip_bad_images)
-        loader = torch.utils.data.DataLoader(dataset.ImageFolderDataset(str(path), resolution=16), num_workers=workers)
+        loader = torch.utils.data.DataLoader(dataset.ImageFolderDataset(str(path), resolution=16), num_workers=workers, multiprocessing_context=context,
+            worker_init_fn=runtime.beginning_to_load())
         return [int(image[0, 0, 0, 0]) for image, _label in loader]
     yield read
     runtime.prepare('cpu')
 
-@pytest.mark.parametrize('workers', [0, 1])
-def test_a_bad_image_is_named(squares, read_images, workers):
+LOADING = [(0, None), (1, 'fork'), (1, 'spawn')] # Processes that load images, and how they start: afresh where there are several GPUs.
+
+@pytest.mark.parametrize('loading', LOADING)
+def test_a_bad_image_is_named(squares, read_images, loading):
     with pytest.raises(runtime.BadImage) as caught:
-        read_images(squares, False, workers)
+        read_images(squares, False, *loading)
     assert re.fullmatch(r'2\.png cannot be read or has another size \(.+\)', str(caught.value))
 
 @pytest.mark.parametrize('packed', [lambda folder: folder, as_zip])
@@ -197,6 +200,10 @@ def test_for_an_image_that_goes_bad_another_one_is_shown_and_told_once(squares, 
     assert reds == read_images(packed(squares), True) and [reds[index] for index in [0, 1, 4, 5]] == [0, 1, 4, 5] and set(reds[2:4]) <= {0, 1, 4, 5}
     told = [line.split(' cannot')[0] for line in capsys.readouterr().err.splitlines() if 'another image is shown' in line]
     assert told == ['Warning: --data: 2.png', 'Warning: --data: 3.png'] * 2 # Of each preparation.
+
+@pytest.mark.parametrize('loading', LOADING)
+def test_whichever_process_loads_it(squares, read_images, loading):
+    assert set(read_images(squares, True, *loading)) == {0, 1, 4, 5}
 
 def test_images_that_go_bad_in_a_row_do_not_have_one_stand_in(tmp_path, read_images):
     for i in range(64):

@@ -1,17 +1,25 @@
 """From a plain StyleGAN2-ADA pickle to a SariGAN: what is copied, how near the first images are, what is refused."""
 
 import copy
+import json
+import os
 import pickle
 import re
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from training import networks as upstream_networks
+from training.augment import AugmentPipe
 
+from sarigan_plugin import checkpoint
+from sarigan_plugin import config
+from sarigan_plugin import runs
 from sarigan_plugin import transfer
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.networks import Generator, grouped_layers
+from sarigan_plugin.train import main
 
 from conftest import SIZE
 from test_train import cfg, images, sarigan # pylint: disable=unused-import # Two fixtures and a function.
@@ -206,11 +214,12 @@ def test_a_sarigan_of_another_resolution_is_refused(make_generator):
 
 @pytest.fixture
 def plain_pickle(tmp_path):
-    """make(channels) -> the path of a plain pickle for 16x16 images that fits the configuration of test_train.py at 8."""
-    def make(channels=8):
+    """make(channels, ...) -> the path of a plain pickle for 16x16 images that fits the configuration of test_train.py at 8."""
+    def make(channels=8, resolution=16, img_channels=3, c_dim=0):
         size = dict(channel_base=16 * channels, channel_max=channels)
-        G = perturbed(upstream_networks.Generator(z_dim=16, c_dim=0, w_dim=16, img_resolution=16, img_channels=3, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=size))
-        D = perturbed(upstream_networks.Discriminator(c_dim=0, img_resolution=16, img_channels=3, **size))
+        images = dict(c_dim=c_dim, img_resolution=resolution, img_channels=img_channels)
+        G = perturbed(upstream_networks.Generator(z_dim=16, w_dim=16, **images, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=size))
+        D = perturbed(upstream_networks.Discriminator(**images, **size))
         path = tmp_path / 'plain.pkl'
         path.write_bytes(pickle.dumps(dict(G=G, D=D, G_ema=G, training_set_kwargs=None, augment_pipe=None)))
         return path
@@ -227,5 +236,83 @@ def test_a_plain_pickle_of_other_channels_is_refused_in_one_sentence(plain_pickl
     assert done.returncode == 2 and 'Traceback' not in done.stderr
     assert 'Error: --resume: synthesis.b4.const of Generator is [16, 4, 4] in the pickle and [8, 4, 4] here; choose a --cfg that has the channels of the pickle.' in done.stderr
     assert not (tmp_path / 'out').exists()
+
+class Foreign:
+    def __reduce__(self):
+        return os.getcwd, ()
+
+def not_a_pickle(plain_pickle, path):
+    path.write_text('notes')
+    return path
+
+def of_foreign_code(plain_pickle, path):
+    path.write_bytes(pickle.dumps(dict(G=Foreign())))
+    return path
+
+@pytest.mark.parametrize('make, sentence', [
+    (lambda plain_pickle, path: path, "--resume must be a network pickle's path or URL, or one of "),
+    (not_a_pickle, 'is not a network pickle ('),
+    (of_foreign_code, '--trust-pickle runs the code inside it.'),
+    (lambda plain_pickle, path: plain_pickle(channels=16), 'synthesis.b4.const of Generator is [16, 4, 4] in the pickle and [8, 4, 4] here; choose a --cfg that has the channels of the pickle.'),
+    (lambda plain_pickle, path: plain_pickle(resolution=32), 'the resolution is 32 in the pickle and 16 here; they must be equal.'),
+    (lambda plain_pickle, path: plain_pickle(img_channels=1), 'the number of color channels is 1 in the pickle and 3 here; they must be equal.'),
+    (lambda plain_pickle, path: plain_pickle(c_dim=3), 'the number of class labels is 3 in the pickle and 0 here; they must be equal.'),
+])
+def test_a_dry_run_refuses_the_pickle_that_training_refuses_with_the_same_words(plain_pickle, images, cfg, tmp_path, make, sentence):
+    command = [f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none', '--device=cpu', f'--resume={make(plain_pickle, tmp_path / "x.pkl")}']
+    dry, real = CliRunner().invoke(main, [*command, '--dry-run']), CliRunner().invoke(main, command)
+    assert dry.exit_code == real.exit_code == 2 and dry.stderr == real.stderr
+    assert sentence in dry.stderr.strip().splitlines()[-1] and dry.stderr.strip().splitlines()[-1].startswith('Error: --resume')
+    assert not (tmp_path / 'out').exists()
+
+def test_a_dry_run_downloads_nothing(images, cfg, tmp_path, monkeypatch):
+    monkeypatch.setenv('DNNLIB_CACHE_DIR', str(tmp_path / 'cache'))
+    done = CliRunner().invoke(main, [f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none', '--device=cpu', '--resume=ffhq256', '--dry-run'])
+    assert done.exit_code == 0 and f"{config.TRANSFER_SOURCES['ffhq256']} is downloaded, and looked at, when training starts.\n" in done.stdout
+
+#----------------------------------------------------------------------------
+# ADA's p.
+
+def with_augmentation(pickled, **training_set_kwargs):
+    """Let a pickle be of a training with ADA, which had come to p = 0.3, on a data set."""
+    data = pickle.loads(pickled.read_bytes())
+    pipe = AugmentPipe(xflip=1)
+    pipe.p.fill_(0.3)
+    pickled.write_bytes(pickle.dumps(dict(data, augment_pipe=pipe, training_set_kwargs=dict(class_name='training.dataset.ImageFolderDataset', **training_set_kwargs))))
+    return pickled
+
+def said_of_p(pickled, images, cfg, tmp_path, *arguments):
+    done = CliRunner().invoke(main, [f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none', '--device=cpu', f'--resume={pickled}', '--dry-run', *arguments])
+    assert done.exit_code == 0, done.stderr
+    return [line for line in done.stdout.splitlines() if line.startswith("ADA's p ")]
+
+def test_p_stays_where_the_data_are_the_same_and_starts_again_where_they_are_others(plain_pickle, images, cfg, tmp_path):
+    here = with_augmentation(plain_pickle(), path=f'elsewhere/{images.name}', max_size=24)
+    assert said_of_p(here, images, cfg, tmp_path, '--aug=ada') == ["ADA's p starts at 0.300, where the pickle has it."]
+    assert said_of_p(here, images, cfg, tmp_path, '--aug=ada', '--subset=20') == [f"ADA's p starts again at 0: the pickle was trained on other data ({images.name}, 24 images), and here are 20 of {images.name}."]
+    assert said_of_p(here, images, cfg, tmp_path) == said_of_p(here, images, cfg, tmp_path, '--aug=fixed', '--p=0.1') == []
+    others = with_augmentation(plain_pickle(), path='cats.zip', max_size=24)
+    assert said_of_p(others, images, cfg, tmp_path, '--aug=ada') == [f"ADA's p starts again at 0: the pickle was trained on other data (cats.zip, 24 images), and here are 24 of {images.name}."]
+    assert said_of_p(plain_pickle(), images, cfg, tmp_path, '--aug=ada') == ["ADA's p starts again at 0: the pickle was trained without augmentation."]
+
+def test_training_starts_with_p_where_the_pickle_has_it_also_without_workers(plain_pickle, images, cfg, tmp_path):
+    start = with_augmentation(plain_pickle(), path=str(images), max_size=24)
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none', '--device=cpu', f'--resume={start}', '--aug=ada', '--workers=0', '--batch=128')
+    assert done.returncode == 0, done.stderr
+    run, = (tmp_path / 'out').iterdir()
+    first, last = [json.loads(line)['Progress/augment']['mean'] for line in (run / 'stats.jsonl').read_text().splitlines()]
+    assert first == pytest.approx(0.3) and last != first # ADA goes on from there.
+    assert json.loads((run / 'training_options.json').read_text())['ada_start'] == pytest.approx(0.3)
+
+def test_a_run_that_began_so_goes_on_with_the_same_command(plain_pickle, images, cfg, tmp_path):
+    start = with_augmentation(plain_pickle(), path=str(images), max_size=24)
+    _desc, args = config.training_options(data=str(images), cfg=str(cfg), metrics=[], aug='ada', resume=str(start))
+    run = tmp_path / 'out' / '00000-run'
+    run.mkdir(parents=True)
+    checkpoint.write_state(checkpoint.state_path(run, 512), dict(shared=dict()))
+    (run / 'training_options.json').write_text(json.dumps(dict(args, run_dir=str(run), ada_start=0.3)))
+    assert runs.run_to_continue(str(tmp_path / 'out'), str(start), args) == str(run)
+    runs.go_on_with(str(run), args)
+    assert args.ada_start == 0.3
 
 #----------------------------------------------------------------------------

@@ -13,7 +13,8 @@ import trees
 from sarigan_plugin import upstream, upstream_pypi
 from sarigan_plugin.cli import COMMANDS, UserError
 
-PATCHES = {'submodule': ['generate', 'networks', 'tools', 'train', 'training'], 'pypi': ['networks', 'tools', 'train', 'training']}
+PATCHES = {'submodule': ['generate', 'networks', 'tools', 'train', 'training'],
+           'pypi':      ['networks', 'tools', 'train', 'training']}
 HOOKED  = {'submodule': ['calc_metrics.py', 'generate.py', 'projector.py', 'style_mixing.py', 'train.py', 'training/training_loop.py'],
            'pypi':      ['calc_metrics.py', 'projector.py', 'style_mixing.py', 'train.py', 'training/training_loop.py']}
 
@@ -39,7 +40,8 @@ def test_patches_change_only_the_hooked_files_and_only_add_lines(any_tree):
         old, new = before[name].decode().splitlines(), after[name].decode().splitlines()
         added = [line for line in new if 'sarigan_plugin' in line and line not in old]
         assert len(added) == (2 if 'take_any_network' in after[name].decode() else 1)
-        assert len(new) - len(old) <= (4 if name.endswith('training_loop.py') else 2 * len(added)) # the line, and calls of what it imports or an empty one
+        # The line, and calls of what it imports or an empty one.
+        assert len(new) - len(old) <= (4 if name.endswith('training_loop.py') else 2 * len(added))
 
 def test_an_unpatched_copy_is_the_clean_tree_and_leaves_the_patched_one_alone(any_tree, tmp_path):
     clean = contents(any_tree)

@@ -1,4 +1,4 @@
-"""Every script of upstream's tree starts and does a small job, in trees of both origins, and the recipes of the docs make data sets."""
+"""Every script of upstream's tree starts and does a small job, in trees of both origins, and the docs' recipes run."""
 
 import gzip
 import hashlib
@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -46,19 +45,22 @@ SCRIPTS = sorted(path.name for path in INSTALLED.glob('*.py'))
 
 def run(tree, jobs, num_made=None, **environment):
     """[(exit code, output)] of scripts in a tree, see run_scripts.py."""
-    command = [sys.executable, trees.ROOT / 'tests' / 'run_scripts.py', tree, *([num_made] if num_made is not None else [])]
-    environment = os.environ | dict(OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='', PYTHONPATH=os.fspath(trees.ROOT)) | {name: str(value) for name, value in environment.items()}
-    done = subprocess.run([str(word) for word in command], input=json.dumps([[str(word) for word in job] for job in jobs]), env=environment,
+    command = [sys.executable, trees.ROOT / 'tests' / 'run_scripts.py', tree]
+    command += [num_made] if num_made is not None else []
+    environment = dict(OMP_NUM_THREADS=1, CUDA_VISIBLE_DEVICES='', PYTHONPATH=trees.ROOT) | environment
+    environment = os.environ | {name: str(value) for name, value in environment.items()}
+    done = subprocess.run([str(word) for word in command], input=json.dumps(jobs, default=str), env=environment,
         capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 @pytest.fixture(scope='module', params=['pypi', 'submodule'])
 def tree(request, tmp_path_factory):
-    """A patched tree of either origin. The one that is installed is there in any case; the other where it can be had."""
+    """A patched tree of either origin. The installed one is there in any case; the other where it can be had."""
     if upstream.identify(INSTALLED).kind == request.param:
         return INSTALLED
-    copy = shutil.copytree(request.getfixturevalue(f'_clean_{request.param}_tree'), tmp_path_factory.mktemp('tools') / 'tree', symlinks=True)
+    clean = request.getfixturevalue(f'_clean_{request.param}_tree')
+    copy = shutil.copytree(clean, tmp_path_factory.mktemp('tools') / 'tree', symlinks=True)
     upstream.apply_patches(copy)
     return copy
 
@@ -76,12 +78,14 @@ def photo(seed, width, height):
 
 def test_there_are_the_scripts_that_upstream_has(tree):
     assert sorted(path.name for path in tree.glob('*.py')) == SCRIPTS
-    assert SCRIPTS == ['calc_metrics.py', 'dataset_tool.py', 'generate.py', 'legacy.py', 'projector.py', 'style_mixing.py', 'train.py']
+    names = ['calc_metrics', 'dataset_tool', 'generate', 'legacy', 'projector', 'style_mixing', 'train']
+    assert SCRIPTS == [f'{name}.py' for name in names]
 
 @pytest.mark.parametrize('script', SCRIPTS)
 def test_every_script_of_the_installed_tree_says_what_it_does(script):
     done = trees.run([sys.executable, script, '--help'], INSTALLED)
-    assert done.returncode == 0 and done.stdout.startswith(f'Usage: {script} [OPTIONS]') and '  --help ' in done.stdout, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f'Usage: {script} [OPTIONS]') and '  --help ' in done.stdout
 
 def test_every_script_of_the_other_origin_does_as_well(tree):
     for script, (code, output) in zip(SCRIPTS, run(tree, [[script, '--help'] for script in SCRIPTS])):
@@ -91,7 +95,8 @@ def test_doctor_names_what_a_script_imports_and_is_not_installed(tmp_path, monke
     (state, detail) = doctor.check_tools()
     assert state == 'ok' and detail.startswith("all that upstream's 7 scripts import is there"), detail
     shutil.copytree(INSTALLED, tmp_path / 'tree', ignore=shutil.ignore_patterns('.git'))
-    (tmp_path / 'tree' / 'odd.py').write_text('import os, dnnlib.util\ndef read():\n    import lacking.part\n    from cv3 import imread\n')
+    source = 'import os, dnnlib.util\ndef read():\n    import lacking.part\n    from cv3 import imread\n'
+    (tmp_path / 'tree' / 'odd.py').write_text(source)
     monkeypatch.setattr(upstream, 'find', lambda: tmp_path / 'tree')
     assert doctor.check_tools() == ('warning', 'odd.py needs lacking, odd.py needs cv3: run ./install.sh')
 
@@ -108,7 +113,7 @@ def write_lmdb(folder, images, **options):
             transaction.put(f'{index:08x}'.encode(), content.getvalue())
 
 def write_cifar10(path):
-    """CIFAR-10's archive, whose size upstream's tool insists on: 50,000 images, here of one colour each, which pack well."""
+    """CIFAR-10's archive, on whose size upstream's tool insists: 50,000 images, here of one colour each."""
     colours = np.random.RandomState(0).randint(256, size=[50000, 3, 1], dtype=np.uint8)
     colours[:2] = np.array([0, 255])[:, None, None]
     classes = np.arange(50000) % 10
@@ -116,7 +121,7 @@ def write_cifar10(path):
         for batch in range(5):
             part = slice(10000 * batch, 10000 * (batch + 1))
             data = np.repeat(colours[part], 1024, axis=2).reshape(10000, 3072)
-            content = pickle.dumps({'data': data, 'labels': classes[part].tolist(), 'batch_label': f'training batch {batch + 1} of 5'}, protocol=2)
+            content = pickle.dumps({'data': data, 'labels': classes[part].tolist()}, protocol=2)
             entry = tarfile.TarInfo(f'cifar-10-batches-py/data_batch_{batch + 1}')
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
@@ -152,21 +157,26 @@ def test_dataset_tool_reads_all_that_it_says_it_reads(tree, tmp_path):
         for index, image in enumerate(photos):
             image.save(folder / 'deep' / f'{index}.png')
             z.write(folder / 'deep' / f'{index}.png', f'deep/{index}.png')
-        (folder / 'dataset.json').write_text(json.dumps(dict(labels=[[f'deep/{index}.png', index % 3] for index in range(5)])))
+        found = [[f'deep/{index}.png', index % 3] for index in range(5)]
+        (folder / 'dataset.json').write_text(json.dumps(dict(labels=found)))
         z.write(folder / 'dataset.json', 'dataset.json')
     write_lmdb(database, [*photos, photo(5, 30, 20)], lossless=True)
     colours, classes = write_cifar10(tmp_path / 'cifar-10-python.tar.gz')
     levels, digits = write_mnist(tmp_path)
 
     crop = ['--transform=center-crop', '--width=32', '--height=32']
-    sources = [(folder, crop), (archive, crop), (database, crop), (database, ['--transform=center-crop-wide', '--width=32', '--height=20']),
-        (tmp_path / 'cifar-10-python.tar.gz', ['--max-images=20']), (tmp_path / 'train-images-idx3-ubyte.gz', ['--max-images=20'])]
-    jobs = [['dataset_tool.py', f'--source={source}', f'--dest={tmp_path / "out" / f"{index}.zip"}', *options] for index, (source, options) in enumerate(sources)]
+    wide = ['--transform=center-crop-wide', '--width=32', '--height=20']
+    sources = [(folder, crop), (archive, crop), (database, crop), (database, wide),
+        (tmp_path / 'cifar-10-python.tar.gz', ['--max-images=20']),
+        (tmp_path / 'train-images-idx3-ubyte.gz', ['--max-images=20'])]
+    jobs = [['dataset_tool.py', f'--source={source}', f'--dest={tmp_path / "out" / f"{index}.zip"}', *options]
+        for index, (source, options) in enumerate(sources)]
     for code, output in run(tree, jobs):
         assert code == 0, output
 
     sets = [read_set(tmp_path / 'out' / f'{index}.zip') for index in range(len(sources))]
-    cropped = np.stack([np.array(image.crop((10, 0, 50, 40)).resize((32, 32), PIL.Image.Resampling.LANCZOS)) for image in photos])
+    squares = [image.crop((10, 0, 50, 40)).resize((32, 32), PIL.Image.Resampling.LANCZOS) for image in photos]
+    cropped = np.stack([np.array(image) for image in squares])
     for images, found in sets[:2]:
         assert np.array_equal(images, cropped) and found == [0, 1, 2, 0, 1]
     images, found = sets[2]
@@ -175,7 +185,8 @@ def test_dataset_tool_reads_all_that_it_says_it_reads(tree, tmp_path):
     assert images.shape == (5, 32, 32, 3) and found is None
     assert not images[:, :6].any() and not images[:, 26:].any() and images[:, 6:26].any(axis=(1, 2, 3)).all()
     images, found = sets[4]
-    assert np.array_equal(images, np.broadcast_to(colours[:20, None, None], [20, 32, 32, 3])) and found == classes[:20].tolist()
+    assert np.array_equal(images, np.broadcast_to(colours[:20, None, None], [20, 32, 32, 3]))
+    assert found == classes[:20].tolist()
     images, found = sets[5]
     assert images.shape == (20, 32, 32) and found == digits[:20].tolist() and not images[:, :2].any()
     assert np.array_equal(images[:, 2:30, 2:30], np.broadcast_to(levels[:20, None, None], [20, 28, 28]))
@@ -183,11 +194,13 @@ def test_dataset_tool_reads_all_that_it_says_it_reads(tree, tmp_path):
 def test_opencv_decodes_what_lsun_holds():
     content = io.BytesIO()
     photo(0, 20, 10).save(content, 'webp', lossless=True)
-    assert np.array_equal(cv2.imdecode(np.frombuffer(content.getvalue(), dtype=np.uint8), 1)[:, :, ::-1], np.array(photo(0, 20, 10)))
+    pixels = cv2.imdecode(np.frombuffer(content.getvalue(), dtype=np.uint8), 1)[:, :, ::-1]
+    assert np.array_equal(pixels, np.array(photo(0, 20, 10)))
 
 #----------------------------------------------------------------------------
 # Scripts that take networks, of all kinds.
 
+MIX = ['--rows=1', '--cols=2', '--styles=0-3']
 KINDS = {
     'plain':    (dict(), None, []),
     'grey':     (dict(img_channels=1), None, []),
@@ -203,7 +216,8 @@ def subjects(tmp_path_factory):
     for name, (shape, kind, given) in KINDS.items():
         torch.manual_seed(0)
         shape = dict(dict(c_dim=0, img_channels=3), **shape)
-        G = networks.Generator(z_dim=32, img_resolution=32, code_dim=32, num_groups=4, grouping='blocks', mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE, **shape)
+        G = networks.Generator(z_dim=32, img_resolution=32, code_dim=32, num_groups=4, grouping='blocks',
+            mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE, **shape)
         label_kind.remember(G.eval().requires_grad_(False), kind)
         D = networks.Discriminator(img_resolution=32, code_dim=32, **SIZE, **shape).eval()
         path = folder / f'{name}.pkl'
@@ -217,14 +231,18 @@ def cache(tmp_path):
     """Stand-ins for the detectors that would be downloaded, where upstream looks for them. They take three channels."""
     folder = tmp_path / 'cache' / 'downloads'
     folder.mkdir(parents=True)
-    vgg = 'def forward(self, x, resize_images: bool=False, return_lpips: bool=False):\n    assert x.shape[1] == 3\n    return x[:, :, ::4, ::4].flatten(1) / 255'
+    vgg = '''
+def forward(self, x, resize_images: bool=False, return_lpips: bool=False):
+    assert x.shape[1] == 3
+    return x[:, :, ::4, ::4].flatten(1) / 255'''
     for url, source in [(detectors.INCEPTION_URL, test_quality.COLOURS), (perceptual.VGG_URL, vgg)]:
         test_project.save_script(folder / f'{hashlib.md5(url.encode()).hexdigest()}_{os.path.basename(url)}', source)
     return tmp_path / 'cache'
 
 def test_generate_and_style_mixing_draw_what_our_own_commands_do(tree, subjects, tmp_path):
-    jobs = [[script, f'--network={path}', *options, f'--outdir={tmp_path / script / name}', *KINDS[name][2]] for name, (_G, path, _class_idx) in subjects.items()
-        for script, options in [('generate.py', ['--seeds=3']), ('style_mixing.py', ['--rows=1', '--cols=2', '--styles=0-3', '--trunc=0.5'])]]
+    scripts = [('generate.py', ['--seeds=3']), ('style_mixing.py', [*MIX, '--trunc=0.5'])]
+    jobs = [[script, f'--network={path}', *options, f'--outdir={tmp_path / script / name}', *KINDS[name][2]]
+        for name, (_G, path, _class_idx) in subjects.items() for script, options in scripts]
     for code, output in run(tree, jobs):
         assert code == 0, output
     for name, (G, _path, class_idx) in subjects.items():
@@ -237,26 +255,33 @@ def test_generate_and_style_mixing_draw_what_our_own_commands_do(tree, subjects,
 
 def test_projector_keeps_w_and_a_video_where_there_is_no_ffmpeg(tree, subjects, cache, tmp_path):
     photo(0, 50, 40).save(tmp_path / 'photo.jpg')
-    jobs = [['projector.py', f'--network={path}', f'--target={tmp_path / "photo.jpg"}', '--num-steps=1', f'--outdir={tmp_path / name}', *KINDS[name][2]]
+    common = ['projector.py', f'--target={tmp_path / "photo.jpg"}', '--num-steps=1']
+    jobs = [[*common, f'--network={path}', f'--outdir={tmp_path / name}', *KINDS[name][2]]
         for name, (_G, path, _class_idx) in subjects.items()]
     for (code, output), name in zip(run(tree, jobs, DNNLIB_CACHE_DIR=cache), subjects):
         assert code == 0, output
         video = tmp_path / name / 'proj-video.png'
-        assert f'Warning: MP4 needs imageio-ffmpeg, which is not installed (pip install imageio-ffmpeg): the video is {video}, an animated PNG.' in output
+        assert ('Warning: MP4 needs imageio-ffmpeg, which is not installed (pip install imageio-ffmpeg): '
+            f'the video is {video}, an animated PNG.') in output
     for name, (G, _path, class_idx) in subjects.items():
-        assert sorted(path.name for path in (tmp_path / name).iterdir()) == ['proj-video.png', 'proj.png', 'projected_w.npz', 'target.png']
-        w = np.load(tmp_path / name / 'projected_w.npz')['w'] # After a first step of length 0 the mean code of the class.
+        assert sorted(os.listdir(tmp_path / name)) == ['proj-video.png', 'proj.png', 'projected_w.npz', 'target.png']
+        w = np.load(tmp_path / name / 'projected_w.npz')['w'] # After a first step of length 0 the mean of the class.
         z = torch.from_numpy(np.random.RandomState(123).randn(10000, G.z_dim)).float()
         mean = G.mapping(z, labels(G, len(z), class_idx)).mean(dim=0, keepdim=True)
         assert w.shape == (1, G.num_ws, G.w_dim) and np.allclose(w, mean, atol=1e-3)
         assert picture(tmp_path / name / 'proj.png').shape == (32, 32, 3)
 
+REFUSED = [
+    ('classes', [],             '--class: the network is conditional and needs one; the classes are 0 to 2.'),
+    ('classes', ['--class=3'],  '--class: 3 is out of range: the classes are 0 to 2.'),
+    ('vectors', ['--class=1'],  '--class: the network was trained on label vectors, not on classes, '
+        'and needs one of 2 numbers: --class=0.2,0.8 or --label=FILE.'),
+]
+
 def test_scripts_refuse_what_has_no_label_in_one_sentence_with_exit_code_2(tree, subjects, tmp_path):
     jobs, sentences = [], []
-    for script, options in [('generate.py', ['--seeds=3']), ('style_mixing.py', ['--rows=1', '--cols=2', '--styles=0-3'])]:
-        for name, given, sentence in [('classes', [], '--class: the network is conditional and needs one; the classes are 0 to 2.'),
-                ('classes', ['--class=3'], '--class: 3 is out of range: the classes are 0 to 2.'),
-                ('vectors', ['--class=1'], '--class: the network was trained on label vectors, not on classes, and needs one of 2 numbers: --class=0.2,0.8 or --label=FILE.')]:
+    for script, options in [('generate.py', ['--seeds=3']), ('style_mixing.py', MIX)]:
+        for name, given, sentence in REFUSED:
             jobs.append([script, f'--network={subjects[name][1]}', *options, *given, f'--outdir={tmp_path / "out"}'])
             sentences.append(sentence)
     for job, (code, output), sentence in zip(jobs, run(tree, jobs), sentences):
@@ -265,8 +290,9 @@ def test_scripts_refuse_what_has_no_label_in_one_sentence_with_exit_code_2(tree,
 def test_codes_that_were_projected_need_no_class(tree, subjects, tmp_path):
     G, path, class_idx = subjects['classes']
     ws = sample_ws(G, [5], 1, class_idx)
-    np.savez(tmp_path / 'projected_w.npz', w=ws.numpy())
-    (code, output), = run(tree, [['generate.py', f'--network={path}', f'--projected-w={tmp_path / "projected_w.npz"}', f'--outdir={tmp_path}']])
+    np.savez(tmp_path / 'w.npz', w=ws.numpy())
+    job = ['generate.py', f'--network={path}', f'--projected-w={tmp_path / "w.npz"}', f'--outdir={tmp_path}']
+    (code, output), = run(tree, [job])
     assert code == 0, output
     assert np.abs(picture(tmp_path / 'proj00.png').astype(int) - render(G, ws)).max() <= 1
 
@@ -278,12 +304,15 @@ def write_set(path, G):
             photo(index, 32, 32).convert('L' if G.img_channels == 1 else 'RGB').save(content, 'png')
             archive.writestr(f'{index:02d}.png', content.getvalue())
         label = (lambda index: index % 3) if G.c_dim == 3 else (lambda index: [index / 20, 1])
-        archive.writestr('dataset.json', json.dumps(dict(labels=[[f'{index:02d}.png', label(index)] for index in range(20)] if G.c_dim > 0 else None)))
+        found = [[f'{index:02d}.png', label(index)] for index in range(20)] if G.c_dim > 0 else None
+        archive.writestr('dataset.json', json.dumps(dict(labels=found)))
     return path
 
 @pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning')
 def test_calc_metrics_measures_them_all(tree, subjects, cache, tmp_path):
-    jobs = [['calc_metrics.py', f'--network={path}', f'--data={write_set(tmp_path / f"{name}.zip", G)}', '--metrics=fid50k_full'] for name, (G, path, _class_idx) in subjects.items()]
+    sets = {name: write_set(tmp_path / f'{name}.zip', G) for name, (G, _path, _class_idx) in subjects.items()}
+    jobs = [['calc_metrics.py', f'--network={path}', f'--data={sets[name]}', '--metrics=fid50k_full']
+        for name, (_G, path, _class_idx) in subjects.items()]
     for code, output in run(tree, jobs, num_made=64, DNNLIB_CACHE_DIR=cache):
         assert code == 0, output
         assert np.isfinite(json.loads(re.search(r'^{"results".*', output, flags=re.M)[0])['results']['fid50k_full'])
@@ -296,7 +325,8 @@ def test_legacy_writes_networks_again_and_nothing_of_a_file_that_is_none(tree, s
     assert code == 0, output
     before, after = (safe_pickle.read(file.read_bytes()) for file in [path, tmp_path / 'again.pkl'])
     for name in ['G', 'D', 'G_ema']:
-        assert all(torch.equal(tensor, after[name].state_dict()[key]) for key, tensor in before[name].state_dict().items())
+        written = after[name].state_dict()
+        assert all(torch.equal(tensor, written[key]) for key, tensor in before[name].state_dict().items())
     assert failed == 1 and 'UnpicklingError' in told and not (tmp_path / 'none.pkl').exists()
 
 #----------------------------------------------------------------------------
@@ -308,7 +338,8 @@ def recipes(page):
     lines = [line for block in re.findall(r'```bash\n(.*?)```', text, flags=re.DOTALL) for line in block.splitlines()]
     making = [line for line in lines if line.startswith('python dataset_tool.py') and 'downloads/' in line]
     made = {re.search(r'--dest[ =](\S+)', line)[1] for line in making}
-    return making, [line for line in lines if line.startswith('python train.py') and re.search(r'--data[ =](\S+)', line)[1] in made]
+    training = [line for line in lines if line.startswith('python train.py')]
+    return making, [line for line in training if re.search(r'--data[ =](\S+)', line)[1] in made]
 
 def write_download(path):
     """What somebody who followed the docs has there, with a few pictures."""
@@ -329,7 +360,8 @@ def write_download(path):
 
 def typed(line, home):
     """The words that a shell makes of a line."""
-    done = subprocess.run(['bash', '-c', f"printf '%s\\0' {line}"], env=dict(os.environ, HOME=str(home)), capture_output=True, text=True, check=True)
+    done = subprocess.run(['bash', '-c', f"printf '%s\\0' {line}"], env=dict(os.environ, HOME=str(home)),
+        capture_output=True, text=True, check=True)
     return done.stdout.split('\0')[:-1]
 
 @pytest.mark.parametrize('page, number, counts', [('datasets.md', 4, [2, 2, 2, 3]), ('inpainting.md', 2, [3, 3])])
@@ -342,7 +374,8 @@ def test_the_recipes_of_the_docs_make_data_sets_that_can_be_trained_on(page, num
         done = subprocess.run(['bash', '-c', line], cwd=INSTALLED, capture_output=True, text=True, check=False,
             env=dict(os.environ, HOME=str(tmp_path), PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}'))
         assert done.returncode == 0, done.stderr
-        assert dataset_check.check(options['--dest']).count == count and Path(options['--dest']).is_relative_to(tmp_path / 'datasets')
+        assert Path(options['--dest']).is_relative_to(tmp_path / 'datasets')
+        assert dataset_check.check(options['--dest']).count == count
     for line in training:
         done = CliRunner().invoke(train.main, [*typed(line, tmp_path)[2:], '--dry-run'])
         assert done.exit_code == 0, (line, done.output)

@@ -40,6 +40,16 @@ def submodule_history():
             return folder
     return None
 
+GENERATE = '''\
+import torch
+
+def generate_images():
+    print(torch.__version__)
+
+if __name__ == "__main__":
+    generate_images() # pylint: disable=no-value-for-parameter
+'''
+
 @functools.cache
 def any_history():
     """(git folder, commit): upstream's own, or a repository with the installed tree's files and an earlier commit.
@@ -51,7 +61,7 @@ def any_history():
         return history, upstream.COMMIT
     folder = Path(tempfile.mkdtemp(prefix='sarigan-history-'))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    files = installed_files() | {'generate.py': b'import torch\n\nprint(torch.__version__)\n', 'README.md': b'A stand-in.\n'}
+    files = installed_files() | {'generate.py': GENERATE.encode(), 'README.md': b'A stand-in.\n'}
     git(folder, 'init', '--quiet')
     for message in ['earlier', 'pinned']:
         write_files(folder, files | {'docs.txt': message.encode()})

@@ -1,0 +1,122 @@
+"""Standard output and standard error: any character can be written to them, and a training goes on without them.
+
+A pipe may be closed at its other end, a terminal hang up, the disk of a file be full. Most commands then have nobody to work for and end.
+A training has: its log.txt has what it says.
+"""
+
+import contextlib
+import os
+import sys
+
+import click
+
+#----------------------------------------------------------------------------
+
+def show_everything():
+    """Write characters that an encoding lacks as \\xfc, where Python would end the program."""
+    for stream in [sys.stdout, sys.stderr]:
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')
+
+class Watched:
+    """A text stream that remembers what went wrong with it. None is one whose file was closed before Python started."""
+    buffer = None # click would write past us.
+
+    def __init__(self, stream):
+        self.stream = stream
+        self.error = None
+
+    def write(self, text):
+        self._try(lambda: self.stream.write(text))
+        return len(text)
+
+    def writelines(self, lines):
+        self.write(''.join(lines))
+
+    def flush(self):
+        self._try(lambda: self.stream.flush())
+
+    def isatty(self):
+        return self.stream is not None and self.stream.isatty()
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def _try(self, action):
+        if self.error is None and self.stream is not None:
+            try:
+                action()
+            except OSError as error:
+                self.error = error
+                self._let_go()
+        if self.error is not None:
+            self._lost() # Each time: click tries streams out, and hears of nothing.
+
+    def _let_go(self):
+        """Send what is still to be written to nowhere, or Python would complain of it at its end."""
+        with contextlib.suppress(OSError, ValueError): # As where it is no file.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.stream.fileno())
+            os.close(nowhere)
+
+    def _lost(self):
+        raise self.error
+
+    def fails(self):
+        return self.error is not None
+
+class Unbreakable(Watched):
+    """One that drops what can't be written."""
+    def _lost(self):
+        pass
+
+    def fails(self):
+        return False
+
+@contextlib.contextmanager
+def watched(kind):
+    """Inside the `with`, standard output and standard error are of this kind, and show everything."""
+    show_everything()
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (stream if isinstance(stream, kind) else kind(stream) for stream in before)
+    try:
+        yield
+    finally:
+        for stream in [sys.stdout, sys.stderr]:
+            with contextlib.suppress(OSError): # The last words of a command that has ended.
+                stream.flush()
+        sys.stdout, sys.stderr = before
+
+def unbreakable():
+    """Inside the `with`, nothing that happens to standard output and standard error is an error."""
+    return watched(Unbreakable)
+
+def is_lost():
+    """Whether it is standard output or standard error that can't be written to."""
+    return any(isinstance(stream, Watched) and stream.fails() for stream in [sys.stdout, sys.stderr])
+
+def terminal():
+    """The real standard error, where a progress bar is drawn."""
+    return Unbreakable(sys.__stderr__)
+
+#----------------------------------------------------------------------------
+
+class LastingCommand(click.Command):
+    """A command whose work is worth finishing with nobody looking on."""
+    def invoke(self, ctx):
+        with unbreakable():
+            return super().invoke(ctx)
+
+class Program(click.Group):
+    """A group of commands that end quietly where their output has no reader, and say so where it can't be written."""
+    def main(self, *args, **kwargs):
+        with watched(Watched):
+            try:
+                return super().main(*args, **kwargs)
+            except OSError as error: # click itself minds closed pipes.
+                if not is_lost():
+                    raise
+                print(f'Error: standard output cannot be written to: {error.strerror}.', file=Unbreakable(sys.stderr))
+                sys.exit(1)
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,162 @@
+"""Metrics of a training's snapshots: they come after the state, and one that fails or never ends loses nothing."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dnnlib
+import pytest
+
+import small_training
+from test_checkpoint import networks, statistics
+
+from sarigan_plugin import checkpoint
+from sarigan_plugin import runs
+
+SCRIPT = Path(__file__).parent / 'cheap_metrics.py'
+WAIT_SECONDS = 300 # The end of a hang.
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """The command line of a training of two ticks and two snapshots, but for --outdir and --metrics."""
+    folder = tmp_path_factory.mktemp('metrics')
+    small_training.write_images(folder / 'images')
+    (folder / 'small.toml').write_text(small_training.config())
+    return [f'--cfg={folder / "small.toml"}', f'--data={folder / "images"}', '--device=cpu', '--batch=128']
+
+STARTED = []
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_running():
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+def start(data, outdir, *arguments, program=(str(SCRIPT),), **environment):
+    STARTED.append(subprocess.Popen([sys.executable, *program, *data, f'--outdir={outdir}', *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', **environment}, start_new_session=True))
+    return STARTED[-1]
+
+def finish(process, code=0):
+    """Returns (stdout, stderr)."""
+    out, errors = process.communicate(timeout=WAIT_SECONDS)
+    assert process.returncode == code, out + errors
+    assert 'Traceback' not in out + errors
+    return out, errors
+
+def run_of(outdir):
+    run, = outdir.iterdir()
+    return run
+
+def logged(run, metric):
+    """[(snapshot, results)] of a metric's file."""
+    path = run / f'metric-{metric}.jsonl'
+    return [(line['snapshot_pkl'], line['results']) for line in map(json.loads, path.read_text().splitlines())] if path.exists() else []
+
+def newest_state(run):
+    return checkpoint.images_seen(checkpoint.state_paths(run)[0])
+
+def wait_for(process, path):
+    end = time.monotonic() + WAIT_SECONDS
+    while not path.exists():
+        assert process.poll() is None and time.monotonic() < end, process.communicate(timeout=WAIT_SECONDS)
+        time.sleep(0.02)
+
+METRICS = ['mean', 'endless', 'fails', 'fails_in_first', 'fails_in_second']
+ALL = f'--metrics={",".join(METRICS)}'
+SNAPSHOTS = ['network-snapshot-000000.pkl', 'network-snapshot-000001.pkl'] # After 128 images and after 1024.
+
+@pytest.fixture(scope='module')
+def measured(data, tmp_path_factory):
+    """measured(number of processes) -> (run of a training with all metrics, what it printed), made when asked for first."""
+    found = dict()
+    def get(gpus):
+        if gpus not in found:
+            outdir = tmp_path_factory.mktemp('measured')
+            out, errors = finish(start(data, outdir, ALL, f'--gpus={gpus}'))
+            found[gpus] = run_of(outdir), out + errors
+        return found[gpus]
+    return get
+
+def assert_same_training(run, reference):
+    theirs = networks(reference)
+    assert all(bool((tensor == theirs[name]).all()) for name, tensor in networks(run).items())
+    assert statistics(run) == statistics(reference)
+
+#----------------------------------------------------------------------------
+
+def test_without_a_network_the_state_of_a_run_that_goes_on_is_there_and_the_metric_is_null(data, tmp_path):
+    sarigan = ['-m', 'sarigan_plugin.cli', 'train']
+    offline = dict(DNNLIB_CACHE_DIR=str(tmp_path / 'cache'), **{name: 'http://127.0.0.1:9' for name in ['HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy']})
+    finish(start(data, tmp_path / 'out', '--snap=1', '--kimg=1', '--metrics=none', program=sarigan, **offline))
+    out, _errors = finish(start(data, tmp_path / 'out', '--resume=latest', '--kimg=3', '--metrics=fid50k_full', program=sarigan, **offline))
+    run = run_of(tmp_path / 'out')
+    assert newest_state(run) >= 3000 and (run / 'network-snapshot-000003.pkl').exists()
+    assert logged(run, 'fid50k_full') == [(f'network-snapshot-00000{kimg}.pkl', {'fid50k_full': None}) for kimg in [2, 3]] # Not of the first, for which nobody had asked.
+    url = r'https://\S+/inception-2015-12-05\.pt'
+    assert len(re.findall(rf'^Warning: fid50k_full of network-snapshot-00000[23]\.pkl failed: {url} could not be downloaded; .* Training goes on; --strict-metrics would stop it\.$', out, flags=re.M)) == 2
+
+@pytest.mark.parametrize('gpus', [1, 2])
+def test_a_metric_that_fails_in_any_process_is_one_warning_and_training_goes_on(measured, gpus):
+    run, output = measured(gpus)
+    failing = [name for name in METRICS if name.startswith('fails') and (name != 'fails_in_second' or gpus == 2)]
+    assert [line.split(' failed')[0] for line in output.splitlines() if line.startswith('Warning: ')] == [f'Warning: {name} of {snapshot}' for snapshot in SNAPSHOTS for name in failing]
+    for name in METRICS:
+        results = dict(logged(run, name))
+        assert list(results) == SNAPSHOTS and all((result == {name: None}) == (name in failing) for result in results.values())
+    assert 'failed: RuntimeError: no luck. Training goes on' in output
+
+def test_metrics_change_nothing_of_the_training(data, measured, tmp_path):
+    finish(start(data, tmp_path, '--metrics=none'))
+    assert_same_training(measured(1)[0], run_of(tmp_path))
+
+def test_where_metrics_are_strict_one_that_fails_stops_the_training_with_its_state(data, tmp_path):
+    out, errors = finish(start(data, tmp_path, '--metrics=mean,fails_in_first', '--strict-metrics', '--gpus=2'), code=2)
+    assert [line for line in (out + errors).splitlines() if line.startswith('Error: ')] == [f'Error: --strict-metrics: fails_in_first of {SNAPSHOTS[0]} failed: '
+        'RuntimeError: no luck. The training state is saved; the same command goes on with this metric.']
+    run = run_of(tmp_path)
+    assert newest_state(run) == 128 and checkpoint.metrics_due(run, METRICS) == ['fails_in_first']
+
+def test_many_processes_that_are_asked_to_stop_during_a_metric_stop_together(data, tmp_path):
+    process = start(data, tmp_path / 'out', ALL, '--gpus=2', SARIGAN_TEST_HANG='1', SARIGAN_TEST_MARKER=str(tmp_path / 'hangs'))
+    wait_for(process, tmp_path / 'hangs')
+    os.killpg(process.pid, signal.SIGHUP) # As a terminal that hangs up: those that load images get it as well.
+    assert 'Stopped by SIGHUP at 0.1 kimg; the same command goes on from there.' in finish(process)[0]
+    run = run_of(tmp_path / 'out')
+    assert newest_state(run) == 128 and checkpoint.metrics_due(run, METRICS) == METRICS[1:]
+
+def test_a_training_that_ends_during_metrics_goes_on_as_if_nothing_had_been(data, measured, tmp_path):
+    # Killed in the metric of the first snapshot.
+    process = start(data, tmp_path / 'out', ALL, SARIGAN_TEST_HANG='1', SARIGAN_TEST_MARKER=str(tmp_path / 'first'))
+    wait_for(process, tmp_path / 'first')
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    run = run_of(tmp_path / 'out')
+    assert newest_state(run) == 128 and [len(logged(run, name)) for name in METRICS[:2]] == [1, 0]
+
+    # Makes up for that, goes on, and is asked to stop in the metric of the last snapshot.
+    process = start(data, tmp_path / 'out', ALL, SARIGAN_TEST_HANG='2', SARIGAN_TEST_MARKER=str(tmp_path / 'last'))
+    wait_for(process, tmp_path / 'last')
+    os.kill(process.pid, signal.SIGTERM)
+    assert 'Stopped by SIGTERM at 1.0 kimg; the same command goes on from there.' in finish(process)[0]
+    assert newest_state(run) == 1024 and checkpoint.metrics_due(run, METRICS) == METRICS[1:]
+    options = dnnlib.EasyDict(runs.stored_options(run))
+    assert not runs.is_over(run, options)
+
+    # Makes up for that without training.
+    before = {path.name: path.read_bytes() for path in run.glob('*.p*')}
+    out, _errors = finish(start(data, tmp_path / 'out', ALL))
+    assert run_of(tmp_path / 'out') == run and f'Going on with {run}' in out and out.count('tick ') == 0
+    assert {path.name: path.read_bytes() for path in run.glob('*.p*')} == before
+    assert runs.is_over(run, options)
+    assert [logged(run, name) for name in METRICS] == [logged(measured(1)[0], name) for name in METRICS]
+    assert_same_training(run, measured(1)[0])
+
+#----------------------------------------------------------------------------
