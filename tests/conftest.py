@@ -1,7 +1,10 @@
 """Fixtures that many tests share."""
 
+import os
 import pickle
 import shutil
+
+os.environ.setdefault('OMP_NUM_THREADS', '1') # Before PyTorch is imported: on a busy machine more threads slow small networks down by an order of magnitude.
 
 import numpy as np
 import pytest

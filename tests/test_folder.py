@@ -13,11 +13,11 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 import types
 import unicodedata
 import zipfile
 
+import limits
 import numpy as np
 import PIL.Image
 import PIL.ImageFont
@@ -33,9 +33,6 @@ from sarigan_plugin.cli import UserError
 
 #----------------------------------------------------------------------------
 # Pictures, and what the command says.
-
-# Seconds after which something hangs. Nothing is measured by it.
-HANG = 120 * float(os.environ.get('SARIGAN_TEST_PATIENCE', 1))
 
 def noise(seed, width=8, height=8, mode='RGB'):
     pixels = np.random.RandomState(seed).randint(256, size=[height, width, 4])
@@ -642,12 +639,11 @@ def started(source, dest):
         start_new_session=True)
 
 def wait_until(condition, process=None):
-    for _ in range(int(HANG / 0.01)):
-        if condition():
-            return
-        assert process is None or process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    raise AssertionError('it hangs')
+    def met():
+        result = condition()
+        assert result or process is None or process.poll() is None, process.communicate()
+        return result
+    limits.wait_until(met, 'data folder', pause=0.01)
 
 def workers_of(process):
     return [child for child in psutil.Process(process.pid).children(recursive=True)
@@ -679,7 +675,7 @@ def test_ctrl_c_ends_it_with_nothing_left(slow_pictures, tmp_path):
     wait_until(lambda: written(dest) >= 10000, process)
     workers = workers_of(process)
     os.killpg(process.pid, signal.SIGINT) # As a terminal does it.
-    _out, errors = process.communicate(timeout=HANG)
+    _out, errors = process.communicate(timeout=limits.HANG)
     assert process.returncode == 130 and 'Traceback' not in errors
     assert errors.splitlines()[-1] == 'Interrupted: the same command starts again.'
     assert list(tmp_path.iterdir()) == [] and not any(worker.is_running() for worker in workers)
@@ -689,7 +685,7 @@ def test_a_worker_that_is_killed_is_one_sentence(slow_pictures, tmp_path):
     process = started(slow_pictures, dest)
     wait_until(lambda: written(dest) >= 10000, process)
     workers_of(process)[0].kill()
-    _out, errors = process.communicate(timeout=HANG)
+    _out, errors = process.communicate(timeout=limits.HANG)
     assert process.returncode == 2
     assert errors == 'Error: One of 2 processes was killed, as happens where memory runs out: use fewer, with ' \
         '--workers=1.\n'

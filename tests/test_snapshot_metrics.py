@@ -6,10 +6,10 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import dnnlib
+import limits
 import pytest
 
 import small_training
@@ -19,8 +19,6 @@ from sarigan_plugin import checkpoint
 from sarigan_plugin import runs
 
 SCRIPT = Path(__file__).parent / 'cheap_metrics.py'
-WAIT_SECONDS = 300 # The end of a hang.
-
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
     """The command line of a training of two ticks and two snapshots, but for --outdir and --metrics."""
@@ -47,7 +45,7 @@ def start(data, outdir, *arguments, program=(str(SCRIPT),), **environment):
 
 def finish(process, code=0):
     """Returns (stdout, stderr)."""
-    out, errors = process.communicate(timeout=WAIT_SECONDS)
+    out, errors = process.communicate(timeout=limits.HANG)
     assert process.returncode == code, out + errors
     assert 'Traceback' not in out + errors
     return out, errors
@@ -66,10 +64,8 @@ def newest_state(run):
     return checkpoint.images_seen(checkpoint.state_paths(run)[0])
 
 def wait_for(process, path):
-    end = time.monotonic() + WAIT_SECONDS
-    while not path.exists():
-        assert process.poll() is None and time.monotonic() < end, process.communicate(timeout=WAIT_SECONDS)
-        time.sleep(0.02)
+    limits.wait_until(lambda: path.exists() or process.poll() is not None, path.name, pause=0.02)
+    assert process.poll() is None, process.communicate()
 
 METRICS = ['mean', 'endless', 'fails', 'fails_in_first', 'fails_in_second']
 ALL = f'--metrics={",".join(METRICS)}'

@@ -10,14 +10,13 @@ import sys
 import termios
 import time
 
+import limits
 import pytest
 
 import small_training
 
 from sarigan_plugin import cli
 from sarigan_plugin import streams
-
-WAIT_SECONDS = 300 # The end of a hang.
 
 def closed_pipe(encoding='utf-8'):
     """A text stream into a pipe that nobody reads."""
@@ -122,7 +121,7 @@ def test_a_training_whose_output_is_ascii_and_then_closed_ends_as_any_other(star
     seen = next(line for line in process.stdout if line.startswith(b'Training data:'))
     assert b'\\xfcn\\xefcode \\u2603' in seen
     process.stdout.close()
-    assert process.wait(WAIT_SECONDS) == 0
+    assert process.wait(limits.HANG) == 0
     run, = tmp_path.iterdir()
     assert run.name == '00000-ünïcode ☃-small-batch128' and (run / 'network-snapshot-000001.pkl').exists()
     log = (run / 'log.txt').read_text(encoding='utf-8')
@@ -135,12 +134,12 @@ def test_a_training_whose_terminal_hangs_up_saves_its_state(start, tmp_path):
     master, slave = pty.openpty()
     process = start('--kimg=1000', stdin=slave, stdout=slave, stderr=slave, preexec_fn=lead)
     os.close(slave)
-    end = time.monotonic() + WAIT_SECONDS
+    end = time.monotonic() + limits.HANG
     seen = b''
     while b'tick 1 ' not in seen and time.monotonic() < end:
         seen += os.read(master, 2 ** 16)
     os.close(master) # The kernel sends SIGHUP, and nothing can be written any more.
-    assert process.wait(WAIT_SECONDS) == 0
+    assert process.wait(limits.HANG) == 0
     run, = tmp_path.iterdir()
     assert list(run.glob('training-state-*.pt'))
     assert 'Stopped by SIGHUP at ' in (run / 'log.txt').read_text(encoding='utf-8')

@@ -260,7 +260,6 @@ COMMANDS = { # That take a network, with what else they want.
 
 @pytest.mark.parametrize('command', COMMANDS)
 def test_every_command_names_it(command, tmp_path):
-    if command == 'explore':
     path = write_bytes(tmp_path / 'network.pkl', FORMATS['Git LFS stub'][0](tmp_path))
     done = CliRunner().invoke(main, [command, *map(str, COMMANDS[command](path, tmp_path / 'out'))])
     assert told_of(path, FORMATS['Git LFS stub'][1]) in sentence(done)
