@@ -1,8 +1,6 @@
 """The line of `sarigan data folder` that makes a data set of what can't be trained on, ready to be pasted into a shell.
 
-    >>> from sarigan_plugin import dataset_mending
-    >>> dataset_mending.line('photos')
-    "sarigan data folder photos --dest=photos-256.zip --resolution=256"
+    dataset_mending.line('photos') is 'sarigan data folder photos --dest=photos-256.zip --resolution=256'
 """
 
 import contextlib

@@ -116,8 +116,11 @@ def _read_trusted(file):
     return dict(networks, training_set_kwargs=trained_on if isinstance(trained_on, dict) else None)
 
 def read_to_train_on(file, path, option, trust=False):
-    """As read(), for a training that starts from these networks: it takes G and D beside the average."""
-    data = read(file, path, option, trust)
+    """As read(), for a training that starts from these networks."""
+    return to_train_on(read(file, path, option, trust), path, option)
+
+def to_train_on(data, path, option):
+    """What read() gave, where a training can start from it: that takes G and D beside the average. Raises UserError."""
     there = [name for name in ['G', 'D', 'G_ema'] if data[name] is not None]
     missing = ' and no '.join(name for name in ['G', 'D'] if name not in there)
     if missing:

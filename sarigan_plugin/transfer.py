@@ -36,7 +36,7 @@ def examine(args, trust=False):
     trust: see snapshot.read().
     Returns a sentence on p, or None. Raises UserError.
     """
-    data = snapshot.load_all(args.resume_pkl, '--resume', trust)
+    data = snapshot.to_train_on(snapshot.load_all(args.resume_pkl, '--resume', trust), args.resume_pkl, '--resume')
     with contextlib.closing(dnnlib.util.construct_class_by_name(**args.training_set_kwargs)) as dataset:
         kwargs = dict(c_dim=dataset.label_dim, img_resolution=dataset.resolution, img_channels=dataset.num_channels)
     targets = {name: dnnlib.util.construct_class_by_name(**args[f'{name}_kwargs'], **kwargs) for name in ['G', 'D']}

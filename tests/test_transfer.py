@@ -254,7 +254,7 @@ def of_foreign_code(plain_pickle, path):
 
 @pytest.mark.parametrize('make, sentence', [
     (lambda plain_pickle, path: path, "--resume must be a network pickle's path or URL, or one of "),
-    (not_a_pickle, 'is not a network pickle ('),
+    (not_a_pickle, 'is not a network pickle of StyleGAN2-ADA or SariGAN: it is a text file.'),
     (of_foreign_code, '--trust-pickle runs the code inside it.'),
     (lambda plain_pickle, path: plain_pickle(channels=16), 'synthesis.b4.const of Generator is [16, 4, 4] in the pickle and [8, 4, 4] here; choose a --cfg that has the channels of the pickle.'),
     (lambda plain_pickle, path: plain_pickle(resolution=32), 'the resolution is 32 in the pickle and 16 here; they must be equal.'),
