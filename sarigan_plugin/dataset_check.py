@@ -24,7 +24,6 @@ import sys
 from dataclasses import dataclass, field
 
 import click
-import numpy as np
 import PIL.Image
 
 from sarigan_plugin import dataset_files
@@ -34,8 +33,6 @@ from sarigan_plugin.dataset_mending import spread as _spread
 PIXEL_BUDGET   = 64 << 20
 HEADER_BUDGET  = 20000
 MIN_RESOLUTION = 8          # D needs a block above its 4x4 epilogue
-NUM_CLASSES    = 1 << 16    # labels become one-hot vectors of this length at most
-FLOAT32_MAX    = float(np.finfo(np.float32).max)
 CHANNELS       = {'L': 1, 'RGB': 3} # image modes that upstream can train on as they are
 MANY           = 2000       # So many images are worth a process for each core.
 PORTION        = 100        # Images that such a process looks at in one go.
@@ -184,9 +181,6 @@ def _verdict(source, name):
 #----------------------------------------------------------------------------
 # Labels.
 
-def _is_number(value):
-    return type(value) in (int, float) and abs(value) <= FLOAT32_MAX # False for NaN
-
 class _Object(dict):
     """A JSON object that also knows what a name of it stood for before it was there again."""
     def __init__(self, pairs):
@@ -243,11 +237,10 @@ def _check_presence(labels, names):
 def _check_label_values(labels):
     first_name, first = labels[0]
     if isinstance(first, list):
-        good = lambda label: isinstance(label, list) and len(label) == len(first) > 0 and all(map(_is_number, label))
         kind = f'like that of {first_name}, a list of {_plural(len(first), "number")}' if first else 'a list of numbers that is not empty'
     else:
-        good = lambda label: type(label) is int and 0 <= label < NUM_CLASSES # type(): JSON's true is no class
-        kind = f'a class, an integer from 0 to {NUM_CLASSES - 1}'
+        kind = f'a class, an integer from 0 to {dataset_files.NUM_CLASSES - 1}'
+    good = dataset_files.is_label_like(first)
     for name, label in labels:
         if not good(label):
             raise ValueError(f'the label of {name} in dataset.json must be {kind}, not {_shorten(json.dumps(label))}')

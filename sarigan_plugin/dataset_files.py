@@ -7,7 +7,18 @@ import zipfile
 from sarigan_plugin import files
 from sarigan_plugin import picture_files
 
-LABELS = 'dataset.json'
+LABELS      = 'dataset.json'
+NUM_CLASSES = 1 << 16               # Labels become one-hot vectors of this length at most.
+FLOAT32_MAX = 3.4028234663852886e38
+
+def is_label_like(first):
+    """A function that says whether a label, of dataset.json, can stand beside the first one: classes, or lists of as many numbers."""
+    if isinstance(first, list):
+        return lambda label: isinstance(label, list) and len(label) == len(first) > 0 and all(map(_is_number, label))
+    return lambda label: type(label) is int and 0 <= label < NUM_CLASSES # type(): JSON's true is no class.
+
+def _is_number(value):
+    return type(value) in (int, float) and abs(value) <= FLOAT32_MAX # False for NaN.
 
 def listed(names, left_out=()):
     """Of the names of all files those that are a data set: its pictures, sorted, and dataset.json where it is there.

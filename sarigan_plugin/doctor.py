@@ -3,7 +3,6 @@
 import ast
 import importlib.util
 import json
-import os
 import platform
 import re
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from . import processes
 from . import upstream
 
 OK, WARNING, ERROR = 'ok', 'warning', 'error'
@@ -60,7 +60,7 @@ def check_device():
         devices = [torch.cuda.get_device_properties(index) for index in range(count)]
         names = [f'{device.name} with {device.total_memory / 2**30:.0f} GiB' for device in devices]
         return OK, ', '.join(f'{names.count(name)} x {name}' for name in dict.fromkeys(names))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    cores = processes.available_cores()
     detail = f'CPU, {cores} core{"s" if cores != 1 else ""}'
     if caught: # there is a GPU that PyTorch can't use
         return WARNING, f'{detail}; {_first_line(caught[0].message)}'

@@ -4,12 +4,10 @@ import json
 import unicodedata
 from dataclasses import dataclass
 
+from sarigan_plugin.dataset_files import NUM_CLASSES, is_label_like
 from sarigan_plugin.picture_conversion import Refused
-from sarigan_plugin.picture_sources import LABELS
 
-KINDS       = ('auto', 'folders', 'json', 'none')
-NUM_CLASSES = 1 << 16 # As in dataset_check.py.
-FLOAT32_MAX = 3.4028234663852886e38
+KINDS = ('auto', 'folders', 'json', 'none')
 
 NO_FOLDER = 'in no class folder'
 NO_LABEL  = 'without a label in dataset.json'
@@ -98,16 +96,12 @@ def _of_json(content, names, left_out):
 def _check_values(pairs):
     first_name, first = pairs[0] if pairs else ('', 0)
     if isinstance(first, list):
-        good = lambda label: isinstance(label, list) and len(label) == len(first) > 0 and all(map(_is_number, label))
         kind = f'{len(first)} numbers, as {first_name} has'
     else:
-        good = lambda label: type(label) is int and 0 <= label < NUM_CLASSES # type(): JSON's true is no class.
         kind = f'a class, an integer from 0 to {NUM_CLASSES - 1}'
+    good = is_label_like(first)
     wrong = [f'{name} (not {shown(json.dumps(label))})' for name, label in pairs if not good(label)]
     _refuse_if(f'must have {kind}, for', wrong)
-
-def _is_number(value):
-    return type(value) in (int, float) and abs(value) <= FLOAT32_MAX # False for NaN.
 
 def _refuse_if(fault, names):
     """Raise ValueError about names in dataset.json, if there are any."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from sarigan_plugin import dataset_zip
 from sarigan_plugin import picture_files
+from sarigan_plugin.dataset_files import LABELS
 from sarigan_plugin.picture_conversion import Refused, UNREADABLE, first_line
 
 MAX_MEMBER_BYTES = 1 << 29 # Of a picture in an archive, unpacked: it is held in memory.
@@ -27,8 +28,6 @@ FOREIGN = {'.heic': 'HEIC', '.heif': 'HEIC', '.svg': 'SVG', '.jxl': 'JPEG XL',
 
 # Beside the zip that is made: in a folder that is read again they are no pictures of the user's.
 PREVIEW, REPORT = '.preview.png', '.report.json'
-
-LABELS = 'dataset.json' # In upstream's format, beside the pictures.
 
 FORMAT = 'in a format that Pillow does not read (convert to JPEG)'
 

@@ -27,6 +27,7 @@ from sarigan_plugin import files
 from sarigan_plugin import label_kind
 from sarigan_plugin import ops
 from sarigan_plugin import picture_files
+from sarigan_plugin import processes
 from sarigan_plugin import snapshot
 from sarigan_plugin import streams
 from sarigan_plugin import transfer
@@ -51,7 +52,7 @@ def num_devices(device_type):
     """How many processes of one device each this machine can run: GPUs, or CPU cores."""
     if device_type == 'cuda':
         return torch.cuda.device_count()
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() # Linux knows which are ours.
+    return processes.available_cores()
 
 #----------------------------------------------------------------------------
 # A stand-in for the name `torch` inside one of upstream's modules.

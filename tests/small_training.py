@@ -26,3 +26,10 @@ def write_images(folder, count=24):
     rng = np.random.RandomState(0)
     for i in range(count):
         PIL.Image.fromarray(rng.randint(256, size=[16, 16, 3], dtype=np.uint8)).save(folder / f'{i:02d}.png')
+
+def write_squares(folder, count):
+    """Images of one colour in a new folder, the red of each its number."""
+    folder.mkdir()
+    for i in range(count):
+        PIL.Image.new('RGB', (16, 16), (i, 0, 0)).save(folder / f'{i}.png')
+    return folder

@@ -5,6 +5,7 @@ import os
 
 import PIL.Image
 import pytest
+import small_training
 from click.testing import CliRunner
 
 from sarigan_plugin import dataset_check
@@ -13,10 +14,7 @@ from sarigan_plugin.train import main
 @pytest.fixture
 def images(tmp_path):
     """A folder of 8 images, of which 3.png is bad."""
-    folder = tmp_path / 'images'
-    folder.mkdir()
-    for index in range(8):
-        PIL.Image.new('RGB', (16, 16), (index, 0, 0)).save(folder / f'{index}.png')
+    folder = small_training.write_squares(tmp_path / 'images', 8)
     (folder / '3.png').write_bytes(b'junk')
     return folder
 

@@ -160,10 +160,7 @@ def test_a_training_that_diverges_always_ends_with_the_story(poisoned):
 
 @pytest.fixture
 def squares(tmp_path):
-    folder = tmp_path / 'squares'
-    folder.mkdir()
-    for i in range(6):
-        PIL.Image.new('RGB', (16, 16), (i, 0, 0)).save(folder / f'{i}.png')
+    folder = small_training.write_squares(tmp_path / 'squares', 6)
     (folder / '2.png').write_bytes((folder / '2.png').read_bytes()[:50])
     PIL.Image.new('RGB', (8, 8)).save(folder / '3.png')
     return folder
@@ -221,10 +218,7 @@ def test_the_first_image_may_go_bad_as_well(squares, read_images, damage):
 @pytest.fixture
 def eight_and_eight(tmp_path):
     """A folder of 8 images, the red of each its number, and 8 files of junk before, between and after them."""
-    folder = tmp_path / 'images'
-    folder.mkdir()
-    for i in range(8):
-        PIL.Image.new('RGB', (16, 16), (i, 0, 0)).save(folder / f'{i}.png')
+    folder = small_training.write_squares(tmp_path / 'images', 8)
     for name in ['0-.png', '4a.png', '4b.png', '4c.png', '4d.png', '4e.png', '9.png']:
         (folder / name).write_bytes(b'junk')
     PIL.Image.new('RGB', (8, 8)).save(folder / '-.png') # Comes first, and has another size.
