@@ -3,6 +3,7 @@
 import os
 import pickle
 import shutil
+import signal
 
 os.environ.setdefault('OMP_NUM_THREADS', '1') # Before PyTorch is imported: on a busy machine more threads slow small networks down by an order of magnitude.
 
@@ -15,6 +16,9 @@ from skips import pytest_make_collect_report, pytest_runtest_makereport # pylint
 
 from sarigan_plugin import networks
 from sarigan_plugin import upstream
+
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN: # Under nohup; whatever tests start would inherit it, and some of these are to be hung up on.
+    signal.signal(signal.SIGHUP, lambda *_args: None) # A handler is not inherited, and this process still outlives its terminal.
 
 @pytest.fixture(autouse=True)
 def same_random_numbers_every_time():
