@@ -56,17 +56,18 @@ class LeakyReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, b, alpha, gain, clamp):
         y = torch.empty_like(x)
-        if b is None:
-            blocks = zip(x.view(-1).split(BLOCK), y.view(-1).split(BLOCK))
-        else:
-            maps = max(BLOCK // x[0, 0].numel(), 1) # Whole feature maps, each with its bias.
-            blocks = ((image, out, b_block) for x_n, y_n in zip(x, y)
-                for image, out, b_block in zip(x_n.split(maps), y_n.split(maps), b[:, None, None].split(maps)))
-        for block_x, block_y, *block_b in blocks:
-            torch.add(block_x, block_b[0] if block_b else 0, out=block_y)
-            torch.nn.functional.leaky_relu_(block_y, alpha).mul_(gain)
-            if clamp < float('inf'):
-                block_y.clamp_(-clamp, clamp)
+        images = max(BLOCK // max(x[0].numel(), 1), 1) # Small ones several at a time, and of large ones
+        maps = max(BLOCK // max(x[0, 0].numel(), 1), 1) # whole feature maps, each with its bias.
+        shift = (b * gain)[:, None, None] if b is not None else None
+        for x_n, y_n in zip(x.split(images), y.split(images)):
+            for block_x, block_y, *block_shift in zip(x_n.split(maps, dim=1), y_n.split(maps, dim=1), *([shift.split(maps)] if b is not None else [])):
+                if b is None:
+                    torch.mul(block_x, gain, out=block_y)
+                else:
+                    torch.add(block_shift[0], block_x, alpha=gain, out=block_y)
+                torch.nn.functional.leaky_relu_(block_y, alpha) # A positive gain may come before it as well.
+                if clamp < float('inf'):
+                    block_y.clamp_(-clamp, clamp)
         ctx.save_for_backward(y)
         ctx.shape_of_function = (alpha, gain, clamp)
         return y
