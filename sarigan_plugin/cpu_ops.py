@@ -9,6 +9,7 @@ import functools
 
 import torch
 
+from sarigan_plugin import layers
 from sarigan_plugin import winograd
 
 BLOCK = 2 ** 17 # Numbers that several operations in a row find in the cache: 512 KiB.
@@ -22,6 +23,7 @@ def prepare():
         reference = getattr(module, name)
         if not hasattr(reference, '__wrapped__'): # Not ours yet; upstream's profiled_function() wraps without a trace.
             setattr(module, name, exchange(reference))
+    layers.prepare()
     keep_freed_memory()
 
 def keep_freed_memory():
@@ -61,11 +63,11 @@ class LeakyReLU(torch.autograd.Function):
         shift = (b * gain)[:, None, None] if b is not None else None
         for x_n, y_n in zip(x.split(images), y.split(images)):
             for block_x, block_y, *block_shift in zip(x_n.split(maps, dim=1), y_n.split(maps, dim=1), *([shift.split(maps)] if b is not None else [])):
-                if b is None:
-                    torch.mul(block_x, gain, out=block_y)
-                else:
-                    torch.add(block_shift[0], block_x, alpha=gain, out=block_y)
-                torch.nn.functional.leaky_relu_(block_y, alpha) # A positive gain may come before it as well.
+                if b is not None:
+                    block_x = torch.add(block_shift[0], block_x, alpha=gain, out=block_y) # A positive gain may come before it as well.
+                elif gain != 1:
+                    block_x = torch.mul(block_x, gain, out=block_y)
+                torch._C._nn.leaky_relu(block_x, alpha, out=block_y) # pylint: disable=protected-access
                 if clamp < float('inf'):
                     block_y.clamp_(-clamp, clamp)
         ctx.save_for_backward(y)
@@ -85,7 +87,9 @@ class LeakyReLUGradient(torch.autograd.Function):
         dx = torch.empty_like(y)
         dy = dy.contiguous()
         for block_dy, block_y, block_dx in zip(*[t.view(-1).split(BLOCK) for t in [dy, y, dx]]):
-            torch.ops.aten.leaky_relu_backward.grad_input(block_dy, block_y, alpha, True, grad_input=block_dx).mul_(gain)
+            torch.ops.aten.leaky_relu_backward.grad_input(block_dy, block_y, alpha, True, grad_input=block_dx)
+            if gain != 1:
+                block_dx.mul_(gain)
             if clamp < float('inf'):
                 torch.ops.aten.hardtanh_backward.grad_input(block_dx, block_y, -clamp, clamp, grad_input=block_dx) # Zero where it was reached.
         ctx.save_for_backward(y)

@@ -156,40 +156,47 @@ class SariGANLoss:
                 self._regularise_path_length(gen_z, gen_c, sync).mul(gain).backward()
         if phase in ['Gmain', 'Gboth']:
             self._regroup(len(gen_z), last=sync)
-        adversarial = None # Stays None where only R1 is due.
+        r1_is_due = (phase in ['Dreg', 'Dboth'] and self.r1_gamma > 0)
         if phase in ['Dmain', 'Dboth']:
             with self.shared_weights.round(self.G_synthesis, last=sync):
-                adversarial, info = self._reject_fakes(gen_z, gen_c)
-                (adversarial.mean() + info).mul(gain).backward()
-        if phase in ['Dmain', 'Dboth'] or (phase == 'Dreg' and self.r1_gamma > 0):
-            self._accept_reals(real_img, real_c, sync, adversarial, r1=(phase != 'Dmain' and self.r1_gamma > 0)).mul(gain).backward()
+                self._tell_apart(real_img, real_c, gen_z, gen_c, sync and not r1_is_due).mul(gain).backward()
+        if r1_is_due:
+            self._regularise_slopes(real_img, real_c, sync).mul(gain).backward()
 
     # Networks.
 
     def generate(self, z, c, sync):
         """z: [N, z_dim], c: [N, c_dim]. Returns images [N, C, H, W] and the ws [N, num_ws, w_dim] that made them."""
         with misc.ddp_sync(self.G_mapping, sync):
-            ws = self.G_mapping(z, c)
-            if self.style_mixing_prob > 0:
-                # Drawn even when unused: all ranks take the same path, and the same seed the same numbers.
-                crossover = torch.randint(1, ws.shape[1], [], device=ws.device)
-                crossover = torch.where(torch.rand([], device=ws.device) < self.style_mixing_prob, crossover, ws.shape[1])
-                other = self.G_mapping(torch.randn_like(z), c, skip_w_avg_update=True)
-                ws[:, crossover:] = other[:, crossover:]
+            ws = self.G_mapping(z, c) if self.style_mixing_prob == 0 else self._mixed_codes(z, c)
         with misc.ddp_sync(self.G_synthesis, sync):
             return self.synthesize(ws, c), ws
+
+    def _mixed_codes(self, z, c):
+        """ws [N, num_ws, w_dim] whose layers from some on are, in most batches, those of other codes; one call makes both."""
+        mapping = unwrapped(self.G_mapping)
+        # Drawn even when unused: all ranks take the same path, and the same seed the same numbers.
+        crossover = torch.randint(1, mapping.num_ws, [], device=z.device)
+        crossover = torch.where(torch.rand([], device=z.device) < self.style_mixing_prob, crossover, mapping.num_ws)
+        ws, other = self.G_mapping(torch.cat([z, torch.randn_like(z)]), torch.cat([c, c]), skip_w_avg_update=True).chunk(2)
+        mapping.w_avg.copy_(ws[:, 0].detach().mean(dim=0).lerp(mapping.w_avg, mapping.w_avg_beta)) # The others have no part in it.
+        layers = torch.arange(mapping.num_ws, device=z.device)[:, None]
+        return torch.where(layers < crossover, ws, other)
 
     def synthesize(self, ws, c):
         """Images [N, C, H, W] of the codes; c [N, c_dim] is for generators that read the condition there as well."""
         _ = c
         return self.G_synthesis(ws)
 
-    def discriminate(self, img, c, sync):
-        """img: [N, C, H, W]. Returns D's logits [N, 1] and what Q predicts [N, K]."""
+    def discriminate(self, batches, c, sync):
+        """batches: of images [N, C, H, W], whose statistics D takes apart. Returns its logits and what Q predicts, [N, 1] and [N, K] for N images of all batches.
+
+        One call for all of them takes half of the operations of two, and the numbers are the same.
+        """
         if self.augment_pipe is not None:
-            img = self.augment_pipe(img)
+            batches = [self.augment_pipe(img) for img in batches]
         with misc.ddp_sync(self.D, sync):
-            return self.D(img, c, return_codes=True)
+            return self.D(torch.cat(batches), torch.cat(c), return_codes=True, num_batches=len(batches))
 
     # Generator phases.
 
@@ -197,9 +204,9 @@ class SariGANLoss:
         need_features = last and self.steps_to_targets == 0 and self.similarity == 'responses'
         with captured_features(unwrapped(self.G_synthesis)) if need_features else contextlib.nullcontext() as features:
             img, ws = self.generate(z, c, sync)
-        logits, predicted = self.discriminate(img, c, sync=False)
+        logits, predicted = self.discriminate([img], [c], sync=False)
         adversarial = torch.nn.functional.softplus(-logits) # -log(sigmoid(logits))
-        _report_fakes(logits)
+        _report_scores('fake', logits)
         training_stats.report('Loss/G/loss', adversarial)
         loss = adversarial.mean() + self._info_loss(predicted, ws) + self._image_loss(img, c)
         return loss + self._grouping_loss(features) if last else loss
@@ -288,15 +295,18 @@ class SariGANLoss:
 
     # Discriminator phases.
 
-    def _reject_fakes(self, z, c):
-        img, ws = self.generate(z, c, sync=False)
-        logits, predicted = self.discriminate(img, c, sync=False) # Synchronised by the reals that follow.
-        _report_fakes(logits)
-        adversarial = torch.nn.functional.softplus(logits) # -log(1 - sigmoid(logits))
-        info = self._info_loss(predicted, ws)
+    def _tell_apart(self, real_img, real_c, z, c, sync):
+        fake_img, ws = self.generate(z, c, sync=False)
+        logits, predicted = self.discriminate([fake_img, real_img], [c, real_c], sync)
+        fakes, reals = logits.split([len(fake_img), len(real_img)])
+        _report_scores('fake', fakes)
+        _report_scores('real', reals)
+        fooled, doubting = torch.nn.functional.softplus(fakes), torch.nn.functional.softplus(-reals) # -log(1 - sigmoid(fakes)), -log(sigmoid(reals))
+        training_stats.report('Loss/D/loss', fooled + doubting)
+        info = self._info_loss(predicted[:len(fake_img)], ws) # Q sees no reals.
         if self.steps_to_targets == 0: # Every few steps show as much as all of them.
-            self._report_share(adversarial.mean(), info)
-        return adversarial, info
+            self._report_share(fooled.mean(), info)
+        return fooled.mean() + doubting.mean() + info
 
     def _report_share(self, adversarial, info):
         """The info loss's share of the gradient in the last layer that D and Q share: near 1, D learns little else."""
@@ -304,27 +314,20 @@ class SariGANLoss:
         pulls = [torch.autograd.grad(loss, shared, retain_graph=True)[0].norm() for loss in [adversarial, info]]
         training_stats.report('Loss/info/share', pulls[1] / (pulls[0] + pulls[1]).clamp(min=1e-12))
 
-    def _accept_reals(self, img, c, sync, fakes_adversarial, r1):
-        img = img.detach().requires_grad_(r1)
-        logits, predicted = self.discriminate(img, c, sync)
-        training_stats.report('Loss/scores/real', logits)
-        training_stats.report('Loss/signs/real', logits.sign())
-        loss = (logits * 0).mean() + (predicted * 0).mean() # Q sees no reals, but its gradients are synchronised here.
-        if fakes_adversarial is not None:
-            adversarial = torch.nn.functional.softplus(-logits) # -log(sigmoid(logits))
-            training_stats.report('Loss/D/loss', fakes_adversarial + adversarial)
-            loss = loss + adversarial.mean()
-        if r1:
-            with conv2d_gradfix.no_weight_gradients():
-                grads, = torch.autograd.grad(logits.sum(), img, create_graph=True)
-            penalty = grads.square().sum(dim=[1,2,3])
-            training_stats.report('Loss/r1_penalty', penalty)
-            training_stats.report('Loss/D/reg', penalty * (self.r1_gamma / 2))
-            loss = loss + penalty.mean() * (self.r1_gamma / 2)
-        return loss
+    def _regularise_slopes(self, img, c, sync):
+        """R1: the slopes of D's logits at real images."""
+        img = img.detach().requires_grad_()
+        logits, predicted = self.discriminate([img], [c], sync)
+        _report_scores('real', logits)
+        with conv2d_gradfix.no_weight_gradients():
+            grads, = torch.autograd.grad(logits.sum(), img, create_graph=True)
+        penalty = grads.square().sum(dim=[1,2,3])
+        training_stats.report('Loss/r1_penalty', penalty)
+        training_stats.report('Loss/D/reg', penalty * (self.r1_gamma / 2))
+        return penalty.mean() * (self.r1_gamma / 2) + (logits * 0).mean() + (predicted * 0).mean() # Times zero: gives all parameters a gradient to synchronise.
 
-def _report_fakes(logits):
-    training_stats.report('Loss/scores/fake', logits)
-    training_stats.report('Loss/signs/fake', logits.sign())
+def _report_scores(kind, logits):
+    training_stats.report(f'Loss/scores/{kind}', logits)
+    training_stats.report(f'Loss/signs/{kind}', logits.sign())
 
 #----------------------------------------------------------------------------

@@ -423,8 +423,11 @@ class Discriminator(torch.nn.Module):
         self.q = _upstream('FullyConnectedLayer', self.b4.out.weight.shape[1], num_predicted)
         self.q_log_variance = torch.nn.Parameter(torch.zeros([num_predicted])) if info_variance == 'learned' else None
 
-    def features(self, img, **block_kwargs):
-        """All that D and Q share. img: [N, img_channels, H, W]. Returns [N, F], fp32."""
+    def features(self, img, num_batches=1, **block_kwargs):
+        """All that D and Q share. img: [N, img_channels, H, W]. Returns [N, F], fp32.
+
+        num_batches: as how many batches of equal size, one after the other, the minibatch standard deviation takes them.
+        """
         x = None
         for res in self.block_resolutions:
             x, img = getattr(self, f'b{res}')(x, img, **block_kwargs)
@@ -432,7 +435,7 @@ class Discriminator(torch.nn.Module):
         if self.b4.architecture == 'skip':
             x = x + self.b4.fromrgb(img.to(torch.float32))
         if self.b4.mbstd is not None:
-            x = self.b4.mbstd(x)
+            x = self.b4.mbstd(x) if num_batches == 1 else torch.cat([self.b4.mbstd(batch) for batch in x.chunk(num_batches)])
         return self.b4.fc(self.b4.conv(x).flatten(1))
 
     def forward(self, img, c, return_codes=False, **block_kwargs):

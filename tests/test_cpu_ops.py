@@ -12,18 +12,19 @@ from sarigan_plugin import winograd
 from torch_utils.ops import bias_act
 from torch_utils.ops import conv2d_gradfix
 from torch_utils.ops import upfirdn2d
+from training import networks
 
-REFERENCES = [(bias_act, '_bias_act_ref'), (upfirdn2d, '_upfirdn2d_ref'), (conv2d_gradfix, 'conv2d')]
+REFERENCES = [(bias_act, '_bias_act_ref'), (upfirdn2d, '_upfirdn2d_ref'), (conv2d_gradfix, 'conv2d'), (networks.FullyConnectedLayer, 'forward'), (networks.Conv2dLayer, 'forward')]
 
 @pytest.fixture
 def both(monkeypatch):
     """both(function) -> its results with upstream's own operations and with ours, from the same random numbers."""
-    upstreams = {name: getattr(getattr(module, name), '__wrapped__', getattr(module, name)) for module, name in REFERENCES}
+    upstreams = {(module, name): getattr(getattr(module, name), '__wrapped__', getattr(module, name)) for module, name in REFERENCES}
     def run(function):
         results = []
         for ours in [False, True]:
             for module, name in REFERENCES:
-                monkeypatch.setattr(module, name, upstreams[name])
+                monkeypatch.setattr(module, name, upstreams[module, name])
             if ours:
                 cpu_ops.prepare()
             torch.manual_seed(0)
@@ -35,8 +36,8 @@ def derivatives(function, *inputs):
     """The value, the gradients of a random projection of it, and the gradients of a random projection of those."""
     inputs = [x.requires_grad_() for x in inputs]
     y = function(*inputs)
-    first = torch.autograd.grad((y * torch.randn_like(y)).sum(), inputs, create_graph=True)
-    loss = sum((g * torch.randn_like(g)).sum() for g in first)
+    first = torch.autograd.grad((y * torch.randn(y.shape, dtype=y.dtype)).sum(), inputs, create_graph=True)
+    loss = sum((g * torch.randn(g.shape, dtype=g.dtype)).sum() for g in first)
     second = torch.autograd.grad(loss, inputs, allow_unused=True) if loss.requires_grad else []
     return [y, *first, *[x for x in second if x is not None]]
 
@@ -113,6 +114,26 @@ def test_images_and_all_gradients_of_the_networks_are_upstreams(both, make_gener
         apart = 0.01 if place >= 2 else rounding.bound(terms=16 * 9, layers=16 * (10 if winograds else 1))
         assert theirs.shape == ours.shape and (theirs - ours).abs().max() <= apart * theirs.abs().max()
     assert len(convolved) > 20 if winograds else not convolved # Forwards, and for both derivatives.
+
+@pytest.mark.parametrize('options', [dict(), dict(activation='lrelu'), dict(activation='lrelu', lr_multiplier=0.01), dict(activation='lrelu', bias=False), dict(activation='swish')])
+def test_fully_connected_layers_and_both_derivatives_are_upstreams(both, options):
+    def function():
+        layer = networks.FullyConnectedLayer(6, 5, bias_init=1, **options).double()
+        return derivatives(lambda x, *_parameters: layer(x).square(), torch.randn(4, 6, dtype=torch.float64), *layer.parameters())
+    assert_equal(both(function), 1e-12)
+
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('gain', [1, 0.5 ** 0.5])
+@pytest.mark.parametrize('options', [dict(activation='lrelu'), dict(activation='lrelu', down=2), dict(activation='lrelu', conv_clamp=0.3), dict(conv_clamp=0.3),
+    dict(bias=False, down=2, kernel_size=1), dict(activation='swish'), dict(activation='lrelu', up=2), dict(activation='lrelu', down=2, resample_filter=[1, 2, 1])])
+def test_convolution_layers_and_both_derivatives_are_upstreams(both, options, gain, layout):
+    def function():
+        layer = networks.Conv2dLayer(6, 5, **dict(dict(kernel_size=3), **options)).double()
+        layer.resample_filter = layer.resample_filter.float() # As upstream's filters want it.
+        for parameter in layer.parameters():
+            torch.nn.init.normal_(parameter) # Biases as well.
+        return derivatives(lambda x, *_parameters: layer(x.to(memory_format=layout), gain=gain).square(), torch.randn(2, 6, 8, 8, dtype=torch.float64), *layer.parameters())
+    assert_equal(both(function), 1e-12)
 
 def test_exchanging_twice_exchanges_once(both):
     both(lambda: None)

@@ -447,4 +447,13 @@ def test_legacy_loader_rebuilds_a_network_for_fp16(make_generator, make_discrimi
     for (name, a), (_name, b) in zip(loaded['G_ema'].named_parameters(), data['G_ema'].named_parameters()):
         assert np.array_equal(a.detach().numpy(), b.detach().numpy()), name
 
+@pytest.mark.parametrize('mbstd_group_size', [2, 4, None])
+def test_batches_that_the_discriminator_reads_at_once_have_statistics_of_their_own(make_discriminator, mbstd_group_size):
+    D = make_discriminator(epilogue_kwargs=dict(mbstd_group_size=mbstd_group_size))
+    batches = torch.randn(2, 4, 3, 32, 32)
+    apart = [torch.cat(parts) for parts in zip(*[D(batch, None, return_codes=True) for batch in batches])]
+    at_once = D(batches.flatten(0, 1), None, return_codes=True, num_batches=2)
+    torch.testing.assert_close(list(at_once), apart, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(D(batches.flatten(0, 1), None), apart[0], rtol=1e-5, atol=1e-6)
+
 #----------------------------------------------------------------------------
