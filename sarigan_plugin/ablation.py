@@ -50,7 +50,7 @@ def as_names(what, value):
 OF_A_ROW = { # Options of `sarigan train` in which rows may differ.
     'cfg': config.as_path,
     **{field.name: field.type for table in [config.Method, config.Inpainting] for field in dataclasses.fields(table)},
-    'gamma': float, 'aug': Literal[config.AUGMENTATIONS], 'p': float, 'target': float, 'augpipe': as_text, 'freezed': int, 'fp32': as_flag,
+    'gamma': float, 'aug': Literal[config.AUGMENTATIONS], 'p': float, 'target': float, 'augpipe': as_text, 'freezed': int, 'fp32': as_flag, 'cpu_bf16': config.as_cpu_bf16,
 }
 OF_ALL_ROWS = {**OF_A_ROW, 'batch': int, 'cond': as_flag, 'sparse_labels': as_flag, 'mirror': as_flag, 'subset': int, 'resume': config.as_path, 'workers': int, 'nhwc': as_flag, 'allow_tf32': as_flag}
 

@@ -77,6 +77,12 @@ def as_path(what, value):
     except ValueError as error:
         raise UserError(f'{what}: {error}') from None
 
+def as_cpu_bf16(what, value):
+    """'auto', true or false -> 'auto', '1' or '0'. Raises UserError naming `what`."""
+    if value not in ('auto', True, False):
+        raise UserError(f'{what} must be "auto", true or false, not {value!r}')
+    return value if value == 'auto' else str(int(value))
+
 def _integer(text):
     """'8' -> 8; other text as it is."""
     return int(text) if re.fullmatch(r'\s*[+-]?\d+\s*', text) else text
@@ -115,7 +121,7 @@ class Networks:
     mapping_layers: int                                 # Layers of the mapping network.
     mbstd_group:    int                                 # Images that the minibatch standard deviation compares.
     channel_max:    int                 = 512           # ... but no more than this.
-    num_fp16_res:   int                 = 4             # Resolutions, from the highest, that run in fp16 on CUDA.
+    num_fp16_res:   int                 = 4             # Resolutions, from the highest, that run in fp16 on CUDA, and in bf16 on CPUs.
     architecture:   Optional[Literal['orig', 'skip', 'resnet']] = None # Of the discriminator.
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +143,7 @@ class Training:
     kimg_per_tick:  Optional[int]       = None          # Thousands of images between status lines.
     snap:           int                 = 50            # Ticks between snapshots.
     grid:           Optional[list]      = None          # [columns, rows] of the sample sheets.
+    cpu_bf16:       as_cpu_bf16         = 'auto'        # See cpu_formats.py.
     workers:        int                 = 3             # Processes that load images; 0 = the one that trains.
 
 @dataclasses.dataclass(frozen=True)
@@ -328,6 +335,7 @@ def training_options(
     resume      = None, # Network pickle to start from: name, path or URL.
     freezed     = None, # Discriminator layers to freeze [0].
     fp32        = None, # No mixed precision? [False]
+    cpu_bf16    = None, # Mixed precision on CPUs: 'auto', '1' or '0' [the recipe's].
     nhwc        = None, # Channels-last memory format with fp16? [False]
     allow_tf32  = None, # Let PyTorch use TF32? [False]
     nobench     = None, # No cuDNN benchmarking? [False]
@@ -358,7 +366,7 @@ def training_options(
     desc += _training(args, recipe, snap, gamma, kimg, batch)
     desc += _augmentation(args, aug, recipe.training.aug, p, target, augpipe)
     desc += _transfer(args, resume, freezed)
-    _performance(args, fp32, nhwc, allow_tf32, nobench, workers)
+    _performance(args, fp32, recipe.training.cpu_bf16 if cpu_bf16 is None else cpu_bf16, nhwc, allow_tf32, nobench, workers)
     return desc.lstrip('-'), args
 
 def _require(condition, sentence):
@@ -603,11 +611,14 @@ def _transfer(args, resume, freezed):
         desc += f'-freezed{freezed}'
     return desc
 
-def _performance(args, fp32, nhwc, allow_tf32, nobench, workers):
+def _performance(args, fp32, cpu_bf16, nhwc, allow_tf32, nobench, workers):
     _require(workers is None or workers >= 0, f'--workers must be at least 0, not {workers}')
     if fp32:
         for kwargs in [args.G_kwargs.synthesis_kwargs, args.D_kwargs]:
             kwargs.update(num_fp16_res=0, conv_clamp=None)
+    _require(not (fp32 and cpu_bf16 == '1'), '--fp32=1 and --cpu-bf16=1: one of them alone')
+    if cpu_bf16 != 'auto':
+        args.cpu_bf16 = cpu_bf16
     if nhwc:
         args.G_kwargs.synthesis_kwargs.fp16_channels_last = args.D_kwargs.block_kwargs.fp16_channels_last = True
     if nobench:

@@ -9,6 +9,7 @@ import functools
 
 import torch
 
+from sarigan_plugin import cpu_formats
 from sarigan_plugin import layers
 from sarigan_plugin import winograd
 
@@ -24,6 +25,7 @@ def prepare():
         if not hasattr(reference, '__wrapped__'): # Not ours yet; upstream's profiled_function() wraps without a trace.
             setattr(module, name, exchange(reference))
     layers.prepare()
+    cpu_formats.prepare()
     keep_freed_memory()
 
 def keep_freed_memory():
@@ -48,7 +50,7 @@ def _fused_lrelu(reference):
     def bias_act(x, b=None, dim=1, act='linear', alpha=None, gain=None, clamp=None):
         spec = activation_funcs[act]
         gain_or_default = float(spec.def_gain if gain is None else gain)
-        if x.device.type != 'cpu' or act != 'lrelu' or dim != 1 or x.ndim != 4 or gain_or_default <= 0 or not x.is_contiguous():
+        if x.device.type != 'cpu' or act != 'lrelu' or dim != 1 or x.ndim != 4 or gain_or_default <= 0 or memory_format(x) is None:
             return reference(x, b=b, dim=dim, act=act, alpha=alpha, gain=gain, clamp=clamp)
         return LeakyReLU.apply(x, b, float(spec.def_alpha if alpha is None else alpha), gain_or_default, float('inf' if clamp is None or clamp < 0 else clamp))
     return bias_act
@@ -58,18 +60,14 @@ class LeakyReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, b, alpha, gain, clamp):
         y = torch.empty_like(x)
-        images = max(BLOCK // max(x[0].numel(), 1), 1) # Small ones several at a time, and of large ones
-        maps = max(BLOCK // max(x[0, 0].numel(), 1), 1) # whole feature maps, each with its bias.
-        shift = (b * gain)[:, None, None] if b is not None else None
-        for x_n, y_n in zip(x.split(images), y.split(images)):
-            for block_x, block_y, *block_shift in zip(x_n.split(maps, dim=1), y_n.split(maps, dim=1), *([shift.split(maps)] if b is not None else [])):
-                if b is not None:
-                    block_x = torch.add(block_shift[0], block_x, alpha=gain, out=block_y) # A positive gain may come before it as well.
-                elif gain != 1:
-                    block_x = torch.mul(block_x, gain, out=block_y)
-                torch._C._nn.leaky_relu(block_x, alpha, out=block_y) # pylint: disable=protected-access
-                if clamp < float('inf'):
-                    block_y.clamp_(-clamp, clamp)
+        for block_x, block_y, *shift in _blocks(x, y, b * gain if b is not None else None):
+            if shift:
+                block_x = torch.add(*shift, block_x, alpha=gain, out=block_y) # A positive gain may come before it as well.
+            elif gain != 1:
+                block_x = torch.mul(block_x, gain, out=block_y)
+            torch._C._nn.leaky_relu(block_x, alpha, out=block_y) # pylint: disable=protected-access
+            if clamp < float('inf'):
+                block_y.clamp_(-clamp, clamp)
         ctx.save_for_backward(y)
         ctx.shape_of_function = (alpha, gain, clamp)
         return y
@@ -85,8 +83,8 @@ class LeakyReLUGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx, dy, y, alpha, gain, clamp):
         dx = torch.empty_like(y)
-        dy = dy.contiguous()
-        for block_dy, block_y, block_dx in zip(*[t.view(-1).split(BLOCK) for t in [dy, y, dx]]):
+        dy = dy.contiguous(memory_format=memory_format(y))
+        for block_dy, block_y, block_dx in zip(*[_in_order(t).view(-1).split(BLOCK) for t in [dy, y, dx]]):
             torch.ops.aten.leaky_relu_backward.grad_input(block_dy, block_y, alpha, True, grad_input=block_dx)
             if gain != 1:
                 block_dx.mul_(gain)
@@ -100,6 +98,25 @@ class LeakyReLUGradient(torch.autograd.Function):
     def backward(ctx, ddx):
         y, = ctx.saved_tensors
         return LeakyReLUGradient.apply(ddx, y, *ctx.shape_of_function), None, None, None, None
+
+def memory_format(x):
+    """How feature maps [N, C, H, W] lie in memory; None = with gaps, or in another order."""
+    return next((order for order in [torch.contiguous_format, torch.channels_last] if x.is_contiguous(memory_format=order)), None)
+
+def _in_order(x):
+    """A view of x [N, C, H, W] whose elements follow each other in memory."""
+    return x if x.is_contiguous() else x.permute(0, 2, 3, 1)
+
+def _blocks(x, y, shift):
+    """Views of x and y [N, C, H, W] that are small enough for the cache, with what is added to their channels where shift, [C], is given."""
+    if x.is_contiguous():
+        images, channels = max(BLOCK // max(x[0].numel(), 1), 1), max(BLOCK // max(x[0, 0].numel(), 1), 1) # Small images several at a time, large ones map by map.
+        shifts = [shift[:, None, None].split(channels)] if shift is not None else []
+        for image_x, image_y in zip(x.split(images), y.split(images)):
+            yield from zip(image_x.split(channels, dim=1), image_y.split(channels, dim=1), *shifts)
+    else: # Channels last.
+        for block in zip(*[_in_order(t).flatten(0, 2).split(max(BLOCK // x.shape[1], 1)) for t in [x, y]]):
+            yield block if shift is None else (*block, shift)
 
 #----------------------------------------------------------------------------
 # Filters and convolutions.
@@ -142,11 +159,31 @@ class FilterGradient(torch.autograd.Function):
     def forward(ctx, dy, f, stride, padding, shape):
         ctx.save_for_backward(f)
         ctx.how = stride, padding
-        return torch.nn.grad.conv2d_input(shape, f, dy, stride=stride, padding=padding, groups=len(f))
+        return _adjoint_filter(dy, f, stride, padding, shape)
 
     @staticmethod
     def backward(ctx, ddx):
         return Filter.apply(ddx, *ctx.saved_tensors, *ctx.how), None, None, None, None
+
+def _adjoint_filter(dy, f, stride, padding, shape):
+    """The gradient by x, of a shape [N, C, H, W], of conv2d(x, f [C, 1, fh, fw]). PyTorch's own are slower, up to twenty times with 16 bits.
+
+    It is a convolution with the filter turned around. With a stride, zeros stand between the pixels of dy.
+    """
+    rests = [size - fsize + 2 * pad - step * (dsize - 1) for size, fsize, pad, step, dsize in zip(shape[2:], f.shape[2:], _pair(padding), stride, dy.shape[2:])]
+    margins = [fsize - 1 - pad for fsize, pad in zip(f.shape[2:], _pair(padding))]
+    if min(margins) < 0 or stride != (1, 1) and dy.dtype == torch.float32 and dy.is_contiguous():
+        return torch.nn.grad.conv2d_input(shape, f, dy, stride=stride, padding=padding, groups=len(f))
+    if stride != (1, 1) or any(rests):
+        (step_y, step_x), (rest_y, rest_x) = stride, rests
+        spread = torch.empty([*shape[:2], step_y * (dy.shape[2] - 1) + 1 + rest_y, step_x * (dy.shape[3] - 1) + 1 + rest_x], dtype=dy.dtype,
+            memory_format=memory_format(dy) or torch.contiguous_format).zero_()
+        spread[:, :, :spread.shape[2] - rest_y:step_y, :spread.shape[3] - rest_x:step_x] = dy
+        dy = spread
+    return torch.nn.functional.conv2d(dy, f.flip([2, 3]), padding=margins, groups=len(f))
+
+def _pair(value):
+    return (value, value) if isinstance(value, int) else tuple(value)
 
 def _fewer_products(reference):
     """3x3 convolutions of many channels by winograd.py; and 1x1 ones by the faster of PyTorch's operators."""
@@ -154,7 +191,7 @@ def _fewer_products(reference):
     def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1): # pylint: disable=redefined-builtin
         if bias is None and winograd.suits(input, weight, stride, padding, dilation, groups):
             return winograd.Convolution.apply(input, weight, False)
-        if input.device.type == 'cpu' and weight.shape[2:] == (1, 1) and min(weight.shape[:2]) > 4: # Images have three channels.
+        if input.device.type == 'cpu' and input.dtype == torch.float32 and weight.shape[2:] == (1, 1) and min(weight.shape[:2]) > 4: # Images have three channels.
             dilation = 2 # Of a single pixel: the same. Small batches on one thread go to an operator three times slower if not dilated.
         return reference(input, weight, bias=bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
     return conv2d

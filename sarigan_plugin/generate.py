@@ -14,7 +14,7 @@ from sarigan_plugin import pictures
 from sarigan_plugin import runtime
 from sarigan_plugin import snapshot
 from sarigan_plugin.cli import UserError, writing
-from sarigan_plugin.options import PATH, PathName
+from sarigan_plugin.options import PATH, PathName, cpu_bf16_option
 from sarigan_plugin.projection import Projection, noise_put_in
 
 MAX_SEED = 2 ** 32 - 1      # NumPy's.
@@ -202,7 +202,11 @@ def _resolve_device(_ctx, _param, value):
     except ValueError as error:
         raise UserError(f'--device: {error}.') from None
 
-device_option = click.option('--device', help='Where to generate', type=click.Choice(runtime.DEVICES), default='auto', show_default=True, callback=_resolve_device)
+_device_alone = click.option('--device', help='Where to generate', type=click.Choice(runtime.DEVICES), default='auto', show_default=True, callback=_resolve_device)
+
+def device_option(command):
+    """--device, and what a CPU computes in."""
+    return _device_alone(cpu_bf16_option(command))
 
 #----------------------------------------------------------------------------
 

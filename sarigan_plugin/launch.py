@@ -18,6 +18,7 @@ import requests
 import torch
 
 from sarigan_plugin import checkpoint
+from sarigan_plugin import cpu_formats
 from sarigan_plugin import cpu_ops
 from sarigan_plugin import files
 from sarigan_plugin import monitor
@@ -201,6 +202,7 @@ def train_process(world, args, device_type, minutes, state_path, signals=None):
     args.augment_p = args.pop('ada_start', args.get('augment_p', 0))
     chosen_ops = args.pop('ops', 'auto')
     left_out = args.pop('left_out', dict(images=[]))['images']
+    precision = _cpu_precision(args)
     runtime.prepare(device_type, grid=args.pop('grid', None), local_rank=world.local_rank, trust=care.trust_pickle, skip_bad_images=care.skip_bad_images,
         left_out={args.training_set_kwargs.path: left_out})
     runtime.fit_to_device(args, device_type)
@@ -219,7 +221,11 @@ def train_process(world, args, device_type, minutes, state_path, signals=None):
             if world.size > 1:
                 torch.distributed.init_process_group(backend='nccl' if device_type == 'cuda' else 'gloo', rank=world.rank, world_size=world.size,
                     store=world.store, timeout=world.timeout)
-            _train(world, args, care, state_path, signals, abort_fn=_alarm(minutes, device, args.num_gpus))
+            with cpu_formats.using(*precision):
+                if device_type == 'cpu' and world.local_rank == 0:
+                    resolution, size = args.training_set_kwargs.resolution, args.G_kwargs.synthesis_kwargs
+                    print(cpu_formats.explained(resolution, min(size.channel_base // resolution, size.channel_max)))
+                _train(world, args, care, state_path, signals, abort_fn=_alarm(minutes, device, args.num_gpus))
             if world.size > 1:
                 torch.distributed.destroy_process_group()
     except UserError as error:
@@ -240,6 +246,11 @@ def train_process(world, args, device_type, minutes, state_path, signals=None):
             raise
         return _complain(world, f'Rank {world.rank} on {socket.gethostname()} has lost another process, or has not heard from it for {world.minutes()}: {GO_ON}', LOST)
     return 0
+
+def _cpu_precision(args):
+    """For cpu_formats.using(), before runtime.fit_to_device() takes what is meant for GPUs."""
+    choice, resolutions = args.pop('cpu_bf16', 'auto'), args.D_kwargs.get('num_fp16_res', 0)
+    return choice, resolutions or (cpu_formats.RESOLUTIONS if choice == '1' else 0)
 
 def _train(world, args, care, state_path, signals, abort_fn):
     """Run upstream's loop to its end, again from the last state where it diverges. Raises UserError where that is no use."""

@@ -59,7 +59,7 @@ def _biased_convolution(reference):
     def forward(layer, x, gain=1):
         size = layer.weight.shape[2]
         if (x.device.type != 'cpu' or layer.up != 1 or layer.activation not in ('linear', 'lrelu') or x.dtype != layer.weight.dtype
-                or not x.is_contiguous() or layer.down == 1 and winograd.suits(x, layer.weight, 1, layer.padding, 1, 1)):
+                or cpu_ops.memory_format(x) is None or layer.down == 1 and winograd.suits(x, layer.weight, 1, layer.padding, 1, 1)):
             return reference(layer, x, gain=gain)
         gain = float(layer.act_gain * gain)
         clamp = layer.conv_clamp * (gain / layer.act_gain) if layer.conv_clamp is not None else None

@@ -1,8 +1,10 @@
-"""What options of several commands share: the type of a path."""
+"""What options of several commands share: the type of a path, and the precision of CPUs."""
 
 import os
 
 import click
+
+from sarigan_plugin import cpu_formats
 
 #----------------------------------------------------------------------------
 
@@ -28,5 +30,20 @@ class PathName(click.ParamType):
             self.fail(str(error), param, ctx)
 
 PATH = PathName()
+
+class CPUPrecision(click.Choice):
+    """'auto', '1' or '0', as other flags that take a value also true or false."""
+    def __init__(self):
+        super().__init__(cpu_formats.CHOICES)
+
+    def convert(self, value, param, ctx):
+        words = {'true': '1', 'yes': '1', 'on': '1', 'false': '0', 'no': '0', 'off': '0'}
+        return super().convert(words.get(str(value).lower(), value), param, ctx)
+
+def _compute_in(ctx, _param, choice):
+    ctx.with_resource(cpu_formats.using(choice))
+
+cpu_bf16_option = click.option('--cpu-bf16', help='On a CPU, compute high resolutions in bf16; auto does where that is faster', type=CPUPrecision(), default='auto',
+    show_default=True, expose_value=False, callback=_compute_in) # Until the command ends.
 
 #----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from sarigan_plugin.cli import UserError
 OPTIONS = 'training_options.json'
 
 # What may change when a run goes on: how long, how often, by how many. The rest would make it another training.
-CHANGEABLE = re.compile(r'run_dir|ada_start|total_kimg|(image|network)_snapshot_ticks|metrics|care|grid|ops|num_gpus|batch_gpu|data_loader_kwargs|training_set_kwargs\.path|left_out')
+CHANGEABLE = re.compile(r'run_dir|ada_start|total_kimg|(image|network)_snapshot_ticks|metrics|care|grid|ops|cpu_bf16|num_gpus|batch_gpu|data_loader_kwargs|training_set_kwargs\.path|left_out')
 OF_THE_RUN = re.compile(r'run_dir|ada_start|left_out') # What differs in the options of the same command, and
 OF_THE_IMAGES = re.compile(r'run_dir|ada_start|left_out|training_set_kwargs\.max_size') # where images went bad or were mended.
 OF_TRANSFER = ('resume_pkl', 'ada_start', 'ada_kimg', 'ema_rampup') # Set by --resume=PKL, so they are the run's own when it goes on.

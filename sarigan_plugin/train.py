@@ -19,7 +19,7 @@ from sarigan_plugin import transfer
 from sarigan_plugin import upstream
 from sarigan_plugin.cli import UserError
 from sarigan_plugin.launch import Care, launch, machine_obstacle
-from sarigan_plugin.options import PATH
+from sarigan_plugin.options import PATH, CPUPrecision
 from sarigan_plugin.world import DEFAULT_TIMEOUT, World
 
 LISTED = 20 # Names of images that are left out which are printed.
@@ -124,6 +124,7 @@ def _describe_configs():
 @click.option('--ops',          help="How two ops run on GPUs: upstream's CUDA plugins, Triton kernels, PyTorch operations, or the first that works", type=click.Choice(custom_ops.CHOICES),
                                 default='auto', show_default=True)
 @click.option('--fp32',         help='Disable mixed-precision training', type=bool, metavar='BOOL')
+@click.option('--cpu-bf16',     help='On a CPU, train high resolutions in bf16, as a GPU trains them in fp16; auto does where that is faster [default: auto]', type=CPUPrecision())
 @click.option('--nhwc',         help='Use NHWC memory format with FP16', type=bool, metavar='BOOL')
 @click.option('--nobench',      help='Disable cuDNN benchmarking', type=bool, metavar='BOOL')
 @click.option('--allow-tf32',   help='Allow PyTorch to use TF32 internally', type=bool, metavar='BOOL')
