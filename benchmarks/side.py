@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 import torch
 
 from sarigan_plugin import config
+from sarigan_plugin import cpu_formats
 from sarigan_plugin import cpu_ops
 from sarigan_plugin import launch
 from sarigan_plugin import ops
@@ -133,6 +134,7 @@ def train_upstream(world, args, device):
 
 def make_images(settings, args, connection):
     device = torch.device(settings['device'])
+    precision = launch.cpu_precision(args)
     runtime.fit_to_device(args, settings['device'])
     if not settings['upstream']:
         ops.choose_at_first_use()
@@ -142,7 +144,8 @@ def make_images(settings, args, connection):
     connection = Connection(connection)
     while (what := connection.recv()) != 'end':
         measured = Measured(device)
-        G(z, None, noise_mode='const', fused_modconv=(what == 'fused inference'))
+        with cpu_formats.using(*precision):
+            G(z, None, noise_mode='const', fused_modconv=(what == 'fused inference'))
         connection.send(measured.stop())
 
 def main():

@@ -25,7 +25,7 @@ from sarigan_plugin.options import PATH
 HERE = Path(__file__).resolve().parent
 TRAINING = ('cycle', 'Gmain', 'Greg', 'Dmain', 'Dreg', 'G forward')
 IMAGES = ('inference', 'fused inference')
-SIDE = re.compile(r'upstream|sarigan(-g(?P<groups>\d+))?|bare')
+SIDE = re.compile(r'upstream|sarigan(-g(?P<groups>\d+))?(-(?P<precision>fp32|bf16))?|bare')
 KINDS = dict(wall='seconds', cpu='CPU seconds', memory='peak memory')
 
 def side(text):
@@ -40,7 +40,7 @@ def measure_name(text):
 
 @click.command()
 @click.option('--settings',     help='Resolutions and batches', type=ListOf(as_setting, '64:8,128:4'), default='64:8,128:4', show_default=True, metavar='LIST')
-@click.option('--sides',        help='What to compare, by turns, with the first: upstream (its own StyleGAN2, unpatched), sarigan (16 groups), sarigan-g64 (that many), '
+@click.option('--sides',        help='What to compare, by turns, with the first: upstream (its own StyleGAN2, unpatched), sarigan (16 groups), sarigan-g64 (that many), sarigan-fp32 and sarigan-bf16 (what it computes in on a CPU, whether that pays or not), '
                                      'bare (SariGAN without grouping loss and Q)', type=ListOf(side, 'upstream,sarigan'), default='upstream,sarigan', show_default=True, metavar='LIST')
 @click.option('--measures',     help=f'Any of {", ".join(TRAINING + IMAGES)}: a cycle is the training of 16 batches, all phases included; fused is '
                                      'how upstream makes images unless told otherwise', type=ListOf(measure_name, 'cycle,inference'), default=','.join(TRAINING + IMAGES), metavar='LIST')
@@ -94,8 +94,9 @@ def cpu_name():
 class Side:
     """One of those that are compared, at work in a process, or in several that train together; see side.py."""
     def __init__(self, name, unpatched, settings, folder):
-        is_upstream, groups = name == 'upstream', SIDE.fullmatch(name)['groups']
-        options = dict(settings['options'], cfg='stylegan2-e' if is_upstream else 'sarigan', **(dict(num_groups=int(groups)) if groups else {}))
+        is_upstream, (groups, precision) = name == 'upstream', SIDE.fullmatch(name).group('groups', 'precision')
+        options = dict(settings['options'], cfg='stylegan2-e' if is_upstream else 'sarigan', **(dict(num_groups=int(groups)) if groups else {}),
+            **(dict(cpu_bf16=dict(fp32='0', bf16='1')[precision]) if precision else {}))
         run_dir = Path(folder, name, 'run')
         run_dir.mkdir(parents=True)
         self.log = run_dir / 'output.txt'

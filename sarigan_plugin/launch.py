@@ -202,7 +202,7 @@ def train_process(world, args, device_type, minutes, state_path, signals=None):
     args.augment_p = args.pop('ada_start', args.get('augment_p', 0))
     chosen_ops = args.pop('ops', 'auto')
     left_out = args.pop('left_out', dict(images=[]))['images']
-    precision = _cpu_precision(args)
+    precision = cpu_precision(args)
     runtime.prepare(device_type, grid=args.pop('grid', None), local_rank=world.local_rank, trust=care.trust_pickle, skip_bad_images=care.skip_bad_images,
         left_out={args.training_set_kwargs.path: left_out})
     runtime.fit_to_device(args, device_type)
@@ -247,7 +247,7 @@ def train_process(world, args, device_type, minutes, state_path, signals=None):
         return _complain(world, f'Rank {world.rank} on {socket.gethostname()} has lost another process, or has not heard from it for {world.minutes()}: {GO_ON}', LOST)
     return 0
 
-def _cpu_precision(args):
+def cpu_precision(args):
     """For cpu_formats.using(), before runtime.fit_to_device() takes what is meant for GPUs."""
     choice, resolutions = args.pop('cpu_bf16', 'auto'), args.D_kwargs.get('num_fp16_res', 0)
     return choice, resolutions or (cpu_formats.RESOLUTIONS if choice == '1' else 0)

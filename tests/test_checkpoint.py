@@ -28,8 +28,8 @@ from sarigan_plugin import runtime
 from sarigan_plugin.checkpoint import DamagedState, read_state, write_state
 from sarigan_plugin.train import main
 
-# All that remembers something: ADA, path length, style mixing, groups that merge, the average, two ticks and more.
-CONFIG = small_training.config(method=dict(num_groups='auto', regroup_kimg=0.064), training=dict(kimg=2, ema_rampup=0.05, aug='ada'))
+# All that remembers something: ADA, path length, style mixing, groups that merge, the average, two ticks and more. In bf16; tables that go on, in test_ablate.py, are in fp32.
+CONFIG = small_training.config(method=dict(num_groups='auto', regroup_kimg=0.064), training=dict(kimg=2, ema_rampup=0.05, aug='ada', cpu_bf16=True))
 
 @pytest.fixture(scope='session')
 def command(tmp_path_factory):

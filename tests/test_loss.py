@@ -41,7 +41,7 @@ def test_without_its_own_terms_the_loss_is_upstreams(make_generator, make_discri
     torch.testing.assert_close(our_loss.pl_mean, their_loss.pl_mean, rtol=1e-6, atol=0)
     for name, gradient in theirs.items():
         if gradient is not None: # Upstream's loss never reaches Q.
-            assert (ours[name] - gradient).abs().max() <= 1e-5 * gradient.abs().max(), name # Sums in another order round otherwise.
+            rounding.assert_close(ours[name], gradient, terms=16 * 9, layers=16, name=name) # Sums of fakes and reals in another order, through both networks.
         else:
             assert name.startswith('q.') and ours[name].abs().max() == 0
 
