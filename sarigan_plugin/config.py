@@ -79,7 +79,7 @@ def as_path(what, value):
 
 def as_cpu_bf16(what, value):
     """'auto', true or false -> 'auto', '1' or '0'. Raises UserError naming `what`."""
-    if value not in ('auto', True, False):
+    if value != 'auto' and not isinstance(value, bool):
         raise UserError(f'{what} must be "auto", true or false, not {value!r}')
     return value if value == 'auto' else str(int(value))
 

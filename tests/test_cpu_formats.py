@@ -1,18 +1,20 @@
 """Precision and memory order of blocks on the CPU: bfloat16 where it pays, and no trace of it afterwards."""
 
-import contextlib
 import copy
 import pickle
 
+import numpy as np
+import PIL.Image
 import pytest
-import rounding
 import torch
 import torch.nn.functional as F
+from click.testing import CliRunner
 
 from torch_utils.ops import upfirdn2d
 from training import networks as upstream_networks
 
-from sarigan_plugin import cpu_formats, cpu_ops, inpainting
+from sarigan_plugin import config, cpu_formats, cpu_ops, inpainting
+from sarigan_plugin.cli import COMMANDS, UserError, main
 from sarigan_plugin.loss import SariGANLoss
 from sarigan_plugin.networks import Discriminator, Generator
 
@@ -207,5 +209,59 @@ def test_inpainting_completes_as_fp32_does_and_its_encoder_forgets_as_well():
     assert 0 < (completed - expected).norm() < 3 * EPS * expected.norm() # The encoder rounds too.
     assert torch.equal(completed[(~hole).expand_as(completed)], image[(~hole).expand_as(image)])
     assert G.synthesis.encoder.fp16_resolution == before
+
+#----------------------------------------------------------------------------
+# The commands.
+
+def of_networks():
+    """Commands that run a network where --device says."""
+    commands = {name: main.get_command(None, name) for name in COMMANDS}
+    return {name: command for name, command in commands.items() if any('--device' in param.opts for param in command.params) and name not in ['demo', 'ablate']}
+
+def test_every_command_that_runs_networks_takes_it():
+    assert {'train', 'generate', 'project', 'explore', 'metrics', 'edit', 'inpaint'} <= of_networks().keys()
+    for name, command in of_networks().items():
+        option, = [param for param in command.params if '--cpu-bf16' in param.opts]
+        assert name == 'train' or option.default == 'auto', name
+
+@pytest.mark.parametrize('given, formats_seen', [('1', torch.bfloat16), ('true', torch.bfloat16), ('0', torch.float32)])
+def test_a_command_draws_in_what_it_is_told_and_then_forgets(tmp_path, formats, given, formats_seen):
+    G, _D = make_both()
+    (tmp_path / 'network.pkl').write_bytes(pickle.dumps(dict(G_ema=G.eval())))
+    result = CliRunner().invoke(main, ['generate', f'--network={tmp_path / "network.pkl"}', '--seeds=3', f'--outdir={tmp_path / "out"}', '--device=cpu', f'--cpu-bf16={given}'])
+    assert result.exit_code == 0, result.output
+    assert (32, formats_seen) in [(res, dtype) for res, dtype, _order in formats]
+    z = torch.from_numpy(np.random.RandomState(3).randn(1, 64)).float()
+    with torch.no_grad():
+        expected = G(z, None, noise_mode='const')[0].mul(127.5).add(128).clamp(0, 255).permute(1, 2, 0).numpy() # In fp32 again.
+    image = np.asarray(PIL.Image.open(tmp_path / 'out' / 'seed0003.png')).astype(float)
+    assert np.abs(image - expected).mean() <= (1 if formats_seen == torch.float32 else 2 * EPS * 255) # Single pixels may be worse.
+
+@pytest.fixture
+def images(tmp_path):
+    (tmp_path / 'images').mkdir()
+    for i in range(8):
+        PIL.Image.new('RGB', (32, 32), (i, 0, 0)).save(tmp_path / 'images' / f'{i}.png')
+    return str(tmp_path / 'images')
+
+def test_what_is_asked_for_is_in_the_options_and_auto_is_not(images):
+    for given, stored in [(None, None), ('auto', None), ('1', '1'), ('0', '0')]:
+        _desc, args = config.training_options(data=images, cfg='tiny', metrics=[], cpu_bf16=given)
+        assert args.get('cpu_bf16') == stored
+
+def test_two_precisions_at_once_are_refused(images):
+    with pytest.raises(UserError, match='--fp32=1 and --cpu-bf16=1: one of them alone'):
+        config.training_options(data=images, cfg='tiny', metrics=[], fp32=True, cpu_bf16='1')
+
+@pytest.mark.parametrize('value, stored', [('true', '1'), ('false', '0'), ('"auto"', 'auto')])
+def test_configs_have_it_as_well(tmp_path, value, stored):
+    (tmp_path / 'mine.toml').write_text(f'base = "tiny"\n[training]\ncpu_bf16 = {value}\n')
+    assert config.read_recipe(tmp_path / 'mine.toml').training.cpu_bf16 == stored
+
+@pytest.mark.parametrize('value', ['1', '"yes"', '0.5', '[]'])
+def test_other_values_in_configs_are_refused(tmp_path, value):
+    (tmp_path / 'mine.toml').write_text(f'base = "tiny"\n[training]\ncpu_bf16 = {value}\n')
+    with pytest.raises(UserError, match='cpu_bf16 must be "auto", true or false, not '):
+        config.read_recipe(tmp_path / 'mine.toml')
 
 #----------------------------------------------------------------------------
