@@ -100,9 +100,10 @@ class _Torch(types.ModuleType):
 
 def _in_formats(method):
     @functools.wraps(method)
-    def wrapper(network, x, *args, **kwargs):
-        with _told(network) if x.device.type == 'cpu' else contextlib.nullcontext():
-            return method(network, x, *args, **kwargs)
+    def wrapper(network, *args, **kwargs):
+        codes_or_images = args[0] if args else next(iter(kwargs.values()))
+        with _told(network) if codes_or_images.device.type == 'cpu' else contextlib.nullcontext():
+            return method(network, *args, **kwargs)
     return wrapper
 
 @contextlib.contextmanager
