@@ -130,6 +130,7 @@ def _filtered_once(reference):
         columns = torch.eye(size)[:, None, :, None] # One image for each pixel of the column.
         return reference(columns, taps[:, None], up=[1, up], padding=[0, 0, *padding])[:, 0, :, 0].t().contiguous()
     @functools.lru_cache(64)
+    @torch.inference_mode(False) # They are kept, and the next may ask for gradients.
     def matrices(filter_rows, size, up, padding, gain):
         """For columns and for rows; None where the filter isn't one for both axes."""
         f, (left, right, top, bottom) = torch.tensor(filter_rows), padding

@@ -222,7 +222,7 @@ def train_process(world, args, device_type, minutes, state_path, signals=None):
                 torch.distributed.init_process_group(backend='nccl' if device_type == 'cuda' else 'gloo', rank=world.rank, world_size=world.size,
                     store=world.store, timeout=world.timeout)
             with cpu_formats.using(*precision):
-                if device_type == 'cpu' and world.local_rank == 0:
+                if device_type == 'cpu' and world.rank == 0:
                     resolution, size = args.training_set_kwargs.resolution, args.G_kwargs.synthesis_kwargs
                     print(cpu_formats.explained(resolution, min(size.channel_base // resolution, size.channel_max)))
                 _train(world, args, care, state_path, signals, abort_fn=_alarm(minutes, device, args.num_gpus))
