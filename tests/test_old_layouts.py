@@ -1,0 +1,107 @@
+"""Networks, exports and a training of the time when all modules lay flat in one folder still open, and go on."""
+
+import json
+import pickle
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import legacy
+import numpy as np
+import pytest
+import small_training
+import trees
+from click.testing import CliRunner
+
+from sarigan_plugin import snapshot
+from sarigan_plugin import what_is
+from sarigan_plugin.cli import main
+
+FLAT = Path(__file__).parent / 'fixtures' / 'flat_layout'
+sys.path.append(str(FLAT))
+
+from make import COMMAND, sample
+
+RUN      = FLAT / 'runs' / '00000-images-small'
+NETWORK  = RUN / 'network-snapshot-000001.pkl'
+PICKLES  = dict(network=NETWORK, inpainting=FLAT / 'inpainting.pkl')
+EXPORTS  = dict(network=FLAT / 'network', inpainting=FLAT / 'inpainting')
+CLOSE    = dict(rtol=0, atol=1e-3) # Sums in other orders, as other CPUs have them; wrong weights are off by hundreds of times as much.
+
+# Of the format of pickles, exports and run records: whoever renames a module keeps these.
+NAMES = {'sarigan_plugin.networks.Generator', 'sarigan_plugin.networks.Discriminator', 'sarigan_plugin.inpainting.Generator',
+         'sarigan_plugin.inpainting.Discriminator', 'sarigan_plugin.inpainting_data.InpaintingDataset', 'sarigan_plugin.loss.SariGANLoss',
+         'sarigan_plugin.inpainting_loss.InpaintingLoss', 'sarigan_plugin.grouping.make_grouping'}
+
+def images(name):
+    return np.load(FLAT / 'images.npz')[name]
+
+#----------------------------------------------------------------------------
+# Networks.
+
+@pytest.mark.parametrize('trust', [False, True], ids=['safe', 'trusted'])
+@pytest.mark.parametrize('name', PICKLES)
+def test_our_readers_open_an_old_pickle(name, trust):
+    data = snapshot.load_all(str(PICKLES[name]), 'PKL', trust=trust)
+    np.testing.assert_allclose(sample(snapshot.averaged(data)), images(name), **CLOSE)
+    assert data['training_set_kwargs']['class_name'] in NAMES | {'training.dataset.ImageFolderDataset'}
+
+@pytest.mark.parametrize('name', PICKLES)
+def test_upstreams_reader_opens_an_old_pickle(name):
+    with open(PICKLES[name], 'rb') as f:
+        G = legacy.load_network_pkl(f)['G_ema']
+    np.testing.assert_allclose(sample(G), images(name), **CLOSE)
+
+def test_upstreams_reader_makes_fp16_networks_of_an_old_pickle():
+    # The constructor in the pickle runs, which asks for the grouping and networks inside it by name.
+    for path in PICKLES.values():
+        with open(path, 'rb') as f:
+            data = legacy.load_network_pkl(f, force_fp16=True)
+        assert data['G_ema'].synthesis.b16.use_fp16
+        snapshot.put(data['G_ema'], 'cpu')
+
+@pytest.mark.parametrize('name', EXPORTS)
+def test_an_old_export_opens(name):
+    np.testing.assert_allclose(sample(snapshot.load(str(EXPORTS[name]), 'PKL')), images(name), **CLOSE)
+
+def test_an_old_checkpoint_for_other_code_is_imported(tmp_path):
+    done = CliRunner().invoke(main, ['import', str(FLAT / 'checkpoint.pt'), f'--to={tmp_path / "network.pkl"}'])
+    assert done.exit_code == 0, done.output
+    assert sample(snapshot.load(str(tmp_path / 'network.pkl'), 'PKL')).shape == (2, 3, 16, 16)
+
+def test_it_is_known_what_an_old_file_is():
+    assert what_is.newest_network(str(RUN)) == str(NETWORK)
+
+#----------------------------------------------------------------------------
+# Trainings.
+
+def test_an_old_training_goes_on(tmp_path):
+    shutil.copytree(FLAT / 'runs', tmp_path / 'runs')
+    shutil.copy(FLAT / 'small.toml', tmp_path)
+    small_training.write_images(tmp_path / 'images')
+    done = trees.run([sys.executable, '-m', 'sarigan_plugin.cli', *COMMAND, '--resume=latest', '--kimg=2'], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'Going on with runs/00000-images-small from 1.024 kimg' in done.stdout
+    assert [path.name for path in (tmp_path / 'runs').iterdir()] == [RUN.name]
+    before, after = [snapshot.load(str(path), 'PKL') for path in [NETWORK, tmp_path / 'runs' / RUN.name / 'network-snapshot-000002.pkl']]
+    assert list(before.state_dict()) == list(after.state_dict())
+
+#----------------------------------------------------------------------------
+# What is written today opens with the plugin of before.
+
+def names_in(text):
+    return {match.decode() for match in re.findall(rb'sarigan_plugin\.[a-z_.]*\.[A-Za-z_]+', text)}
+
+def test_files_of_today_name_what_old_files_name(tmp_path):
+    G = snapshot.load(str(NETWORK), 'PKL') # Made anew, of the source that is installed.
+    inpainting = snapshot.load_all(str(FLAT / 'inpainting.pkl'), 'PKL')
+    written = names_in(pickle.dumps(G)) | names_in(pickle.dumps(inpainting))
+    assert written <= NAMES and written == names_in(NETWORK.read_bytes()) | names_in((FLAT / 'inpainting.pkl').read_bytes())
+    for name in EXPORTS:
+        done = CliRunner().invoke(main, ['export', str(PICKLES[name]), f'--to={tmp_path / name}'])
+        assert done.exit_code == 0, done.output
+        old, new = [json.loads((folder / 'network.json').read_text()) for folder in [EXPORTS[name], tmp_path / name]]
+        assert old['networks'] == new['networks'] and old['training_set_kwargs'] == new['training_set_kwargs']
+
+#----------------------------------------------------------------------------
