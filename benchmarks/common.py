@@ -4,16 +4,16 @@ import click
 import numpy as np
 import PIL.Image
 
-from sarigan_plugin import runtime
+from sarigan_plugin.upstream import host
 
 class Device(click.Choice):
     """'auto', 'cuda' or 'cpu' -> 'cuda' or 'cpu', as it is there."""
     def __init__(self):
-        super().__init__(runtime.DEVICES)
+        super().__init__(host.DEVICES)
 
     def convert(self, value, param, ctx):
         try:
-            return runtime.resolve_device(super().convert(value, param, ctx))
+            return host.resolve_device(super().convert(value, param, ctx))
         except ValueError as error:
             self.fail(str(error), param, ctx)
 

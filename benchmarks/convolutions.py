@@ -14,9 +14,9 @@ import torch
 
 from common import ListOf, as_count
 
-from sarigan_plugin import cpu_ops
-from sarigan_plugin import winograd
-from sarigan_plugin.options import PATH
+from sarigan_plugin.acceleration import cpu
+from sarigan_plugin.acceleration import winograd
+from sarigan_plugin.commands.options import PATH
 
 from torch_utils.ops import conv2d_gradfix # Upstream's, importable by now.
 
@@ -41,7 +41,7 @@ def main(shapes, rounds, threads, outdir):
     of what is convolved, relative to the largest number.
     """
     torch.set_num_threads(threads)
-    cpu_ops.keep_freed_memory()
+    cpu.keep_freed_memory()
     clock = time.process_time if threads == 1 else time.perf_counter
     print(f'{"":12}' + ''.join(f'{measure:>13}' for measure in MEASURES) + f'{"rounding":>10}{"PyTorch":>9}')
     rows = []

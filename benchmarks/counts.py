@@ -16,10 +16,10 @@ import charts
 from common import ListOf, as_setting, random_images
 from floor import Counter, phases_of
 
-from sarigan_plugin import config
-from sarigan_plugin import cuda_ops
-from sarigan_plugin import runtime
-from sarigan_plugin.options import PATH
+from sarigan_plugin.acceleration import cuda_build
+from sarigan_plugin.commands.options import PATH
+from sarigan_plugin.trainer import recipes
+from sarigan_plugin.upstream import host
 
 import dnnlib # Upstream's, importable by now.
 
@@ -62,8 +62,8 @@ def print_table(rows):
 def count(cfg, resolution, batch, fp32):
     """Returns {phase, and 'iteration' for the mean over many: {quantity: number}}, memory being the largest of all phases there."""
     with tempfile.TemporaryDirectory() as folder:
-        _desc, args = config.training_options(data=str(random_images(Path(folder, 'images'), resolution, number=1)), cfg=cfg, batch=batch, gpus=1, metrics=[], fp32=fp32 or None)
-    runtime.fit_to_device(args, 'cuda')
+        _desc, args = recipes.training_options(data=str(random_images(Path(folder, 'images'), resolution, number=1)), cfg=cfg, batch=batch, gpus=1, metrics=[], fp32=fp32 or None)
+    host.fit_to_device(args, 'cuda')
     args.loss_kwargs.style_mixing_prob = 0 # Where it mixes depends on a number.
     launch_plugins()
     run, networks = phases_of(args, torch.device('meta'))
@@ -100,7 +100,7 @@ class Plugins:
 
 def launch_plugins():
     """Let upstream's ops end in the plugins above, as on a GPU they would in its own."""
-    bias_act, upfirdn2d = cuda_ops.modules()
+    bias_act, upfirdn2d = cuda_build.modules()
     for module in [bias_act, upfirdn2d]:
         module._plugin, module._inited = Plugins, True # pylint: disable=protected-access
     bias_act._bias_act_ref = lambda x, b=None, **options: bias_act._bias_act_cuda(**options).apply(x, b) # pylint: disable=protected-access

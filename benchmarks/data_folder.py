@@ -22,8 +22,8 @@ import PIL.Image
 
 from common import ListOf, as_count
 
-from sarigan_plugin import upstream
-from sarigan_plugin.options import PATH
+from sarigan_plugin.commands.options import PATH
+from sarigan_plugin.upstream import tree as upstream
 
 DIFFERENT = 50          # Photos; the others are links to them.
 SIZE      = (1500, 1000)

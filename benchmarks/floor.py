@@ -18,10 +18,10 @@ from torch.utils.flop_counter import flop_registry
 
 from common import Device, as_setting, random_images
 
-from sarigan_plugin import config
-from sarigan_plugin import cpu_ops
-from sarigan_plugin import runtime
-from sarigan_plugin.options import PATH
+from sarigan_plugin.acceleration import cpu
+from sarigan_plugin.commands.options import PATH
+from sarigan_plugin.trainer import recipes
+from sarigan_plugin.upstream import host
 
 import dnnlib # Upstream's, importable by now.
 
@@ -80,10 +80,10 @@ def main(setting, cfg, device, threads, outdir):
     device = torch.device(device)
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
-        _desc, args = config.training_options(data=str(random_images(Path(folder, 'images'), resolution)), cfg=cfg, batch=batch, gpus=1, metrics=[], fp32=True)
-    runtime.fit_to_device(args, device.type)
+        _desc, args = recipes.training_options(data=str(random_images(Path(folder, 'images'), resolution)), cfg=cfg, batch=batch, gpus=1, metrics=[], fp32=True)
+    host.fit_to_device(args, device.type)
     if device.type == 'cpu':
-        cpu_ops.prepare()
+        cpu.prepare()
     peak, bandwidth = best_convolution(device), copying(device)
     print(f'The machine: {peak / 1e9:.0f} GFLOP/s in a 3x3 convolution, {bandwidth / 1e9:.0f} GB/s reading and writing')
     rows = []

@@ -18,9 +18,9 @@ import torch
 
 from common import ListOf, as_count
 
-from sarigan_plugin import config
-from sarigan_plugin import runtime
-from sarigan_plugin.options import PATH
+from sarigan_plugin.commands.options import PATH
+from sarigan_plugin.trainer import recipes
+from sarigan_plugin.upstream import host
 
 import dnnlib # Upstream's, importable by now.
 from torch_utils import misc
@@ -63,9 +63,9 @@ def photo_like_images(path, resolution):
     return path
 
 def images_per_second(data, workers, seconds):
-    _desc, args = config.training_options(data=str(data), cfg='sarigan', batch=BATCH, gpus=1, metrics=[], workers=workers)
-    runtime.prepare('cpu')
-    runtime.fit_to_device(args, 'cpu')
+    _desc, args = recipes.training_options(data=str(data), cfg='sarigan', batch=BATCH, gpus=1, metrics=[], workers=workers)
+    host.prepare('cpu')
+    host.fit_to_device(args, 'cpu')
     training_set = dnnlib.util.construct_class_by_name(**args.training_set_kwargs)
     loader = torch.utils.data.DataLoader(training_set, sampler=misc.InfiniteSampler(training_set), batch_size=BATCH, **args.data_loader_kwargs)
     batches = iter(loader)

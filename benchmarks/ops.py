@@ -15,11 +15,11 @@ import torch
 from common import random_images
 from scaling import measure
 
-from sarigan_plugin import cuda_ops
-from sarigan_plugin import ops
-from sarigan_plugin.cli import UserError
-from sarigan_plugin.options import PATH
-from sarigan_plugin.world import World
+from sarigan_plugin.acceleration import cuda_build
+from sarigan_plugin.acceleration import ops
+from sarigan_plugin.commands.options import PATH
+from sarigan_plugin.errors import UserError
+from sarigan_plugin.support.world import World
 
 IMPLEMENTATIONS = ops.CHOICES[1:]
 WARM_UP, REPEATS = 5, 30
@@ -81,7 +81,7 @@ def can_use(name):
 def milliseconds(name, shape, dtype, memory_format, taps, options):
     """Median time of one op and its gradients on the GPU."""
     ops.prepare(name, World())
-    bias_act, upfirdn2d = cuda_ops.modules()
+    bias_act, upfirdn2d = cuda_build.modules()
     inputs = [torch.randn(shape, device='cuda', dtype=dtype).to(memory_format=memory_format).requires_grad_()]
     if taps is None:
         inputs.append(torch.zeros(shape[1], device='cuda', dtype=dtype, requires_grad=True))

@@ -20,7 +20,7 @@ import torch
 import charts
 from common import Device, ListOf, as_count, random_images
 
-from sarigan_plugin.options import PATH
+from sarigan_plugin.commands.options import PATH
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM_UP_TICKS = 2 # The first iteration, which builds CUDA ops and tries algorithms, and the first full tick.

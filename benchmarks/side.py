@@ -13,14 +13,14 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from sarigan_plugin import config
-from sarigan_plugin import cpu_formats
-from sarigan_plugin import cpu_ops
-from sarigan_plugin import launch
-from sarigan_plugin import ops
-from sarigan_plugin import runtime
-from sarigan_plugin.loss import SariGANLoss, unwrapped
-from sarigan_plugin.world import DEFAULT_TIMEOUT, World
+from sarigan_plugin.acceleration import cpu
+from sarigan_plugin.acceleration import cpu_formats
+from sarigan_plugin.acceleration import ops
+from sarigan_plugin.losses.sarigan import SariGANLoss, unwrapped
+from sarigan_plugin.support.world import DEFAULT_TIMEOUT, World
+from sarigan_plugin.trainer import launch
+from sarigan_plugin.trainer import recipes
+from sarigan_plugin.upstream import host
 
 import dnnlib # Upstream's, importable by now.
 
@@ -125,8 +125,8 @@ def train_upstream(world, args, device):
     """As upstream's train.py starts each of its processes, and on the CPU as well."""
     from torch_utils import training_stats
     from training import training_loop # The unpatched tree's.
-    runtime.prepare(device, grid=args.pop('grid'), local_rank=world.rank)
-    runtime.fit_to_device(args, device)
+    host.prepare(device, grid=args.pop('grid'), local_rank=world.rank)
+    host.fit_to_device(args, device)
     training_stats.init_multiprocessing(rank=world.rank, sync_device=torch.device(device, world.rank) if world.size > 1 else None)
     if world.size > 1:
         torch.distributed.init_process_group('nccl' if device == 'cuda' else 'gloo', rank=world.rank, world_size=world.size, store=world.store)
@@ -135,10 +135,10 @@ def train_upstream(world, args, device):
 def make_images(settings, args, connection):
     device = torch.device(settings['device'])
     precision = launch.cpu_precision(args)
-    runtime.fit_to_device(args, settings['device'])
+    host.fit_to_device(args, settings['device'])
     if not settings['upstream']:
         ops.choose_at_first_use()
-        cpu_ops.prepare()
+        cpu.prepare()
     G = dnnlib.util.construct_class_by_name(**args.G_kwargs, c_dim=0, img_resolution=args.training_set_kwargs.resolution, img_channels=3).eval().requires_grad_(False).to(device)
     z = torch.randn([args.batch_size, G.z_dim], device=device)
     connection = Connection(connection)
@@ -152,7 +152,7 @@ def main():
     settings, connection = json.loads(sys.argv[1]), int(sys.argv[2]) # A file descriptor.
     if settings['device'] == 'cpu':
         torch.set_num_threads(settings['threads'])
-    _desc, args = config.training_options(metrics=[], **settings['options'])
+    _desc, args = recipes.training_options(metrics=[], **settings['options'])
     for kwargs in [args.G_kwargs.synthesis_kwargs, args.D_kwargs]:
         kwargs.update(settings['size'])
     dict(train=train, images=make_images)[settings['task']](settings, args, connection)

@@ -19,8 +19,8 @@ import torch
 import charts
 from common import Device, ListOf, as_setting, random_images
 
-from sarigan_plugin import upstream
-from sarigan_plugin.options import PATH
+from sarigan_plugin.commands.options import PATH
+from sarigan_plugin.upstream import tree as upstream
 
 HERE = Path(__file__).resolve().parent
 TRAINING = ('cycle', 'Gmain', 'Greg', 'Dmain', 'Dreg', 'G forward')

@@ -4,8 +4,10 @@ Importing this package makes upstream's own packages (dnnlib, torch_utils, train
 already are, as in a script that runs inside upstream's folder. Nothing heavy is imported here.
 """
 
-from . import upstream
-
 __version__ = '0.1.0'
 
-upstream.activate()
+from sarigan_plugin import compat
+from sarigan_plugin.upstream import tree
+
+compat.install()
+tree.activate()

@@ -1,57 +1,37 @@
 """The `sarigan` command: a group whose subcommands are imported only when they run."""
 
-import contextlib
-import errno
 import importlib
 
 import click
 
-from . import __version__
-from . import streams
-
-#----------------------------------------------------------------------------
-
-class UserError(click.ClickException):
-    """A mistake that the user can mend: one sentence on stderr and exit code 2, never a traceback.
-
-    For a mistake in one option's value, click.BadParameter names the option as well.
-    """
-    exit_code = 2
-
-@contextlib.contextmanager
-def writing(option, path):
-    """Inside the `with`, what can't be written there is a mistake in the option that named the place: OSError becomes UserError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.EPIPE or streams.is_lost(): # Of standard output.
-            raise
-        raise UserError(f'{option}: {path} cannot be written to: {error.strerror}.') from None
+from sarigan_plugin import __version__
+from sarigan_plugin.errors import UserError
+from sarigan_plugin.support import streams
 
 #----------------------------------------------------------------------------
 
 # name -> (module:attribute of a click command, help that needs no import).
 COMMANDS = {
-    'demo':     ('sarigan_plugin.demo:demo',                  'Train a small SariGAN on real images and draw its groups.'),
-    'data':     ('sarigan_plugin.data:data',                  'Make a dataset zip from your pictures, or from openly available ones.'),
-    'train':    ('sarigan_plugin.train:main',                 "Train a network; the same command as upstream's train.py."),
-    'ablate':   ('sarigan_plugin.ablate:ablate',              "Train the rows of a table and compare them: the paper's ablations."),
-    'generate': ('sarigan_plugin.generate:generate',          'Generate images with a network pickle.'),
-    'groups':   ('sarigan_plugin.groups:groups',              'Draw what each group of channels attends to.'),
-    'explore':  ('sarigan_plugin.explore:explore',            'Steer groups on a page in the browser.'),
-    'name':     ('sarigan_plugin.names:name_command',         'Give names to groups, for all commands that take a group.'),
-    'edit':     ('sarigan_plugin.edit_command:edit_command',  'Turn up, down or exchange what single groups draw.'),
-    'directions': ('sarigan_plugin.directions_command:directions_command', 'Rank the groups by what they change, and where.'),
-    'disentanglement': ('sarigan_plugin.disentanglement_command:disentanglement_command', 'Measure how well groups separate what is in images.'),
-    'mix':      ('sarigan_plugin.mix:mix_command',            'Give groups of some images the codes of other images.'),
-    'project':  ('sarigan_plugin.project_command:project_command', 'Find the codes of a photo, for edits of it.'),
-    'inpaint':  ('sarigan_plugin.inpaint_command:inpaint_command', 'Fill holes in images, in several ways each.'),
-    'inpaint-table': ('sarigan_plugin.inpaint_table:inpaint_table', 'Measure how well networks fill holes, beside classical methods.'),
-    'metrics':  ('sarigan_plugin.metrics_command:metrics_command', 'Measure how near generated images are to real ones.'),
-    'export':   ('sarigan_plugin.export:export_command',      'Write networks as safetensors, or for rosinality\'s tools.'),
-    'import':   ('sarigan_plugin.export:import_command',      'Make a network pickle of what export wrote.'),
-    'upstream': ('sarigan_plugin.upstream:upstream_command',  'Fetch, verify and patch the stylegan2-ada-pytorch tree.'),
-    'doctor':   ('sarigan_plugin.doctor:doctor',              'Check the installation, one line for each part.'),
+    'demo':            ('sarigan_plugin.commands.demo:demo',                               'Train a small SariGAN on real images and draw its groups.'),
+    'data':            ('sarigan_plugin.datasets.packaged:data',                           'Make a dataset zip from your pictures, or from openly available ones.'),
+    'train':           ('sarigan_plugin.commands.train:main',                              "Train a network; the same command as upstream's train.py."),
+    'ablate':          ('sarigan_plugin.commands.ablate:ablate',                           "Train the rows of a table and compare them: the paper's ablations."),
+    'generate':        ('sarigan_plugin.steering.sampling:generate',                       'Generate images with a network pickle.'),
+    'groups':          ('sarigan_plugin.steering.attention:groups',                        'Draw what each group of channels attends to.'),
+    'explore':         ('sarigan_plugin.commands.explore:explore',                         'Steer groups on a page in the browser.'),
+    'name':            ('sarigan_plugin.steering.names:name_command',                      'Give names to groups, for all commands that take a group.'),
+    'edit':            ('sarigan_plugin.commands.edit:edit_command',                       'Turn up, down or exchange what single groups draw.'),
+    'directions':      ('sarigan_plugin.commands.directions:directions_command',           'Rank the groups by what they change, and where.'),
+    'disentanglement': ('sarigan_plugin.commands.disentanglement:disentanglement_command', 'Measure how well groups separate what is in images.'),
+    'mix':             ('sarigan_plugin.steering.mixing:mix_command',                      'Give groups of some images the codes of other images.'),
+    'project':         ('sarigan_plugin.commands.project:project_command',                 'Find the codes of a photo, for edits of it.'),
+    'inpaint':         ('sarigan_plugin.commands.inpaint:inpaint_command',                 'Fill holes in images, in several ways each.'),
+    'inpaint-table':   ('sarigan_plugin.evaluation.inpainting:inpaint_table',              'Measure how well networks fill holes, beside classical methods.'),
+    'metrics':         ('sarigan_plugin.commands.metrics:metrics_command',                 'Measure how near generated images are to real ones.'),
+    'export':          ('sarigan_plugin.commands.export:export_command',                   'Write networks as safetensors, or for rosinality\'s tools.'),
+    'import':          ('sarigan_plugin.commands.export:import_command',                   'Make a network pickle of what export wrote.'),
+    'upstream':        ('sarigan_plugin.upstream.tree:upstream_command',                   'Fetch, verify and patch the stylegan2-ada-pytorch tree.'),
+    'doctor':          ('sarigan_plugin.commands.doctor:doctor',                           'Check the installation, one line for each part.'),
 }
 
 class LazyGroup(streams.Program):

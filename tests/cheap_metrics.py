@@ -13,7 +13,7 @@ import sarigan_plugin # pylint: disable=unused-import # Finds upstream's tree.
 import torch
 from metrics import metric_main, metric_utils
 
-from sarigan_plugin.train import main
+from sarigan_plugin.commands.train import main
 
 def exchanged(opts, count=8):
     """What upstream's metrics do: each process has features, and all get those of all."""

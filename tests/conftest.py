@@ -14,8 +14,8 @@ import torch
 import trees
 from skips import pytest_make_collect_report, pytest_runtest_makereport # pylint: disable=unused-import
 
-from sarigan_plugin import networks
-from sarigan_plugin import upstream
+from sarigan_plugin.model import networks
+from sarigan_plugin.upstream import tree as upstream
 
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN: # Under nohup; whatever tests start would inherit it, and some of these are to be hung up on.
     signal.signal(signal.SIGHUP, lambda *_args: None) # A handler is not inherited, and this process still outlives its terminal.

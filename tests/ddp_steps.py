@@ -19,11 +19,11 @@ import torch
 import limits
 
 import sarigan_plugin # Puts upstream on sys.path. pylint: disable=unused-import
-from sarigan_plugin import inpainting
-from sarigan_plugin import networks
-from sarigan_plugin import runtime
-from sarigan_plugin.inpainting_loss import InpaintingLoss
-from sarigan_plugin.loss import SariGANLoss
+from sarigan_plugin.losses.inpainting import InpaintingLoss
+from sarigan_plugin.losses.sarigan import SariGANLoss
+from sarigan_plugin.model import inpainting
+from sarigan_plugin.model import networks
+from sarigan_plugin.upstream import host
 
 BATCH = 8
 LEARNING_RATE = 0.1
@@ -71,7 +71,7 @@ def train(rank, world, rendezvous, mode):
 
     wrapped = [G.mapping, G.synthesis, D]
     if world > 1:
-        wrapped = [runtime.stand_in('cpu').nn.parallel.DistributedDataParallel(module, broadcast_buffers=False) for module in wrapped]
+        wrapped = [host.stand_in('cpu').nn.parallel.DistributedDataParallel(module, broadcast_buffers=False) for module in wrapped]
     loss = loss_class('cpu', *wrapped, **masks, r1_gamma=1, regroup_kimg=0.064, similarity=('responses' if mode == 'responses' else 'kernels'),
         **({} if everything else dict(style_mixing_prob=0, pl_weight=0)))
     if mode == 'unshared':

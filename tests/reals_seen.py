@@ -7,20 +7,20 @@ import hashlib
 import json
 import sys
 
-from sarigan_plugin import ablation
-from sarigan_plugin import launch
-from sarigan_plugin import monitor
+from sarigan_plugin.ablation import table_spec
+from sarigan_plugin.trainer import launch
+from sarigan_plugin.trainer import progress
 from torch_utils import training_stats
 
 def main(toml, data, outdir):
     hashes = dict()
-    accumulate_gradients = monitor.MonitoredLoss.accumulate_gradients
+    accumulate_gradients = progress.MonitoredLoss.accumulate_gradients
     def recorded(self, phase, real_img, **kwargs):
         if phase == 'Dmain':
             hashes.setdefault(training.name, []).append(hashlib.sha256(real_img.numpy().tobytes()).hexdigest())
         accumulate_gradients(self, phase=phase, real_img=real_img, **kwargs)
-    monitor.MonitoredLoss.accumulate_gradients = recorded
-    for training in ablation.plan(ablation.read(toml), data, outdir):
+    progress.MonitoredLoss.accumulate_gradients = recorded
+    for training in table_spec.plan(table_spec.read(toml), data, outdir):
         training_stats._sync_called = False # Upstream has one training in a process.
         assert launch.launch(training.args, 'cpu') == 0
     print()

@@ -39,7 +39,7 @@ def main(tree, num_made=None):
     with contextlib.ExitStack() as stack:
         if num_made is not None:
             import dnnlib # noqa: F401 # This tree's, before the plugin looks for one.
-            from sarigan_plugin import feature_stats
+            from sarigan_plugin.features import statistics as feature_stats
             stack.enter_context(feature_stats.using(num_made=int(num_made)))
         results = [run(*job) for job in jobs]
     json.dump(results, sys.stdout)

@@ -23,16 +23,16 @@ from click.testing import CliRunner
 import small_training
 from test_train import images, sarigan # pylint: disable=unused-import
 
-from sarigan_plugin import ablate
-from sarigan_plugin import ablation
-from sarigan_plugin import ablation_job
-from sarigan_plugin import ablation_table
-from sarigan_plugin import config
-from sarigan_plugin import files
-from sarigan_plugin import pictures
-from sarigan_plugin import snapshot
-from sarigan_plugin.cli import UserError
-from sarigan_plugin.generate import render, sample_ws
+from sarigan_plugin.ablation import job as ablation_job
+from sarigan_plugin.ablation import report
+from sarigan_plugin.ablation import table_spec
+from sarigan_plugin.commands import ablate
+from sarigan_plugin.errors import UserError
+from sarigan_plugin.snapshots import reading as snapshot
+from sarigan_plugin.steering.sampling import render, sample_ws
+from sarigan_plugin.support import files
+from sarigan_plugin.support import pictures
+from sarigan_plugin.trainer import recipes
 
 pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning') # It is what detectors come in.
 
@@ -213,7 +213,7 @@ def test_a_table_that_was_stopped_ends_as_one_that_was_not(finished, files_of, i
 def test_a_row_that_starts_from_a_pickle_looks_at_it_as_train_does(files_of, images, network, tmp_path):
     toml = tmp_path / 'resumed.toml'
     toml.write_text(TABLE.format(cfg=files_of / 'small.toml').replace('[rows.same]', f'[options]\nresume = "{network}"\n\n[rows.same]'))
-    training = ablation.plan(ablation.read(str(toml)), str(images), str(tmp_path / 'out'))[0]
+    training = table_spec.plan(table_spec.read(str(toml)), str(images), str(tmp_path / 'out'))[0]
     with pytest.raises(UserError, match='^--resume: the resolution is 32 in the pickle and 16 here; they must be equal.$'):
         ablation_job.run(training, None, 'cpu')
 
@@ -276,48 +276,48 @@ def test_time_left_is_told_from_what_has_been_trained(finished, files_of, images
     told = re.search(r'About (?:(\d+)h )?(?:(\d+)m )?(\d+)s of training are left', done.stdout)
     assert sum(int(part or 0) * unit for part, unit in zip(told.groups(), [3600, 60, 1])) == pytest.approx(seconds, rel=0.05)
 
-@pytest.mark.parametrize('path', sorted(ablation.folder().glob('*.toml')), ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', sorted(table_spec.folder().glob('*.toml')), ids=lambda path: path.stem)
 def test_our_tables_can_be_planned_in_every_setting(path, images, tmp_path):
     settings = ['paper', *re.findall(r'^\[settings\.(\w+)\]', path.read_text(), flags=re.M)]
     assert 'tiny' in settings
     for setting in settings:
-        table = ablation.read(ablation.find(path.stem), setting)
-        trainings = ablation.plan(table, str(images), str(tmp_path / setting))
+        table = table_spec.read(table_spec.find(path.stem), setting)
+        trainings = table_spec.plan(table, str(images), str(tmp_path / setting))
         assert len(trainings) == len(table.rows) * len(table.seeds)
-        recipe = config.find_recipe(table.cfg, resolution=16, gpus=1)
+        recipe = recipes.find_recipe(table.cfg, resolution=16, gpus=1)
         assert {training.args.total_kimg for training in trainings} == {table.kimg or recipe.training.kimg}
 
 @pytest.mark.parametrize('setting', ['paper', 'tiny'])
 def test_rows_of_one_name_are_the_same_training_in_all_our_tables(setting):
     known = dict()
-    for path in ablation.folder().glob('*.toml'):
-        table = ablation.read(path, setting)
+    for path in table_spec.folder().glob('*.toml'):
+        table = table_spec.read(path, setting)
         for row in table.rows:
             trained = (table.cfg, table.kimg, row.options)
             assert known.setdefault(row.name, trained) == trained, (path, row.name)
 
 def test_the_papers_figures_are_those_of_its_tables():
-    papers = {path.stem: {row.name: row.paper for row in ablation.read(path).rows if row.paper is not None} for path in ablation.folder().glob('*.toml')}
+    papers = {path.stem: {row.name: row.paper for row in table_spec.read(path).rows if row.paper is not None} for path in table_spec.folder().glob('*.toml')}
     assert papers['info'] == dict(stylegan2=8.16, sarigan=6.74) | {'no-info': 7.77}
     assert papers['groups'] == dict(stylegan2=8.16, groups8=7.62, sarigan=6.74, groups32=7.74)
     assert papers['stylegan2'] == dict(stylegan2=8.16, sarigan=6.74)
-    assert {row.name: row.paper for row in ablation.read(ablation.find('stylegan2'), 'cars').rows} == dict(stylegan2=3.01, sarigan=2.98)
+    assert {row.name: row.paper for row in table_spec.read(table_spec.find('stylegan2'), 'cars').rows} == dict(stylegan2=3.01, sarigan=2.98)
     assert 1 - papers['grouping']['sarigan'] / papers['grouping']['blocks'] == pytest.approx(0.119, abs=0.0005)
 
 def test_the_documentation_is_understood(tmp_path):
-    text = (ablation.folder().parents[1] / 'docs' / 'ablations.md').read_text()
+    text = (table_spec.folder().parents[1] / 'docs' / 'ablations.md').read_text()
     toml = tmp_path / 'mine.toml'
     toml.write_text(re.search(r'```toml\n(.*?)```', text, flags=re.S)[1])
-    assert (ablation.read(str(toml)).kimg, ablation.read(str(toml), 'short').kimg) == (5000, 500)
-    assert [row.options for row in ablation.read(str(toml)).rows] == [{}, dict(lambda_info=1.0)]
+    assert (table_spec.read(str(toml)).kimg, table_spec.read(str(toml), 'short').kimg) == (5000, 500)
+    assert [row.options for row in table_spec.read(str(toml)).rows] == [{}, dict(lambda_info=1.0)]
     commands = [shlex.split(line, comments=True)[2:] for line in text.splitlines() if line.startswith('sarigan ablate ')]
     assert len(commands) >= 3
     for command in commands:
         params = ablate.ablate.make_context('ablate', command).params # Raises if there is no such option.
-        assert ablation.read(ablation.find(params['table']), params['setting']).rows
-    assert set(re.findall(r'^\| `(\w+)` \|', text, flags=re.M)) == {path.stem for path in ablation.folder().glob('*.toml')}
+        assert table_spec.read(table_spec.find(params['table']), params['setting']).rows
+    assert set(re.findall(r'^\| `(\w+)` \|', text, flags=re.M)) == {path.stem for path in table_spec.folder().glob('*.toml')}
     for file, test in re.findall(r'`(tests/\w+\.py)::(\w+)`', text):
-        assert f'def {test}(' in (ablation.folder().parents[1] / file).read_text(), test
+        assert f'def {test}(' in (table_spec.folder().parents[1] / file).read_text(), test
 
 #----------------------------------------------------------------------------
 # Mistakes.
@@ -343,7 +343,7 @@ def test_a_broken_table_names_its_file_and_key(text, sentence, tmp_path):
     path = tmp_path / 'broken.toml'
     path.write_text(text.format(cfg='tiny'))
     with pytest.raises(UserError) as caught:
-        ablation.read(str(path))
+        table_spec.read(str(path))
     assert caught.value.message.startswith(f'{path}{sentence}')
 
 @pytest.mark.parametrize('more, sentence', [
@@ -369,19 +369,19 @@ def test_a_row_that_cannot_be_trained_is_named_before_anything_is(files_of, imag
     toml = tmp_path / 'wide.toml'
     toml.write_text(TABLE.format(cfg=files_of / 'small.toml') + '[rows.wide]\nnum_groups = 64\n')
     with pytest.raises(UserError, match=r'^wide: --num-groups must be between 1 and 4, the channels of the layers at 16x16, not 64'):
-        ablation.plan(ablation.read(str(toml)), str(images), str(tmp_path))
+        table_spec.plan(table_spec.read(str(toml)), str(images), str(tmp_path))
 
 def test_rows_with_batches_of_other_sizes_are_refused(files_of, images, tmp_path):
     toml = tmp_path / 'batches.toml'
     toml.write_text(TABLE.format(cfg=files_of / 'small.toml') + '[rows.tiny]\ncfg = "tiny"\n')
     with pytest.raises(UserError, match='tiny has batches of 16 images and stylegan2 of 32: rows must not differ in that; batch in .options. sets one for all'):
-        ablation.plan(ablation.read(str(toml)), str(images), str(tmp_path))
+        table_spec.plan(table_spec.read(str(toml)), str(images), str(tmp_path))
 
 def test_folders_of_other_trainings_are_not_gone_on_with(finished, files_of, images, tmp_path):
     toml = tmp_path / 'squares.toml'
     toml.write_text(TABLE.format(cfg=files_of / 'small.toml').replace('[rows.same]\nnum_groups      = 4', '[rows.same]\nnum_groups      = 2'))
     with pytest.raises(UserError, match=r'^--outdir: .*/same/seed0 goes on only with the options that it was started with: G_kwargs.num_groups was 4 and would be 2; another --outdir begins anew.'):
-        ablation.plan(ablation.read(str(toml)), str(images), str(finished[1]))
+        table_spec.plan(table_spec.read(str(toml)), str(images), str(finished[1]))
 
 def test_other_images_of_the_same_number_and_size_are_noticed(finished, files_of, images, tmp_path):
     others = shutil.copytree(images, tmp_path / 'squares')
@@ -397,15 +397,15 @@ def measured(files_of, images, tmp_path):
     """measured({row: {seed: value}}) -> (table, trainings, evaluation) where networks have these values; nothing was trained."""
     def make(values):
         seeds = sorted({seed for of_row in values.values() for seed in of_row})
-        table = dataclasses.replace(ablation.read(str(files_of / 'squares.toml')), seeds=seeds)
-        trainings = ablation.plan(table, str(images), str(tmp_path / 'out'))
-        evaluation = ablation.Evaluation(str(images), 'digest', ('fd10k',), 24, None)
+        table = dataclasses.replace(table_spec.read(str(files_of / 'squares.toml')), seeds=seeds)
+        trainings = table_spec.plan(table, str(images), str(tmp_path / 'out'))
+        evaluation = table_spec.Evaluation(str(images), 'digest', ('fd10k',), 24, None)
         for training in trainings:
             value = values.get(training.row.name, {}).get(training.seed)
             if value is not None:
-                ablation.begin_record(training, 'digest')
+                table_spec.begin_record(training, 'digest')
                 Path(training.snapshot).write_bytes(training.name.encode())
-                ablation.add_results(training, evaluation, ['fd10k'], dict(fd10k=dict(value=value, floor=1.0, low=value - 1, high=value + 2, num_samples=24)))
+                table_spec.add_results(training, evaluation, ['fd10k'], dict(fd10k=dict(value=value, floor=1.0, low=value - 1, high=value + 2, num_samples=24)))
         return table, trainings, evaluation
     return make
 
@@ -413,7 +413,7 @@ SETTINGS = dict(cfg='small', kimg=1, data='squares', seeds=[0, 1, 2])
 
 def test_figures_are_means_and_deviations_over_seeds(measured):
     _table, trainings, evaluation = measured(dict(stylegan2={0: 10., 1: 14., 2: 12.}, sarigan={0: 8., 1: 7.}))
-    first, second, third = ablation_table.figures(trainings, evaluation)
+    first, second, third = report.figures(trainings, evaluation)
     assert (first['figures']['fd10k']['mean'], first['figures']['fd10k']['std']) == (12, 2)
     assert (second['figures']['fd10k']['mean'], second['figures']['fd10k']['ratio']) == (7.5, 0.625)
     assert second['figures']['fd10k']['ratio_error'] == pytest.approx(np.hypot(0.5 / 12, 0.625 * np.sqrt(4 / 3) / 12)) and first['figures']['fd10k']['ratio_error'] is None
@@ -423,7 +423,7 @@ def test_figures_are_means_and_deviations_over_seeds(measured):
 
 def test_a_table_says_what_its_numbers_are(measured):
     table, trainings, evaluation = measured(dict(stylegan2={0: 10., 1: 14., 2: 12.}, sarigan={0: 8., 1: 7.}))
-    text = ablation_table.markdown(table, ablation_table.figures(trainings, evaluation), SETTINGS)
+    text = report.markdown(table, report.figures(trainings, evaluation), SETTINGS)
     assert '| StyleGAN2                  | 12.0 ± 2.0 | 1.000         | 8.16      | 1.000 |' in text
     assert '| four groups (2 of 3 seeds) | 7.5 ± 0.7  | 0.625 ± 0.073 | 6.74      | 0.826 |' in text
     assert '| same                       |            |               |           |       |' in text
@@ -433,44 +433,44 @@ def test_the_error_of_a_ratio_is_how_much_it_varies_from_seeds_to_seeds(measured
     random = np.random.RandomState(0)
     draw = lambda mean, std: dict(enumerate(random.normal(mean, std, size=8)))
     _table, trainings, evaluation = measured(dict(stylegan2=draw(100, 10), sarigan=draw(80, 5)))
-    figure = ablation_table.figures(trainings, evaluation)[1]['figures']['fd10k']
+    figure = report.figures(trainings, evaluation)[1]['figures']['fd10k']
     ratios = random.normal(80, 5, size=[10000, 8]).mean(axis=1) / random.normal(100, 10, size=[10000, 8]).mean(axis=1)
     assert figure['ratio_error'] == pytest.approx(ratios.std(), rel=0.4) # Eight seeds know their deviation to a quarter.
 
 def test_one_seed_has_the_interval_of_its_images(measured):
     table, trainings, evaluation = measured(dict(stylegan2={0: 10.}, sarigan={0: 8.}, same={0: 9.}))
-    text = ablation_table.markdown(table, ablation_table.figures(trainings, evaluation), {**SETTINGS, 'seeds': [0]})
+    text = report.markdown(table, report.figures(trainings, evaluation), {**SETTINGS, 'seeds': [0]})
     assert '| StyleGAN2   | 10.0 (9.0 to 12.0) | 1.000 |' in text and 'In brackets is the interval of 95% of one network' in text and '±' not in text
 
 def test_what_was_measured_of_another_network_does_not_count(measured):
     _table, trainings, evaluation = measured(dict(stylegan2={0: 10.}))
-    assert ablation.missing(trainings[0], evaluation) == []
-    assert ablation.missing(trainings[0], dataclasses.replace(evaluation, num_samples=25)) == ['fd10k']
-    assert ablation.missing(trainings[0], dataclasses.replace(evaluation, digest='other')) == ['fd10k']
+    assert table_spec.missing(trainings[0], evaluation) == []
+    assert table_spec.missing(trainings[0], dataclasses.replace(evaluation, num_samples=25)) == ['fd10k']
+    assert table_spec.missing(trainings[0], dataclasses.replace(evaluation, digest='other')) == ['fd10k']
     Path(trainings[0].snapshot).write_bytes(b'trained on')
-    assert ablation.missing(trainings[0], evaluation) == ['fd10k']
+    assert table_spec.missing(trainings[0], evaluation) == ['fd10k']
 
 def test_precision_and_recall_are_one_metric_of_two_figures(measured):
     _table, trainings, evaluation = measured(dict(stylegan2={0: 10.}))
     evaluation = dataclasses.replace(evaluation, metrics=('pr', 'fd10k'))
-    assert ablation.missing(trainings[0], evaluation) == ['pr']
+    assert table_spec.missing(trainings[0], evaluation) == ['pr']
     figure = dict(value=0.5, floor=None, low=None, high=None, num_samples=24)
-    ablation.add_results(trainings[0], evaluation, ['pr'], dict(pr_precision=figure, pr_recall=figure))
-    assert ablation.missing(trainings[0], evaluation) == []
-    assert list(ablation_table.figures(trainings, evaluation)[0]['figures']) == ['pr_precision', 'pr_recall', 'fd10k']
+    table_spec.add_results(trainings[0], evaluation, ['pr'], dict(pr_precision=figure, pr_recall=figure))
+    assert table_spec.missing(trainings[0], evaluation) == []
+    assert list(report.figures(trainings, evaluation)[0]['figures']) == ['pr_precision', 'pr_recall', 'fd10k']
 
 def test_bars_are_as_long_as_their_figures_and_error_bars_as_wide_as_their_deviations(measured):
     table, trainings, evaluation = measured(dict(stylegan2={0: 10., 1: 14., 2: 12.}, sarigan={0: 6., 1: 6., 2: 6.}))
-    pixels = np.asarray(ablation_table.chart(table, ablation_table.figures(trainings, evaluation), 'caption')).astype(int)
-    bars = [(pixels == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(axis=2) for colour in ablation_table.COLOURS]
+    pixels = np.asarray(report.chart(table, report.figures(trainings, evaluation), 'caption')).astype(int)
+    bars = [(pixels == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(axis=2) for colour in report.COLOURS]
     lengths = [bar.sum(axis=1).max() for bar in bars]
     assert lengths[1] / lengths[0] == pytest.approx(6 / 12, abs=0.01)
-    longest = ablation_table.PANEL * ablation_table.SCALE # Where the error bar of 12 + 2 ends.
+    longest = report.PANEL * report.SCALE # Where the error bar of 12 + 2 ends.
     assert lengths[0] == pytest.approx(longest * 12 / 14, abs=3)
 
     top = np.flatnonzero(bars[0].sum(axis=1) > 100)[0] # The bar's first line is below the letters, which have some grey as well.
     left = np.flatnonzero(bars[0][top])[0]
-    dark = pixels[top + 7 * ablation_table.SCALE].max(axis=1) < 10 # Above the line of the error bar, through its tips.
+    dark = pixels[top + 7 * report.SCALE].max(axis=1) < 10 # Above the line of the error bar, through its tips.
     near = lambda value: slice(left + round(longest * value / 14) - 4, left + round(longest * value / 14) + 5)
     assert [bool(dark[near(value)].any()) for value in [9, 10, 11, 12, 13, 14]] == [False, True, False, False, False, True]
 

@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 import torch
 
-from sarigan_plugin import attributes
+from sarigan_plugin.evaluation import attributes
 
 @pytest.fixture(autouse=True)
 def small_and_apart(monkeypatch, tmp_path):

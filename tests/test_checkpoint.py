@@ -22,11 +22,11 @@ from torch_utils import training_stats
 
 import small_training
 
-from sarigan_plugin import checkpoint
-from sarigan_plugin import files
-from sarigan_plugin import runtime
-from sarigan_plugin.checkpoint import DamagedState, read_state, write_state
-from sarigan_plugin.train import main
+from sarigan_plugin.commands.train import main
+from sarigan_plugin.support import files
+from sarigan_plugin.trainer import checkpoint
+from sarigan_plugin.trainer.checkpoint import DamagedState, read_state, write_state
+from sarigan_plugin.upstream import host
 
 # All that remembers something: ADA, path length, style mixing, groups that merge, the average, two ticks and more. In bf16; tables that go on, in test_ablate.py, are in fp32.
 CONFIG = small_training.config(method=dict(num_groups='auto', regroup_kimg=0.064), training=dict(kimg=2, ema_rampup=0.05, aug='ada', cpu_bf16=True))
@@ -142,7 +142,7 @@ def test_a_signal_to_all_processes_of_a_job_stops_it_with_a_state(command, tmp_p
     assert f'Stopped by {signal.Signals(number).name} at ' in out
 
 def test_a_mistake_in_the_midst_of_training_does_not_hang(command, tmp_path):
-    code = ("import sys, sarigan_plugin\nfrom sarigan_plugin import train\nfrom sarigan_plugin.monitor import MonitoredLoss\n"
+    code = ("import sys, sarigan_plugin\nfrom sarigan_plugin.commands import train\nfrom sarigan_plugin.trainer.progress import MonitoredLoss\n"
         "def fail(self, **_kwargs):\n    raise KeyError('something')\nMonitoredLoss.accumulate_gradients = fail\ntrain.main()")
     done = subprocess.run([sys.executable, '-c', code, *command[1:], f'--outdir={tmp_path}'], capture_output=True, text=True, timeout=limits.HANG, check=False)
     assert done.returncode == 1 and "KeyError: 'something'" in done.stderr
@@ -292,11 +292,11 @@ def test_statistics_go_on_where_they_were():
     assert collector.mean('Test/a') == 6 and collector.num('Test/a') == 2
 
 def test_the_sampler_starts_where_it_was():
-    runtime.prepare('cpu')
+    host.prepare('cpu')
     whole = list(itertools.islice(iter(misc.InfiniteSampler(list(range(10)), rank=1, num_replicas=2, seed=5)), 40))
-    runtime.skip_samples(13)
+    host.skip_samples(13)
     assert list(itertools.islice(iter(misc.InfiniteSampler(list(range(10)), rank=1, num_replicas=2, seed=5)), 27)) == whole[13:]
-    runtime.skip_samples(0)
+    host.skip_samples(0)
 
 def test_logs_are_cut_to_where_the_state_was_and_what_was_cut_is_kept(tmp_path):
     (tmp_path / 'stats.jsonl').write_text('one\n')

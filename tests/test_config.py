@@ -15,18 +15,18 @@ import torch
 import trees
 from upstream_dry_run import dry_run
 
-from sarigan_plugin import config
-from sarigan_plugin import loss
-from sarigan_plugin import networks
-from sarigan_plugin import train
-from sarigan_plugin.cli import UserError
+from sarigan_plugin.commands import train
+from sarigan_plugin.errors import UserError
+from sarigan_plugin.losses import sarigan as loss
+from sarigan_plugin.model import networks
+from sarigan_plugin.trainer import recipes
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / 'upstream_options.json'
 
 CASES = {
-    **{cfg: [f'--cfg={cfg}'] for cfg in config.UPSTREAM_RECIPES},
-    **{f'{cfg} on 8 GPUs': [f'--cfg={cfg}', '--gpus=8'] for cfg in config.UPSTREAM_RECIPES},
+    **{cfg: [f'--cfg={cfg}'] for cfg in recipes.UPSTREAM_RECIPES},
+    **{f'{cfg} on 8 GPUs': [f'--cfg={cfg}', '--gpus=8'] for cfg in recipes.UPSTREAM_RECIPES},
     'nothing': [],
     'data options': ['--cond=1', '--subset=5', '--mirror=1', '--seed=9', '--snap=3', '--metrics=kid50k_full,pr50k3_full'],
     'the whole subset': ['--subset=12'],
@@ -68,7 +68,7 @@ def test_the_golden_options_are_what_an_unpatched_checkout_prints(images, submod
 # Our configs.
 
 def test_sarigan_is_the_papers_setting(images):
-    _desc, args = config.training_options(data=images, cfg='sarigan', gpus=8)
+    _desc, args = recipes.training_options(data=images, cfg='sarigan', gpus=8)
     assert (args.batch_size, args.batch_gpu) == (32, 4)
     assert args.G_opt_kwargs.lr == args.D_opt_kwargs.lr == 0.002
     assert args.G_kwargs.class_name == 'sarigan_plugin.networks.Generator'
@@ -81,32 +81,32 @@ def test_sarigan_is_the_papers_setting(images):
 
 def test_fewer_gpus_than_the_papers_take_turns(images):
     for gpus in [1, 2, 8, 16]:
-        _desc, args = config.training_options(data=images, cfg='sarigan', gpus=gpus)
+        _desc, args = recipes.training_options(data=images, cfg='sarigan', gpus=gpus)
         assert args.batch_size == 32 and args.batch_gpu == min(4, 32 // gpus)
 
 def test_options_of_the_command_line_overrule_the_file(images):
-    desc, args = config.training_options(data=images, cfg='sarigan', num_groups=8, lambda_group=0.5, lambda_info=0.0, grouping='blocks', norm='feature')
+    desc, args = recipes.training_options(data=images, cfg='sarigan', num_groups=8, lambda_group=0.5, lambda_info=0.0, grouping='blocks', norm='feature')
     assert (args.G_kwargs.num_groups, args.G_kwargs.grouping, args.G_kwargs.norm) == (8, 'blocks', 'feature')
     assert (args.loss_kwargs.lambda_group, args.loss_kwargs.lambda_info) == (0.5, 0)
     assert 'numgroups8' in desc and 'lambdainfo0.0' in desc
-    _desc, args = config.training_options(data=images, cfg='sarigan', similarity='responses')
+    _desc, args = recipes.training_options(data=images, cfg='sarigan', similarity='responses')
     assert args.loss_kwargs.similarity == 'responses'
 
 @pytest.mark.parametrize('options, of_each', [(dict(), 1), (dict(norm='feature'), 2), (dict(num_groups='auto'), 1), (dict(num_groups={'8': 2, '16': 4, 'b32.conv0': 8, '32': 4, '64': 4}), 1)])
 def test_q_has_a_number_for_each_style_that_layers_make_of_the_codes(images, options, of_each):
-    _desc, args = config.training_options(data=images, cfg='tiny', info_target='styles', **options)
+    _desc, args = recipes.training_options(data=images, cfg='tiny', info_target='styles', **options)
     G = networks.Generator(c_dim=0, img_resolution=64, img_channels=3, **{name: value for name, value in args.G_kwargs.items() if name != 'class_name'})
     inter, intra = loss.info_targets(torch.zeros(1, G.num_ws, G.w_dim), G.synthesis)
     assert args.D_kwargs.q_features == [inter.shape[1], intra.shape[1]] and args.loss_kwargs.info_target == 'styles'
     assert intra.shape[1] == of_each * sum(layer.weight.shape[1] for _name, layer, _source in networks.grouped_layers(G.synthesis))
 
 def test_without_groups_q_predicts_the_only_code(images):
-    _desc, args = config.training_options(data=images, cfg='tiny', info_target='styles', grouping='none')
+    _desc, args = recipes.training_options(data=images, cfg='tiny', info_target='styles', grouping='none')
     assert 'q_features' not in args.D_kwargs and 'info_target' not in args.loss_kwargs
 
 def test_every_config_file_can_be_read_and_summarised():
-    for name, path in config.our_configs().items():
-        recipe = config.read_recipe(path)
+    for name, path in recipes.our_configs().items():
+        recipe = recipes.read_recipe(path)
         assert recipe.summary.endswith('.') and (recipe.method is None) == (name == 'stylegan2-e'), name
 
 @pytest.mark.parametrize('cfg, resolution, kimg, layers_of_d', [
@@ -115,16 +115,16 @@ def test_every_config_file_can_be_read_and_summarised():
     ('sarigan-ffhq1024', 1024, 25000, 20),
 ])
 def test_configs_of_the_papers_data_sets_train_as_long_and_as_deep_as_it_says(cfg, resolution, kimg, layers_of_d):
-    recipe = config.read_recipe(config.our_configs()[cfg])
-    sarigan = config.read_recipe(config.our_configs()['sarigan'])
+    recipe = recipes.read_recipe(recipes.our_configs()[cfg])
+    sarigan = recipes.read_recipe(recipes.our_configs()['sarigan'])
     assert recipe == dataclasses.replace(sarigan, summary=recipe.summary, training=dataclasses.replace(sarigan.training, kimg=kimg))
     D = networks.Discriminator(c_dim=0, img_resolution=resolution, img_channels=3, channel_base=8 * resolution, channel_max=8)
     layers = [name for name, m in D.named_modules() if type(m).__name__ in ['Conv2dLayer', 'FullyConnectedLayer'] and not name.endswith(('.skip', 'q'))]
     assert len(layers) == layers_of_d
 
 def test_the_papers_baseline_is_upstreams_own_generator_and_loss_at_half_of_config_f(images):
-    _desc, baseline = config.training_options(data=images, cfg='stylegan2-e', gpus=8)
-    _desc, ours = config.training_options(data=images, cfg='sarigan-cats256', gpus=8)
+    _desc, baseline = recipes.training_options(data=images, cfg='stylegan2-e', gpus=8)
+    _desc, ours = recipes.training_options(data=images, cfg='sarigan-cats256', gpus=8)
     assert baseline.G_kwargs.class_name == 'training.networks.Generator' and baseline.loss_kwargs.class_name == 'training.loss.StyleGAN2Loss'
     assert baseline.G_kwargs.synthesis_kwargs == ours.G_kwargs.synthesis_kwargs and baseline.G_kwargs.synthesis_kwargs.channel_base == 16384
     for name in ['total_kimg', 'batch_size', 'batch_gpu', 'ema_kimg', 'ema_rampup']:
@@ -133,27 +133,27 @@ def test_the_papers_baseline_is_upstreams_own_generator_and_loss_at_half_of_conf
         assert dict(baseline[name], fused=True) == ours[name], name # The same optimizer, in one pass over memory.
 
 def test_sarigan_ada_augments_and_sarigan_released_weighs_as_the_released_code_does(images):
-    _desc, ada = config.training_options(data=images, cfg='sarigan-ada')
+    _desc, ada = recipes.training_options(data=images, cfg='sarigan-ada')
     assert ada.ada_target == 0.6 and ada.augment_kwargs.class_name == 'training.augment.AugmentPipe'
-    _desc, released = config.training_options(data=images, cfg='sarigan-released')
+    _desc, released = recipes.training_options(data=images, cfg='sarigan-released')
     assert (released.loss_kwargs.lambda_group, released.loss_kwargs.lambda_info) == (2.56, 20)
 
 @pytest.mark.parametrize('cfg', ['sarigan', 'sarigan-ada', 'sarigan-cats256'])
 def test_upstreams_pickles_of_256x256_have_the_size_of_our_networks(cfg):
-    theirs, ours = config.UPSTREAM_RECIPES['paper256'].networks, config.read_recipe(config.our_configs()[cfg]).networks # ffhq256 and two more.
+    theirs, ours = recipes.UPSTREAM_RECIPES['paper256'].networks, recipes.read_recipe(recipes.our_configs()[cfg]).networks # ffhq256 and two more.
     assert (theirs.channel_base, theirs.channel_max, theirs.mapping_layers, theirs.architecture) == (ours.channel_base, ours.channel_max, ours.mapping_layers, ours.architecture)
 
 def test_a_toml_file_says_only_what_differs_from_its_base(images, tmp_path):
     mine = tmp_path / 'mine.toml'
     mine.write_text('base = "sarigan"\n[method]\nnum_groups = 4\n')
-    _desc, args = config.training_options(data=images, cfg=str(mine))
-    _desc, sarigan = config.training_options(data=images, cfg='sarigan')
+    _desc, args = recipes.training_options(data=images, cfg=str(mine))
+    _desc, sarigan = recipes.training_options(data=images, cfg='sarigan')
     assert args.G_kwargs == {**sarigan.G_kwargs, 'num_groups': 4} and args.loss_kwargs == sarigan.loss_kwargs
 
 def test_a_toml_file_of_ones_own_works_like_a_name(images, tmp_path):
     mine = tmp_path / 'mine.toml'
-    mine.write_text(config.our_configs()['sarigan'].read_text().replace('num_groups          = 16', 'num_groups = 4'))
-    desc, args = config.training_options(data=images, cfg=str(mine))
+    mine.write_text(recipes.our_configs()['sarigan'].read_text().replace('num_groups          = 16', 'num_groups = 4'))
+    desc, args = recipes.training_options(data=images, cfg=str(mine))
     assert args.G_kwargs.num_groups == 4 and desc == 'images-mine'
 
 def test_the_commands_of_the_documentation_are_understood():
@@ -166,15 +166,15 @@ def test_the_commands_of_the_documentation_are_understood():
             dataset_tool.convert_dataset.make_context(script, arguments) # Raises if there is no such option.
         else:
             cfg = train.main.make_context(script, arguments).params['cfg']
-            config.find_recipe(cfg, resolution=256, gpus=8)
+            recipes.find_recipe(cfg, resolution=256, gpus=8)
 
 def test_the_table_of_the_paper_names_code_and_tests_that_exist():
     text = (HERE.parent / 'docs' / 'paper-to-code.md').read_text()
-    names = re.findall(r'`((?:networks|loss|groups|edit|transfer)\.[\w.]+)`', text)
+    names = re.findall(r'`((?:model|losses|steering|trainer)\.[\w.]+)`', text)
     assert len(names) > 20
     for name in names:
-        module, *path = name.split('.')
-        found = importlib.import_module(f'sarigan_plugin.{module}')
+        room, module, *path = name.split('.')
+        found = importlib.import_module(f'sarigan_plugin.{room}.{module}')
         for part in path:
             found = getattr(found, part) # Raises if it isn't there.
     for file, test in re.findall(r'`(tests/\w+\.py)::(\w+)`', text):
@@ -189,7 +189,7 @@ def broken(text, tmp_path):
     path = tmp_path / 'broken.toml'
     path.write_text(text)
     with pytest.raises(UserError) as caught:
-        config.read_recipe(path)
+        recipes.read_recipe(path)
     sentence = str(caught.value)
     assert sentence.startswith(str(path)) and '\n' not in sentence
     return sentence[len(str(path)):]
@@ -222,7 +222,7 @@ def test_a_broken_toml_names_its_file_and_key(text, sentence, tmp_path):
     assert broken(text, tmp_path).startswith(sentence)
 
 @pytest.mark.parametrize('options, sentence', [
-    (dict(cfg='sarigam'), f"--cfg must be one of {', '.join([*config.our_configs(), *config.UPSTREAM_RECIPES])}, or the path of a .toml file, not 'sarigam'"),
+    (dict(cfg='sarigam'), f"--cfg must be one of {', '.join([*recipes.our_configs(), *recipes.UPSTREAM_RECIPES])}, or the path of a .toml file, not 'sarigam'"),
     (dict(cfg='missing.toml'), 'missing.toml: No such file or directory'),
     (dict(gpus=3), '--gpus must be a power of two, not 3'),
     (dict(gpus=0), '--gpus must be a power of two, not 0'),
@@ -255,7 +255,7 @@ def test_a_broken_toml_names_its_file_and_key(text, sentence, tmp_path):
 ])
 def test_a_mistaken_option_is_named_with_what_it_takes(images, options, sentence):
     with pytest.raises(UserError) as caught:
-        config.training_options(**dict(dict(data=images), **options))
+        recipes.training_options(**dict(dict(data=images), **options))
     assert str(caught.value).startswith(sentence)
 
 #----------------------------------------------------------------------------

@@ -13,17 +13,21 @@ from click.testing import CliRunner
 from torch_utils.ops import upfirdn2d
 from training import networks as upstream_networks
 
-from sarigan_plugin import config, cpu_formats, cpu_ops, inpainting
-from sarigan_plugin.cli import COMMANDS, UserError, main
-from sarigan_plugin.loss import SariGANLoss
-from sarigan_plugin.networks import Discriminator, Generator
+from sarigan_plugin.acceleration import cpu
+from sarigan_plugin.acceleration import cpu_formats
+from sarigan_plugin.cli import COMMANDS, main
+from sarigan_plugin.errors import UserError
+from sarigan_plugin.losses.sarigan import SariGANLoss
+from sarigan_plugin.model import inpainting
+from sarigan_plugin.model.networks import Discriminator, Generator
+from sarigan_plugin.trainer import recipes
 
 EPS = 2 ** -8 # Of bfloat16: the largest relative error of one rounding.
 SIZE = dict(channel_base=1024, channel_max=64, conv_clamp=256)
 
 @pytest.fixture(autouse=True)
 def prepared():
-    cpu_ops.prepare()
+    cpu.prepare()
 
 @pytest.fixture
 def formats(monkeypatch):
@@ -32,7 +36,7 @@ def formats(monkeypatch):
     for block in [upstream_networks.SynthesisBlock, upstream_networks.DiscriminatorBlock]:
         def forward(self, *args, reference=block.forward, **kwargs):
             x, img = reference(self, *args, **kwargs)
-            seen.append((self.resolution, x.dtype, cpu_ops.memory_format(x)))
+            seen.append((self.resolution, x.dtype, cpu.memory_format(x)))
             return x, img
         monkeypatch.setattr(block, 'forward', forward)
     return seen
@@ -154,7 +158,7 @@ def test_leaky_relu_in_any_order_and_precision(dtype, order, with_bias, clamp):
     b = torch.randn(5, dtype=torch.float64) if with_bias else None
     def outputs(x, b):
         x, b = x.detach().requires_grad_(), b.detach().requires_grad_() if b is not None else None
-        y = cpu_ops.LeakyReLU.apply(x, b, 0.2, 1.5, float('inf') if clamp is None else clamp)
+        y = cpu.LeakyReLU.apply(x, b, 0.2, 1.5, float('inf') if clamp is None else clamp)
         dx, *db = torch.autograd.grad(y.square().sum(), [x] + ([b] if b is not None else []), create_graph=True)
         ddx, = torch.autograd.grad(dx.square().sum(), x)
         return [y, dx, ddx, *db]
@@ -246,22 +250,22 @@ def images(tmp_path):
 
 def test_what_is_asked_for_is_in_the_options_and_auto_is_not(images):
     for given, stored in [(None, None), ('auto', None), ('1', '1'), ('0', '0')]:
-        _desc, args = config.training_options(data=images, cfg='tiny', metrics=[], cpu_bf16=given)
+        _desc, args = recipes.training_options(data=images, cfg='tiny', metrics=[], cpu_bf16=given)
         assert args.get('cpu_bf16') == stored
 
 def test_two_precisions_at_once_are_refused(images):
     with pytest.raises(UserError, match='--fp32=1 and --cpu-bf16=1: one of them alone'):
-        config.training_options(data=images, cfg='tiny', metrics=[], fp32=True, cpu_bf16='1')
+        recipes.training_options(data=images, cfg='tiny', metrics=[], fp32=True, cpu_bf16='1')
 
 @pytest.mark.parametrize('value, stored', [('true', '1'), ('false', '0'), ('"auto"', 'auto')])
 def test_configs_have_it_as_well(tmp_path, value, stored):
     (tmp_path / 'mine.toml').write_text(f'base = "tiny"\n[training]\ncpu_bf16 = {value}\n')
-    assert config.read_recipe(tmp_path / 'mine.toml').training.cpu_bf16 == stored
+    assert recipes.read_recipe(tmp_path / 'mine.toml').training.cpu_bf16 == stored
 
 @pytest.mark.parametrize('value', ['1', '"yes"', '0.5', '[]'])
 def test_other_values_in_configs_are_refused(tmp_path, value):
     (tmp_path / 'mine.toml').write_text(f'base = "tiny"\n[training]\ncpu_bf16 = {value}\n')
     with pytest.raises(UserError, match='cpu_bf16 must be "auto", true or false, not '):
-        config.read_recipe(tmp_path / 'mine.toml')
+        recipes.read_recipe(tmp_path / 'mine.toml')
 
 #----------------------------------------------------------------------------

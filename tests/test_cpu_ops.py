@@ -6,8 +6,8 @@ import pytest
 import rounding
 import torch
 
-from sarigan_plugin import cpu_ops
-from sarigan_plugin import winograd
+from sarigan_plugin.acceleration import cpu
+from sarigan_plugin.acceleration import winograd
 
 from torch_utils.ops import bias_act
 from torch_utils.ops import conv2d_gradfix
@@ -26,7 +26,7 @@ def both(monkeypatch):
             for module, name in REFERENCES:
                 monkeypatch.setattr(module, name, upstreams[module, name])
             if ours:
-                cpu_ops.prepare()
+                cpu.prepare()
             torch.manual_seed(0)
             results.append(function())
         return results
@@ -71,7 +71,7 @@ def test_other_arguments_of_bias_and_activation_work_as_ever(both, layout):
 
 def test_the_slope_at_zero_and_at_the_clamp_is_that_of_upstreams_cuda_kernel():
     x = torch.tensor([-0.0, 0.0, 1.0, 2.0, -2.0]).view(1, 1, 1, -1).requires_grad_()
-    cpu_ops.LeakyReLU.apply(x, None, 0.25, 1.0, 1.0).sum().backward()
+    cpu.LeakyReLU.apply(x, None, 0.25, 1.0, 1.0).sum().backward()
     assert x.grad.flatten().tolist() == [0.25, 0.25, 0, 0, 0.25] # -2 gives -0.5, which is inside.
 
 @pytest.mark.parametrize('options', [dict(padding=2), dict(padding=[2, 1, 2, 1]), dict(padding=[-1, 2, 3, -2]), dict(padding=[1, 1, 2, 2], down=2), dict(down=[2, 1], gain=3),
@@ -138,7 +138,7 @@ def test_convolution_layers_and_both_derivatives_are_upstreams(both, options, ga
 def test_exchanging_twice_exchanges_once(both):
     both(lambda: None)
     exchanged = copy.copy([getattr(module, name) for module, name in REFERENCES])
-    cpu_ops.prepare()
+    cpu.prepare()
     assert [getattr(module, name) for module, name in REFERENCES] == exchanged
 
 #----------------------------------------------------------------------------

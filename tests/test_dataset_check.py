@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import sarigan_plugin # pylint: disable=unused-import # makes upstream importable
-from sarigan_plugin import dataset_check
+from sarigan_plugin.datasets import check as dataset_check
 
 #----------------------------------------------------------------------------
 

@@ -12,20 +12,20 @@ import torch
 
 from training import dataset
 
-from sarigan_plugin import dataset_check
-from sarigan_plugin import dataset_files
-from sarigan_plugin import files
-from sarigan_plugin import inpaint_table
-from sarigan_plugin import pictures
-from sarigan_plugin import runtime
-from sarigan_plugin.explore_inpaint_studio import Album
-from sarigan_plugin.inpainting_data import InpaintingDataset
+from sarigan_plugin.datasets import check as dataset_check
+from sarigan_plugin.datasets import listing
+from sarigan_plugin.datasets.inpainting import InpaintingDataset
+from sarigan_plugin.evaluation import inpainting as inpaint_table
+from sarigan_plugin.explore.inpaint_studio import Album
+from sarigan_plugin.support import files
+from sarigan_plugin.support import pictures
+from sarigan_plugin.upstream import host
 
 @pytest.fixture(autouse=True)
 def prepared():
-    runtime.prepare('cpu')
+    host.prepare('cpu')
     yield
-    runtime.prepare('cpu')
+    host.prepare('cpu')
 
 def save(path, red=0, size=16):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def test_junk_does_not_tell_a_data_set_from_another(messy, packed):
 def test_upstreams_own_metrics_script_lists_the_same(messy):
     """As calc_metrics.py does, whose patched line asks for host_torch; the class and its arguments are those of any tree."""
     code = ('import sys, dnnlib, pickle\n'
-        'from sarigan_plugin.runtime import host_torch as torch\n'
+        'from sarigan_plugin.upstream.host import host_torch as torch\n'
         'kwargs = dict(class_name="training.dataset.ImageFolderDataset", path=sys.argv[1])\n'
         'made = dnnlib.util.construct_class_by_name(**kwargs)\n'
         'print(len(made), type(made).__module__, type(made).__name__, len(pickle.loads(pickle.dumps(made))))\n')
@@ -108,10 +108,10 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
         dataset_check.check(tmp_path / 'set')
 
 def test_what_is_left_out_is_so_by_path_and_until_the_next_preparation(messy):
-    runtime.prepare('cpu', left_out={str(messy): ['x/2.PNG']})
+    host.prepare('cpu', left_out={str(messy): ['x/2.PNG']})
     assert dataset.ImageFolderDataset(str(messy))._image_fnames == ['1.png', 'x/y/3.bmp']
     assert len(dataset.ImageFolderDataset(as_zip(messy))) == 3
-    runtime.prepare('cpu')
+    host.prepare('cpu')
     assert len(dataset.ImageFolderDataset(str(messy))) == 3
 
 #----------------------------------------------------------------------------
@@ -138,4 +138,4 @@ def test_a_single_file_of_junk_is_named_as_such(messy):
     assert pictures.read(str(messy / '.hidden.png')).size == (32, 32) # Who names a hidden image means it.
 
 def test_the_listing_keeps_labels_and_sorts_images():
-    assert dataset_files.listed(['b.png', 'dataset.json', 'a.JPG', '.c.png', 'x/dataset.json', 'note.txt'], left_out=['b.png']) == ['a.JPG', 'dataset.json']
+    assert listing.listed(['b.png', 'dataset.json', 'a.JPG', '.c.png', 'x/dataset.json', 'note.txt'], left_out=['b.png']) == ['a.JPG', 'dataset.json']

@@ -10,12 +10,12 @@ import PIL.Image
 import pytest
 from click.testing import CliRunner
 
-from sarigan_plugin import dataset_check
-from sarigan_plugin import dataset_mending
-from sarigan_plugin.ablate import ablate
-from sarigan_plugin.inpaint_table import inpaint_table
-from sarigan_plugin.metrics_command import metrics_command
-from sarigan_plugin.train import main as train
+from sarigan_plugin.commands.ablate import ablate
+from sarigan_plugin.commands.metrics import metrics_command
+from sarigan_plugin.commands.train import main as train
+from sarigan_plugin.datasets import check as dataset_check
+from sarigan_plugin.datasets import mending
+from sarigan_plugin.evaluation.inpainting import inpaint_table
 
 def picture(width=100, height=80, mode='RGB'):
     stream = io.BytesIO()
@@ -34,36 +34,36 @@ def write(folder, **pictures):
     ([(300, 300)] * 25 + [(20, 20)], 256)])
 def test_the_resolution_is_the_largest_power_of_two_that_the_pictures_have(tmp_path, sizes, resolution):
     folder = write(tmp_path / 'photos', **{f'p{index:02d}': picture(*size) for index, size in enumerate(sizes)})
-    assert shlex.split(dataset_mending.line(str(folder))) == ['sarigan', 'data', 'folder', str(folder), f'--dest={folder}-{resolution}.zip', f'--resolution={resolution}']
+    assert shlex.split(mending.line(str(folder))) == ['sarigan', 'data', 'folder', str(folder), f'--dest={folder}-{resolution}.zip', f'--resolution={resolution}']
 
 def test_pictures_smaller_than_any_network_are_enlarged(tmp_path):
-    assert dataset_mending.line(str(write(tmp_path / 'dots', a=picture(5, 7)))).endswith('-8.zip --resolution=8 --enlarge')
+    assert mending.line(str(write(tmp_path / 'dots', a=picture(5, 7)))).endswith('-8.zip --resolution=8 --enlarge')
 
 @pytest.mark.parametrize('name', ['my photos', "it's", 'a$b`c`', '-rf', 'ünï', 'a;b', '*'])
 def test_the_line_can_be_pasted(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / name, a=picture())
-    words = shlex.split(dataset_mending.line(name))
+    words = shlex.split(mending.line(name))
     assert words[:3] == ['sarigan', 'data', 'folder'] and not words[3].startswith('-') and os.path.samefile(words[3], name)
     assert words[4] == f'--dest={name}-64.zip'
 
 def test_what_is_there_is_not_written_over(tmp_path):
     folder = write(tmp_path / 'photos', a=picture())
     for expected in ['photos-64.zip', 'photos-64-2.zip', 'photos-64-3.zip']:
-        assert f'--dest={tmp_path / expected} ' in dataset_mending.line(str(folder))
+        assert f'--dest={tmp_path / expected} ' in mending.line(str(folder))
         (tmp_path / expected).touch()
 
 @pytest.mark.parametrize('path', ['.', './', '../photos', '../photos/'])
 def test_the_zip_is_put_beside_a_folder_not_into_it(tmp_path, monkeypatch, path):
     folder = write(tmp_path / 'photos', a=picture())
     monkeypatch.chdir(folder)
-    dest, = [word.removeprefix('--dest=') for word in shlex.split(dataset_mending.line(path)) if word.startswith('--dest=')]
+    dest, = [word.removeprefix('--dest=') for word in shlex.split(mending.line(path)) if word.startswith('--dest=')]
     assert os.path.abspath(dest) == f'{folder}-64.zip'
 
 def test_where_nothing_can_be_written_the_zip_is_put_into_the_current_folder(tmp_path, monkeypatch):
     folder = write(tmp_path / 'photos', a=picture())
     monkeypatch.setattr(os, 'access', lambda path, mode: False)
-    assert '--dest=photos-64.zip ' in dataset_mending.line(str(folder))
+    assert '--dest=photos-64.zip ' in mending.line(str(folder))
 
 @pytest.mark.parametrize('name', ['photos.tar', 'photos.tar.gz', 'photos.tgz'])
 def test_a_tar_file_is_known_by_what_is_in_it(tmp_path, name):
@@ -77,14 +77,14 @@ def test_a_tar_file_is_known_by_what_is_in_it(tmp_path, name):
 
 def test_junk_does_not_count(tmp_path):
     folder = write(tmp_path / 'photos', a=picture(), **{'.ipynb_checkpoints__a': picture(9, 9), '._a': b'junk'})
-    assert '--resolution=64' in dataset_mending.line(str(folder))
+    assert '--resolution=64' in mending.line(str(folder))
 
 def test_without_pictures_there_is_no_line(tmp_path):
-    assert dataset_mending.line(str(write(tmp_path / 'none', a=b'junk'))) is None
+    assert mending.line(str(write(tmp_path / 'none', a=b'junk'))) is None
 
 @pytest.mark.parametrize('pictures, found', [(['cat__a', 'dog__b', 'dog__deep__c'], True), (['cat__a', 'b'], False), (['cat__a', 'cat__b'], False), (['00000__a', '00001__b'], False)])
 def test_folders_that_may_be_classes(tmp_path, pictures, found):
-    assert dataset_mending.has_folders_of_classes(str(write(tmp_path / 'set', **dict.fromkeys(pictures, picture())))) is found
+    assert mending.has_folders_of_classes(str(write(tmp_path / 'set', **dict.fromkeys(pictures, picture())))) is found
 
 #----------------------------------------------------------------------------
 # In every command.

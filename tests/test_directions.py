@@ -9,14 +9,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from sarigan_plugin import directions
-from sarigan_plugin import groups
-from sarigan_plugin import names
-from sarigan_plugin import pictures
 from sarigan_plugin.cli import main
-from sarigan_plugin.edit import Edit, edited
-from sarigan_plugin.generate import sample_ws
-from sarigan_plugin.groups import attention_maps
+from sarigan_plugin.steering import attention
+from sarigan_plugin.steering import directions
+from sarigan_plugin.steering import names
+from sarigan_plugin.steering.attention import attention_maps
+from sarigan_plugin.steering.edits import Edit, edited
+from sarigan_plugin.steering.sampling import sample_ws
+from sarigan_plugin.support import pictures
 
 LAYER = 'b16.conv0'
 
@@ -77,7 +77,7 @@ def test_every_group_with_channels_is_measured_the_strongest_first(make_generato
 def test_the_size_of_batches_makes_no_difference(G, monkeypatch):
     ws = sample_ws(G, range(5))
     whole = directions.measure(G, ws, scorer=brightness)
-    monkeypatch.setattr(groups, 'MAX_PIXELS', 2 * 32 ** 2)
+    monkeypatch.setattr(attention, 'MAX_PIXELS', 2 * 32 ** 2)
     for a, b in zip(whole, directions.measure(G, ws, scorer=brightness)):
         assert a.place == b.place
         assert [a.strength, a.inside, a.elsewhere, a.spill, *a.centre, *a.moves.values()] == pytest.approx([b.strength, b.inside, b.elsewhere, b.spill, *b.centre, *b.moves.values()], rel=1e-3, abs=1e-3)

@@ -15,13 +15,13 @@ import torch
 from click.testing import CliRunner
 from conftest import SIZE
 
-from sarigan_plugin import attributes
-from sarigan_plugin import disentanglement
-from sarigan_plugin import disentanglement_command
-from sarigan_plugin import snapshot
-from sarigan_plugin import units
 from sarigan_plugin.cli import main
-from sarigan_plugin.networks import code_styles, grouped_layers
+from sarigan_plugin.commands import disentanglement as disentanglement_command
+from sarigan_plugin.evaluation import attributes
+from sarigan_plugin.evaluation import disentanglement
+from sarigan_plugin.model.networks import code_styles, grouped_layers
+from sarigan_plugin.snapshots import reading
+from sarigan_plugin.steering import units
 
 #----------------------------------------------------------------------------
 # Information.
@@ -314,7 +314,7 @@ def test_networks_of_both_kinds_are_measured_side_by_side(network, plain, tmp_pa
     assert set(ours['of_units']['inter']) == {'told', 'gap', 'apart', 'mig', 'moved', 'moved share', 'moved apart', 'strength', 'inside', 'area'}
     assert 0 < ours['of_units']['inter']['moved share']['value'] <= 1
     assert set(ours['of_network']) == {*ours['r_squared'], 'inter decides', 'intra decides', 'length'} and set(other['of_network']) == {'length'}
-    of_groups = code_styles((G := snapshot.load(str(network), 'PKL')).synthesis, torch.zeros(1, G.num_ws, G.w_dim))
+    of_groups = code_styles((G := reading.load(str(network), 'PKL')).synthesis, torch.zeros(1, G.num_ws, G.w_dim))
     expected = dict(zip(['inter', 'intra', 'inter styles', 'intra styles'], [32, 32, *(styles.shape[1] for styles in of_groups)]))
     assert {name: len(values) for name, values in ours['r_squared'].items()} == expected
     assert set(ours['units'][0]['moves']) == {'red', 'bright'}

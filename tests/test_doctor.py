@@ -8,7 +8,10 @@ import sys
 import pytest
 import torch
 import trees
-from sarigan_plugin import cuda_ops, doctor, ops, upstream
+from sarigan_plugin.acceleration import cuda_build
+from sarigan_plugin.acceleration import ops
+from sarigan_plugin.commands import doctor
+from sarigan_plugin.upstream import tree as upstream
 
 PARTS = ['Python', 'PyTorch', 'device', 'upstream', 'patches', 'tools', 'ops', 'detectors', 'disk']
 
@@ -87,11 +90,11 @@ def test_a_check_that_fails_is_an_error_line_and_no_traceback(monkeypatch):
 def test_on_a_gpu_the_ops_that_would_run_are_named_with_what_keeps_faster_ones_away(monkeypatch, tmp_path, obstacle, problem, finding):
     monkeypatch.setenv('TORCH_EXTENSIONS_DIR', str(tmp_path))
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    monkeypatch.setattr(cuda_ops, 'obstacle', lambda: obstacle)
+    monkeypatch.setattr(cuda_build, 'obstacle', lambda: obstacle)
     monkeypatch.setattr(ops, 'triton_problem', lambda: problem)
     assert doctor.check_custom_ops() == finding
     if obstacle is None:
-        for name in cuda_ops.NAMES:
+        for name in cuda_build.NAMES:
             (tmp_path / f'{name}_plugin' / f'{name}_plugin.so').touch()
         assert doctor.check_custom_ops() == ('ok', "upstream's CUDA plugins, built")
 

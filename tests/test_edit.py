@@ -9,11 +9,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from sarigan_plugin import pictures
-from sarigan_plugin import snapshot
 from sarigan_plugin.cli import main
-from sarigan_plugin.edit import Edit, Recipe, WrongField, edited, intra_components
-from sarigan_plugin.generate import sample_ws
+from sarigan_plugin.snapshots import reading
+from sarigan_plugin.steering.edits import Edit, Recipe, WrongField, edited, intra_components
+from sarigan_plugin.steering.sampling import sample_ws
+from sarigan_plugin.support import pictures
 
 LAYER = 'b16.conv0'
 
@@ -235,7 +235,7 @@ def picture(path):
 @pytest.fixture
 def live(network):
     """--layer and --group of a group that has channels."""
-    layer = layer_of(snapshot.load(str(network), 'network'))
+    layer = layer_of(reading.load(str(network), 'network'))
     return [f'--layer={LAYER}', f'--group={layer.grouping.assignment[0].item()}']
 
 def test_the_command_leaves_pictures_and_a_recipe_that_does_the_same_again(network, live, tmp_path):

@@ -11,9 +11,9 @@ import test_quality
 import trees
 from conftest import SIZE
 
-from sarigan_plugin import inpainting
+from sarigan_plugin.model import inpainting
 
-MODULES = sorted(path.stem for path in (trees.ROOT / 'sarigan_plugin').glob('*.py') if '>>> ' in path.read_text())
+MODULES = sorted('.'.join(path.relative_to(trees.ROOT).with_suffix('').parts) for path in (trees.ROOT / 'sarigan_plugin').rglob('*.py') if '>>> ' in path.read_text())
 PAGES = [path for path in [trees.ROOT / 'README.md', *sorted((trees.ROOT / 'docs').glob('*.md'))] if '```python\n' in path.read_text()]
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def folder_with_a_network(network, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('name', MODULES)
 def test_docstrings_say_what_happens(name):
-    failed, tried = doctest.testmod(importlib.import_module(f'sarigan_plugin.{name}'), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    failed, tried = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     assert tried > 0 and failed == 0
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)

@@ -16,14 +16,14 @@ import torch
 from click.testing import CliRunner
 
 
-import sarigan_plugin
-from sarigan_plugin import names
+import sarigan_plugin.explore
 from sarigan_plugin.cli import main
-from sarigan_plugin.edit import Edit, Recipe, WrongField, edited
-from sarigan_plugin.explore_session import MAX_STEPS, Scene, Session
-from sarigan_plugin.explore_studio import Newest, Studio, View
-from sarigan_plugin.generate import render, sample_ws
-from sarigan_plugin.projection import noise_put_in
+from sarigan_plugin.explore.session import MAX_STEPS, Scene, Session
+from sarigan_plugin.explore.studio import Newest, Studio, View
+from sarigan_plugin.steering import names
+from sarigan_plugin.steering.edits import Edit, Recipe, WrongField, edited
+from sarigan_plugin.steering.projection import noise_put_in
+from sarigan_plugin.steering.sampling import render, sample_ws
 
 LAYER = 'b16.conv0'
 
@@ -280,8 +280,8 @@ def test_a_port_that_is_taken_is_one_sentence(network):
 
 def test_without_nicegui_the_command_says_what_to_install(network, monkeypatch):
     monkeypatch.setitem(sys.modules, 'nicegui', None)
-    monkeypatch.delitem(sys.modules, 'sarigan_plugin.explore_page', raising=False)
-    monkeypatch.delattr(sarigan_plugin, 'explore_page', raising=False)
+    monkeypatch.delitem(sys.modules, 'sarigan_plugin.explore.page', raising=False)
+    monkeypatch.delattr(sarigan_plugin.explore, 'page', raising=False)
     done = CliRunner().invoke(main, ['explore', str(network)])
     assert (done.exit_code, done.stderr) == (2, "Error: `sarigan explore` needs NiceGUI, which is not installed: pip install 'nicegui>=3.18,<4'\n")
 

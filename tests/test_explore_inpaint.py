@@ -17,14 +17,14 @@ from click.testing import CliRunner
 from test_explore import LAYER, pixels
 from test_inpaint import make_inpainter, noise, write_network
 
-from sarigan_plugin import completion
-from sarigan_plugin import masks
-from sarigan_plugin import names
 from sarigan_plugin.cli import main
-from sarigan_plugin.edit import Edit, Recipe, WrongField
-from sarigan_plugin.explore_inpaint_session import MAX_POINTS, HoledSession, Stroke
-from sarigan_plugin.explore_inpaint_studio import MAX_SIDE, Album, InpaintStudio, Photo
-from sarigan_plugin.explore_studio import as_png
+from sarigan_plugin.datasets import masks
+from sarigan_plugin.explore.inpaint_session import MAX_POINTS, HoledSession, Stroke
+from sarigan_plugin.explore.inpaint_studio import MAX_SIDE, Album, InpaintStudio, Photo
+from sarigan_plugin.explore.studio import as_png
+from sarigan_plugin.steering import completion
+from sarigan_plugin.steering import names
+from sarigan_plugin.steering.edits import Edit, Recipe, WrongField
 
 STROKE = Stroke([[8, 8], [20, 12]], 6)
 

@@ -15,14 +15,14 @@ from click.testing import CliRunner
 from test_explore_server import Tab, Visitor, ask, browser, browser_tools, form, needs_chromium, patient_context, until, upload_address, wait_for_message # pylint: disable=unused-import
 from test_inpaint import noise
 
-from sarigan_plugin import completion
-from sarigan_plugin import masks
-from sarigan_plugin import snapshot
 from sarigan_plugin.cli import main
-from sarigan_plugin.edit import Edit
-from sarigan_plugin.explore_guard import MAX_UPLOAD
-from sarigan_plugin.explore_inpaint_session import HoledSession
-from sarigan_plugin.explore_studio import as_png
+from sarigan_plugin.datasets import masks
+from sarigan_plugin.explore.guard import MAX_UPLOAD
+from sarigan_plugin.explore.inpaint_session import HoledSession
+from sarigan_plugin.explore.studio import as_png
+from sarigan_plugin.snapshots import reading
+from sarigan_plugin.steering import completion
+from sarigan_plugin.steering.edits import Edit
 
 @pytest.fixture(scope='module')
 def served(tmp_path_factory):
@@ -36,7 +36,7 @@ def served(tmp_path_factory):
 
 @pytest.fixture
 def G(served):
-    return snapshot.load(str(served.network), 'network')
+    return reading.load(str(served.network), 'network')
 
 #----------------------------------------------------------------------------
 # Visitors, as browsers would be, but without one.

@@ -27,15 +27,15 @@ from click.testing import CliRunner
 import trees
 from test_explore import LAYER, npz, pixels
 
-from sarigan_plugin import label_kind
-from sarigan_plugin import names
-from sarigan_plugin import snapshot
 from sarigan_plugin.cli import main
-from sarigan_plugin.edit import Edit, Recipe, edited
-from sarigan_plugin.explore_guard import MAX_UPLOAD
-from sarigan_plugin.explore_session import Session
-from sarigan_plugin.explore_studio import Studio, View
-from sarigan_plugin.generate import render, sample_ws
+from sarigan_plugin.explore.guard import MAX_UPLOAD
+from sarigan_plugin.explore.session import Session
+from sarigan_plugin.explore.studio import Studio, View
+from sarigan_plugin.snapshots import label_kind
+from sarigan_plugin.snapshots import reading
+from sarigan_plugin.steering import names
+from sarigan_plugin.steering.edits import Edit, Recipe, edited
+from sarigan_plugin.steering.sampling import render, sample_ws
 
 sys.path.append(str(trees.ROOT / 'benchmarks'))
 browser_tools = importlib.import_module('explore') # Beside benchmarks, not to be taken for a module of ours.
@@ -46,7 +46,8 @@ browser_tools = importlib.import_module('explore') # Beside benchmarks, not to b
 # Frees visitors a second after they have gone, and says on SIGUSR1 how many there are.
 COUNTING = """
 import gc, signal, sys
-from sarigan_plugin import cli, explore_page
+from sarigan_plugin import cli
+from sarigan_plugin.explore import page as explore_page
 explore_page.RECONNECT_SECONDS = 1
 def count(*_args):
     gc.collect()
@@ -213,7 +214,7 @@ def count_visitors(served):
 
 @pytest.mark.parametrize('number', [8, pytest.param(50, marks=pytest.mark.slow)])
 def test_visitors_at_once_each_see_their_own_edit_and_are_forgotten_when_they_have_gone(served, number):
-    G = snapshot.load(str(served.network), 'network')
+    G = reading.load(str(served.network), 'network')
     first = Session(G)
     scales = [round(-2 + index / 10, 1) for index in range(number)]
     with concurrent.futures.ThreadPoolExecutor(number) as pool:
@@ -357,7 +358,7 @@ def tab(browser, served):
 
 @needs_chromium
 def test_in_a_browser_a_slider_makes_the_image_of_the_python_interface_and_what_is_saved_can_be_edited(tab, served, tmp_path):
-    G = snapshot.load(str(served.network), 'network')
+    G = reading.load(str(served.network), 'network')
     session = Session(G)
     before = render(G, sample_ws(G, [0]))
     assert np.array_equal(tab.picture('After'), before) and np.array_equal(tab.picture('Before'), before)
@@ -394,7 +395,7 @@ def test_in_a_browser_a_slider_makes_the_image_of_the_python_interface_and_what_
 
 @needs_chromium
 def test_in_a_browser_seeds_are_typed_and_rolled_and_what_is_no_seed_gets_a_message(tab, served):
-    G = snapshot.load(str(served.network), 'network')
+    G = reading.load(str(served.network), 'network')
     for seed in [7, 4294967295]:
         tab.page.get_by_label('Seed of the image', exact=True).fill(str(seed))
         assert tab.shows(render(G, sample_ws(G, [seed])), 'Before')
@@ -412,7 +413,7 @@ def test_in_a_browser_seeds_are_typed_and_rolled_and_what_is_no_seed_gets_a_mess
 
 @needs_chromium
 def test_in_a_browser_files_are_opened_and_hostile_ones_get_a_message(tab, served):
-    G = snapshot.load(str(served.network), 'network')
+    G = reading.load(str(served.network), 'network')
     recipe = Recipe([Edit(LAYER, 2, 3), Edit('b8.conv1', 0, inter_shift=-2)], [11], 0.9)
     recipe.write(served.folder / 'recipe.json')
     tab.upload('../../etc/<b>recipe.json', (served.folder / 'recipe.json').read_bytes())
@@ -440,7 +441,7 @@ def test_in_a_browser_a_group_is_given_a_name_that_all_see(tab, browser, served)
     tab.page.get_by_label('Name of the group').fill('hair')
     tab.page.keyboard.press('Enter')
     tab.page.locator('.grid').get_by_text('hair', exact=True).wait_for()
-    G = snapshot.load(str(served.network), 'network')
+    G = reading.load(str(served.network), 'network')
     session = Session(G)
     assert names.read(served.network, G).find('hair') == (session.layer, session.group)
     other = Tab(browser, served)
@@ -449,7 +450,7 @@ def test_in_a_browser_a_group_is_given_a_name_that_all_see(tab, browser, served)
 
 @needs_chromium
 def test_in_a_browser_the_picture_beside_shows_attention_and_change(tab, served):
-    G = snapshot.load(str(served.network), 'network')
+    G = reading.load(str(served.network), 'network')
     session = Session(G)
     session.steer(inter_scale=3)
     view = View(Studio(G, None, None), session)

@@ -17,10 +17,10 @@ from click.testing import CliRunner
 from training import augment
 from training import networks as upstream_networks
 
-from sarigan_plugin import files
-from sarigan_plugin import rosinality
-from sarigan_plugin import snapshot
 from sarigan_plugin.cli import main
+from sarigan_plugin.snapshots import reading
+from sarigan_plugin.snapshots import rosinality
+from sarigan_plugin.support import files
 
 from conftest import SIZE
 
@@ -88,7 +88,7 @@ def test_networks_come_back_from_a_folder_bit_for_bit(sari_networks, tmp_path):
     done = run('import', tmp_path / 'folder', f'--to={tmp_path / "back.pkl"}')
     assert done.exit_code == 0, done.output
 
-    back = snapshot.load_all(str(tmp_path / 'back.pkl'), 'PKL')
+    back = reading.load_all(str(tmp_path / 'back.pkl'), 'PKL')
     assert back['training_set_kwargs'] == data['training_set_kwargs']
     for name in ['G', 'D', 'G_ema', 'augment_pipe']:
         assert_same(data[name], back[name])
@@ -101,7 +101,7 @@ def test_channels_last_networks_come_back_as_they_were(make_generator, make_disc
     data = dict(G=G, D=make_discriminator(block_kwargs=dict(fp16_channels_last=True, freeze_layers=2), **size), G_ema=G)
     write(data, tmp_path / 'network.pkl')
     assert run('export', tmp_path / 'network.pkl', f'--to={tmp_path / "folder"}').exit_code == 0
-    back = snapshot.load_all(str(tmp_path / 'folder'), 'PKL')
+    back = reading.load_all(str(tmp_path / 'folder'), 'PKL')
     for name in ['G', 'D', 'G_ema']:
         assert_same(data[name], back[name])
 
@@ -190,7 +190,7 @@ def test_a_folder_with_a_tensor_too_few_is_refused(sari_networks, tmp_path):
     tensors = safetensors.torch.load_file(path)
     del tensors['G.synthesis.b8.conv0.weight']
     safetensors.torch.save_file(tensors, path)
-    from sarigan_plugin import weights
+    from sarigan_plugin.snapshots import exported
     edited(tmp_path / 'folder', tensors_sha256=lambda _old: files.sha256(path))
     assert 'its tensor synthesis.b8.conv0.weight is missing' in sentence(run('import', tmp_path / 'folder', f'--to={tmp_path / "back.pkl"}'))
 
@@ -359,7 +359,7 @@ def test_imported_networks_compute_what_theirs_do(make, tmp_path):
     torch.save(checkpoint, tmp_path / 'theirs.pt')
     done = run('import', tmp_path / 'theirs.pt', f'--to={tmp_path / "network.pkl"}')
     assert done.exit_code == 0, done.output
-    data = snapshot.load_all(str(tmp_path / 'network.pkl'), 'PKL')
+    data = reading.load_all(str(tmp_path / 'network.pkl'), 'PKL')
     z, images = torch.randn(4, 32), torch.randn(8, 3, 16, 16)
     for ours, theirs in [('G', 'g'), ('G_ema', 'g_ema')]:
         assert_close(data[ours].mapping(z, None)[:, 0], their_codes(checkpoint[theirs], z))
@@ -432,7 +432,7 @@ def test_a_checkpoint_of_an_averaged_generator_alone_is_enough(tmp_path):
     torch.save(dict(g_ema=published_generator(), args=Namespace(size=16)), tmp_path / 'theirs.pt')
     done = run('import', tmp_path / 'theirs.pt', f'--to={tmp_path / "network.pkl"}')
     assert done.exit_code == 0 and 'is not there: starts afresh' in done.stdout, done.output
-    data = snapshot.load_all(str(tmp_path / 'network.pkl'), 'PKL')
+    data = reading.load_all(str(tmp_path / 'network.pkl'), 'PKL')
     mean = data['G_ema'].mapping(torch.randn(4096, 32), None)[:, 0].mean(dim=0)
     assert (data['G_ema'].mapping.w_avg - mean).norm() < 0.2 * mean.norm()
     assert data['D'](data['G'](torch.randn(4, 32), None), None).shape == (4, 1)

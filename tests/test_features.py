@@ -17,9 +17,9 @@ import projector
 import style_mixing
 import trees
 
-from sarigan_plugin import label_kind
-from sarigan_plugin import runtime
-from sarigan_plugin.networks import Generator, grouped_layers
+from sarigan_plugin.model.networks import Generator, grouped_layers
+from sarigan_plugin.snapshots import label_kind
+from sarigan_plugin.upstream import host
 
 from conftest import SIZE
 from test_train import cfg, images, run, sarigan, stats # pylint: disable=unused-import # Fixtures and two functions.
@@ -115,7 +115,7 @@ def mixed_image(G, row, col, styles, psi, c=None):
 
 def test_style_mixing_and_truncation_work_in_upstreams_tool(snapshot_of_sarigan, tmp_path, monkeypatch):
     G, path = snapshot_of_sarigan
-    monkeypatch.setattr(style_mixing, 'torch', runtime.stand_in('cpu'))
+    monkeypatch.setattr(style_mixing, 'torch', host.stand_in('cpu'))
     style_mixing.generate_style_mix.main([f'--network={path}', '--rows=1,2', '--cols=3,4', '--styles=0-3', '--trunc=0.5', f'--outdir={tmp_path}'], standalone_mode=False)
     assert PIL.Image.open(tmp_path / 'grid.png').size == (96, 96)
     for row, col in [(1, 3), (2, 4)]:

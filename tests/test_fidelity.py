@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from sarigan_plugin import classical
-from sarigan_plugin import fidelity
-from sarigan_plugin import masks
+from sarigan_plugin.datasets import masks
+from sarigan_plugin.evaluation import classical
+from sarigan_plugin.evaluation import fidelity
 
 def noise(*shape, seed=0):
     return np.random.RandomState(seed).randint(256, size=shape).astype(np.uint8)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from sarigan_plugin import files
+from sarigan_plugin.support import files
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path):
     path = tmp_path / 'snapshot.pkl'
@@ -41,7 +41,7 @@ def test_a_disk_that_fails_at_the_end_leaves_the_old_file(tmp_path, monkeypatch)
     assert path.read_bytes() == b'old' and os.listdir(tmp_path) == ['snapshot.pkl']
 
 def test_what_a_killed_process_was_writing_is_removed(tmp_path):
-    code = ("import os, sys, sarigan_plugin\nfrom sarigan_plugin import files\n"
+    code = ("import os, sys, sarigan_plugin\nfrom sarigan_plugin.support import files\n"
         "with files.atomic_open(sys.argv[1]) as f:\n    f.write(b'half')\n    f.flush()\n    os.kill(os.getpid(), 9)")
     subprocess.run([sys.executable, '-c', code, tmp_path / 'state.pt'], check=False)
     assert len(os.listdir(tmp_path)) == 1
@@ -64,7 +64,7 @@ def test_upstreams_snapshots_are_whole_and_its_statistics_are_added_to(tmp_path)
 
 FULL_DISK = '''
 import resource, sys, sarigan_plugin
-from sarigan_plugin import files
+from sarigan_plugin.support import files
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 lines = files.training_open('stats.jsonl', 'wt')
 for number in range(4):
@@ -91,7 +91,7 @@ def test_other_errors_are_not_swallowed(tmp_path):
     assert caught.value.errno == errno.EIO
 
 def test_a_locked_folder_says_who_has_it_and_is_free_when_that_process_is_killed(tmp_path):
-    code = "import sys, sarigan_plugin\nfrom sarigan_plugin import files\nlock = files.FolderLock(sys.argv[1])\nprint('locked', flush=True)\nsys.stdin.read()"
+    code = "import sys, sarigan_plugin\nfrom sarigan_plugin.support import files\nlock = files.FolderLock(sys.argv[1])\nprint('locked', flush=True)\nsys.stdin.read()"
     holder = subprocess.Popen([sys.executable, '-c', code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == 'locked\n'
     with pytest.raises(BlockingIOError, match=f'process {holder.pid} on '):

@@ -28,8 +28,14 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sarigan_plugin import data, dataset_check, folder, picture_labels, picture_sources, processes, train
-from sarigan_plugin.cli import UserError
+from sarigan_plugin.commands import train
+from sarigan_plugin.datasets import check as dataset_check
+from sarigan_plugin.datasets import folder
+from sarigan_plugin.datasets import packaged
+from sarigan_plugin.datasets import picture_labels
+from sarigan_plugin.datasets import picture_sources
+from sarigan_plugin.errors import UserError
+from sarigan_plugin.support import processes
 
 #----------------------------------------------------------------------------
 # Pictures, and what the command says.
@@ -53,7 +59,7 @@ def fill(place, contents):
 
 def run(source, dest, *args):
     """What `sarigan data folder` leaves: exit code, and the lines of stdout and stderr."""
-    done = CliRunner().invoke(data.data, ['folder', str(source), f'--dest={dest}', *map(str, args)])
+    done = CliRunner().invoke(packaged.data, ['folder', str(source), f'--dest={dest}', *map(str, args)])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
     assert '\x1b' not in done.output
     return types.SimpleNamespace(code=done.exit_code, out=done.stdout, lines=done.stdout.splitlines(),
@@ -722,7 +728,7 @@ def test_results_come_in_order_and_errors_as_they_are():
         list(processes.map_in_order(os._exit, [1, 1], 2))
 
 def test_what_workers_import_is_light():
-    code = 'import sys\nfrom sarigan_plugin import picture_conversion, picture_sources\n' \
+    code = 'import sys\nfrom sarigan_plugin.datasets import picture_conversion; from sarigan_plugin.datasets import picture_sources\n' \
         'print([name for name in ("torch", "numpy", "requests") if name in sys.modules])'
     done = subprocess.run([sys.executable, '-c', code], cwd=trees.ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == '[]\n'

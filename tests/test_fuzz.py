@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sarigan_plugin.train import main
+from sarigan_plugin.commands.train import main
 
 CASES = [100, pytest.param(1700, marks=pytest.mark.slow)] # Of each of three kinds.
 

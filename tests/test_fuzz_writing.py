@@ -22,11 +22,11 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sarigan_plugin import rosinality
-from sarigan_plugin import snapshot
-from sarigan_plugin import weights
 from sarigan_plugin.cli import main
-from sarigan_plugin.train import main as train_main
+from sarigan_plugin.commands.train import main as train_main
+from sarigan_plugin.snapshots import exported
+from sarigan_plugin.snapshots import reading
+from sarigan_plugin.snapshots import rosinality
 from torch_utils import training_stats
 from training import networks as upstream_networks
 
@@ -83,7 +83,7 @@ DESTINATIONS = ['new', 'new.pt', 'new.pkl', 'new/deeper', './new', 'ünï ☃', 
 @pytest.fixture(scope='module')
 def workbench(tmp_path_factory):
     """A folder with networks in all formats, and places where a command may be sent to write."""
-    from sarigan_plugin import networks
+    from sarigan_plugin.model import networks
     def pickled(path, of, width, c_dim=0, **kwargs):
         torch.manual_seed(0)
         G = of.Generator(z_dim=4, c_dim=c_dim, img_resolution=8, img_channels=3, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE, **kwargs, **{width: 4}).eval().requires_grad_(False)
@@ -98,7 +98,7 @@ def workbench(tmp_path_factory):
     data = pickled(here / 'sarigan.pkl', networks, 'code_dim', num_groups=2)
     pickled(here / 'plain.pkl', upstream_networks, 'w_dim')
     pickled(here / 'labelled.pkl', networks, 'code_dim', num_groups=2, c_dim=3)
-    weights.write(data, here / 'exported')
+    exported.write(data, here / 'exported')
     torch.save(rosinality.to_checkpoint(data)[0], here / 'theirs.pt')
     np.savez(here / 'w.npz', w=np.zeros([2, data['G'].num_ws, data['G'].w_dim], np.float32))
     (here / 'notes.txt').write_text('not a network')
@@ -144,14 +144,14 @@ def spoil(folder, source, damage, edit):
     if path.is_file():
         path.write_bytes(damage(path.read_bytes()))
     elif source == 'exported':
-        description = json.loads((path / weights.DESCRIPTION).read_text())
-        tensors = path / weights.TENSORS
+        description = json.loads((path / exported.DESCRIPTION).read_text())
+        tensors = path / exported.TENSORS
         tensors.write_bytes(damage(tensors.read_bytes()))
         if edit is None:
             description['tensors_sha256'] = hashlib.sha256(tensors.read_bytes()).hexdigest()
         else:
             description = edited(description, *edit)
-        (path / weights.DESCRIPTION).write_text(json.dumps(description))
+        (path / exported.DESCRIPTION).write_text(json.dumps(description))
 
 OPTIONS = dict(generate=['seeds', 'trunc', 'class', 'noise-mode', 'device', 'projected-w', 'outdir', 'network', 'to'], groups=['seeds', 'trunc', 'class', 'outdir', 'to'], export=['to', 'outdir'],
     edit=['seed', 'trunc', 'class', 'layer', 'group', 'inter', 'inter-shift', 'inter-from', 'intra', 'intra-mix', 'scales', 'recipe', 'projected-w', 'outdir'],
@@ -195,11 +195,11 @@ def assert_only_there(before, after, command, dest):
         if command in DRAWING:
             assert is_drawn(path, dest), path
         else:
-            assert path == dest or (path.parent == dest and path.name in [weights.DESCRIPTION, weights.TENSORS]), path
+            assert path == dest or (path.parent == dest and path.name in [exported.DESCRIPTION, exported.TENSORS]), path
 
 def assert_made(command, dest):
     if command == 'import':
-        snapshot.load_all(dest, '--to')
+        reading.load_all(dest, '--to')
     elif command in DRAWING:
         for path in Path(dest).glob('*.png'):
             if PICTURES.fullmatch(path.name) and not path.is_symlink():
@@ -245,7 +245,7 @@ CONFIG = small_training.config(method=dict(num_groups=2, code_dim=4), networks=d
 @pytest.fixture(scope='module')
 def yard(workbench, tmp_path_factory):
     """The workbench, with data sets and a config for trainings of a second."""
-    import training.training_loop, sarigan_plugin.loss, sarigan_plugin.monitor # Once, for all the processes that fork.
+    import training.training_loop, sarigan_plugin.losses.sarigan, sarigan_plugin.trainer.progress # Once, for all the processes that fork.
     here = tmp_path_factory.mktemp('yard') / 'here'
     shutil.copytree(workbench, here, symlinks=True)
     (here / 'mine.toml').write_text(CONFIG)

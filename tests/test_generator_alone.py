@@ -10,10 +10,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from sarigan_plugin import names
-from sarigan_plugin import snapshot
 from sarigan_plugin.cli import main
-from sarigan_plugin.explore_studio import Studio
+from sarigan_plugin.explore.studio import Studio
+from sarigan_plugin.snapshots import reading
+from sarigan_plugin.steering import names
 
 from test_export import assert_same, plain_networks, published_generator, sentence, shaken
 from test_inpaint import make_inpainter
@@ -49,7 +49,7 @@ def run(*arguments):
 @pytest.mark.parametrize('kind', ['plain', 'sarigan', 'inpainting'])
 def test_every_form_of_it_is_read(kind, form, trust, write):
     path, G = write(kind, form)
-    data = snapshot.load_all(str(path), 'PKL', trust)
+    data = reading.load_all(str(path), 'PKL', trust)
     assert_same(data['G_ema'], G)
     assert data['D'] is data['augment_pipe'] is data['training_set_kwargs'] is None and (data['G'] is None) == (form != 'without D')
 
@@ -103,7 +103,7 @@ def test_a_generator_of_inpainting_alone_serves_it(command, arguments, write, pl
 
 def test_the_page_shows_it(write, tmp_path):
     path, _G = write('sarigan')
-    G = snapshot.load_grouped(str(path), 'PKL', generates=False)
+    G = reading.load_grouped(str(path), 'PKL', generates=False)
     studio = Studio(G, names.load(str(path), G), str(tmp_path / 'out'), None)
     assert studio.G is G
 
@@ -111,7 +111,7 @@ def test_the_page_shows_it(write, tmp_path):
 def test_an_exported_folder_of_it_is_read_by_every_command_and_exported_again(kind, write, tmp_path):
     path, G = write(kind)
     assert run('export', path, f'--to={tmp_path / "folder"}').exit_code == 0
-    data = snapshot.load_all(str(tmp_path / 'folder'), 'PKL')
+    data = reading.load_all(str(tmp_path / 'folder'), 'PKL')
     assert_same(data['G_ema'], G)
     assert data['G'] is data['D'] is None
     assert run('export', tmp_path / 'folder', f'--to={tmp_path / "again"}').exit_code == 0
@@ -138,7 +138,7 @@ def assert_learns(D, x, c):
 def test_a_checkpoint_without_d_gets_one_that_learns(tmp_path):
     torch.save(dict(g_ema=published_generator()), tmp_path / 'theirs.pt')
     assert run('import', tmp_path / 'theirs.pt', f'--to={tmp_path / "network.pkl"}').exit_code == 0
-    assert_learns(snapshot.load_all(str(tmp_path / 'network.pkl'), 'PKL')['D'], torch.randn(4, 3, 16, 16), None)
+    assert_learns(reading.load_all(str(tmp_path / 'network.pkl'), 'PKL')['D'], torch.randn(4, 3, 16, 16), None)
 
 def test_a_training_that_starts_from_it_says_what_is_missing(write, images, cfg, tmp_path): # pylint: disable=redefined-outer-name
     path, _G = write('plain')

@@ -10,9 +10,9 @@ import torch
 
 from test_train import TINY, images, stats # pylint: disable=unused-import
 
-from sarigan_plugin import cuda_ops
-from sarigan_plugin import ops
-from sarigan_plugin.world import World
+from sarigan_plugin.acceleration import cuda_build
+from sarigan_plugin.acceleration import ops
+from sarigan_plugin.support.world import World
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason=skips.NO_CUDA)]
 
@@ -60,7 +60,7 @@ RESAMPLINGS = [('4x4', dict(padding=[1, 2, 1, 2], gain=4)), ('4x4', dict(up=2, p
 def ops_to_compare(half, memory_format):
     """(name, upstream's op, its inputs on the GPU): images as those of a network, larger than a tile and no multiple of one."""
     from test_triton_ops import FILTERS, random
-    bias_act, upfirdn2d = cuda_ops.modules()
+    bias_act, upfirdn2d = cuda_build.modules()
     dtype = torch.float16 if half else torch.float32
     def inputs(*shapes):
         return [random(*shape, dtype=dtype, memory_format=memory_format).detach().cuda().requires_grad_() for shape in shapes]
@@ -82,7 +82,7 @@ def chosen_ops():
 @pytest.mark.parametrize('half', [False, True], ids=['fp32', 'fp16'])
 @pytest.mark.parametrize('other', ['the reference', 'cuda'])
 def test_triton_equals_the_reference_and_the_plugins(other, half, memory_format):
-    if other == 'cuda' and cuda_ops.obstacle() is not None:
+    if other == 'cuda' and cuda_build.obstacle() is not None:
         pytest.skip(skips.NO_NVCC)
     from test_triton_ops import FP16, FP32, assert_orders_agree
     tolerance = FP16 if half else FP32 if other == 'the reference' else dict(rtol=1e-4, atol=1e-4) # The plugins are compiled with fast maths.
@@ -105,7 +105,7 @@ def test_a_network_has_the_same_gradients_with_triton_and_with_pytorch(make_gene
         torch.testing.assert_close(actual.cpu() / scale, wanted / scale, rtol=1e-3, atol=1e-3) # Its convolutions are a GPU's.
 
 def test_auto_works_without_nvcc_and_says_so():
-    code = ("import sarigan_plugin\nfrom sarigan_plugin import ops\nfrom sarigan_plugin.world import World\n"
+    code = ("import sarigan_plugin\nfrom sarigan_plugin.acceleration import ops\nfrom sarigan_plugin.support.world import World\n"
         "print(ops.prepare('auto', World()))")
     done = subprocess.run([sys.executable, '-c', "from torch.utils import cpp_extension\ncpp_extension.CUDA_HOME = None\n" + code],
         capture_output=True, text=True, check=False, env=os.environ)

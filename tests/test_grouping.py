@@ -7,13 +7,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from sarigan_plugin import grouping as sgm
-from sarigan_plugin.cli import UserError
-from sarigan_plugin.config import as_num_groups, as_threshold
-from sarigan_plugin.grouping import ChannelGrouping, KMeansGrouping, MergingGrouping
-from sarigan_plugin.loss import TARGET_STEPS, SariGANLoss
-from sarigan_plugin.networks import grouped_layers
-from sarigan_plugin.train import main
+from sarigan_plugin.commands.train import main
+from sarigan_plugin.errors import UserError
+from sarigan_plugin.losses.sarigan import TARGET_STEPS, SariGANLoss
+from sarigan_plugin.model import grouping as sgm
+from sarigan_plugin.model.grouping import ChannelGrouping, KMeansGrouping, MergingGrouping
+from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.trainer.recipes import as_num_groups, as_threshold
 
 LEARNING_RATE = 0.002 # The paper's training.
 

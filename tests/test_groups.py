@@ -11,13 +11,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from sarigan_plugin import groups
-from sarigan_plugin import pictures
-from sarigan_plugin import snapshot
-from sarigan_plugin.cli import UserError, main
-from sarigan_plugin.edit import Edit, edited
-from sarigan_plugin.generate import latents
-from sarigan_plugin.networks import captured_features, grouped_layers
+from sarigan_plugin.cli import main
+from sarigan_plugin.errors import UserError
+from sarigan_plugin.model.networks import captured_features, grouped_layers
+from sarigan_plugin.snapshots import reading
+from sarigan_plugin.steering import attention
+from sarigan_plugin.steering.edits import Edit, edited
+from sarigan_plugin.steering.sampling import latents
+from sarigan_plugin.support import pictures
 
 def run(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
@@ -33,7 +34,7 @@ def test_attention_map_of_a_group_is_the_mean_of_its_feature_maps(make_generator
     features = dict()
     for name, layer, _source in grouped_layers(G.synthesis):
         layer.register_forward_pre_hook(lambda _layer, args, name=name: features.update({name: args[0]}))
-    images, maps = groups.attention_maps(G, ws)
+    images, maps = attention.attention_maps(G, ws)
     assert torch.equal(images, G.synthesis(ws, noise_mode='const'))
     for name, layer, _source in grouped_layers(G.synthesis):
         for group in range(layer.grouping.num_groups):
@@ -46,7 +47,7 @@ def test_quality_is_one_inside_groups_of_equal_channels_and_zero_between(make_ge
     with torch.no_grad(): # Four blocks of four channels: equal kernels and biases inside a block, orthogonal between.
         kernels = torch.linalg.qr(torch.randn(16 * 9, 4)).Q.t().reshape(4, 16, 3, 3)
         G.synthesis.b8.conv0.weight.copy_(kernels.repeat_interleave(4, dim=0))
-    quality = groups.survey(G, torch.randn(3, G.num_ws, G.w_dim)).quality['b8.conv1'] # Its input channels.
+    quality = attention.survey(G, torch.randn(3, G.num_ws, G.w_dim)).quality['b8.conv1'] # Its input channels.
     assert quality['kernel_within'] == pytest.approx(1, abs=1e-5) and quality['kernel_between'] == pytest.approx(0, abs=1e-5)
     assert quality['response_within'] == pytest.approx(1, abs=1e-4) and quality['response_between'] < 0.9
 
@@ -62,24 +63,24 @@ def blob(side, width=0.15):
 
 @pytest.mark.parametrize('side', [8, 16, 64])
 def test_coherence_is_minus_one_for_a_checkerboard_and_zero_for_its_first_row_as_stripes(side):
-    assert groups.spatial_coherence(checkerboard(side)).item() == pytest.approx(-1)
+    assert attention.spatial_coherence(checkerboard(side)).item() == pytest.approx(-1)
     stripes = checkerboard(side)[:, :, :1].expand(1, 1, side, side) # 1 downwards, -1 to the right.
-    assert groups.spatial_coherence(stripes).item() == pytest.approx(0)
+    assert attention.spatial_coherence(stripes).item() == pytest.approx(0)
 
 def test_coherence_of_noise_is_nothing_however_bright_its_images_are():
     brightness = torch.tensor([-100.0, 0.0, 30.0, 70.0])[:, None, None, None]
     noise = torch.randn(4, 5, 64, 64)
-    assert groups.spatial_coherence(brightness + noise).abs().max() < 0.03 # Standard deviation: 1/sqrt(4 * 64 * 60 * 2) = 0.006.
+    assert attention.spatial_coherence(brightness + noise).abs().max() < 0.03 # Standard deviation: 1/sqrt(4 * 64 * 60 * 2) = 0.006.
 
 def test_coherence_of_a_blob_is_high_the_same_at_every_resolution_and_scale_and_falls_with_noise():
-    smooth = {side: groups.spatial_coherence(blob(side)).item() for side in [16, 32, 64, 128]}
+    smooth = {side: attention.spatial_coherence(blob(side)).item() for side in [16, 32, 64, 128]}
     assert min(smooth.values()) > 0.85 and max(smooth.values()) - min(smooth.values()) < 0.02
-    assert groups.spatial_coherence(7 - 3 * blob(64)).item() == pytest.approx(smooth[64], abs=1e-4)
+    assert attention.spatial_coherence(7 - 3 * blob(64)).item() == pytest.approx(smooth[64], abs=1e-4)
     noisy = blob(64) + blob(64).std() * torch.randn(1, 1, 64, 64) # Half of the variance is noise.
-    assert groups.spatial_coherence(noisy).item() == pytest.approx(smooth[64] / 2, abs=0.05)
+    assert attention.spatial_coherence(noisy).item() == pytest.approx(smooth[64] / 2, abs=0.05)
 
 def test_coherence_of_a_flat_map_is_no_number():
-    assert groups.spatial_coherence(torch.cat([torch.ones(2, 1, 8, 8), blob(8).expand(2, 1, 8, 8)], dim=1)).isnan().tolist() == [True, False]
+    assert attention.spatial_coherence(torch.cat([torch.ones(2, 1, 8, 8), blob(8).expand(2, 1, 8, 8)], dim=1)).isnan().tolist() == [True, False]
 
 def test_groups_of_like_channels_are_more_coherent_than_random_ones_and_empty_groups_do_not_count(make_generator, monkeypatch):
     G = make_generator(grouping='blocks', num_groups=5).requires_grad_(False)
@@ -88,18 +89,18 @@ def test_groups_of_like_channels_are_more_coherent_than_random_ones_and_empty_gr
     signs = torch.tensor([1.0, -1.0]).repeat(4)
     features = {name: torch.randn(2, other.grouping.num_channels, 16, 16) for name, other, _source in grouped_layers(G.synthesis)}
     features['b16.conv1'] = torch.cat([blob(16).expand(2, 8, 16, 16), signs[:, None, None] * checkerboard(16) + blob(16).expand(2, 8, 16, 16)], dim=1)
-    monkeypatch.setattr(groups, 'capture_features', lambda _G, _ws: (torch.zeros(2, 3, 16, 16), features))
+    monkeypatch.setattr(attention, 'capture_features', lambda _G, _ws: (torch.zeros(2, 3, 16, 16), features))
     state = torch.get_rng_state()
-    quality = groups.survey(G, torch.zeros(2, G.num_ws, G.w_dim)).quality['b16.conv1']
+    quality = attention.survey(G, torch.zeros(2, G.num_ws, G.w_dim)).quality['b16.conv1']
     assert torch.equal(torch.get_rng_state(), state)
-    assert quality['coherence'] == pytest.approx(groups.spatial_coherence(blob(16)).item(), abs=1e-5)
+    assert quality['coherence'] == pytest.approx(attention.spatial_coherence(blob(16)).item(), abs=1e-5)
     assert quality['coherence_random'] < quality['coherence'] - 0.05
     assert [group['size'] for group in quality['groups']] == [8, 8, 0, 0, 0]
     assert quality['groups'][0]['coherence'] == pytest.approx(quality['coherence'], abs=1e-5) and np.isnan(quality['groups'][2]['coherence'])
 
 def test_where_all_channels_are_one_group_random_groups_are_the_same(make_generator):
     G = make_generator(num_groups=1).requires_grad_(False)
-    for row in groups.survey(G, torch.randn(2, G.num_ws, G.w_dim)).quality.values():
+    for row in attention.survey(G, torch.randn(2, G.num_ws, G.w_dim)).quality.values():
         assert row['coherence'] == pytest.approx(row['coherence_random'], abs=1e-5)
 
 def test_means_over_pairs_are_those_of_a_loop_over_all_pairs():
@@ -109,7 +110,7 @@ def test_means_over_pairs_are_those_of_a_loop_over_all_pairs():
     def mean(chosen):
         values = [matrix[pair].item() for pair in chosen]
         return np.mean(values) if values else np.nan
-    within, between = groups.pair_means(matrix, torch.nn.functional.one_hot(torch.tensor(assignment), 5).float())
+    within, between = attention.pair_means(matrix, torch.nn.functional.one_hot(torch.tensor(assignment), 5).float())
     same = [pair for pair in pairs if assignment[pair[0]] == assignment[pair[1]]]
     others = [pair for pair in pairs if pair not in same]
     assert within.tolist() == pytest.approx([mean(same), *[mean([pair for pair in same if assignment[pair[0]] == group]) for group in range(5)]], abs=1e-5, nan_ok=True)
@@ -118,15 +119,15 @@ def test_means_over_pairs_are_those_of_a_loop_over_all_pairs():
 def test_images_are_looked_at_a_few_at_a_time_and_nothing_changes(make_generator, monkeypatch):
     G = make_generator().requires_grad_(False)
     ws = torch.randn(3, G.num_ws, G.w_dim)
-    together, images = groups.survey(G, ws), pictures.to_uint8(G.synthesis(ws, noise_mode='const'))
-    sizes, capture = [], groups.capture_features
-    monkeypatch.setattr(groups, 'capture_features', lambda G, ws: (sizes.append(len(ws)), capture(G, ws))[1])
-    monkeypatch.setattr(groups, 'MAX_PIXELS', 2 * 32 * 32)
-    monkeypatch.setattr(groups, 'MAX_SIDE', 16)
-    apart = groups.survey(G, ws)
+    together, images = attention.survey(G, ws), pictures.to_uint8(G.synthesis(ws, noise_mode='const'))
+    sizes, capture = [], attention.capture_features
+    monkeypatch.setattr(attention, 'capture_features', lambda G, ws: (sizes.append(len(ws)), capture(G, ws))[1])
+    monkeypatch.setattr(attention, 'MAX_PIXELS', 2 * 32 * 32)
+    monkeypatch.setattr(attention, 'MAX_SIDE', 16)
+    apart = attention.survey(G, ws)
     assert sizes == [2, 1] and together.images.shape == (3, 32, 32, 3) and apart.images.shape == (3, 16, 16, 3)
     assert np.abs(apart.images.astype(int) - images.reshape(3, 16, 2, 16, 2, 3).mean(axis=(2, 4))).max() <= 2 # Rounded; and other batches, other rounding.
-    for name, maps in groups.attention_maps(G, ws)[1].items():
+    for name, maps in attention.attention_maps(G, ws)[1].items():
         torch.testing.assert_close(together.maps[name], maps, rtol=1e-4, atol=1e-5)
         assert apart.maps[name].shape[2:] == (min(maps.shape[2], 16),) * 2
         torch.testing.assert_close(apart.maps[name].mean(dim=[2, 3]), maps.mean(dim=[2, 3]), rtol=1e-4, atol=1e-5)
@@ -135,12 +136,12 @@ def test_images_are_looked_at_a_few_at_a_time_and_nothing_changes(make_generator
         assert [ours[key] for key in ours if key != 'groups'] == pytest.approx([theirs[key] for key in ours if key != 'groups'], abs=1e-4)
         for group, row in enumerate(ours['groups']):
             assert row == pytest.approx(theirs['groups'][group], abs=1e-4, nan_ok=True)
-            coherence = groups.spatial_coherence(maps)[group].item()
+            coherence = attention.spatial_coherence(maps)[group].item()
             assert row['coherence'] == pytest.approx(coherence, abs=1e-4, nan_ok=True)
 
 def test_of_large_features_little_is_kept(make_generator):
     (_name, layer, source), *_others = grouped_layers(make_generator().synthesis)
-    look = groups._LayerSurvey(layer, source) # pylint: disable=protected-access
+    look = attention._LayerSurvey(layer, source) # pylint: disable=protected-access
     look.add(torch.randn(1, layer.grouping.num_channels, 256, 256))
     assert look.responses[0].untyped_storage().nbytes() == layer.grouping.num_channels * 64 * 64 * 4 # And not a view of them all.
     assert look.maps[0].shape == (1, 4, 128, 128)
@@ -148,7 +149,7 @@ def test_of_large_features_little_is_kept(make_generator):
 def test_looking_at_a_network_leaves_no_hooks_behind(make_generator):
     G = make_generator().requires_grad_(False)
     ws = torch.randn(1, G.num_ws, G.w_dim)
-    groups.attention_maps(G, ws)
+    attention.attention_maps(G, ws)
     with pytest.raises(ZeroDivisionError), captured_features(G.synthesis):
         raise ZeroDivisionError
     with pytest.raises(ZeroDivisionError), edited(G, [Edit('b8.conv0', 0, intra_seed=1)]):
@@ -158,8 +159,8 @@ def test_looking_at_a_network_leaves_no_hooks_behind(make_generator):
 def test_effect_of_scaling_a_group_by_one_is_nothing(make_generator):
     G = make_generator().requires_grad_(False)
     ws = torch.randn(1, G.num_ws, G.w_dim)
-    assert max(groups.group_effects(G, ws, inter_scale=1).values()) < 1e-6
-    effects = groups.group_effects(G, ws, inter_scale=0)
+    assert max(attention.group_effects(G, ws, inter_scale=1).values()) < 1e-6
+    effects = attention.group_effects(G, ws, inter_scale=0)
     assert len(effects) == 6 * 4 and max(effects.values()) > 1e-3
 
 #----------------------------------------------------------------------------
@@ -230,7 +231,7 @@ def test_the_page_has_every_group_with_its_picture_name_and_figures_and_needs_no
 
     figures = json.loads((tmp_path / 'out' / 'groups.json').read_text(), parse_constant=pytest.fail)
     assert (figures['network'], figures['seeds'], figures['class_idx']) == ('<b>&".pkl', [1, 2], None)
-    layers = dict((name, layer) for name, layer, _source in grouped_layers(snapshot.load(str(weird), 'PKL').synthesis))
+    layers = dict((name, layer) for name, layer, _source in grouped_layers(reading.load(str(weird), 'PKL').synthesis))
     assert [layer['name'] for layer in figures['layers']] == list(layers)
     for layer in figures['layers']:
         grouping = layers[layer['name']].grouping
@@ -265,13 +266,13 @@ def test_generated_image_is_the_one_that_upstreams_tool_makes(network, tmp_path)
     done = run('generate', f'--network={network}', '--seeds=3,5-6', '--trunc=0.5', f'--outdir={tmp_path / "out"}', '--device=cpu')
     assert done.exit_code == 0, done.output
     assert sorted(os.listdir(tmp_path / 'out')) == ['seed0003.png', 'seed0005.png', 'seed0006.png']
-    G = snapshot.load(str(network), 'network')
+    G = reading.load(str(network), 'network')
     z = torch.from_numpy(np.random.RandomState(5).randn(1, G.z_dim))
     img = (G(z, None, truncation_psi=0.5, noise_mode='const').permute(0, 2, 3, 1) * 127.5 + 128).clamp(0, 255).to(torch.uint8)[0]
     assert np.array_equal(np.asarray(PIL.Image.open(tmp_path / 'out' / 'seed0005.png')), img.numpy())
 
 def test_projected_w_is_rendered(network, tmp_path):
-    G = snapshot.load(str(network), 'network')
+    G = reading.load(str(network), 'network')
     np.savez(tmp_path / 'w.npz', w=G.mapping(latents(G, [0, 1]), None).numpy())
     done = run('generate', f'--network={network}', f'--projected-w={tmp_path / "w.npz"}', f'--outdir={tmp_path / "out"}')
     assert done.exit_code == 0, done.output
@@ -309,7 +310,7 @@ def test_what_is_no_network_pickle_gets_a_sentence(tmp_path, content):
     path = tmp_path / 'broken.pkl'
     path.write_bytes(content)
     with pytest.raises(UserError, match=r'--network: .*broken\.pkl. is not a network pickle(.* \(.+\)|.*: it is )'):
-        snapshot.load(str(path), '--network')
+        reading.load(str(path), '--network')
 
 def test_groups_need_a_generator_that_has_them(make_generator, make_discriminator, tmp_path):
     G = make_generator(grouping='none')

@@ -12,17 +12,17 @@ import torch
 from click.testing import CliRunner
 from hypothesis import strategies
 
-from sarigan_plugin import classical
-from sarigan_plugin import completion
-from sarigan_plugin import detectors
-from sarigan_plugin import fidelity
-from sarigan_plugin import inpaint_table
-from sarigan_plugin import inpainting
-from sarigan_plugin import masks
-from sarigan_plugin import quality
 from sarigan_plugin.cli import main
-from sarigan_plugin.edit import Edit, Recipe, edited
-from sarigan_plugin.generate import latents
+from sarigan_plugin.datasets import masks
+from sarigan_plugin.evaluation import classical
+from sarigan_plugin.evaluation import fidelity
+from sarigan_plugin.evaluation import inpainting as inpaint_table
+from sarigan_plugin.evaluation import quality
+from sarigan_plugin.features import detectors
+from sarigan_plugin.model import inpainting
+from sarigan_plugin.steering import completion
+from sarigan_plugin.steering.edits import Edit, Recipe, edited
+from sarigan_plugin.steering.sampling import latents
 
 import test_project
 

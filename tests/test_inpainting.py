@@ -22,19 +22,19 @@ from ddp_steps import run as run_ddp
 from test_ddp import assert_equal_on_both_ranks, assert_trained_alike
 
 from sarigan_plugin import cli
-from sarigan_plugin import config
-from sarigan_plugin import inpainting
-from sarigan_plugin import masks
-from sarigan_plugin import networks
-from sarigan_plugin import runtime
-from sarigan_plugin import snapshot
-from sarigan_plugin import transfer
-from sarigan_plugin import weights
-from sarigan_plugin.cli import UserError
-from sarigan_plugin.inpainting import join_condition, split_condition
-from sarigan_plugin.inpainting_data import InpaintingDataset
-from sarigan_plugin.inpainting_loss import InpaintingLoss, hole_errors
-from sarigan_plugin.networks import grouped_layers
+from sarigan_plugin.datasets import masks
+from sarigan_plugin.datasets.inpainting import InpaintingDataset
+from sarigan_plugin.errors import UserError
+from sarigan_plugin.losses.inpainting import InpaintingLoss, hole_errors
+from sarigan_plugin.model import inpainting
+from sarigan_plugin.model import networks
+from sarigan_plugin.model.inpainting import join_condition, split_condition
+from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.snapshots import exported
+from sarigan_plugin.snapshots import reading
+from sarigan_plugin.trainer import recipes
+from sarigan_plugin.trainer import transfer
+from sarigan_plugin.upstream import host
 
 SIZE = dict(channel_base=256, channel_max=16)
 
@@ -217,7 +217,7 @@ def save_network(path, **kwargs):
 @pytest.mark.parametrize('grouping', ['similarity', 'none'])
 def test_a_pickle_is_read_without_running_what_is_in_it(tmp_path, grouping):
     G = save_network(tmp_path / 'network.pkl', grouping=grouping)
-    data = snapshot.load_all(str(tmp_path / 'network.pkl'), '--network')
+    data = reading.load_all(str(tmp_path / 'network.pkl'), '--network')
     z, c = torch.randn(4, 32), join_condition(*make_task())
     assert torch.equal(data['G_ema'](z, c, noise_mode='const'), G(z, c, noise_mode='const'))
     assert data['D'](torch.zeros(4, 3, 32, 32), c).shape == (4, 1)
@@ -226,9 +226,9 @@ def test_a_pickle_is_read_without_running_what_is_in_it(tmp_path, grouping):
 def test_an_exported_folder_holds_the_same_network(tmp_path):
     G = save_network(tmp_path / 'network.pkl')
     (tmp_path / 'folder').mkdir()
-    weights.write(snapshot.load_all(str(tmp_path / 'network.pkl'), '--network'), tmp_path / 'folder')
+    exported.write(reading.load_all(str(tmp_path / 'network.pkl'), '--network'), tmp_path / 'folder')
     z, c = torch.randn(4, 32), join_condition(*make_task())
-    assert torch.equal(snapshot.load(str(tmp_path / 'folder'), '--network')(z, c, noise_mode='const'), G(z, c, noise_mode='const'))
+    assert torch.equal(reading.load(str(tmp_path / 'folder'), '--network')(z, c, noise_mode='const'), G(z, c, noise_mode='const'))
 
 @pytest.mark.parametrize('arguments', [['generate', '--network={}', '--seeds=0', '--class=0'], ['groups', '{}'], ['edit', '{}', '--layer=b8.conv1', '--group=0', '--inter=2']])
 def test_tools_that_generate_from_nothing_name_the_one_that_completes(arguments, tmp_path):
@@ -329,7 +329,7 @@ class Corners(torch.nn.Module):
 
 @pytest.mark.filterwarnings('ignore:.torch.jit') # Upstream loads detectors so.
 def test_upstreams_metrics_are_about_completed_images_of_the_data_set(images, tmp_path):
-    runtime.prepare('cpu')
+    host.prepare('cpu')
     torch.jit.script(Corners()).save(str(tmp_path / 'corners.pt'))
     dataset = dict(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', path=images, mask_source='centre', max_size=1, use_labels=False, xflip=False)
     G = inpainting.Generator(z_dim=8, c_dim=1024, img_resolution=16, img_channels=3, code_dim=8, num_groups=2, synthesis_kwargs=dict(channel_base=64, channel_max=8))
@@ -340,14 +340,14 @@ def test_upstreams_metrics_are_about_completed_images_of_the_data_set(images, tm
     assert real.shape == (1, 12) and made.shape == (4, 12) and (made == real).all()
 
 def test_a_sample_sheet_shows_input_output_and_truth(images, tmp_path):
-    runtime.prepare('cpu', grid=(2, 3))
+    host.prepare('cpu', grid=(2, 3))
     dataset = InpaintingDataset(images, mask_source='centre')
     dataset.without_conditions()
     size, truth, labels = training_loop.setup_snapshot_image_grid(training_set=dataset)
     assert size == (2, 3) and labels.shape == (6, 1024)
     training_loop.save_image_grid(truth, str(tmp_path / 'reals.png'), drange=[0, 255], grid_size=size)
     training_loop.save_image_grid(np.ones([6, 3, 16, 16]), str(tmp_path / 'fakes.png'), drange=[-1, 1], grid_size=size)
-    runtime.prepare('cpu')
+    host.prepare('cpu')
     reals, fakes = [np.asarray(PIL.Image.open(tmp_path / f'{name}.png')) for name in ['reals', 'fakes']]
     assert reals.shape == (48, 32, 3) and fakes.shape == (48, 96, 3)
     shown, output, real = fakes[:16, 48:64], fakes[:16, 64:80], fakes[:16, 80:96] # Of the second sample.
@@ -359,12 +359,12 @@ def test_a_sample_sheet_shows_input_output_and_truth(images, tmp_path):
 # Config.
 
 def test_the_configs_of_inpainting_say_so_to_every_part(images):
-    desc, args = config.training_options(data=images, cfg='tiny-inpaint', masks='centre', lambda_l1=3.0, grouping='none')
+    desc, args = recipes.training_options(data=images, cfg='tiny-inpaint', masks='centre', lambda_l1=3.0, grouping='none')
     assert args.training_set_kwargs.class_name.endswith('InpaintingDataset') and args.training_set_kwargs.mask_source == args.loss_kwargs.mask_source == 'centre'
     assert args.loss_kwargs.lambda_l1 == 3 and args.G_kwargs.grouping == 'none'
     assert desc == 'images-tiny-inpaint-groupingnone-maskscentre-lambdal13.0'
     assert (args.training_set_kwargs.split, args.training_set_kwargs.max_size) == ('train', 22)
-    _desc, args = config.training_options(data=images, cfg='sarigan-inpaint', gpus=8)
+    _desc, args = recipes.training_options(data=images, cfg='sarigan-inpaint', gpus=8)
     assert args.G_kwargs.class_name == 'sarigan_plugin.inpainting.Generator' and args.D_kwargs.class_name == 'sarigan_plugin.inpainting.Discriminator'
 
 @pytest.mark.parametrize('options, sentence', [
@@ -381,14 +381,14 @@ def test_the_configs_of_inpainting_say_so_to_every_part(images):
 ])
 def test_options_that_make_no_sense_get_a_sentence(images, options, sentence):
     with pytest.raises(UserError) as error:
-        config.training_options(data=images, **options)
+        recipes.training_options(data=images, **options)
     assert str(error.value) == sentence
 
 def test_inpainting_without_a_method_is_refused(tmp_path):
     path = tmp_path / 'odd.toml'
     path.write_text(small_training.config(method=None, inpainting={}))
     with pytest.raises(UserError, match=r'\[inpainting\] needs the table \[method\]; grouping = "none" is the baseline'):
-        config.read_recipe(path)
+        recipes.read_recipe(path)
 
 #----------------------------------------------------------------------------
 # Training.
@@ -406,7 +406,7 @@ def test_the_command_line_trains_it_in_upstreams_loop(command, tmp_path):
     run = last_run(tmp_path)
     assert json.loads((run / 'stats.jsonl').read_text().splitlines()[-1])['Loss/l1']['num'] > 0
     assert np.asarray(PIL.Image.open(run / 'fakes000001.png')).shape == (2 * 16, 2 * 3 * 16, 3)
-    G = snapshot.load(str(run / 'network-snapshot-000001.pkl'), '--network')
+    G = reading.load(str(run / 'network-snapshot-000001.pkl'), '--network')
     assert G.c_dim == 1024 and G.mapping.w_avg.abs().max() > 0
 
 @pytest.mark.slow

@@ -16,14 +16,14 @@ import small_training
 import test_quality
 import trees
 
-from sarigan_plugin import ablation_job
-from sarigan_plugin import label_kind
-from sarigan_plugin import runtime
-from sarigan_plugin import safe_pickle
-from sarigan_plugin import snapshot
+from sarigan_plugin.ablation import job as ablation_job
 from sarigan_plugin.cli import main
-from sarigan_plugin.edit import Edit, Recipe
-from sarigan_plugin.generate import label_vector, labels, latents, render, sample_ws
+from sarigan_plugin.snapshots import label_kind
+from sarigan_plugin.snapshots import reading
+from sarigan_plugin.snapshots import unpickler
+from sarigan_plugin.steering.edits import Edit, Recipe
+from sarigan_plugin.steering.sampling import label_vector, labels, latents, render, sample_ws
+from sarigan_plugin.upstream import host
 
 VECTOR = (0.2, 0.8)
 QUICK = ['--num-steps=1', '--features=none', '--space=w']
@@ -108,7 +108,7 @@ def test_quality_and_exports_need_no_class(save, tmp_path, shape):
     assert done.exit_code == 0, (done.output, done.exception)
     assert run('export', path, f'--to={tmp_path / "folder"}').exit_code == 0
     assert run('import', tmp_path / 'folder', f'--to={tmp_path / "again.pkl"}').exit_code == 0
-    assert label_kind.of(snapshot.load(str(tmp_path / 'again.pkl'), 'PKL')) == label_kind.of(G)
+    assert label_kind.of(reading.load(str(tmp_path / 'again.pkl'), 'PKL')) == label_kind.of(G)
     done = run('export', path, f'--to={tmp_path / "theirs.pt"}')
     assert done.exit_code == (2 if 'c_dim' in shape else 0), done.output # Theirs have no labels.
 
@@ -203,7 +203,7 @@ def constructed(tmp_path, of_index, cond):
     small_training.write_images(tmp_path / 'images', count=6)
     found = [[f'{index:02d}.png', of_index(index)] for index in range(6)]
     (tmp_path / 'images' / 'dataset.json').write_text(json.dumps(dict(labels=found)))
-    runtime.prepare('cpu')
+    host.prepare('cpu')
     construct = training_loop.dnnlib.util.construct_class_by_name
     data = construct(class_name='training.dataset.ImageFolderDataset', path=str(tmp_path / 'images'), use_labels=cond)
     common = dict(c_dim=data.label_dim, img_resolution=16, img_channels=3)
@@ -223,7 +223,7 @@ def test_networks_remember_what_their_labels_were_with_every_reader(tmp_path, of
     path = tmp_path / 'network.pkl'
     path.write_bytes(pickle.dumps(data))
     for trust in [False, True]:
-        assert label_kind.of(snapshot.load(str(path), 'PKL', trust=trust)) == kind
+        assert label_kind.of(reading.load(str(path), 'PKL', trust=trust)) == kind
     if kind == 'vectors':
         done = run('generate', f'--network={path}', '--seeds=0', '--class=1', f'--outdir={tmp_path}')
         assert 'needs one of 2 numbers' in refusal(done)
@@ -239,7 +239,7 @@ def test_samples_of_an_ablation_have_labels_that_the_network_was_trained_with(sa
 def test_what_a_hostile_pickle_says_of_its_labels_is_not_believed(save):
     for nonsense in ['vector', ['vectors'], 3]:
         G, path = save('network', nonsense, c_dim=2)
-        read = safe_pickle.read(path.read_bytes())['G_ema']
+        read = unpickler.read(path.read_bytes())['G_ema']
         assert not hasattr(read, label_kind.ATTRIBUTE) and label_kind.of(G) is None
 
 def test_a_pickle_that_says_what_its_labels_were_loads_in_an_unmodified_tree(save, any_tree):

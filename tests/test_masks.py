@@ -6,7 +6,7 @@ import PIL.Image
 import pytest
 from hypothesis import strategies
 
-from sarigan_plugin import masks
+from sarigan_plugin.datasets import masks
 
 SHARES = strategies.floats(0, 1)
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from sarigan_plugin import names
 from sarigan_plugin.cli import main
-from sarigan_plugin.edit import Recipe, WrongField, edited
-from sarigan_plugin.generate import render, sample_ws
-from sarigan_plugin.mix import mixing_edits
-from sarigan_plugin.networks import grouped_layers
+from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.steering import names
+from sarigan_plugin.steering.edits import Recipe, WrongField, edited
+from sarigan_plugin.steering.mixing import mixing_edits
+from sarigan_plugin.steering.sampling import render, sample_ws
 
 LAYERS = ['b8.conv0', 'b8.conv1', 'b16.conv0', 'b16.conv1', 'b32.conv0', 'b32.conv1']
 

@@ -8,8 +8,8 @@ import torch
 
 from torch_utils import training_stats
 
-from sarigan_plugin import monitor
-from sarigan_plugin.networks import grouped_layers
+from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.trainer import progress
 
 class Terminal(io.StringIO):
     def isatty(self):
@@ -20,7 +20,7 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize('batch, total, per_tick', [(8, 1, 4), (32, 10, 4), (48, 7, 1), (4000, 20, 4), (7, 3, 1)])
 def test_clock_ends_ticks_when_upstreams_loop_does(batch, total, per_tick):
     ours, theirs = [], []
-    clock = monitor.TickClock(batch, total, per_tick)
+    clock = progress.TickClock(batch, total, per_tick)
     nimg = tick = tick_start = 0
     while True: # The bookkeeping of training_loop.py, lines 300-314 and 391-394.
         ours.append(clock.iteration_ends_tick())
@@ -35,7 +35,7 @@ def test_clock_ends_ticks_when_upstreams_loop_does(batch, total, per_tick):
 
 def test_group_statistics_describe_each_layer(make_generator):
     G = make_generator()
-    statistics = monitor.GroupStatistics(G.synthesis)
+    statistics = progress.GroupStatistics(G.synthesis)
     name, layer, _source = grouped_layers(G.synthesis)[0]
     with torch.no_grad(): # 16 channels: 10 in group 0, 5 in group 1, 1 in group 3; group 2 is empty.
         layer.grouping.logits.zero_()
@@ -56,7 +56,7 @@ def test_group_statistics_describe_each_layer(make_generator):
 
 def test_number_of_groups_is_told_where_groups_merge(make_generator):
     G = make_generator(num_groups='auto')
-    statistics = monitor.GroupStatistics(G.synthesis)
+    statistics = progress.GroupStatistics(G.synthesis)
     assert statistics.report() is None
     grouped_layers(G.synthesis)[1][1].grouping.merged_into[[2, 5]] = 0
     collector = training_stats.Collector(regex='Grouping/.*')
@@ -68,10 +68,10 @@ def test_number_of_groups_is_told_where_groups_merge(make_generator):
 def test_networks_without_learned_groups_have_fewer_statistics_or_none(make_generator):
     collector = training_stats.Collector(regex='Grouping/.*')
     collector.update()
-    monitor.GroupStatistics(make_generator(grouping='none').synthesis).report()
+    progress.GroupStatistics(make_generator(grouping='none').synthesis).report()
     collector.update()
     assert all(collector.num(name) == 0 for name in collector.names())
-    monitor.GroupStatistics(make_generator(grouping='blocks').synthesis).report()
+    progress.GroupStatistics(make_generator(grouping='blocks').synthesis).report()
     collector.update()
     assert collector.mean('Grouping/b8.conv0/size_median') == 4
     assert collector.num('Grouping/b8.conv0/temperature') == 0
@@ -81,7 +81,7 @@ def test_networks_without_learned_groups_have_fewer_statistics_or_none(make_gene
 def test_bar_shows_images_rate_and_losses_on_a_terminal(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr('sys.__stderr__', terminal)
-    bar = monitor.ProgressBar(2000)
+    bar = progress.ProgressBar(2000)
     for _ in range(10):
         bar.advance(100)
     training_stats.report('Loss/G/loss', [])
@@ -96,7 +96,7 @@ def test_bar_shows_images_rate_and_losses_on_a_terminal(monkeypatch):
 def test_bar_counts_seconds_where_training_is_limited_in_time(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr('sys.__stderr__', terminal)
-    bar = monitor.ProgressBar(10 ** 9, minutes=5)
+    bar = progress.ProgressBar(10 ** 9, minutes=5)
     bar.advance(100)
     bar.start_time -= 60
     bar.advance(100)
@@ -105,13 +105,13 @@ def test_bar_counts_seconds_where_training_is_limited_in_time(monkeypatch):
 def test_no_bar_where_stderr_is_a_file(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr('sys.__stderr__', stream)
-    bar = monitor.ProgressBar(1000)
+    bar = progress.ProgressBar(1000)
     bar.advance(500)
     assert stream.getvalue() == ''
 
 def test_lines_of_text_wipe_the_bar_but_not_themselves():
     terminal = Terminal()
-    stream = monitor._ClearedLine(terminal, terminal) # pylint: disable=protected-access
+    stream = progress._ClearedLine(terminal, terminal) # pylint: disable=protected-access
     print('tick', 3, file=stream) # print() writes a line in parts.
     print('tick', 4, file=stream)
     assert terminal.getvalue() == '\r\x1b[Ktick 3\n\r\x1b[Ktick 4\n'
@@ -119,7 +119,7 @@ def test_lines_of_text_wipe_the_bar_but_not_themselves():
 def test_cursor_is_shown_again_on_a_terminal_only(monkeypatch):
     for stream, expected in [(Terminal(), '\x1b[?25h'), (io.StringIO(), '')]:
         monkeypatch.setattr('sys.__stderr__', stream)
-        monitor.restore_terminal()
+        progress.restore_terminal()
         assert stream.getvalue() == expected
 
 #----------------------------------------------------------------------------

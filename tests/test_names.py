@@ -10,10 +10,10 @@ import torch
 from click.testing import CliRunner
 from hypothesis import strategies
 
-from sarigan_plugin import edit_command
-from sarigan_plugin import names
 from sarigan_plugin.cli import main
-from sarigan_plugin.edit import Edit, Recipe
+from sarigan_plugin.commands import edit
+from sarigan_plugin.steering import names
+from sarigan_plugin.steering.edits import Edit, Recipe
 
 LAYER = 'b16.conv0'
 
@@ -319,7 +319,7 @@ def test_captions_of_edits_have_the_names(G):
     known = names.Names('unused', G)
     known.set(LAYER, 3, 'glasses')
     recipe = Recipe([Edit(LAYER, 3, 0), Edit(['b8.conv1', LAYER], 2, 2), Edit(['b8.conv1', LAYER], 3, 2)])
-    title = edit_command._strip_title(recipe, known, [0, 1]) # pylint: disable=protected-access # Read from a picture it would be less.
+    title = edit._strip_title(recipe, known, [0, 1]) # pylint: disable=protected-access # Read from a picture it would be less.
     assert title == ('b16.conv0, group 3 "glasses": inter-group code times 0; b8.conv1, b16.conv0, group 2: inter-group code times 2; '
         'b8.conv1 group 3, b16.conv0 group 3 "glasses": inter-group code times 0, 1')
 

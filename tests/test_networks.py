@@ -15,10 +15,10 @@ import torch
 import legacy
 from training import networks as upstream_networks
 
-from sarigan_plugin import grouping as sgm
-from sarigan_plugin import networks
-from sarigan_plugin.grouping import ChannelGrouping, FixedGrouping
-from sarigan_plugin.networks import SynthesisLayer, group_styles, grouped_layers
+from sarigan_plugin.model import grouping as sgm
+from sarigan_plugin.model import networks
+from sarigan_plugin.model.grouping import ChannelGrouping, FixedGrouping
+from sarigan_plugin.model.networks import SynthesisLayer, group_styles, grouped_layers
 
 F = torch.nn.functional
 

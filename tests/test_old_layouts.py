@@ -14,9 +14,9 @@ import small_training
 import trees
 from click.testing import CliRunner
 
-from sarigan_plugin import snapshot
-from sarigan_plugin import what_is
 from sarigan_plugin.cli import main
+from sarigan_plugin.snapshots import reading
+from sarigan_plugin.snapshots import what_is
 
 FLAT = Path(__file__).parent / 'fixtures' / 'flat_layout'
 sys.path.append(str(FLAT))
@@ -43,8 +43,8 @@ def images(name):
 @pytest.mark.parametrize('trust', [False, True], ids=['safe', 'trusted'])
 @pytest.mark.parametrize('name', PICKLES)
 def test_our_readers_open_an_old_pickle(name, trust):
-    data = snapshot.load_all(str(PICKLES[name]), 'PKL', trust=trust)
-    np.testing.assert_allclose(sample(snapshot.averaged(data)), images(name), **CLOSE)
+    data = reading.load_all(str(PICKLES[name]), 'PKL', trust=trust)
+    np.testing.assert_allclose(sample(reading.averaged(data)), images(name), **CLOSE)
     assert data['training_set_kwargs']['class_name'] in NAMES | {'training.dataset.ImageFolderDataset'}
 
 @pytest.mark.parametrize('name', PICKLES)
@@ -59,16 +59,16 @@ def test_upstreams_reader_makes_fp16_networks_of_an_old_pickle():
         with open(path, 'rb') as f:
             data = legacy.load_network_pkl(f, force_fp16=True)
         assert data['G_ema'].synthesis.b16.use_fp16
-        snapshot.put(data['G_ema'], 'cpu')
+        reading.put(data['G_ema'], 'cpu')
 
 @pytest.mark.parametrize('name', EXPORTS)
 def test_an_old_export_opens(name):
-    np.testing.assert_allclose(sample(snapshot.load(str(EXPORTS[name]), 'PKL')), images(name), **CLOSE)
+    np.testing.assert_allclose(sample(reading.load(str(EXPORTS[name]), 'PKL')), images(name), **CLOSE)
 
 def test_an_old_checkpoint_for_other_code_is_imported(tmp_path):
     done = CliRunner().invoke(main, ['import', str(FLAT / 'checkpoint.pt'), f'--to={tmp_path / "network.pkl"}'])
     assert done.exit_code == 0, done.output
-    assert sample(snapshot.load(str(tmp_path / 'network.pkl'), 'PKL')).shape == (2, 3, 16, 16)
+    assert sample(reading.load(str(tmp_path / 'network.pkl'), 'PKL')).shape == (2, 3, 16, 16)
 
 def test_it_is_known_what_an_old_file_is():
     assert what_is.newest_network(str(RUN)) == str(NETWORK)
@@ -84,7 +84,7 @@ def test_an_old_training_goes_on(tmp_path):
     assert done.returncode == 0, done.stderr
     assert 'Going on with runs/00000-images-small from 1.024 kimg' in done.stdout
     assert [path.name for path in (tmp_path / 'runs').iterdir()] == [RUN.name]
-    before, after = [snapshot.load(str(path), 'PKL') for path in [NETWORK, tmp_path / 'runs' / RUN.name / 'network-snapshot-000002.pkl']]
+    before, after = [reading.load(str(path), 'PKL') for path in [NETWORK, tmp_path / 'runs' / RUN.name / 'network-snapshot-000002.pkl']]
     assert list(before.state_dict()) == list(after.state_dict())
 
 #----------------------------------------------------------------------------
@@ -94,8 +94,8 @@ def names_in(text):
     return {match.decode() for match in re.findall(rb'sarigan_plugin\.[a-z_.]*\.[A-Za-z_]+', text)}
 
 def test_files_of_today_name_what_old_files_name(tmp_path):
-    G = snapshot.load(str(NETWORK), 'PKL') # Made anew, of the source that is installed.
-    inpainting = snapshot.load_all(str(FLAT / 'inpainting.pkl'), 'PKL')
+    G = reading.load(str(NETWORK), 'PKL') # Made anew, of the source that is installed.
+    inpainting = reading.load_all(str(FLAT / 'inpainting.pkl'), 'PKL')
     written = names_in(pickle.dumps(G)) | names_in(pickle.dumps(inpainting))
     assert written <= NAMES and written == names_in(NETWORK.read_bytes()) | names_in((FLAT / 'inpainting.pkl').read_bytes())
     for name in EXPORTS:

@@ -12,24 +12,24 @@ import torch
 
 from test_torchrun import together
 
-from sarigan_plugin import cuda_ops
-from sarigan_plugin import ops
-from sarigan_plugin import runtime
-from sarigan_plugin.cli import UserError
-from sarigan_plugin.world import World
+from sarigan_plugin.acceleration import cuda_build
+from sarigan_plugin.acceleration import ops
+from sarigan_plugin.errors import UserError
+from sarigan_plugin.support.world import World
+from sarigan_plugin.upstream import host
 
-without_nvcc = pytest.mark.skipif(cuda_ops.obstacle() is None, reason=skips.HAS_NVCC)
+without_nvcc = pytest.mark.skipif(cuda_build.obstacle() is None, reason=skips.HAS_NVCC)
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason=skips.HAS_CUDA)
 has_triton = lambda: pytest.importorskip('triton', reason=skips.NO_TRITON)
 
 @pytest.fixture(autouse=True)
 def modules(monkeypatch):
     """Upstream's two, as if just imported."""
-    for module in cuda_ops.modules():
+    for module in cuda_build.modules():
         monkeypatch.setattr(module, '_plugin', None)
         monkeypatch.setattr(module, '_inited', False)
     ops._forget()
-    yield cuda_ops.modules()
+    yield cuda_build.modules()
     ops._forget()
 
 def prepare(choice, cuda=None, builds=True, triton=None):
@@ -38,7 +38,7 @@ def prepare(choice, cuda=None, builds=True, triton=None):
     def build(quiet):
         built.append(quiet)
         if builds:
-            for module in cuda_ops.modules():
+            for module in cuda_build.modules():
                 module._plugin = 'built'
         return builds
     return ops.prepare(choice, World(), build, lambda: cuda, lambda: triton), built
@@ -61,13 +61,13 @@ def test_without_nvcc_nothing_is_built_and_triton_takes_over(modules):
     has_triton()
     line, built = prepare('auto', cuda='no nvcc, which the CUDA toolkit 13.0 has')
     assert line == "Custom ops: Triton kernels (upstream's CUDA plugins: no nvcc, which the CUDA toolkit 13.0 has)."
-    assert built == [] and plugins(modules) == 'sarigan_plugin.triton_ops'
+    assert built == [] and plugins(modules) == 'sarigan_plugin.acceleration.triton_kernels'
 
 def test_where_building_fails_triton_takes_over(modules):
     has_triton()
     line, built = prepare('auto', builds=False)
     assert line == "Custom ops: Triton kernels (upstream's CUDA plugins: building them failed, as --ops=cuda shows in full)."
-    assert built == [True] and plugins(modules) == 'sarigan_plugin.triton_ops'
+    assert built == [True] and plugins(modules) == 'sarigan_plugin.acceleration.triton_kernels'
 
 def test_where_nothing_else_works_pytorch_is_left_and_all_reasons_are_told(modules):
     line, _built = prepare('auto', cuda='no nvcc', triton='there is no Python package triton')
@@ -78,7 +78,7 @@ def test_the_choice_can_be_changed(modules):
     has_triton()
     for _time in range(2):
         prepare('triton')
-        assert plugins(modules) == 'sarigan_plugin.triton_ops'
+        assert plugins(modules) == 'sarigan_plugin.acceleration.triton_kernels'
         prepare('cuda')
         assert plugins(modules) == 'built'
         prepare('torch')
@@ -89,7 +89,7 @@ def test_what_was_asked_for_is_taken_without_a_look_at_the_rest(modules):
     assert plugins(modules) is None
     has_triton()
     assert prepare('triton') == ('Custom ops: Triton kernels.', [])
-    assert plugins(modules) == 'sarigan_plugin.triton_ops'
+    assert plugins(modules) == 'sarigan_plugin.acceleration.triton_kernels'
 
 @pytest.mark.parametrize('choice, obstacles, sentence', [
     ('cuda', dict(cuda='no ninja'), "--ops=cuda: upstream's CUDA plugins cannot be used here: no ninja. The other choices are auto, triton and torch."),
@@ -107,7 +107,7 @@ def test_all_processes_of_a_machine_choose_the_same_and_one_builds(tmp_path):
             def fail():
                 with open(tmp_path / 'built', 'a', encoding='utf-8') as f:
                     f.write('once\n')
-            return cuda_ops.prepare(world, fail, [])
+            return cuda_build.prepare(world, fail, [])
         line = ops.prepare('auto', world, build, lambda: None, lambda: 'out of order')
         return 0 if line.startswith('Custom ops: PyTorch') else 3
     assert together(tmp_path, 3, work) == [0, 0, 0]
@@ -137,10 +137,10 @@ def test_a_triton_that_does_not_work_is_an_obstacle_and_no_traceback():
 def test_a_failed_build_of_upstreams_is_quiet_unless_asked_for(modules):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        assert not cuda_ops.build_upstreams(quiet=True)
+        assert not cuda_build.build_upstreams(quiet=True)
     modules[0]._inited = False
     with pytest.warns(UserWarning, match='Failed to build CUDA kernels for bias_act'):
-        assert not cuda_ops.build_upstreams()
+        assert not cuda_build.build_upstreams()
 
 PLUGIN = """
 #include <pybind11/pybind11.h>
@@ -158,7 +158,7 @@ def test_upstream_finds_what_current_pytorch_has_built_with_headers_of_python_pa
     monkeypatch.syspath_prepend(tmp_path / 'site')
     monkeypatch.setenv('TORCH_EXTENSIONS_DIR', str(tmp_path / 'built'))
     monkeypatch.setattr(custom_ops, 'verbosity', 'none')
-    with cuda_ops.current_pytorch():
+    with cuda_build.current_pytorch():
         plugin = custom_ops.get_plugin('plugin_of_a_test', [str(tmp_path / 'plugin.cpp')])
     assert plugin.answer() == 42
     assert plugin is sys.modules.pop('plugin_of_a_test')
@@ -180,7 +180,7 @@ def test_tools_choose_when_an_op_first_runs_on_a_gpu(modules, capsys):
     assert capsys.readouterr().out == ''
 
 def test_upstreams_tools_and_our_own_choose_so(modules):
-    runtime.prepare('cpu')
+    host.prepare('cpu')
     assert all(module._init is ops._init_at_first_use for module in modules)
 
 #----------------------------------------------------------------------------

@@ -9,10 +9,11 @@ from click.testing import CliRunner
 
 import trees
 
-from sarigan_plugin import ablation
-from sarigan_plugin import config
-from sarigan_plugin.cli import COMMANDS, UserError, main
-from sarigan_plugin.options import PathName, expanded
+from sarigan_plugin.ablation import table_spec
+from sarigan_plugin.cli import COMMANDS, main
+from sarigan_plugin.commands.options import PathName, expanded
+from sarigan_plugin.errors import UserError
+from sarigan_plugin.trainer import recipes
 
 from test_train import cfg, images # pylint: disable=unused-import # Two fixtures.
 
@@ -99,16 +100,16 @@ def test_trainings_keep_the_whole_path_and_go_on_from_it(home, images, cfg): # p
 # TOML.
 
 def test_masks_of_a_config_may_be_in_the_home_folder(home, tmp_path):
-    text = (config.our_configs()['tiny-inpaint']).read_text(encoding='utf-8')
+    text = (recipes.our_configs()['tiny-inpaint']).read_text(encoding='utf-8')
     (tmp_path / 'mine.toml').write_text(re.sub(r'masks += .*', 'masks = "~/holes"', text))
-    assert config.read_recipe(tmp_path / 'mine.toml').inpainting.masks == f'{home}/holes'
+    assert recipes.read_recipe(tmp_path / 'mine.toml').inpainting.masks == f'{home}/holes'
     (tmp_path / 'mine.toml').write_text(re.sub(r'masks += .*', 'masks = "~nobody-of-this-name"', text))
     with pytest.raises(UserError, match="mine.toml: masks: no home folder is known for '~nobody-of-this-name'"):
-        config.read_recipe(tmp_path / 'mine.toml')
+        recipes.read_recipe(tmp_path / 'mine.toml')
 
 def test_so_may_the_config_and_the_network_of_an_ablation(home, tmp_path):
     (tmp_path / 'mine.toml').write_text('title = "Mine"\ncfg = "~/mine.toml"\nmetrics = ["fd10k_lite0"]\n[options]\nresume = "~/a.pkl"\n[rows.one]\nmasks = "~/holes"\n[rows.two]\ncfg = "~/b.toml"\n')
-    table = ablation.read(str(tmp_path / 'mine.toml'))
+    table = table_spec.read(str(tmp_path / 'mine.toml'))
     assert table.cfg == f'{home}/mine.toml' and dict(table.options) == dict(resume=f'{home}/a.pkl')
     assert [row.options for row in table.rows] == [dict(masks=f'{home}/holes'), dict(cfg=f'{home}/b.toml')]
 

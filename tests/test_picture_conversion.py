@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sarigan_plugin import picture_conversion
-from sarigan_plugin.picture_conversion import Refused, Target
+from sarigan_plugin.datasets import picture_conversion
+from sarigan_plugin.datasets.picture_conversion import Refused, Target
 
 #----------------------------------------------------------------------------
 # Files, and what becomes of them.

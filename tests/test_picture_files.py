@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from sarigan_plugin import picture_files
+from sarigan_plugin.support import picture_files
 
 @pytest.mark.parametrize('name', ['a.png', 'a.JPG', 'deep/er/a.Tiff', 'a b.webp', 'a.png.jpeg', './a.png', '00000/img00000000.png', 'thumbs/a.png'])
 def test_pictures_are_told_by_their_extension(name):

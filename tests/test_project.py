@@ -15,16 +15,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from sarigan_plugin import detectors
-from sarigan_plugin import perceptual
-from sarigan_plugin import pictures
-from sarigan_plugin import project
-from sarigan_plugin import project_command
-from sarigan_plugin import snapshot
-from sarigan_plugin import upstream
 from sarigan_plugin.cli import main
-from sarigan_plugin.generate import sample_ws
-from sarigan_plugin.projection import Projection, noise_layers, noise_put_in
+from sarigan_plugin.commands import project as project_command
+from sarigan_plugin.features import detectors
+from sarigan_plugin.features import perceptual
+from sarigan_plugin.snapshots import reading
+from sarigan_plugin.steering import projector
+from sarigan_plugin.steering.projection import Projection, noise_layers, noise_put_in
+from sarigan_plugin.steering.sampling import sample_ws
+from sarigan_plugin.support import pictures
+from sarigan_plugin.upstream import tree as upstream
 
 pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning') # It is what detectors come in.
 
@@ -159,28 +159,28 @@ def test_noise_regularisation_is_that_of_its_definition(size):
             break
         x = np.array([[x[i, j] + x[i + 1, j] + x[i, j + 1] + x[i + 1, j + 1] for j in range(0, len(x), 2)] for i in range(0, len(x), 2)]) / 2
     torch.manual_seed(0)
-    assert project.noise_regularisation(torch.randn(size, size, dtype=torch.float64)).item() == pytest.approx(expected, rel=1e-9)
+    assert projector.noise_regularisation(torch.randn(size, size, dtype=torch.float64)).item() == pytest.approx(expected, rel=1e-9)
 
 def test_noise_regularisation_of_a_picture_is_much_larger_than_that_of_noise():
     picture = torch.randn(1, 1, 4, 4).repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)[0, 0]
     picture = (picture - picture.mean()) / picture.std()
-    assert project.noise_regularisation(picture) > 20 * project.noise_regularisation(torch.randn(32, 32))
+    assert projector.noise_regularisation(picture) > 20 * projector.noise_regularisation(torch.randn(32, 32))
 
 def test_statistics_of_w_are_those_of_its_class(make_generator):
     G = make_generator(c_dim=3).requires_grad_(False).train() # Training would move the network's own mean.
     before = G.mapping.w_avg.clone()
     label = torch.tensor([[0.0, 1.0, 0.0]])
-    mean, std = project.code_statistics(G, label, num_samples=1500)
+    mean, std = projector.code_statistics(G, label, num_samples=1500)
     w = G.eval().mapping(torch.from_numpy(np.random.RandomState(0).randn(1500, G.z_dim)).float(), label.expand(1500, -1))[:, 0]
     torch.testing.assert_close(mean, w.mean(dim=0), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(std, w.std(dim=0), rtol=1e-4, atol=1e-5)
     assert torch.equal(G.mapping.w_avg, before)
-    other, _std = project.code_statistics(G, label.roll(1), num_samples=1500)
+    other, _std = projector.code_statistics(G, label.roll(1), num_samples=1500)
     assert (other - mean).abs().max() > 0.1
 
 def test_the_networks_own_image_is_found_first_with_one_code_then_better_with_one_per_layer_and_noise(G, lite0):
     target = image_of(G, 3)
-    steps = list(project.steps(G, target, lite0, num_steps=8))
+    steps = list(projector.steps(G, target, lite0, num_steps=8))
     assert [(step.stage, step.index) for step in steps] == [(stage, index) for stage in ['w', 'w+', 'noise'] for index in range(8)]
     error = lambda found: (found.synthesize(G) - target).square().mean().item()
     first, in_w, in_w_plus, with_noise = [steps[index].projection for index in [0, 7, 15, 23]]
@@ -190,17 +190,17 @@ def test_the_networks_own_image_is_found_first_with_one_code_then_better_with_on
     assert one(in_w) and not one(in_w_plus) and torch.equal(with_noise.ws, in_w_plus.ws) and in_w_plus.noise == {}
 
 def test_noise_maps_keep_their_mean_and_power(G):
-    found = project.project(G, image_of(G, 3), space='w', num_steps=5)['noise']
+    found = projector.project(G, image_of(G, 3), space='w', num_steps=5)['noise']
     assert set(found.noise) == {'b4.conv1', 'b8.conv0', 'b8.conv1', 'b16.conv0', 'b16.conv1', 'b32.conv0', 'b32.conv1'}
     for name, layer in noise_layers(G).items():
         assert not torch.equal(found.noise[name], layer.noise_const)
         torch.testing.assert_close(found.noise[name].mean(), layer.noise_const.mean(), rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(found.noise[name].square().mean(), layer.noise_const.square().mean())
-    assert list(project.project(G, image_of(G, 3), space='w', num_steps=2, fit_noise=False)) == ['w']
+    assert list(projector.project(G, image_of(G, 3), space='w', num_steps=2, fit_noise=False)) == ['w']
 
 def test_the_same_seed_gives_the_same_bits_and_another_one_others(G):
     target = image_of(G, 3)
-    first, again, other = [project.project(G, target, num_steps=3, seed=seed)['noise'] for seed in [5, 5, 6]]
+    first, again, other = [projector.project(G, target, num_steps=3, seed=seed)['noise'] for seed in [5, 5, 6]]
     assert torch.equal(first.ws, again.ws) and not torch.equal(first.ws, other.ws)
     assert all(torch.equal(first.noise[name], again.noise[name]) for name in first.noise)
 
@@ -210,7 +210,7 @@ def test_the_network_is_left_as_it_was_even_when_stopped_half_way(make_generator
     target = image_of(G, 3).detach()
     before = {name: (id(tensor), tensor.clone()) for name, tensor in [*G.named_parameters(), *G.named_buffers()]}
     random = torch.get_rng_state()
-    steps = project.steps(G, target, num_steps=3)
+    steps = projector.steps(G, target, num_steps=3)
     for _step in range(7):
         next(steps)
     after = dict([*G.named_parameters(), *G.named_buffers()])
@@ -346,10 +346,10 @@ def target(tmp_path):
 QUICK = ['--num-steps=4', '--features=none']
 
 def test_a_projection_is_found_again_by_generate_and_edit_bit_for_bit(network, target, tmp_path):
-    G = snapshot.load(str(network), 'network')
+    G = reading.load(str(network), 'network')
     for layer in noise_layers(G).values():
         layer.noise_strength.fill_(0.3)
-    data = snapshot.load_all(str(network), 'network')
+    data = reading.load_all(str(network), 'network')
     network.write_bytes(pickle.dumps(dict(data, G_ema=G)))
     out = tmp_path / 'out'
     done = run('project', network, f'--target={target}', f'--outdir={out}', '--video', *QUICK)

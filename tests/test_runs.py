@@ -8,8 +8,8 @@ import pytest
 import small_training
 from click.testing import CliRunner
 
-from sarigan_plugin import dataset_check
-from sarigan_plugin.train import main
+from sarigan_plugin.commands.train import main
+from sarigan_plugin.datasets import check as dataset_check
 
 @pytest.fixture
 def images(tmp_path):

@@ -18,38 +18,38 @@ from torch_utils import misc
 from training import dataset
 from training import training_loop
 
-from sarigan_plugin import runtime
+from sarigan_plugin.upstream import host
 
 @pytest.fixture(autouse=True)
 def prepared():
-    runtime.prepare('cpu')
+    host.prepare('cpu')
 
 def test_device_names_are_resolved_and_wrong_ones_refused():
-    assert runtime.resolve_device('cpu') == 'cpu'
-    assert runtime.resolve_device() == ('cuda' if torch.cuda.is_available() else 'cpu')
+    assert host.resolve_device('cpu') == 'cpu'
+    assert host.resolve_device() == ('cuda' if torch.cuda.is_available() else 'cpu')
     with pytest.raises(ValueError, match="must be one of auto, cuda, cpu, not 'gpu'"):
-        runtime.resolve_device('gpu')
+        host.resolve_device('gpu')
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason=skips.HAS_CUDA)
 def test_asking_for_cuda_without_cuda_says_so():
     with pytest.raises(ValueError, match='cuda was asked for, but PyTorch finds no CUDA device here; use cpu or auto'):
-        runtime.resolve_device('cuda')
+        host.resolve_device('cuda')
 
 def test_stand_in_sends_cuda_to_the_cpu_and_leaves_the_rest():
-    stand_in = runtime.stand_in('cpu')
+    stand_in = host.stand_in('cpu')
     assert stand_in.device('cuda', 3) == stand_in.device('cuda:0') == torch.device('cpu')
     assert stand_in.device('meta') == torch.device('meta')
     assert stand_in.Tensor is torch.Tensor and stand_in.nn.Linear is torch.nn.Linear
     assert torch.device('cuda', 3).type == 'cuda' # The real one is untouched.
 
 def test_stand_in_gives_a_rank_the_gpu_of_its_place_on_its_machine():
-    stand_in = runtime.stand_in('cuda', local_rank=1)
+    stand_in = host.stand_in('cuda', local_rank=1)
     assert stand_in.device('cuda', 9) == torch.device('cuda', 1) # Rank 9, the second of the second machine of eight.
     assert stand_in.device('cpu') == torch.device('cpu') and stand_in.device('meta', 0) == torch.device('meta', 0)
-    assert runtime.stand_in('cuda').device('cuda', 3) == torch.device('cuda', 3) # A tool's own choice.
+    assert host.stand_in('cuda').device('cuda', 3) == torch.device('cuda', 3) # A tool's own choice.
 
 def test_stand_in_events_measure_milliseconds():
-    cuda = runtime.stand_in('cpu').cuda
+    cuda = host.stand_in('cpu').cuda
     start, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
     start.record(cuda.current_stream())
     end.record()
@@ -58,7 +58,7 @@ def test_stand_in_events_measure_milliseconds():
 
 def test_preparing_twice_changes_nothing_more():
     before = (training_loop.setup_snapshot_image_grid, misc.InfiniteSampler.__bases__)
-    runtime.prepare('cpu')
+    host.prepare('cpu')
     assert (training_loop.setup_snapshot_image_grid, misc.InfiniteSampler.__bases__) == before
 
 def test_processes_that_load_images_open_a_zip_file_for_themselves(tmp_path):
@@ -71,7 +71,7 @@ def test_processes_that_load_images_open_a_zip_file_for_themselves(tmp_path):
     expected = [data[index][0] for index in range(32)]
     place = os.lseek(opened, 0, os.SEEK_CUR)
     args = dnnlib.EasyDict(data_loader_kwargs=dnnlib.EasyDict(), G_opt_kwargs=dnnlib.EasyDict(betas=[0, 0.99]), D_opt_kwargs=dnnlib.EasyDict(betas=[0, 0.99]))
-    runtime.fit_to_device(args, 'cuda')
+    host.fit_to_device(args, 'cuda')
     loaded = torch.utils.data.DataLoader(data, batch_size=None, num_workers=2, multiprocessing_context='fork', **args.data_loader_kwargs)
     assert all(np.array_equal(image, wanted) for (image, _label), wanted in zip(loaded, expected, strict=True))
     assert os.lseek(opened, 0, os.SEEK_CUR) == place # Nobody else has read through it.
@@ -108,7 +108,7 @@ class NineImages:
 def test_sample_sheets_can_be_made_smaller():
     size, images, labels = training_loop.setup_snapshot_image_grid(NineImages())
     assert size == (7, 4)
-    runtime.prepare('cpu', grid=[3, 2])
+    host.prepare('cpu', grid=[3, 2])
     small, few, labels = training_loop.setup_snapshot_image_grid(NineImages())
     assert small == (3, 2) and labels.shape == (6, 0)
     assert np.array_equal(few, images.reshape(4, 7, 3, 1, 1)[:2, :3].reshape(6, 3, 1, 1))
@@ -116,17 +116,17 @@ def test_sample_sheets_can_be_made_smaller():
 def test_options_fit_the_cpu():
     args = dnnlib.EasyDict(G_opt_kwargs=dnnlib.EasyDict(betas=[0, 0.99]), D_opt_kwargs=dnnlib.EasyDict(betas=[0, 0.99]),
         data_loader_kwargs=dnnlib.EasyDict(pin_memory=True), D_kwargs=dnnlib.EasyDict(num_fp16_res=4), G_kwargs=dnnlib.EasyDict(synthesis_kwargs=dnnlib.EasyDict(num_fp16_res=4)))
-    runtime.fit_to_device(args, 'cpu')
+    host.fit_to_device(args, 'cpu')
     assert args.D_kwargs.num_fp16_res == args.G_kwargs.synthesis_kwargs.num_fp16_res == 0 and not args.data_loader_kwargs.pin_memory
     torch.optim.Adam([torch.nn.Parameter(torch.ones(1))], **args.G_opt_kwargs) # Raises if a beta is an int.
 
 #----------------------------------------------------------------------------
 
 def test_a_patched_tool_gets_a_prepared_process_by_importing_its_torch():
-    code = ("import sarigan_plugin\nfrom sarigan_plugin.runtime import host_torch as torch\nfrom torch_utils import misc\n"
+    code = ("import sarigan_plugin\nfrom sarigan_plugin.upstream.host import host_torch as torch\nfrom torch_utils import misc\n"
         "assert misc.InfiniteSampler(range(3)) is not None\nprint(torch.device('cuda').type)")
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == runtime.resolve_device()
+    assert done.stdout.strip() == host.resolve_device()
 
 #----------------------------------------------------------------------------

@@ -21,10 +21,10 @@ from training import augment
 from training import networks as upstream_networks
 from training import training_loop
 
-from sarigan_plugin import runtime
-from sarigan_plugin import safe_pickle
-from sarigan_plugin import snapshot
-from sarigan_plugin.cli import UserError
+from sarigan_plugin.errors import UserError
+from sarigan_plugin.snapshots import reading
+from sarigan_plugin.snapshots import unpickler
+from sarigan_plugin.upstream import host
 
 import small_training
 from conftest import SIZE
@@ -161,7 +161,7 @@ def refusal(content, path):
     """The sentence that reading a pickle ends in."""
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
-        snapshot.load(str(path), '--network')
+        reading.load(str(path), '--network')
     told = caught.value.message
     assert told.startswith(f"--network: '{path}' is not a network pickle") and told.endswith('.') and told.isprintable() and len(told) < 500, told
     return told
@@ -200,9 +200,9 @@ def test_hostile_pickle_runs_nothing_and_ends_in_one_sentence(make, tmp_path):
 def test_source_in_the_pickle_of_honest_networks_is_not_run_and_ours_is(tmp_path):
     canary, path = tmp_path / 'canary', tmp_path / 'network.pkl'
     path.write_bytes(embedded_source_of_honest_networks(canary))
-    G = snapshot.load(str(path), '--network')
+    G = reading.load(str(path), '--network')
     assert type(G) is upstream_networks.Generator and not canary.exists()
-    snapshot.load(str(path), '--network', trust=True)
+    reading.load(str(path), '--network', trust=True)
     assert canary.exists()
 
 def test_importing_a_pickle_makes_one_with_our_source_that_other_tools_may_open(tmp_path):
@@ -212,7 +212,7 @@ def test_importing_a_pickle_makes_one_with_our_source_that_other_tools_may_open(
     assert done.exit_code == 0, done.output
     with open(tmp_path / 'clean.pkl', 'rb') as f:
         G = legacy.load_network_pkl(f)['G_ema']
-    assert_same(G, snapshot.load(str(tmp_path / 'evil.pkl'), 'PKL'))
+    assert_same(G, reading.load(str(tmp_path / 'evil.pkl'), 'PKL'))
     assert not canary.exists()
 
 @pytest.mark.parametrize('content, words', [
@@ -337,9 +337,9 @@ def test_what_is_wrong_with_a_pickle_is_said_in_one_sentence(kind, tmp_path):
 
 LIMITED_LOAD = """
 import os, resource, sys
-from sarigan_plugin import snapshot
+from sarigan_plugin.snapshots import reading as snapshot
 from training import networks, augment
-from sarigan_plugin.cli import UserError
+from sarigan_plugin.errors import UserError
 used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 500 * 2 ** 20, resource.RLIM_INFINITY))
 for path in sys.argv[1:]:
@@ -383,7 +383,7 @@ def test_pickle_with_a_few_wrong_bytes_is_read_or_gets_a_sentence(make_generator
             flipped[min(position, len(content) - 1)] = rng.randrange(256)
         path.write_bytes(flipped)
         try:
-            G = snapshot.load(str(path), '--network')
+            G = reading.load(str(path), '--network')
         except UserError as error:
             assert error.message.isprintable() and len(error.message) < 500
         else: # What could be read can be used.
@@ -417,7 +417,7 @@ def read_both_ways(data, path, protocol=None):
     """What our reader and upstream's make of it."""
     path.write_bytes(pickle.dumps(data, protocol))
     with open(path, 'rb') as f:
-        return safe_pickle.read(path.read_bytes()), legacy.load_network_pkl(f)
+        return unpickler.read(path.read_bytes()), legacy.load_network_pkl(f)
 
 def assert_both_alike(data, path):
     ours, theirs = read_both_ways(data, path)
@@ -454,11 +454,11 @@ def test_augmentation_and_the_data_set_come_along(tmp_path):
     images = dict(class_name='training.dataset.ImageFolderDataset', path='cats.zip', max_size=2 ** 33, xflip=False)
     data = dict(plain_networks(), augment_pipe=augment.AugmentPipe(xflip=1, imgfilter=1, imgfilter_bands=[1, 0, 1, 1]), training_set_kwargs=images)
     assert_both_alike(data, tmp_path / 'network.pkl')
-    assert snapshot.load_all(str(tmp_path / 'network.pkl'), 'PKL')['training_set_kwargs'] == images
+    assert reading.load_all(str(tmp_path / 'network.pkl'), 'PKL')['training_set_kwargs'] == images
 
 def test_a_data_set_of_another_class_is_left_out(tmp_path):
     write(dict(plain_networks(), training_set_kwargs=dict(class_name='os.system', command='true')), tmp_path / 'network.pkl')
-    assert snapshot.load_all(str(tmp_path / 'network.pkl'), 'PKL')['training_set_kwargs'] is None
+    assert reading.load_all(str(tmp_path / 'network.pkl'), 'PKL')['training_set_kwargs'] is None
 
 @pytest.mark.parametrize('protocol', [3, 4, 5])
 def test_every_protocol_of_python_3_is_read(protocol, tmp_path):
@@ -468,7 +468,7 @@ def test_every_protocol_of_python_3_is_read(protocol, tmp_path):
 def test_one_network_under_two_names_stays_one(tmp_path):
     data = plain_networks()
     write(dict(data, G=data['G_ema']), tmp_path / 'network.pkl')
-    back = snapshot.load_all(str(tmp_path / 'network.pkl'), 'PKL')
+    back = reading.load_all(str(tmp_path / 'network.pkl'), 'PKL')
     assert back['G'] is back['G_ema'] is not back['D']
 
 def test_networks_pickled_before_inertia_came_are_read(make_generator, make_discriminator, tmp_path):
@@ -477,18 +477,18 @@ def test_networks_pickled_before_inertia_came_are_read(make_generator, make_disc
         if type(module).__name__ == 'ChannelGrouping':
             del module.steps, module.inertia
     write(dict(G=G, D=make_discriminator(), G_ema=G), tmp_path / 'network.pkl')
-    assert snapshot.load(str(tmp_path / 'network.pkl'), 'PKL').synthesis.b8.conv0.grouping.steps == 0
+    assert reading.load(str(tmp_path / 'network.pkl'), 'PKL').synthesis.b8.conv0.grouping.steps == 0
 
 def test_reading_leaves_the_callers_random_numbers_as_they_were(make_generator, make_discriminator, tmp_path):
     write(dict(G=make_generator(grouping='random'), D=make_discriminator(), G_ema=make_generator()), tmp_path / 'network.pkl')
     state = torch.get_rng_state()
-    snapshot.load(str(tmp_path / 'network.pkl'), 'PKL')
+    reading.load(str(tmp_path / 'network.pkl'), 'PKL')
     assert torch.equal(torch.get_rng_state(), state)
 
 def test_a_url_is_read_like_a_file(tmp_path):
     data = plain_networks()
     write(data, tmp_path / 'network.pkl')
-    assert_same(snapshot.load(f'file://{tmp_path}/network.pkl', 'PKL'), data['G_ema'])
+    assert_same(reading.load(f'file://{tmp_path}/network.pkl', 'PKL'), data['G_ema'])
 
 #----------------------------------------------------------------------------
 # The command line.
@@ -512,7 +512,7 @@ def test_training_takes_an_exported_folder(images, tmp_path):
     assert run(*command, f'--resume={tmp_path / "folder"}').exit_code == 0
     assert "has no training state; give a run's folder, a network pickle, latest or noresume" in sentence(run(*command, f'--resume={tmp_path / "empty"}'))
 
-    runtime.prepare('cpu') # What upstream's training loop then does:
+    host.prepare('cpu') # What upstream's training loop then does:
     with training_loop.dnnlib.util.open_url(str(tmp_path / 'folder')) as f:
         assert_same(training_loop.legacy.load_network_pkl(f)['G_ema'], data['G_ema'])
 
@@ -529,7 +529,7 @@ def test_training_runs_a_pickle_that_is_trusted(images, cfg, tmp_path):
     assert done.exit_code == 0 and '"trust_pickle": true' in done.stdout, done.output
     canary = tmp_path / 'canary'
     (tmp_path / 'evil.pkl').write_bytes(system(canary))
-    runtime.prepare('cpu', trust=True)
+    host.prepare('cpu', trust=True)
     with open(tmp_path / 'evil.pkl', 'rb') as f, pytest.raises(UserError): # It holds no networks.
         training_loop.legacy.load_network_pkl(f)
     assert canary.exists()

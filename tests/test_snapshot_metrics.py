@@ -15,8 +15,8 @@ import pytest
 import small_training
 from test_checkpoint import networks, statistics
 
-from sarigan_plugin import checkpoint
-from sarigan_plugin import runs
+from sarigan_plugin.trainer import checkpoint
+from sarigan_plugin.trainer import runs
 
 SCRIPT = Path(__file__).parent / 'cheap_metrics.py'
 @pytest.fixture(scope='module')

@@ -22,11 +22,11 @@ from training import dataset
 from torch_utils import misc
 from torch_utils import training_stats
 
-from sarigan_plugin import config
-from sarigan_plugin import feature_stats
-from sarigan_plugin import runtime
-from sarigan_plugin import soundness
-from sarigan_plugin.loss import SariGANLoss
+from sarigan_plugin.features import statistics as feature_stats
+from sarigan_plugin.losses.sarigan import SariGANLoss
+from sarigan_plugin.trainer import recipes
+from sarigan_plugin.trainer import soundness
+from sarigan_plugin.upstream import host
 
 import small_training
 from test_checkpoint import CONFIG
@@ -108,8 +108,8 @@ def test_an_overflow_of_fp16_is_noticed_and_named(make_generator, make_discrimin
 POISONED = textwrap.dedent('''
     import sys
     import sarigan_plugin
-    from sarigan_plugin import train
-    from sarigan_plugin.loss import SariGANLoss
+    from sarigan_plugin.commands import train
+    from sarigan_plugin.losses.sarigan import SariGANLoss
 
     # Spoils the gradients of the discriminator in these iterations of the process.
     spoiled = eval(sys.argv.pop(1))
@@ -176,18 +176,18 @@ def as_zip(folder):
 def read_images():
     """read_images(path, skip) -> the red of every image, in a worker process if asked for."""
     def read(path, skip_bad_images, workers=0, context=None):
-        runtime.prepare('cpu', skip_bad_images=skip_bad_images)
+        host.prepare('cpu', skip_bad_images=skip_bad_images)
         loader = torch.utils.data.DataLoader(dataset.ImageFolderDataset(str(path), resolution=16), num_workers=workers, multiprocessing_context=context,
-            worker_init_fn=runtime.beginning_to_load())
+            worker_init_fn=host.beginning_to_load())
         return [int(image[0, 0, 0, 0]) for image, _label in loader]
     yield read
-    runtime.prepare('cpu')
+    host.prepare('cpu')
 
 LOADING = [(0, None), (1, 'fork'), (1, 'spawn')] # Processes that load images, and how they start: afresh where there are several GPUs.
 
 @pytest.mark.parametrize('loading', LOADING)
 def test_a_bad_image_is_named(squares, read_images, loading):
-    with pytest.raises(runtime.BadImage) as caught:
+    with pytest.raises(host.BadImage) as caught:
         read_images(squares, False, *loading)
     assert re.fullmatch(r'2\.png cannot be read or has another size \(.+\)', str(caught.value))
 
@@ -228,10 +228,10 @@ def eight_and_eight(tmp_path):
 @pytest.mark.parametrize('options, count', [(dict(), 8), (dict(mirror=True), 8), (dict(subset=4), 4), (dict(cfg='tiny-inpaint', split='all'), 8), (dict(cfg='tiny-inpaint', split='train'), 7)])
 def test_with_bad_images_left_out_each_good_one_is_shown_equally_often(eight_and_eight, packed, options, count):
     path = str(packed(eight_and_eight))
-    _desc, args = config.training_options(**{'data': path, 'cfg': 'tiny', 'metrics': [], 'skip_bad_images': True, **options})
+    _desc, args = recipes.training_options(**{'data': path, 'cfg': 'tiny', 'metrics': [], 'skip_bad_images': True, **options})
     left_out = args.left_out['images']
     assert len(left_out) == 8
-    runtime.prepare('cpu', skip_bad_images=True, left_out={path: left_out})
+    host.prepare('cpu', skip_bad_images=True, left_out={path: left_out})
     try:
         made = dnnlib.util.construct_class_by_name(**args.training_set_kwargs)
         copies = 2 if options.get('mirror') else 1
@@ -242,7 +242,7 @@ def test_with_bad_images_left_out_each_good_one_is_shown_equally_often(eight_and
         of_metrics = dict(args.training_set_kwargs, max_size=None, xflip=False)
         assert feature_stats.count_images(of_metrics) == (8 if 'subset' in options else count)
     finally:
-        runtime.prepare('cpu')
+        host.prepare('cpu')
 
 def test_a_data_set_still_ends_where_it_ends(squares, read_images):
     read_images(squares, True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sarigan_plugin import splits
+from sarigan_plugin.datasets import splits
 
 @pytest.mark.parametrize('count, held_out', [(2, 1), (9, 1), (10, 1), (29, 2), (2991, 299), (10000, 1000)])
 def test_the_last_tenth_is_held_out_and_the_rest_trained_on(count, held_out):

@@ -16,7 +16,7 @@ import pytest
 import small_training
 
 from sarigan_plugin import cli
-from sarigan_plugin import streams
+from sarigan_plugin.support import streams
 
 def closed_pipe(encoding='utf-8'):
     """A text stream into a pipe that nobody reads."""

@@ -11,11 +11,11 @@ from training import networks as upstream_networks
 
 import stylegan3_networks
 
-from sarigan_plugin import networks
-from sarigan_plugin import project
-from sarigan_plugin import snapshot
-from sarigan_plugin import transfer
 from sarigan_plugin.cli import main
+from sarigan_plugin.model import networks
+from sarigan_plugin.snapshots import reading
+from sarigan_plugin.steering import projector
+from sarigan_plugin.trainer import transfer
 
 from test_export import outputs, shaken, tensors_of
 from test_quality import save_script
@@ -45,14 +45,14 @@ def pkl(request, tmp_path):
     return path
 
 def test_it_becomes_upstreams_network_and_computes_the_same(pkl):
-    ours, theirs = (snapshot.load_all(str(pkl), 'PKL', trust) for trust in [False, True])
+    ours, theirs = (reading.load_all(str(pkl), 'PKL', trust) for trust in [False, True])
     for name in ['G', 'D', 'G_ema']:
         assert type(ours[name]).__mro__[1].__module__ == 'training.networks' and type(theirs[name]).__mro__[1].__module__ == 'stylegan3_networks'
         a, b = tensors_of(ours[name]), tensors_of(theirs[name])
         assert a.keys() == b.keys() and all(torch.equal(tensor, b[key]) for key, tensor in a.items())
     assert ours['G'].mapping.w_avg_beta == theirs['G'].mapping.w_avg_beta
     for data in [ours, theirs]:
-        data.update({name: snapshot.put(data[name], 'cpu') for name in ['D', 'G_ema']})
+        data.update({name: reading.put(data[name], 'cpu') for name in ['D', 'G_ema']})
     for a, b in zip(outputs(ours), outputs(theirs)):
         assert torch.equal(a, b)
 
@@ -60,22 +60,22 @@ def test_another_structure_is_refused_as_ever(tmp_path):
     data = make()
     data['G'].synthesis.b8.conv0.in_features_of_mine = 3
     (tmp_path / 'network.pkl').write_bytes(pickle.dumps(data))
-    with pytest.raises(snapshot.UserError, match='synthesis.b8.conv0.in_features_of_mine is 3, and ours has none.; --trust-pickle'):
-        snapshot.load(str(tmp_path / 'network.pkl'), 'PKL')
+    with pytest.raises(reading.UserError, match='synthesis.b8.conv0.in_features_of_mine is 3, and ours has none.; --trust-pickle'):
+        reading.load(str(tmp_path / 'network.pkl'), 'PKL')
 
 def test_the_mark_alone_does_not_open_the_door(tmp_path):
     """What a layer says of its size is not looked at; its tensors are."""
     data = make()
     data['G'].mapping.fc0._parameters['weight'] = torch.zeros(32, 31) # pylint: disable=protected-access
     (tmp_path / 'network.pkl').write_bytes(pickle.dumps(data))
-    with pytest.raises(snapshot.UserError, match=r'mapping.fc0.weight is float32 \[32, 31\]'):
-        snapshot.load(str(tmp_path / 'network.pkl'), 'PKL')
+    with pytest.raises(reading.UserError, match=r'mapping.fc0.weight is float32 \[32, 31\]'):
+        reading.load(str(tmp_path / 'network.pkl'), 'PKL')
 
 def test_projecting_leaves_the_running_average_alone_in_either(pkl):
     for trust in [False, True]:
-        G = snapshot.load(str(pkl), 'PKL', trust=trust).train()
+        G = reading.load(str(pkl), 'PKL', trust=trust).train()
         before = G.mapping.w_avg.clone()
-        project.code_statistics(G, num_samples=10)
+        projector.code_statistics(G, num_samples=10)
         assert torch.equal(G.mapping.w_avg, before)
 
 #----------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def test_import_makes_a_pickle_of_upstreams_code(tmp_path):
 def test_trainings_start_from_it(trust, tmp_path):
     (tmp_path / 'network.pkl').write_bytes(pickle.dumps(make()))
     with open(tmp_path / 'network.pkl', 'rb') as f:
-        data = snapshot.read_to_train_on(f, 'network.pkl', '--resume', trust)
+        data = reading.read_to_train_on(f, 'network.pkl', '--resume', trust)
     images = dict(c_dim=0, img_resolution=16, img_channels=3)
     plain = upstream_networks.Generator(z_dim=32, w_dim=32, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE, **images)
     transfer.copy_with_report(data['G_ema'], plain)

@@ -20,11 +20,11 @@ from click.testing import CliRunner
 
 from test_train import cfg, images # pylint: disable=unused-import
 
-from sarigan_plugin import cuda_ops
-from sarigan_plugin import launch
-from sarigan_plugin.cli import UserError
-from sarigan_plugin.train import main
-from sarigan_plugin.world import World, gather
+from sarigan_plugin.acceleration import cuda_build
+from sarigan_plugin.commands.train import main
+from sarigan_plugin.errors import UserError
+from sarigan_plugin.support.world import World, gather
+from sarigan_plugin.trainer import launch
 
 HANG_MINUTES = limits.HANG / 60 # Where it is the plugin that gives up.
 
@@ -101,7 +101,7 @@ def test_all_processes_share_one_run_folder(trained):
     assert len((folder / 'stats.jsonl').read_text().splitlines()) == 2
 
 def test_torchrun_trains_the_same_network_as_processes_of_our_own(trained, images, cfg, tmp_path):
-    code = ("import sys, os; from sarigan_plugin import config, launch\n"
+    code = ("import sys, os; from sarigan_plugin.trainer import recipes as config; from sarigan_plugin.trainer import launch\n"
         "_, args = config.training_options(data=sys.argv[1], cfg=sys.argv[2], gpus=4, batch=256, metrics=[])\n" # Past the check for four cores.
         "args.run_dir = os.path.join(sys.argv[3], 'run')\n"
         "sys.exit(launch.launch(args, 'cpu'))")
@@ -314,14 +314,14 @@ def build_in(folder, seconds=0.0, succeeds=True):
 def test_one_process_builds_slowly_and_the_others_load(tmp_path):
     folder = tmp_path / 'ops'
     folder.mkdir()
-    work = lambda world: 0 if cuda_ops.prepare(world, build_in(folder, seconds=0.5), [str(folder)]) else 3
+    work = lambda world: 0 if cuda_build.prepare(world, build_in(folder, seconds=0.5), [str(folder)]) else 3
     assert together(tmp_path, 3, work) == [0, 0, 0]
     assert (folder / 'compiled').read_text() == 'once\n'
 
 def test_where_building_fails_no_process_has_ops_and_none_tries_again(tmp_path):
     folder = tmp_path / 'ops'
     folder.mkdir()
-    work = lambda world: 0 if cuda_ops.prepare(world, build_in(folder, succeeds=False), [str(folder)]) else 3
+    work = lambda world: 0 if cuda_build.prepare(world, build_in(folder, succeeds=False), [str(folder)]) else 3
     assert together(tmp_path, 3, work) == [3, 3, 3]
     assert (folder / 'compiled').read_text() == 'once\n'
 
@@ -331,7 +331,7 @@ def test_a_build_that_never_ends_is_blamed_on_its_rank(tmp_path, capfd):
     def work(world):
         if world.rank == 0:
             return 0 # Without a word, which the other cannot tell from a build that takes for ever.
-        return 0 if cuda_ops.prepare(world, build_in(folder), [str(folder)]) else 3
+        return 0 if cuda_build.prepare(world, build_in(folder), [str(folder)]) else 3
     assert together(tmp_path, 2, work, timeout=0.02) == [0, 2]
     assert re.fullmatch(rf'Error: Rank 1 has waited 0\.02 minutes for rank 0 to build the CUDA ops in {re.escape(str(folder))}: if nothing builds there, '
         r'remove the file called lock and run the same command again; --timeout takes more minutes\.\n', capfd.readouterr().err)
@@ -346,7 +346,7 @@ def lock(tmp_path):
     return path
 
 def test_a_lock_that_a_dead_process_has_left_is_removed_with_a_word(lock, capsys):
-    assert cuda_ops.prepare(World(), lambda: True, [str(lock.parent)])
+    assert cuda_build.prepare(World(), lambda: True, [str(lock.parent)])
     assert not lock.exists()
     assert capsys.readouterr().out == f'Removing {lock}, which a process that no longer runs has left.\n'
 
@@ -358,14 +358,14 @@ def test_a_lock_that_a_process_holds_is_waited_for(lock, monkeypatch):
         def tell_and_let_go(sentence):
             told.append(sentence)
             holder.stdin.close()
-        monkeypatch.setattr(cuda_ops, 'print', tell_and_let_go, raising=False)
-        assert cuda_ops.prepare(World(), lambda: not lock.exists(), [str(lock.parent)])
+        monkeypatch.setattr(cuda_build, 'print', tell_and_let_go, raising=False)
+        assert cuda_build.prepare(World(), lambda: not lock.exists(), [str(lock.parent)])
     assert len(told) == 1 and told[0].startswith('Waiting for')
 
 def test_a_young_lock_may_be_another_machines_and_is_given_up_after_the_timeout(lock):
     (lock.parent / 'op.o').touch()
     with pytest.raises(UserError, match=r'Rank 0 has waited 0\.01 minutes for another program that builds CUDA ops in \S+: if there is none, remove \S+lock and run'):
-        cuda_ops.prepare(World(timeout=0.01), lambda: True, [str(lock.parent)])
+        cuda_build.prepare(World(timeout=0.01), lambda: True, [str(lock.parent)])
     assert lock.exists()
 
 #----------------------------------------------------------------------------

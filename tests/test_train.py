@@ -19,9 +19,9 @@ import torch
 from click.testing import CliRunner
 
 
-from sarigan_plugin import upstream
-from sarigan_plugin.loss import TARGET_STEPS
-from sarigan_plugin.train import main
+from sarigan_plugin.commands.train import main
+from sarigan_plugin.losses.sarigan import TARGET_STEPS
+from sarigan_plugin.upstream import tree as upstream
 
 TINY = '''
 [method]

@@ -9,19 +9,19 @@ import skips
 import torch
 from hypothesis import assume, given, settings, strategies as st
 
-from sarigan_plugin import cuda_ops
-from sarigan_plugin import ops
+from sarigan_plugin.acceleration import cuda_build
+from sarigan_plugin.acceleration import ops
 
 pytest.importorskip('triton', reason=skips.NO_TRITON)
-bias_act, upfirdn2d = cuda_ops.modules()
+bias_act, upfirdn2d = cuda_build.modules()
 ACTS = list(bias_act.activation_funcs)
 FP32 = dict(rtol=5e-5, atol=5e-5) # Four hundred times the eps, for a hundred sums and for exp and erf of different libraries.
 FP16 = dict(rtol=3e-2, atol=3e-2) # Thirty times the eps: the reference rounds after each of its steps, in the value and in both derivatives.
 
 @pytest.fixture(scope='module')
 def kernels():
-    """triton_ops.py, interpreted: a copy, since Triton decides when a kernel is defined, and others may want it compiled."""
-    spec = importlib.util.find_spec('sarigan_plugin.triton_ops')
+    """triton_kernels.py, interpreted: a copy, since Triton decides when a kernel is defined, and others may want it compiled."""
+    spec = importlib.util.find_spec('sarigan_plugin.acceleration.triton_kernels')
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('TRITON_INTERPRET', '1')
@@ -270,7 +270,7 @@ def test_a_generator_and_a_discriminator_with_second_order_gradients(make_genera
 
 def launched(monkeypatch, launch):
     """(kernel, arguments, constants) of the kernel that launch(triton_ops) would run."""
-    from sarigan_plugin import triton_ops
+    from sarigan_plugin.acceleration import triton_kernels
     calls = []
     class Recorder:
         def __init__(self, kernel):
@@ -279,8 +279,8 @@ def launched(monkeypatch, launch):
             return lambda *args, **constants: calls.append((self.kernel, args, constants))
     with monkeypatch.context() as patch:
         for name in ['_bias_act_kernel', '_upfirdn2d_kernel']:
-            patch.setattr(triton_ops, name, Recorder(getattr(triton_ops, name)))
-        launch(triton_ops)
+            patch.setattr(triton_kernels, name, Recorder(getattr(triton_kernels, name)))
+        launch(triton_kernels)
     call, = calls
     return call
 
@@ -334,8 +334,8 @@ def test_channels_last_and_activations_move_many_numbers_at_a_time(monkeypatch):
 # The check before they are used.
 
 def test_the_check_finds_nothing_wrong_and_would_find_a_wrong_result(kernels, monkeypatch):
-    import sarigan_plugin
-    monkeypatch.setattr(sarigan_plugin, 'triton_ops', kernels, raising=False)
+    from sarigan_plugin import acceleration
+    monkeypatch.setattr(acceleration, 'triton_kernels', kernels, raising=False)
     state = torch.get_rng_state()
     assert ops.triton_problem('cpu') is None
     assert torch.equal(torch.get_rng_state(), state)

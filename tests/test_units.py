@@ -4,8 +4,9 @@ import dnnlib
 import pytest
 import torch
 
-from sarigan_plugin import networks, units
-from sarigan_plugin.generate import sample_ws
+from sarigan_plugin.model import networks
+from sarigan_plugin.steering import units
+from sarigan_plugin.steering.sampling import sample_ws
 
 LAYER = 'b16.conv0'
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 import trees
-from sarigan_plugin import upstream, upstream_pypi
-from sarigan_plugin.cli import COMMANDS, UserError
+from sarigan_plugin.cli import COMMANDS
+from sarigan_plugin.errors import UserError
+from sarigan_plugin.upstream import assemble
+from sarigan_plugin.upstream import tree as upstream
 
 PATCHES = {'submodule': ['generate', 'networks', 'tools', 'train', 'training'],
            'pypi':      ['networks', 'tools', 'train', 'training']}
@@ -53,8 +55,8 @@ def test_patched_scripts_are_valid_python_and_bind_our_names(any_tree):
     upstream.apply_patches(any_tree)
     for name in HOOKED[upstream.identify(any_tree).kind]:
         compile((any_tree / name).read_text(encoding='utf-8-sig'), name, 'exec')
-    assert '\n    from sarigan_plugin.train import main # ' in (any_tree / 'train.py').read_text()
-    assert '\nfrom sarigan_plugin.runtime import host_torch as torch # ' in (any_tree / 'calc_metrics.py').read_text()
+    assert '\n    from sarigan_plugin.hooks import train as main # ' in (any_tree / 'train.py').read_text()
+    assert '\nfrom sarigan_plugin.hooks import host_torch as torch # ' in (any_tree / 'calc_metrics.py').read_text()
 
 def test_a_patched_tool_runs_on_the_device_that_this_machine_has(any_tree, tmp_path):
     upstream.apply_patches(any_tree)
@@ -151,10 +153,10 @@ def test_a_commit_that_no_branch_holds_is_kept(git_tree):
     assert upstream.identify(git_tree).keep == 'has commits of yours that no branch holds'
 
 def test_an_assembled_tree_of_another_version_is_not_ok_but_may_be_replaced(pypi_tree):
-    marker = json.loads((pypi_tree / upstream_pypi.MARKER).read_text())
-    marker['files']['train.py'] = upstream_pypi.sha256(b'older')
+    marker = json.loads((pypi_tree / assemble.MARKER).read_text())
+    marker['files']['train.py'] = assemble.sha256(b'older')
     (pypi_tree / 'train.py').write_text('older')
-    (pypi_tree / upstream_pypi.MARKER).write_text(json.dumps(marker))
+    (pypi_tree / assemble.MARKER).write_text(json.dumps(marker))
     origin = upstream.identify(pypi_tree)
     assert (origin.ok, origin.detail, origin.keep) == (False, 'assembled by another version of sarigan', None)
 
@@ -172,23 +174,23 @@ def test_the_assembled_train_py_says_what_to_do_until_it_is_patched(pypi_tree):
     assert done.stderr.strip() == "sarigan's patches are not applied: run ./install.sh"
 
 def test_an_edit_that_does_not_match_stops_the_assembly():
-    with pytest.raises(upstream_pypi.AssemblyError, match=r'^legacy\.py is not what it should be: .x. was found 0 times instead of once\.$'):
-        upstream_pypi.edit('legacy.py', 'import torch\n', 'x', 'y')
-    with pytest.raises(upstream_pypi.AssemblyError, match=r'^legacy\.py is not .*: .if x:. was found 0 times instead of 1\.$'):
-        upstream_pypi.resolve_branches('legacy.py', 'import torch\n', 'if x:', 'else')
+    with pytest.raises(assemble.AssemblyError, match=r'^legacy\.py is not what it should be: .x. was found 0 times instead of once\.$'):
+        assemble.edit('legacy.py', 'import torch\n', 'x', 'y')
+    with pytest.raises(assemble.AssemblyError, match=r'^legacy\.py is not .*: .if x:. was found 0 times instead of 1\.$'):
+        assemble.resolve_branches('legacy.py', 'import torch\n', 'if x:', 'else')
 
 def test_wheels_with_other_content_are_refused(tmp_path):
     wheels = dict()
-    for number, requirement in enumerate(upstream_pypi.WHEELS):
+    for number, requirement in enumerate(assemble.WHEELS):
         wheels[requirement] = tmp_path / f'{number}.whl'
         with zipfile.ZipFile(wheels[requirement], 'w') as archive:
-            archive.writestr(upstream_pypi.LIBRARY_PREFIX + 'legacy.py', 'import os')
-    with pytest.raises(upstream_pypi.AssemblyError, match=f'^The assembled tree has the sha256 [0-9a-f]{{64}} instead of {upstream_pypi.TREE_SHA256}.$'):
-        upstream_pypi.assemble_files(wheels)
+            archive.writestr(assemble.LIBRARY_PREFIX + 'legacy.py', 'import os')
+    with pytest.raises(assemble.AssemblyError, match=f'^The assembled tree has the sha256 [0-9a-f]{{64}} instead of {assemble.TREE_SHA256}.$'):
+        assemble.assemble_files(wheels)
 
 @pytest.mark.parametrize('keep, expected', [('if', 'a = 1\nb = 2\nend'), ('else', 'c = 3\nend')])
 def test_a_branch_is_resolved_to_its_lines(keep, expected):
-    assert upstream_pypi.resolve_branches('x', 'if odd:\n    a = 1\n    b = 2\nelse:\n    c = 3\nend', 'if odd:', keep) == expected
+    assert assemble.resolve_branches('x', 'if odd:\n    a = 1\n    b = 2\nelse:\n    c = 3\nend', 'if odd:', keep) == expected
 
 #----------------------------------------------------------------------------
 # Both trees compute the same.
@@ -338,7 +340,7 @@ def test_importing_the_package_makes_upstream_importable_from_any_folder(tmp_pat
 
 def test_the_package_imports_without_a_tree(tmp_path):
     project = trees.Project(tmp_path / 'project', reachable=False)
-    done = trees.run([sys.executable, '-c', 'import sarigan_plugin; print(sarigan_plugin.upstream.find(), sarigan_plugin.upstream.activate())'],
+    done = trees.run([sys.executable, '-c', 'import sarigan_plugin; print(sarigan_plugin.upstream.tree.find(), sarigan_plugin.upstream.tree.activate())'],
         tmp_path, PYTHONPATH=project.folder)
     assert done.stdout == 'None False\n', done.stderr
 

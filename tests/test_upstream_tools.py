@@ -27,16 +27,16 @@ import test_project
 import test_quality
 import trees
 
-from sarigan_plugin import dataset_check
-from sarigan_plugin import detectors
-from sarigan_plugin import doctor
-from sarigan_plugin import label_kind
-from sarigan_plugin import networks
-from sarigan_plugin import perceptual
-from sarigan_plugin import safe_pickle
-from sarigan_plugin import train
-from sarigan_plugin import upstream
-from sarigan_plugin.generate import label_vector, labels, render, sample_ws
+from sarigan_plugin.commands import doctor
+from sarigan_plugin.commands import train
+from sarigan_plugin.datasets import check as dataset_check
+from sarigan_plugin.features import detectors
+from sarigan_plugin.features import perceptual
+from sarigan_plugin.model import networks
+from sarigan_plugin.snapshots import label_kind
+from sarigan_plugin.snapshots import unpickler
+from sarigan_plugin.steering.sampling import label_vector, labels, render, sample_ws
+from sarigan_plugin.upstream import tree as upstream
 
 from conftest import SIZE
 
@@ -323,7 +323,7 @@ def test_legacy_writes_networks_again_and_nothing_of_a_file_that_is_none(tree, s
     (code, output), (failed, told) = run(tree, [['legacy.py', f'--source={source}', f'--dest={tmp_path / dest}']
         for source, dest in [(path, 'again.pkl'), (tmp_path / 'page.pkl', 'none.pkl')]])
     assert code == 0, output
-    before, after = (safe_pickle.read(file.read_bytes()) for file in [path, tmp_path / 'again.pkl'])
+    before, after = (unpickler.read(file.read_bytes()) for file in [path, tmp_path / 'again.pkl'])
     for name in ['G', 'D', 'G_ema']:
         written = after[name].state_dict()
         assert all(torch.equal(tensor, written[key]) for key, tensor in before[name].state_dict().items())

@@ -16,9 +16,10 @@ import safetensors.torch
 import torch
 from click.testing import CliRunner
 
-from sarigan_plugin import checkpoint
-from sarigan_plugin import snapshot
-from sarigan_plugin.cli import UserError, main
+from sarigan_plugin.cli import main
+from sarigan_plugin.errors import UserError
+from sarigan_plugin.snapshots import reading
+from sarigan_plugin.trainer import checkpoint
 
 from conftest import SIZE
 from test_export import plain_checkpoint, plain_networks, published_generator, released_checkpoint, run, sentence, tensors_of, write
@@ -123,7 +124,7 @@ def test_a_file_of_another_format_is_named(kind, trust, tmp_path):
     path = tmp_path / 'network.pkl'
     path.write_bytes(make(tmp_path))
     with pytest.raises(UserError) as caught:
-        snapshot.load(str(path), '--network', trust=trust)
+        reading.load(str(path), '--network', trust=trust)
     assert caught.value.message == f'--network: {told_of(path, words)}'
 
 @pytest.mark.parametrize('kind', PICKLES)
@@ -132,7 +133,7 @@ def test_a_network_of_another_project_is_named(kind, tmp_path):
     path = tmp_path / 'network.pkl'
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
-        snapshot.load(str(path), '--network')
+        reading.load(str(path), '--network')
     assert caught.value.message == f'--network: {told_of(path, words)}'
 
 class Network:
@@ -173,11 +174,11 @@ def test_a_stylegan2_of_tensorflow_is_converted_when_it_is_trusted_or_as_its_sen
     path = write_bytes(tmp_path / 'old.pkl', pickle.dumps(nets, 2))
 
     with pytest.raises(UserError, match='it is one of StyleGAN2 in TensorFlow'):
-        snapshot.load(str(path), 'PKL')
-    trusted = snapshot.load_all(str(path), 'PKL', trust=True)
+        reading.load(str(path), 'PKL')
+    trusted = reading.load_all(str(path), 'PKL', trust=True)
     done = CliRunner().invoke(legacy.convert_network_pickle, [f'--source={path}', f'--dest={tmp_path / "new.pkl"}'])
     assert done.exit_code == 0, done.output
-    for found in [trusted, snapshot.load_all(str(tmp_path / 'new.pkl'), 'PKL')]:
+    for found in [trusted, reading.load_all(str(tmp_path / 'new.pkl'), 'PKL')]:
         for name in ['G_ema', 'D']:
             wanted = tensors_of(data[name])
             assert all(torch.allclose(tensor, wanted[key], atol=1e-6) for key, tensor in tensors_of(found[name]).items()) # mod_bias is one less there.
@@ -185,7 +186,7 @@ def test_a_stylegan2_of_tensorflow_is_converted_when_it_is_trusted_or_as_its_sen
     nets[0].static_kwargs['another'] = nets[2].static_kwargs['another'] = 1
     write_bytes(path, pickle.dumps(nets, 2))
     with pytest.raises(UserError, match=r"is not a network pickle \(.*Unknown TensorFlow kwarg.*another"): # Not the advice to convert it.
-        snapshot.load(str(path), 'PKL', trust=True)
+        reading.load(str(path), 'PKL', trust=True)
 
 def test_a_pickle_that_is_cut_off_is_named(tmp_path):
     path = tmp_path / 'network.pkl'
@@ -195,7 +196,7 @@ def test_a_pickle_that_is_cut_off_is_named(tmp_path):
             path.write_bytes(whole[:size])
             if whole[size - 1 : size] != b'.': # As the last byte of a whole one.
                 with pytest.raises(UserError, match='it is a part of a pickle, as a download leaves that did not finish'):
-                    snapshot.load(str(path), '--network', trust=trust)
+                    reading.load(str(path), '--network', trust=trust)
 
 def test_a_path_with_spaces_is_quoted_where_it_is_to_be_copied(tmp_path, monkeypatch):
     (tmp_path / 'my networks').mkdir()

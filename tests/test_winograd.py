@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sarigan_plugin import winograd
+from sarigan_plugin.acceleration import winograd
 
 from torch_utils.ops import conv2d_gradfix
 
@@ -84,8 +84,8 @@ def test_a_strip_of_large_numbers_leaves_the_others_as_exact():
 #----------------------------------------------------------------------------
 
 def test_upstreams_convolution_takes_it_where_it_is_faster(monkeypatch):
-    from sarigan_plugin import cpu_ops
-    cpu_ops.prepare()
+    from sarigan_plugin.acceleration import cpu
+    cpu.prepare()
     taken = []
     monkeypatch.setattr(winograd, 'convolve', lambda x, w, adjoint=False: taken.append(x.shape) or pytorchs(x, w))
     x, w = torch.zeros(2, 256, 48, 32), torch.zeros(256, 256, 3, 3)

@@ -13,7 +13,8 @@ import limits
 import pytest
 import skips
 
-from sarigan_plugin import upstream, upstream_pypi
+from sarigan_plugin.upstream import assemble
+from sarigan_plugin.upstream import tree as upstream
 
 ROOT = upstream.root()
 URL = 'https://github.com/NVlabs/stylegan2-ada-pytorch.git'
@@ -72,7 +73,7 @@ def any_history():
 def installed_files():
     """{name: content} of the installed tree, without our patches and what users have added."""
     tree = ROOT / upstream.FOLDER
-    names = upstream._own_files(tree) - {upstream_pypi.MARKER} # pylint: disable=protected-access
+    names = upstream._own_files(tree) - {assemble.MARKER} # pylint: disable=protected-access
     return upstream._without_patches(tree, upstream.identify(tree).kind, sorted(names)) # pylint: disable=protected-access
 
 def write_files(folder, files):
@@ -100,10 +101,10 @@ def make_pypi_tree(folder):
     else:
         with tempfile.TemporaryDirectory() as wheels:
             try:
-                files = upstream_pypi.assemble_files(upstream_pypi.download(wheels))
-            except upstream_pypi.AssemblyError:
+                files = assemble.assemble_files(assemble.download(wheels))
+            except assemble.AssemblyError:
                 pytest.skip(skips.NO_PACKAGES)
-    upstream_pypi.write_tree(files, upstream.COMMIT, folder)
+    assemble.write_tree(files, upstream.COMMIT, folder)
 
 class Project:
     """A copy of this project without a tree, in which `sarigan` is the copy's own."""
@@ -121,7 +122,7 @@ class Project:
         self.tree.mkdir()
         git(self.folder, 'init', '--quiet')
         self.history, self.commit = any_history() if reachable else (None, upstream.COMMIT)
-        own = self.folder / 'sarigan_plugin' / 'upstream.py'
+        own = self.folder / 'sarigan_plugin' / 'upstream' / 'tree.py'
         own.write_text(own.read_text(encoding='utf-8').replace(upstream.COMMIT, self.commit), encoding='utf-8')
         git(self.folder, 'update-index', '--add', '--cacheinfo', f'160000,{self.commit},{upstream.FOLDER}')
         self.settings = self.folder.parent / f'{self.folder.name}.gitconfig'

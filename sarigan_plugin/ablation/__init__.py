@@ -1,0 +1,1 @@
+"""Tables of trainings: what is in one, the job of one row, the report."""

@@ -1,0 +1,220 @@
+"""Upstream's operations on the CPU: equal results in less time.
+
+Upstream has CUDA kernels and, for everything else, a reference meant to be read. On a CPU most of a training is
+convolutions: winograd.py makes them smaller, and what is exchanged here is the memory traffic between them.
+"""
+
+import ctypes
+import functools
+
+import torch
+
+from sarigan_plugin.acceleration import cpu_formats
+from sarigan_plugin.acceleration import layers
+from sarigan_plugin.acceleration import winograd
+
+BLOCK = 2 ** 17 # Numbers that several operations in a row find in the cache: 512 KiB.
+MOST_COLOURS, LARGEST_BY_MATRICES = 4, 32 # Images that matrices upsample in less time than convolutions.
+
+def prepare():
+    """Exchange them, once per process."""
+    from torch_utils.ops import bias_act # Here, as upstream's tree may come to sys.path late.
+    from torch_utils.ops import conv2d_gradfix
+    from torch_utils.ops import upfirdn2d
+    for module, name, exchange in [(bias_act, '_bias_act_ref', _fused_lrelu), (upfirdn2d, '_upfirdn2d_ref', _filtered_once), (conv2d_gradfix, 'conv2d', _fewer_products)]:
+        reference = getattr(module, name)
+        if not hasattr(reference, '__wrapped__'): # Not ours yet; upstream's profiled_function() wraps without a trace.
+            setattr(module, name, exchange(reference))
+    layers.prepare()
+    cpu_formats.prepare()
+    keep_freed_memory()
+
+def keep_freed_memory():
+    """Feature maps of 32 MiB and more are given back to the kernel when they are freed, and each page of the next has to be fetched and zeroed.
+
+    That was a fifth of a training at 128x128. From now on the process keeps what it has been given. Nothing happens
+    where the C library is not glibc.
+    """
+    mmap_max, trim_threshold = -4, -1 # As in malloc.h.
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    if mallopt is not None:
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, -1)
+
+#----------------------------------------------------------------------------
+# Bias and activation.
+
+def _fused_lrelu(reference):
+    """Leaky ReLU of feature maps, the one activation of StyleGAN2, block by block; the rest is left to the reference."""
+    from torch_utils.ops.bias_act import activation_funcs
+    @functools.wraps(reference)
+    def bias_act(x, b=None, dim=1, act='linear', alpha=None, gain=None, clamp=None):
+        spec = activation_funcs[act]
+        gain_or_default = float(spec.def_gain if gain is None else gain)
+        if x.device.type != 'cpu' or act != 'lrelu' or dim != 1 or x.ndim != 4 or gain_or_default <= 0 or memory_format(x) is None:
+            return reference(x, b=b, dim=dim, act=act, alpha=alpha, gain=gain, clamp=clamp)
+        return LeakyReLU.apply(x, b, float(spec.def_alpha if alpha is None else alpha), gain_or_default, float('inf' if clamp is None or clamp < 0 else clamp))
+    return bias_act
+
+class LeakyReLU(torch.autograd.Function):
+    """clamp(gain * lrelu(x + b)) for x [N, C, H, W] and b [C] or None. Its gradient needs the output alone."""
+    @staticmethod
+    def forward(ctx, x, b, alpha, gain, clamp):
+        y = torch.empty_like(x)
+        for block_x, block_y, *shift in _blocks(x, y, b * gain if b is not None else None):
+            if shift:
+                block_x = torch.add(*shift, block_x, alpha=gain, out=block_y) # A positive gain may come before it as well.
+            elif gain != 1:
+                block_x = torch.mul(block_x, gain, out=block_y)
+            torch._C._nn.leaky_relu(block_x, alpha, out=block_y) # pylint: disable=protected-access
+            if clamp < float('inf'):
+                block_y.clamp_(-clamp, clamp)
+        ctx.save_for_backward(y)
+        ctx.shape_of_function = (alpha, gain, clamp)
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        y, = ctx.saved_tensors
+        dx = LeakyReLUGradient.apply(dy, y, *ctx.shape_of_function)
+        return dx, dx.sum(dim=[0,2,3]) if ctx.needs_input_grad[1] else None, None, None, None
+
+class LeakyReLUGradient(torch.autograd.Function):
+    """dy times the slope of LeakyReLU where it gave y; linear in dy, so that it is its own gradient."""
+    @staticmethod
+    def forward(ctx, dy, y, alpha, gain, clamp):
+        dx = torch.empty_like(y)
+        dy = dy.contiguous(memory_format=memory_format(y))
+        for block_dy, block_y, block_dx in zip(*[_in_order(t).view(-1).split(BLOCK) for t in [dy, y, dx]]):
+            torch.ops.aten.leaky_relu_backward.grad_input(block_dy, block_y, alpha, True, grad_input=block_dx)
+            if gain != 1:
+                block_dx.mul_(gain)
+            if clamp < float('inf'):
+                torch.ops.aten.hardtanh_backward.grad_input(block_dx, block_y, -clamp, clamp, grad_input=block_dx) # Zero where it was reached.
+        ctx.save_for_backward(y)
+        ctx.shape_of_function = (alpha, gain, clamp)
+        return dx
+
+    @staticmethod
+    def backward(ctx, ddx):
+        y, = ctx.saved_tensors
+        return LeakyReLUGradient.apply(ddx, y, *ctx.shape_of_function), None, None, None, None
+
+def memory_format(x):
+    """How feature maps [N, C, H, W] lie in memory; None = with gaps, or in another order."""
+    return next((order for order in [torch.contiguous_format, torch.channels_last] if x.is_contiguous(memory_format=order)), None)
+
+def _in_order(x):
+    """A view of x [N, C, H, W] whose elements follow each other in memory."""
+    return x if x.is_contiguous() else x.permute(0, 2, 3, 1)
+
+def _blocks(x, y, shift):
+    """Views of x and y [N, C, H, W] that are small enough for the cache, with what is added to their channels where shift, [C], is given."""
+    if x.is_contiguous():
+        images, channels = max(BLOCK // max(x[0].numel(), 1), 1), max(BLOCK // max(x[0, 0].numel(), 1), 1) # Small images several at a time, large ones map by map.
+        shifts = [shift[:, None, None].split(channels)] if shift is not None else []
+        for image_x, image_y in zip(x.split(images), y.split(images)):
+            yield from zip(image_x.split(channels, dim=1), image_y.split(channels, dim=1), *shifts)
+    else: # Channels last.
+        for block in zip(*[_in_order(t).flatten(0, 2).split(max(BLOCK // x.shape[1], 1)) for t in [x, y]]):
+            yield block if shift is None else (*block, shift)
+
+#----------------------------------------------------------------------------
+# Filters and convolutions.
+
+def _filtered_once(reference):
+    """Pad inside the convolution, do not compute the pixels that downsampling throws away, and upsample small images by matrices."""
+    from torch_utils.ops.upfirdn2d import _parse_padding, _parse_scaling
+    def for_columns(taps, size, up, padding):
+        """The matrix [size * up + ..., size] that does to a column of an image what a filter does."""
+        columns = torch.eye(size)[:, None, :, None] # One image for each pixel of the column.
+        return reference(columns, taps[:, None], up=[1, up], padding=[0, 0, *padding])[:, 0, :, 0].t().contiguous()
+    @functools.lru_cache(64)
+    @torch.inference_mode(False) # They are kept, and the next may ask for gradients.
+    def matrices(filter_rows, size, up, padding, gain):
+        """For columns and for rows; None where the filter isn't one for both axes."""
+        f, (left, right, top, bottom) = torch.tensor(filter_rows), padding
+        along_y, along_x = f.sum(dim=1), f.sum(dim=0) / f.sum()
+        if not torch.allclose(along_y.outer(along_x), f):
+            return None
+        return for_columns(along_y * gain, size[0], up[1], (top, bottom)), for_columns(along_x, size[1], up[0], (left, right)).t()
+    @functools.wraps(reference)
+    def upfirdn2d(x, f, up=1, down=1, padding=0, flip_filter=False, gain=1):
+        if x.device.type != 'cpu' or f is None or f.ndim != 2:
+            return reference(x, f, up=up, down=down, padding=padding, flip_filter=flip_filter, gain=gain)
+        if _parse_scaling(up) != (1, 1):
+            is_small = x.dtype == torch.float32 and x.shape[1] <= MOST_COLOURS and max(x.shape[2:]) <= LARGEST_BY_MATRICES
+            if is_small and _parse_scaling(down) == (1, 1) and not flip_filter:
+                both = matrices(tuple(map(tuple, f.tolist())), tuple(x.shape[2:]), _parse_scaling(up), _parse_padding(padding), gain)
+                if both is not None:
+                    return torch.matmul(torch.matmul(both[0], x), both[1])
+            return reference(x, f, up=up, down=down, padding=padding, flip_filter=flip_filter, gain=gain)
+        left, right, top, bottom = _parse_padding(padding)
+        padding = (top, left)
+        if not (left == right >= 0 and top == bottom >= 0):
+            x, padding = torch.nn.functional.pad(x, [left, right, top, bottom]), 0 # Crops where negative.
+        f = (f * gain).to(x.dtype)
+        f = f if flip_filter else f.flip([0, 1])
+        return Filter.apply(x, f.expand(x.shape[1], 1, -1, -1).contiguous(), _parse_scaling(down)[::-1], padding)
+    return upfirdn2d
+
+class Filter(torch.autograd.Function):
+    """A convolution of each channel alone: x [N, C, H, W], f [C, 1, fh, fw].
+
+    PyTorch's own derivative of its derivative works out the gradient of the filter as well, channel by channel, which was a
+    tenth of a step of the path length penalty.
+    """
+    @staticmethod
+    def forward(ctx, x, f, stride, padding):
+        ctx.save_for_backward(f)
+        ctx.how = stride, padding, x.shape
+        return torch.nn.functional.conv2d(x, f, stride=stride, padding=padding, groups=len(f))
+
+    @staticmethod
+    def backward(ctx, dy):
+        return FilterGradient.apply(dy, *ctx.saved_tensors, *ctx.how), None, None, None
+
+class FilterGradient(torch.autograd.Function):
+    """The adjoint of Filter, which is its adjoint in turn."""
+    @staticmethod
+    def forward(ctx, dy, f, stride, padding, shape):
+        ctx.save_for_backward(f)
+        ctx.how = stride, padding
+        return _adjoint_filter(dy, f, stride, padding, shape)
+
+    @staticmethod
+    def backward(ctx, ddx):
+        return Filter.apply(ddx, *ctx.saved_tensors, *ctx.how), None, None, None, None
+
+def _adjoint_filter(dy, f, stride, padding, shape):
+    """The gradient by x, of a shape [N, C, H, W], of conv2d(x, f [C, 1, fh, fw]). PyTorch's own are slower, up to twenty times with 16 bits.
+
+    It is a convolution with the filter turned around. With a stride, zeros stand between the pixels of dy.
+    """
+    rests = [size - fsize + 2 * pad - step * (dsize - 1) for size, fsize, pad, step, dsize in zip(shape[2:], f.shape[2:], _pair(padding), stride, dy.shape[2:])]
+    margins = [fsize - 1 - pad for fsize, pad in zip(f.shape[2:], _pair(padding))]
+    if min(margins) < 0 or stride != (1, 1) and dy.dtype == torch.float32 and dy.is_contiguous():
+        return torch.nn.grad.conv2d_input(shape, f, dy, stride=stride, padding=padding, groups=len(f))
+    if stride != (1, 1) or any(rests):
+        (step_y, step_x), (rest_y, rest_x) = stride, rests
+        spread = torch.empty([*shape[:2], step_y * (dy.shape[2] - 1) + 1 + rest_y, step_x * (dy.shape[3] - 1) + 1 + rest_x], dtype=dy.dtype,
+            memory_format=memory_format(dy) or torch.contiguous_format).zero_()
+        spread[:, :, :spread.shape[2] - rest_y:step_y, :spread.shape[3] - rest_x:step_x] = dy
+        dy = spread
+    return torch.nn.functional.conv2d(dy, f.flip([2, 3]), padding=margins, groups=len(f))
+
+def _pair(value):
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+def _fewer_products(reference):
+    """3x3 convolutions of many channels by winograd.py; and 1x1 ones by the faster of PyTorch's operators."""
+    @functools.wraps(reference)
+    def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1): # pylint: disable=redefined-builtin
+        if bias is None and winograd.suits(input, weight, stride, padding, dilation, groups):
+            return winograd.Convolution.apply(input, weight, False)
+        if input.device.type == 'cpu' and input.dtype == torch.float32 and weight.shape[2:] == (1, 1) and min(weight.shape[:2]) > 4: # Images have three channels.
+            dilation = 2 # Of a single pixel: the same. Small batches on one thread go to an operator three times slower if not dilated.
+        return reference(input, weight, bias=bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    return conv2d
+
+#----------------------------------------------------------------------------

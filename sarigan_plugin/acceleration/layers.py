@@ -1,0 +1,81 @@
+"""Upstream's layers with fewer operations, for the same numbers.
+
+Narrow networks and small batches take as long as the operations are many, not large: on a CPU most of a step of 32x32 is
+PyTorch's own bookkeeping, on a GPU its launches. Only classes of upstream's modules are exchanged, in this process: pickles
+bring upstream's own source, as ever.
+"""
+
+import functools
+import warnings
+
+import torch
+
+from sarigan_plugin.acceleration import winograd
+
+def prepare():
+    """Exchange them, once per process."""
+    from torch_utils import misc # Here, as upstream's tree may come to sys.path late.
+    from training import networks
+    misc.suppress_tracer_warnings = _TracerWarnings
+    for layer, exchange in [(networks.FullyConnectedLayer, _scaled_inputs), (networks.Conv2dLayer, _biased_convolution)]:
+        if not hasattr(layer.forward, '__wrapped__'): # Not ours yet.
+            layer.forward = exchange(layer.forward)
+
+class _TracerWarnings:
+    """misc.suppress_tracer_warnings() where nothing is traced: every convolution asks for it three times, and the warnings module takes 20 microseconds each."""
+    def __enter__(self):
+        self.suppressed = None
+        if torch.jit.is_tracing():
+            self.suppressed = warnings.catch_warnings()
+            self.suppressed.__enter__()
+            warnings.simplefilter('ignore', category=torch.jit.TracerWarning)
+        return self
+
+    def __exit__(self, *error):
+        if self.suppressed is not None:
+            self.suppressed.__exit__(*error)
+
+#----------------------------------------------------------------------------
+
+ALPHA = 0.2 # Slope of StyleGAN2's leaky ReLU.
+
+def _scaled_inputs(reference):
+    """Fully connected layers scale the few inputs, not the many weights; a positive gain of leaky ReLU comes before it."""
+    from torch_utils.ops.bias_act import activation_funcs
+    @functools.wraps(reference)
+    def forward(layer, x):
+        if layer.activation not in ('linear', 'lrelu') or layer.bias is None or x.ndim != 2 or x.dtype != layer.weight.dtype:
+            return reference(layer, x)
+        gain = float(activation_funcs[layer.activation].def_gain)
+        x = torch.addmm(layer.bias, x * (layer.weight_gain * gain), layer.weight.t(), beta=layer.bias_gain * gain)
+        return torch.nn.functional.leaky_relu_(x, ALPHA) if layer.activation == 'lrelu' else x
+    return forward
+
+def _biased_convolution(reference):
+    """On the CPU convolutions add the bias themselves, and kernels take on the gain of leaky ReLU. Those of winograd.py are left as they are."""
+    from torch_utils.ops import conv2d_gradfix, upfirdn2d
+    from sarigan_plugin.acceleration import cpu
+    @functools.wraps(reference)
+    def forward(layer, x, gain=1):
+        size = layer.weight.shape[2]
+        if (x.device.type != 'cpu' or layer.up != 1 or layer.activation not in ('linear', 'lrelu') or x.dtype != layer.weight.dtype
+                or cpu.memory_format(x) is None or layer.down == 1 and winograd.suits(x, layer.weight, 1, layer.padding, 1, 1)):
+            return reference(layer, x, gain=gain)
+        gain = float(layer.act_gain * gain)
+        clamp = layer.conv_clamp * (gain / layer.act_gain) if layer.conv_clamp is not None else None
+        bias = layer.bias if layer.bias is None or gain == 1 else layer.bias * gain
+        stride, padding = layer.down, layer.padding
+        if layer.down > 1: # As conv2d_resample() does.
+            before, after = [padding + (layer.resample_filter.shape[-1] - layer.down + odd) // 2 for odd in (1, 0)]
+            shrink = layer.down if size == 1 else 1
+            x = upfirdn2d.upfirdn2d(x, layer.resample_filter, down=shrink, padding=[before, after, before, after])
+            stride, padding = layer.down // shrink, 0
+        x = conv2d_gradfix.conv2d(x, layer.weight * (layer.weight_gain * gain), bias, stride=stride, padding=padding)
+        if layer.activation == 'linear':
+            return x if clamp is None else x.clamp(-clamp, clamp)
+        if clamp is None:
+            return torch.nn.functional.leaky_relu_(x, ALPHA)
+        return cpu.LeakyReLU.apply(x, None, ALPHA, 1.0, clamp)
+    return forward
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,85 @@
+"""`sarigan demo`: real images, a few minutes of training, pictures to look at."""
+
+import glob
+import os
+import shutil
+
+import click
+import PIL.Image
+
+from sarigan_plugin.commands.options import PATH
+from sarigan_plugin.datasets import packaged
+from sarigan_plugin.errors import UserError, writing
+from sarigan_plugin.snapshots import reading
+from sarigan_plugin.steering import attention
+from sarigan_plugin.steering import names
+from sarigan_plugin.support import streams
+from sarigan_plugin.trainer import launch
+from sarigan_plugin.trainer import recipes
+from sarigan_plugin.trainer import runs
+from sarigan_plugin.upstream import host
+
+MAX_KIMG = 100000 # More than the minutes will allow.
+
+#----------------------------------------------------------------------------
+
+@click.command(cls=streams.LastingCommand)
+@click.option('--outdir',   help='Where to leave everything', default='out/demo', show_default=True, type=PATH, metavar='DIR')
+@click.option('--minutes',  help='How long to train', type=click.FloatRange(min=0, min_open=True), default=5, show_default=True)
+@click.option('--device',   help='Where to train', type=click.Choice(host.DEVICES), default='auto', show_default=True)
+def demo(outdir, minutes, device):
+    """Train a small SariGAN on 10,000 pixel faces and draw its groups.
+
+    Run it again and it goes on from where it stopped.
+    """
+    try:
+        device_type = host.resolve_device(device)
+    except ValueError as error:
+        raise UserError(f'--device: {error}.') from None
+    with writing('--outdir', outdir):
+        os.makedirs(outdir, exist_ok=True)
+
+    images = os.path.join(outdir, 'punks.zip')
+    if not os.path.exists(images):
+        packaged.make_punks(images, resolution=32)
+    run_dir, code = _train(images, os.path.join(outdir, 'runs'), minutes, device_type)
+    if code != 0:
+        raise SystemExit(code)
+    _collect(run_dir, outdir)
+
+def _train(images, folder, minutes, device_type):
+    """Train on one GPU, or on up to four CPU cores, a process each. Returns (run folder, exit code)."""
+    num_processes = 1
+    while device_type == 'cpu' and 2 * num_processes <= min(4, host.num_devices(device_type)):
+        num_processes *= 2
+    desc, args = recipes.training_options(data=images, cfg='tiny', metrics=[], gpus=num_processes, kimg=MAX_KIMG)
+    earlier = runs.run_to_continue(folder, None, args)
+    args.run_dir = earlier if earlier is not None else os.path.join(folder, f'{runs.next_run_id(folder):05d}-{desc}')
+    click.echo(f'Training for {minutes:g} minutes on {images}' + (f', going on with {earlier}' if earlier is not None else '') + ' ...')
+    return args.run_dir, launch.launch(args, device_type, minutes=minutes)
+
+def _collect(run_dir, outdir):
+    """Leave the results of the last run in outdir and say what to look at."""
+    fakes = PIL.Image.open(sorted(glob.glob(os.path.join(glob.escape(run_dir), 'fakes[0-9]*.png')))[-1])
+    fakes.resize((fakes.width * 3, fakes.height * 3), PIL.Image.Resampling.NEAREST).save(os.path.join(outdir, 'fakes.png')) # 32 pixels are few to look at.
+    for source, name in [(sorted(glob.glob(os.path.join(glob.escape(run_dir), 'network-snapshot-*.pkl')))[-1], 'network.pkl'), (os.path.join(run_dir, 'log.txt'), 'log.txt')]:
+        shutil.copyfile(source, os.path.join(outdir, name))
+    network = os.path.join(outdir, 'network.pkl')
+    G = reading.load_grouped(network, '--outdir')
+    attention.draw_all(G, network, outdir, seeds=range(6), known=names.load(network, G))
+    click.echo(f"""
+Done: {runs.position(run_dir) // 1000} thousand images seen in all. Look at these, in {outdir}:
+
+  fakes.png    Generated faces. The real ones are in runs/*/reals.png.
+  groups.png   One block per layer, one row per group of channels: red is where the group is active (paper, Fig. 3).
+               Groups that light up on hair, outline or background, whatever the face, have found a meaning.
+  index.html   The same for a browser, with figures of every group.
+  strip.png    The group that moves one part of the image most, turned from negative over none (0) and as it is (1) to three
+               times as much (Fig. 5).
+  network.pkl  The network, for every StyleGAN2-ADA tool; log.txt tells how it was trained.
+
+Run `sarigan demo` again to train on from here: the faces get better.
+`sarigan generate --network={network} --seeds=0-35 --outdir={os.path.join(outdir, 'images')}` makes more of them.
+`sarigan explore {network}` opens a page on which you turn the groups yourself.""")
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,111 @@
+"""`sarigan explore`: a page on this machine on which one steers the groups of a SariGAN, or paints holes for it to fill."""
+
+import errno
+import os
+import socket
+import sys
+import threading
+import webbrowser
+
+import click
+
+from sarigan_plugin.commands.options import PATH
+from sarigan_plugin.errors import UserError
+from sarigan_plugin.explore.inpaint_studio import Album, InpaintStudio
+from sarigan_plugin.explore.studio import Studio, read_projected
+from sarigan_plugin.snapshots import reading
+from sarigan_plugin.steering import names
+from sarigan_plugin.steering.sampling import class_flag, class_options, device_option, require_class
+
+HOST = '127.0.0.1' # No other machine gets there: the page has no password.
+
+#----------------------------------------------------------------------------
+
+@click.command()
+@click.argument('network', type=PATH, metavar='PKL')
+@click.option('--port',         help='Where the page is; 0 = any that is free', type=click.IntRange(0, 65535), default=8765, show_default=True)
+@click.option('--no-browser',   help='Print the address and open no browser', is_flag=True)
+@click.option('--outdir',       help='Where the page saves images and recipes', default='out/explore', show_default=True, type=PATH, metavar='DIR')
+@click.option('--projected-w',  help='Begin with what `sarigan project` or upstream\'s projector.py found, in place of a seed', type=PATH, metavar='NPZ')
+@class_options(shown='0')
+@click.option('--images',       help='Photos to begin with, for a network that completes images', type=PATH, metavar='DIR|ZIP|FILE')
+@reading.trust_option
+@device_option
+def explore(network, port, no_browser, outdir, projected_w, class_idx, images, trust, device):
+    """Steer the channel groups of a SariGAN on a page in the browser.
+
+    With a network that completes images, one paints holes into photos there, and sees them filled.
+
+    The page is for this machine alone. From another one: ssh -L 8765:localhost:8765 MACHINE, and then http://localhost:8765 there.
+
+    \b
+    sarigan explore out/demo/network.pkl
+    sarigan explore inpainting.pkl --images=photos
+    """
+    serve, page, inpaint_page = _import_pages()
+    G = reading.load_grouped(network, 'PKL', device, trust, generates=False)
+    known = names.load(network, G)
+    if reading.completes_images(G):
+        if projected_w is not None:
+            raise UserError('--projected-w: the network completes images, and begins with photos: --images.')
+        if class_idx is not None:
+            raise UserError(f'{class_flag()}: the network completes images, and has no classes.')
+        page, studio = inpaint_page, _inpaint_studio(G, known, outdir, network, images)
+    else:
+        if images is not None:
+            raise UserError('--images: the network completes no images; `sarigan train --cfg=sarigan-inpaint` trains networks that do.')
+        class_idx = 0 if class_idx is None else class_idx
+        require_class(G, class_idx)
+        projected = _read_projected(G, projected_w) if projected_w is not None else None
+        studio = Studio(G, known, outdir, projected, class_idx)
+    with _listen(port) as listener:
+        url = 'http://{}:{}'.format(*listener.getsockname())
+        click.echo(f'{url}  (Ctrl-C ends it)')
+        opening = threading.Timer(0.5, webbrowser.open, [url]) # The socket listens already, so it may well be too early.
+        opening.daemon = True
+        if not no_browser:
+            opening.start()
+        try:
+            serve(page, studio, listener, title=os.path.basename(os.path.abspath(network)))
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+def _import_pages():
+    """explore_page.serve() and the pages that it may serve."""
+    try:
+        from sarigan_plugin.explore import page as explore_page
+        from sarigan_plugin.explore import inpaint_page as explore_inpaint_page # pylint: disable=import-outside-toplevel # Takes a second, and what it needs is optional.
+    except ModuleNotFoundError as error:
+        if error.name != 'nicegui':
+            raise
+        raise UserError("`sarigan explore` needs NiceGUI, which is not installed: pip install 'nicegui>=3.18,<4'") from None
+    return explore_page.serve, explore_page.Page, explore_inpaint_page.InpaintPage
+
+def _inpaint_studio(G, known, outdir, network, images):
+    try:
+        return InpaintStudio(G, known, outdir, network, Album(images) if images is not None else None)
+    except ValueError as error:
+        raise UserError(f'--images: {error}') from None
+
+def _read_projected(G, path):
+    try:
+        with open(path, 'rb') as f:
+            return read_projected(G, f.read())
+    except OSError as error:
+        raise UserError(f'--projected-w: {path!r} cannot be read ({error.strerror}).') from None
+    except ValueError as error:
+        raise UserError(f'--projected-w: {path!r}: {error}') from None
+
+def _listen(port):
+    listener = socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1) # A port is free as soon as its program has ended.
+        listener.bind((HOST, port))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        why = 'is taken by another program' if error.errno == errno.EADDRINUSE else f'cannot be had ({error.strerror})'
+        raise UserError(f'--port: {port} {why}; choose another one, or --port=0 for any that is free.') from None
+    return listener
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,151 @@
+"""`sarigan export` and `sarigan import`: network pickles to files that hold numbers alone, and back."""
+
+import copy
+import os
+import pickle
+import shutil
+import tempfile
+import zipfile
+from argparse import Namespace
+
+import click
+import torch
+
+from sarigan_plugin.commands.options import PATH
+from sarigan_plugin.errors import first_line, UserError, writing
+from sarigan_plugin.snapshots import exported
+from sarigan_plugin.snapshots import reading
+from sarigan_plugin.snapshots import rebuild
+from sarigan_plugin.snapshots import rosinality
+from sarigan_plugin.snapshots import unpickler
+from sarigan_plugin.snapshots import what_is
+from sarigan_plugin.steering import names
+from sarigan_plugin.support import files
+
+#----------------------------------------------------------------------------
+
+@click.command(name='export')
+@click.argument('network', type=PATH, metavar='PKL')
+@click.option('--to', 'dest', help='A new folder, or a new FILE.pt', required=True, type=PATH, metavar='PATH')
+@reading.trust_option
+def export_command(network, dest, trust):
+    """Write all networks of a pickle as safetensors with a JSON of their constructor arguments, or as a checkpoint of
+    rosinality's stylegan2-pytorch.
+
+    \b
+    sarigan export network.pkl --to=network         # a folder, for every command that takes a pickle
+    sarigan export network.pkl --to=network.pt      # for rosinality's tools; a SariGAN in the released code's layout
+    """
+    _refuse_existing(dest)
+    data = reading.load_all(network, 'PKL', trust)
+    try:
+        data = _of_our_classes(data)
+        with writing('--to', dest):
+            if dest.endswith('.pt'):
+                checkpoint, remarks = rosinality.to_checkpoint(data)
+                with files.atomic_open(dest) as f:
+                    torch.save(checkpoint, f)
+                _print_remarks(remarks)
+            else:
+                _write_folder(data, names.read(network), dest)
+    except ValueError as error:
+        raise UserError(f'PKL: {network!r} cannot be exported ({first_line(error)}).') from None
+    click.echo(f'Wrote {click.format_filename(dest)}')
+
+def _of_our_classes(data):
+    """The networks, where a trusted pickle brought their code along, as those of our code with the same structure. Raises ValueError."""
+    try:
+        for name in exported.NETWORKS:
+            if data[name] is not None:
+                rebuild.class_name(data[name])
+        return data
+    except ValueError:
+        return unpickler.read(pickle.dumps(data))
+
+def _write_folder(data, known, dest):
+    """As a whole or not at all."""
+    parent = os.path.dirname(os.path.abspath(dest))
+    folder = tempfile.mkdtemp(dir=parent, prefix='.writing-')
+    try:
+        inside = os.path.join(folder, 'network') # Temporary folders are private; this one isn't.
+        os.mkdir(inside)
+        exported.write(data, inside)
+        if known.places:
+            known.write(names.path_of(inside))
+        os.rename(inside, dest)
+    finally:
+        shutil.rmtree(folder)
+
+@click.command(name='import')
+@click.argument('source', type=PATH, metavar='SOURCE')
+@click.option('--to', 'dest', help='A new network pickle', required=True, type=PATH, metavar='PKL')
+def import_command(source, dest):
+    """Make a network pickle of an exported folder, or of a checkpoint of rosinality's stylegan2-pytorch or the released
+    SariGAN (FILE.pt).
+
+    From another pickle it makes one that holds the source of the code installed here, and is safe for other tools to open.
+    What they look for and the pickle lacks is added: a copy of G_ema for G, and a D that has learnt nothing.
+
+    \b
+    sarigan import network --to=network.pkl
+    """
+    _refuse_existing(dest)
+    try:
+        known = names.read(source)
+    except ValueError as error:
+        raise UserError(f'SOURCE: {error}') from None
+    if known.places:
+        _refuse_existing(names.path_of(dest))
+    if what_is.is_checkpoint(source):
+        data, remarks = _read_checkpoint(source)
+    else:
+        data = reading.load_all(source, 'SOURCE', trust=None)
+        remarks = _complete(data)
+    _print_remarks(remarks)
+    with writing('--to', dest):
+        with files.atomic_open(dest) as f:
+            pickle.dump(data, f)
+        if known.places:
+            known.write(names.path_of(dest))
+    click.echo(f'Wrote {click.format_filename(dest)}')
+
+def _complete(data):
+    """Add what a pickle lacks and upstream's tools look for, even if they use G_ema alone. Returns remarks as rosinality.py does."""
+    remarks = []
+    if data['G'] is None:
+        data['G'] = copy.deepcopy(data['G_ema'])
+        remarks.append(('G', 'is not there: a copy of G_ema'))
+    if data['D'] is None:
+        data['D'] = rebuild.fresh_discriminator(data['G_ema'])
+        remarks.append(('D', 'is not there: starts afresh'))
+    return remarks
+
+def _read_checkpoint(path):
+    try:
+        size = os.path.getsize(path)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if sum(entry.file_size for entry in archive.infolist()) > size: # PyTorch never compresses.
+                    raise ValueError('it would grow when read')
+        with torch.serialization.safe_globals([Namespace]): # Their training options, which are not looked at.
+            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+        return rosinality.from_checkpoint(checkpoint, file_size=size)
+    except OSError as error:
+        raise UserError(f'SOURCE: {path!r} cannot be read ({error.strerror}).') from None
+    except pickle.UnpicklingError:
+        raise UserError(f'SOURCE: {path!r} is not a checkpoint (it holds more than tensors and plain values, or less).') from None
+    except Exception as error: # pylint: disable=broad-except # Who knows what a broken or hostile file leads to.
+        raise UserError(f'SOURCE: {path!r} is not a checkpoint that can be converted ({first_line(error)}).') from None
+
+def _refuse_existing(dest):
+    if os.path.lexists(dest):
+        raise UserError(f'--to: {dest} exists already; nothing is overwritten.')
+
+def _print_remarks(remarks):
+    if remarks:
+        click.echo('Not converted:')
+        width = max(len(what) for what, _fate in remarks)
+        for what, fate in remarks:
+            click.echo(f'  {what:<{width}}  {fate}')
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,49 @@
+"""What options of several commands share: the type of a path, and the precision of CPUs."""
+
+import os
+
+import click
+
+from sarigan_plugin.acceleration import cpu_formats
+
+#----------------------------------------------------------------------------
+
+def expanded(path):
+    """The path with ~ and ~user as a shell has them, which leaves them alone in --data=~/x. URLs and words stay as they are.
+
+    Raises ValueError, with one sentence, where a folder named ~ would be made.
+    """
+    found = os.path.expanduser(path)
+    if found.startswith('~') and not os.path.lexists(found):
+        user = path.partition('/')[0]
+        raise ValueError(f'no home folder is known for {user!r}; a name that begins with ~ is given as {"./" + path!r}')
+    return found
+
+class PathName(click.ParamType):
+    """Of every option and argument that may be a path, also where it may be a URL, a word or FILE.py:FUNCTION."""
+    name = 'path'
+
+    def convert(self, value, param, ctx):
+        try:
+            return expanded(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+PATH = PathName()
+
+class CPUPrecision(click.Choice):
+    """'auto', '1' or '0', as other flags that take a value also true or false."""
+    def __init__(self):
+        super().__init__(cpu_formats.CHOICES)
+
+    def convert(self, value, param, ctx):
+        words = {'true': '1', 'yes': '1', 'on': '1', 'false': '0', 'no': '0', 'off': '0'}
+        return super().convert(words.get(str(value).lower(), value), param, ctx)
+
+def _compute_in(ctx, _param, choice):
+    ctx.with_resource(cpu_formats.using(choice))
+
+cpu_bf16_option = click.option('--cpu-bf16', help='On a CPU, compute high resolutions in bf16; auto does where that is faster', type=CPUPrecision(), default='auto',
+    show_default=True, expose_value=False, callback=_compute_in) # Until the command ends.
+
+#----------------------------------------------------------------------------

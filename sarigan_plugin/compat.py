@@ -1,0 +1,78 @@
+"""Old names of modules, from when all of them lay flat in this package. They keep resolving, since files ask for them:
+
+network pickles (`sarigan_plugin.grouping.make_grouping` in the source that they hold), exports and run records (classes
+such as `sarigan_plugin.networks.Generator`), trees that an earlier version patched (`sarigan_plugin.runtime`), and people's
+own code (`from sarigan_plugin import snapshot`).
+
+Class names in files are identifiers of their format. They stay what they are: file_name() gives the one of a class.
+"""
+
+import importlib
+import importlib.abc
+import importlib.util
+import sys
+
+PACKAGE = 'sarigan_plugin'
+
+# Old name -> where it is now, both below the package.
+MOVED = {
+    'networks':        'model.networks',        # Pickles, exports, run records.
+    'grouping':        'model.grouping',
+    'inpainting':      'model.inpainting',
+    'inpainting_data': 'datasets.inpainting',
+    'loss':            'losses.sarigan',        # Run records.
+    'inpainting_loss': 'losses.inpainting',
+    'monitor':         'trainer.progress',
+    'runtime':         'upstream.host',         # Patched trees.
+    'scripts':         'upstream.scripts',
+    'checkpoint':      'trainer.checkpoint',
+    'train':           'commands.train',
+    'generate':        'steering.sampling',     # The assembled tree's generate.py.
+
+    # What people import, as the README and examples had it.
+    'attributes':      'evaluation.attributes',
+    'classical':       'evaluation.classical',
+    'completion':      'steering.completion',
+    'detectors':       'features.detectors',
+    'directions':      'steering.directions',
+    'disentanglement': 'evaluation.disentanglement',
+    'edit':            'steering.edits',
+    'fidelity':        'evaluation.fidelity',
+    'groups':          'steering.attention',
+    'masks':           'datasets.masks',
+    'names':           'steering.names',
+    'perceptual':      'features.perceptual',
+    'project':         'steering.projector',
+    'quality':         'evaluation.quality',
+    'snapshot':        'snapshots.reading',
+    'splits':          'datasets.splits',
+    'units':           'steering.units',
+}
+
+# Modules whose classes are named in files -> the name that files have for the module.
+_IN_FILES = {f'{PACKAGE}.{MOVED[old]}': f'{PACKAGE}.{old}' for old in ['networks', 'grouping', 'inpainting', 'inpainting_data', 'loss', 'inpainting_loss']}
+
+def file_name(module, name):
+    """What files call a class or function of a module."""
+    return f'{_IN_FILES.get(module, module)}.{name}'
+
+#----------------------------------------------------------------------------
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports a module under its old name: the very module, and only when somebody asks."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        package, _, name = fullname.rpartition('.')
+        return importlib.util.spec_from_loader(fullname, self) if package == PACKAGE and name in MOVED else None
+
+    def exec_module(self, module):
+        # import takes what stands in sys.modules in the end. The module itself could not be given to it at the start: it would get another __spec__.
+        name = module.__name__
+        sys.modules[name] = importlib.import_module(f'{PACKAGE}.{MOVED[name.removeprefix(PACKAGE + ".")]}')
+
+def install():
+    """Let old names be imported. New ones are found first."""
+    if not any(type(finder).__qualname__ == _Finder.__qualname__ and type(finder).__module__ == __name__ for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())
+
+#----------------------------------------------------------------------------

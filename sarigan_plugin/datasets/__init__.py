@@ -1,0 +1,1 @@
+"""Pictures in: made into data sets, checked, split, masked."""

@@ -1,0 +1,1 @@
+"""Figures: how good images, groups and completions are."""

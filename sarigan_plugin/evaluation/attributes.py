@@ -1,0 +1,221 @@
+"""What is in an image, in the words of a data set: a small classifier of its attributes.
+
+A data set, a zip or a folder, may hold `attributes.json`, {"names": [...], "images": {file: [a value for each name]}}, as those of `sarigan data` do.
+
+    from sarigan_plugin.evaluation import attributes
+
+    classifier = attributes.fit('punks.zip')
+    probabilities = classifier(images)      # {'beanie': [0.02, 0.97, ...], ...} for uint8 images [N, H, W, 3]
+"""
+
+import contextlib
+import importlib.util
+import io
+import json
+import os
+import zipfile
+
+import click
+import numpy as np
+import PIL.Image
+import scipy.stats
+import torch
+
+from sarigan_plugin.datasets import listing
+from sarigan_plugin.datasets.packaged import cache_dir
+from sarigan_plugin.support import files
+
+VERSION     = 1         # Of the classifiers in the cache: another one where anything below changes.
+SIDE        = 32        # Images are looked at in this size, pixels.
+WIDTHS      = [32, 64, 128] # Channels of its convolutions, each of which halves the side.
+STEPS       = 1500
+BATCH       = 64
+RATE        = 4e-3      # Highest learning rate, of one cycle.
+MAX_KINDS   = 20        # An attribute with more different values, such as a name, is a description and no kind.
+MIN_COUNT   = 20        # Held-out images with a value, and without it: fewer tell nothing of how well it is recognised.
+MIN_AUC     = 0.9       # Attributes that are recognised less well are left out.
+HELD_OUT    = 5         # Every fifth image is not trained on.
+
+#----------------------------------------------------------------------------
+
+class Classifier:
+    """The probability of each attribute in an image."""
+    def __init__(self,
+        names,      # Of the attributes.
+        state,      # Of the network, see _network().
+        auc,        # {name: area under the ROC curve on held-out images}, 0.5 = chance.
+    ):
+        self.names = names
+        self.auc = auc
+        self.network = _network(len(names)).eval().requires_grad_(False)
+        self.network.load_state_dict(state)
+
+    def __call__(self, images):
+        """uint8 [N, H, W, 3] -> {name: [N]}, for the attributes that it recognises: an AUC of MIN_AUC at least."""
+        probabilities = self.network(_normalised(images)).sigmoid()
+        return {name: probabilities[:, index].numpy() for index, name in enumerate(self.names) if self.auc.get(name, 0) >= MIN_AUC}
+
+def _network(num_outputs):
+    widths = [3, *WIDTHS]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = [layer for before, after in zip(widths, WIDTHS)
+            for layer in [torch.nn.Conv2d(before, after, 3, stride=2, padding=1), torch.nn.BatchNorm2d(after), torch.nn.ReLU()]]
+        return torch.nn.Sequential(*layers, torch.nn.Flatten(), torch.nn.Linear(WIDTHS[-1] * (SIDE // 2 ** len(WIDTHS)) ** 2, num_outputs))
+
+def _normalised(images):
+    """uint8 [N, H, W, 3] -> [N, 3, SIDE, SIDE] in [-1, 1]."""
+    images = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    if images.shape[-2:] == (SIDE, SIDE):
+        return images
+    return torch.nn.functional.interpolate(images, size=[SIDE, SIDE], mode='bilinear', antialias=True)
+
+def _roughen(images, random):
+    """What generators do to images and cameras don't: tints, blur, noise, each of another strength in each image. [NCHW] -> [NCHW]."""
+    def amount(high, *shape):
+        return torch.rand([len(images), *shape, 1, 1], generator=random) * high
+    images = images * (0.8 + amount(0.4, 1)) + (amount(0.4, 3) - 0.2)
+    blurred = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(images, [1] * 4, mode='replicate'), 3, stride=1)
+    return images.lerp(blurred, amount(1, 1)) + amount(0.2, 1) * torch.randn(images.shape, generator=random)
+
+def area_under_roc(scores, present):
+    """Probability that an image with the attribute scores higher than one without, ties counting half. [N], bool [N] -> float."""
+    with_it = int(present.sum())
+    ranks = scipy.stats.rankdata(scores)[present].sum() - with_it * (with_it + 1) / 2
+    return float(ranks / (with_it * (len(present) - with_it)))
+
+class NoAttributes(ValueError):
+    """A data set has none, or none that can be seen in its images."""
+
+def fit(path):
+    """The Classifier of the attributes of a data set, trained the first time and kept in the cache.
+
+    Raises ValueError, one sentence, for what is no data set; NoAttributes for one without attributes.
+    """
+    with _opened(path) as source:
+        names, targets, image_files = _read_columns(source)
+        kept = cache_dir() / f'attributes-{VERSION}-{files.fingerprint(path)}.pt'
+        if not kept.is_file():
+            images = _read_images(source, image_files)
+            state, auc = _train(_normalised(images), torch.from_numpy(targets), names)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with files.atomic_open(str(kept)) as f:
+                torch.save(dict(state=state, auc=auc), f)
+    stored = torch.load(kept, weights_only=True)
+    classifier = Classifier(names, **stored)
+    if not any(auc >= MIN_AUC for auc in classifier.auc.values()):
+        raise NoAttributes(f'none of its {len(names)} attributes is recognised with an AUC of {MIN_AUC:g}, each in {MIN_COUNT} held-out images at least.')
+    return classifier
+
+def _train(images, targets, names):
+    """images: [N, 3, SIDE, SIDE] in [-1, 1]; targets: bool [N, attributes]. Returns (state, {name: AUC})."""
+    network = _network(len(names))
+    random = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
+    fitted = torch.arange(len(images)) % HELD_OUT > 0
+    shown, wanted = images[fitted], targets[fitted].float()
+    with click.progressbar(range(STEPS), label='Learning attributes') as steps:
+        for _step in steps:
+            batch = torch.randint(len(shown), [BATCH], generator=random)
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(network(_roughen(shown[batch], random)), wanted[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    network.eval()
+    with torch.no_grad():
+        scores = torch.cat([network(part) for part in images[~fitted].split(1000)]).numpy()
+    present = targets[~fitted].numpy()
+    auc = {name: area_under_roc(scores[:, index], present[:, index]) for index, name in enumerate(names)
+        if MIN_COUNT <= present[:, index].sum() <= len(present) - MIN_COUNT}
+    return network.state_dict(), auc
+
+#----------------------------------------------------------------------------
+# Reading a data set.
+
+def _opened(path):
+    try:
+        return contextlib.closing(listing.Folder(path) if os.path.isdir(path) else listing.Zip(path))
+    except OSError as error:
+        raise ValueError(f'it cannot be read ({error.strerror}).') from None
+    except zipfile.BadZipFile:
+        raise ValueError('it is not a zip.') from None
+
+def _read(source, name):
+    with source.open(name) as file:
+        return file.read()
+
+def _read_columns(source):
+    """([attribute], bool [N, attributes], [file]); one column per kind where an attribute has several."""
+    try:
+        table = json.loads(_read(source, 'attributes.json'))
+        names, rows = table['names'], table['images']
+        values = list(rows.values())
+        if not values or not all(len(row) == len(names) for row in values):
+            raise ValueError('rows of different lengths')
+    except (KeyError, FileNotFoundError):
+        raise NoAttributes('it has no attributes.json with names and images; data sets of `sarigan data` have one.') from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f'its attributes.json is not a table of names and images ({error}).') from None
+    columns = dict()
+    for name, of_images in zip(names, zip(*values)):
+        kinds = sorted(set(map(str, of_images)))
+        if kinds == ['0', '1']:
+            columns[str(name)] = np.array(of_images) == 1
+        elif len(kinds) <= MAX_KINDS:
+            columns.update({f'{name} {kind}': np.array([str(value) == kind for value in of_images]) for kind in kinds})
+    if not columns:
+        raise NoAttributes(f'no attribute in its attributes.json has from 2 to {MAX_KINDS} different values.')
+    return list(columns), np.stack(list(columns.values()), axis=1), list(rows)
+
+def _read_images(source, image_files):
+    """uint8 [N, SIDE, SIDE, 3]."""
+    images = np.empty([len(image_files), SIDE, SIDE, 3], dtype=np.uint8)
+    for index, file in enumerate(image_files):
+        try:
+            image = PIL.Image.open(io.BytesIO(_read(source, file))).convert('RGB')
+        except (KeyError, OSError) as error:
+            raise ValueError(f'its image {file!r} cannot be read ({error}).') from None
+        images[index] = np.asarray(image if image.size == (SIDE, SIDE) else image.resize([SIDE, SIDE], PIL.Image.Resampling.BOX))
+    return images
+
+#----------------------------------------------------------------------------
+
+class ScorerFailed(Exception):
+    """What a scorer of the user's own did wrong, without a full stop."""
+
+def load_scorer(place):
+    """A scorer of one's own: 'file.py:function' -> the function, which takes uint8 [N, H, W, 3] and returns {name: [N] numbers}.
+
+    Raises ValueError, one sentence; the function itself raises ScorerFailed. The file is run.
+    """
+    path, _colon, name = place.rpartition(':')
+    if not path or not name:
+        raise ValueError('it is not FILE.py:FUNCTION.')
+    if not os.path.isfile(path):
+        raise ValueError(f'there is no file {path!r}.')
+    spec = importlib.util.spec_from_file_location('scorer', path)
+    if spec is None:
+        raise ValueError(f'{path!r} is not a Python file.')
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        function = getattr(module, name, None)
+    except Exception as error: # pylint: disable=broad-except # It is the user's code, here and below.
+        raise ValueError(f'{path!r} fails: {type(error).__name__}: {error}.') from None
+    if not callable(function):
+        raise ValueError(f'{path!r} has no function {name!r}.')
+
+    def scorer(images):
+        try:
+            scores = {str(key): np.asarray(values, dtype=np.float64) for key, values in function(images).items()}
+        except Exception as error: # pylint: disable=broad-except
+            raise ScorerFailed(f'{type(error).__name__}: {error}') from None
+        for key, values in scores.items():
+            if values.shape != (len(images),):
+                raise ScorerFailed(f'its {key!r} has the shape {list(values.shape)} for {len(images)} images')
+        return scores
+    return scorer
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""What images are compared by: detectors, their statistics, perceptual distance."""

@@ -1,0 +1,192 @@
+"""Features of real and generated images: upstream's metric_utils, told by which detector, of how many images, and what to keep.
+
+All metrics of upstream get their features from two functions there, which install() wraps; so calc_metrics.py, training and
+`sarigan metrics` measure alike. Every metric draws random numbers of its own: the same network has the same value each time,
+and a training goes on as if nothing had been measured.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import importlib
+
+import dnnlib
+import numpy as np
+import torch
+
+from sarigan_plugin.datasets import listing
+from sarigan_plugin.features import detectors
+from sarigan_plugin.support import files
+
+MAX_KEPT = 200000 # Real images whose features are all kept, in memory and in the cache; as many as upstream's precision and recall take.
+
+#----------------------------------------------------------------------------
+# What metrics are told.
+
+@dataclasses.dataclass(frozen=True)
+class Orders:
+    """What differs from what a metric asks for by itself."""
+    detector:   str | None = None   # Another detector: a name, a URL or a path, see detectors.address().
+    num_real:   int | None = None   # So many real images, drawn without replacement, where the metric takes the first ones, or all.
+    num_made:   int | None = None   # So many generated images.
+    features:   tuple | None = None # Features of real and of generated images, [M, F] and [N, F]: nothing is looked at.
+    kept:       'Kept | None' = None # Takes the features of all images, so that each is looked at once.
+
+class Kept:
+    """Features of real and of generated images, as upstream's FeatureStats: those asked for last, and all before."""
+    def __init__(self):
+        self.real = None
+        self.made = None
+        self.opts = None    # Those that the real ones were asked for with.
+        self.known = dict()
+
+    def once(self, key, make):
+        if key not in self.known:
+            self.known[key] = make()
+        return self.known[key]
+
+_orders = Orders()
+
+@contextlib.contextmanager
+def using(**changes):
+    """Inside the `with`, metrics of this process have these Orders, besides those that they have already."""
+    global _orders # Upstream's metrics hand nothing through. pylint: disable=global-statement
+    before = _orders
+    _orders = dataclasses.replace(before, **changes)
+    try:
+        yield
+    finally:
+        _orders = before
+
+def orders():
+    """Those of now."""
+    return _orders
+
+#----------------------------------------------------------------------------
+# Wrapped functions of upstream.
+
+def install(exchange):
+    """Wrap them. exchange: a function of module, name and wrapper, see host.prepare()."""
+    metric_utils = importlib.import_module('metrics.metric_utils')
+    metric_main = importlib.import_module('metrics.metric_main')
+    exchange(metric_utils, 'get_feature_detector', _any_detector)
+    exchange(metric_utils, 'compute_feature_stats_for_dataset', _of_dataset)
+    exchange(metric_utils, 'compute_feature_stats_for_generator', _of_generator)
+    exchange(metric_main, 'calc_metric', _with_its_own_random_numbers)
+
+def _any_detector(get_feature_detector):
+    """NVIDIA's by their URLs, as ever, and those of detectors.py."""
+    def wrapper(url, device=torch.device('cpu'), **kwargs):
+        return get_feature_detector(str(url), device, **kwargs) if dnnlib.util.is_url(url) else detectors.load(str(url), device)
+    return wrapper
+
+def _of_dataset(compute):
+    def wrapper(opts, detector_url, detector_kwargs, max_items=None, **kwargs):
+        orders = _orders
+        if orders.features is not None:
+            return stats_of(orders.features[0])
+        if orders.kept is not None:
+            orders.kept.opts = opts
+        opts, url = _obeying(opts, orders), _url(detector_url, orders)
+        count = count_images(opts.dataset_kwargs)
+        max_items = None if orders.num_real is not None or (max_items or count) >= count else max_items
+        data = opts.dataset_kwargs.path
+        opts.dataset_kwargs.path = Stamped(data, files.fingerprint(data), max_items, *listing.left_out(data))
+        kwargs.setdefault('data_loader_kwargs', _loading(opts.device))
+        if orders.kept is not None and (max_items or count) <= MAX_KEPT:
+            kwargs.update(capture_all=True, capture_mean_cov=True)
+        def made():
+            with torch.random.fork_rng(devices=[]): # Loading draws a number, a look into the cache does not.
+                return compute(opts, Stamped(url, files.fingerprint(url)), detector_kwargs, max_items=max_items, **kwargs)
+        if orders.kept is None:
+            return made()
+        orders.kept.real = orders.kept.once(('real', url, repr(opts.dataset_kwargs)), made)
+        return orders.kept.real
+    return wrapper
+
+def _of_generator(compute):
+    def wrapper(opts, detector_url, detector_kwargs, max_items=None, **kwargs):
+        orders = _orders
+        if orders.features is not None:
+            return stats_of(orders.features[1])
+        opts, url = _obeying(opts, orders), _url(detector_url, orders)
+        max_items = orders.num_made or max_items
+        if orders.kept is None:
+            return compute(opts, url, detector_kwargs, max_items=max_items, **kwargs)
+        kwargs.update(capture_all=True, capture_mean_cov=True)
+        made = lambda: (compute(opts, url, detector_kwargs, max_items=max_items, **kwargs), np.random.get_state())
+        orders.kept.made, state = orders.kept.once(('made', url, max_items, repr(opts.dataset_kwargs)), made)
+        np.random.set_state(state) # As if they had been made again.
+        return orders.kept.made
+    return wrapper
+
+def _obeying(opts, orders):
+    """Options of a metric whose data set is that of the orders: as many images, for labels as well."""
+    opts = copy.copy(opts)
+    opts.dataset_kwargs = dnnlib.EasyDict(opts.dataset_kwargs)
+    if orders.num_real is not None and orders.num_real < count_images(opts.dataset_kwargs):
+        opts.dataset_kwargs.update(max_size=orders.num_real, random_seed=0) # Upstream's first images may be all of one class.
+    return opts
+
+def _url(url, orders):
+    return detectors.address(orders.detector or url)
+
+def _loading(device):
+    """Arguments of the DataLoader. On a CPU it is the detector that takes the time."""
+    if torch.device(device).type == 'cpu':
+        return dict(num_workers=0)
+    runtime = importlib.import_module('sarigan_plugin.upstream.host') # Which imports this module.
+    return dict(pin_memory=True, num_workers=3, prefetch_factor=2, worker_init_fn=runtime.beginning_to_load())
+
+def _with_its_own_random_numbers(calc_metric):
+    def wrapper(metric, seed=0, num_gpus=1, rank=0, device=None, **kwargs):
+        state = np.random.get_state()
+        with torch.random.fork_rng(devices=[device] if device is not None and device.type == 'cuda' else []), torch.no_grad():
+            torch.manual_seed(seed * num_gpus + rank)
+            np.random.seed((seed * num_gpus + rank) % 2 ** 32)
+            try:
+                return calc_metric(metric, num_gpus=num_gpus, rank=rank, device=device, **kwargs)
+            finally:
+                np.random.set_state(state)
+    return wrapper
+
+#----------------------------------------------------------------------------
+
+def stats_of(features):
+    """Upstream's FeatureStats of features [N, F]."""
+    from metrics import metric_utils
+    stats = metric_utils.FeatureStats(capture_all=True, capture_mean_cov=True)
+    stats.append(features)
+    return stats
+
+def of_real(num_real):
+    """FeatureStats of another number of the real images that a metric was about, inside the `with` that kept their features."""
+    from metrics import metric_utils
+    with using(num_real=num_real):
+        return metric_utils.compute_feature_stats_for_dataset(_orders.kept.opts, _orders.detector, dict(return_features=True))
+
+def label_length(dataset_kwargs):
+    with contextlib.closing(dnnlib.util.construct_class_by_name(**dataset_kwargs)) as dataset:
+        return dataset.label_dim
+
+def count_images(dataset_kwargs):
+    with contextlib.closing(dnnlib.util.construct_class_by_name(**dataset_kwargs)) as dataset:
+        return len(dataset)
+
+#----------------------------------------------------------------------------
+# Statistics of a data set are in upstream's cache under the repr() of what they were made of: a path, whatever it held then.
+
+class Stamped(str):
+    """A string whose repr() is of other things: those that the statistics in the cache depend on."""
+    def __new__(cls, text, *stamp):
+        self = super().__new__(cls, text)
+        self.stamp = stamp
+        return self
+
+    def __repr__(self):
+        return repr(self.stamp)
+
+    def __reduce__(self):
+        return Stamped, (str(self), *self.stamp)
+
+#----------------------------------------------------------------------------

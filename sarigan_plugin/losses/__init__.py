@@ -1,0 +1,1 @@
+"""The objective of Eq. 7, and that of inpainting."""

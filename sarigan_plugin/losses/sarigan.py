@@ -1,0 +1,333 @@
+"""The objective of Eq. 7: adversarial + lambda_group * L_g - lambda_info * L_I, in the phases of upstream's training loop."""
+
+import contextlib
+import functools
+
+import numpy as np
+import torch
+
+from torch_utils import misc
+from torch_utils import training_stats
+from torch_utils.ops import conv2d_gradfix
+
+from sarigan_plugin.model.grouping import MERGE_AFTER, ChannelGrouping, KMeansGrouping, MergingGrouping, channel_responses, grouping_losses
+from sarigan_plugin.model.networks import captured_features, code_styles, grouped_layers
+
+PAPER_CODE_DIM = 512 # The width of the codes at which the paper's lambda_2 = 10 was found.
+TARGET_STEPS = 16 # Steps for which the grouping loss keeps its targets, as many as R1 waits: kernels turn slowly, and C*C cosines are most of its cost.
+
+#----------------------------------------------------------------------------
+
+def unwrapped(module):
+    """The network itself, where DistributedDataParallel may have wrapped it."""
+    return getattr(module, 'module', module)
+
+def info_targets(ws, synthesis=None):
+    """What Q is to predict of images: (inter, intra), [N, K] each.
+
+    ws:        [N, num_ws, 2 * code_dim], the codes that made each layer. Under style mixing they differ between layers, and
+               the mean over layers is what a single prediction can hope for: the gradient is that of the likelihood
+               averaged over layers.
+    synthesis: Where given, the targets are what its grouped layers make of the codes, each layer of its own.
+    """
+    return ws.mean(dim=1).chunk(2, dim=1) if synthesis is None else code_styles(synthesis, ws)
+
+def info_losses(predicted, targets, log_variance=None):
+    """Negative log-likelihood of the codes under Q's Gaussian, times two and up to constants (Eq. 8; paper: -L_I).
+
+    predicted:    [N, K_inter + K_intra] from the Q head, the mean.
+    targets:      Of info_targets(). No gradient into them: codes would shrink to be guessed easily.
+    log_variance: [K_inter + K_intra]; None = unit variance, which leaves the squared error.
+    Returns (inter, intra), [N] each, averaged over K.
+    """
+    loss = (predicted - torch.cat(targets, dim=1).detach()).square()
+    if log_variance is not None:
+        loss = loss * (-log_variance).exp() + log_variance
+    inter, intra = loss.split([target.shape[1] for target in targets], dim=1)
+    return inter.mean(dim=1), intra.mean(dim=1)
+
+#----------------------------------------------------------------------------
+
+class SharedWeights:
+    """Lets all rounds of a step share what the generator's layers make of weights alone, as the weights are the same.
+
+    The first round makes it, and keeps how it was made. Rounds before the last one get it cut off from there, and leave gradients
+    at the cut; these go on to the weights before the last round, whose own gradients take the whole way, at the time when
+    DistributedDataParallel exchanges them.
+    """
+    def __init__(self):
+        self.made = dict() # {(layer, dtype): what its weight_parts() gave}
+        self.cut = dict() # {(layer, dtype): the same, cut off}
+
+    @contextlib.contextmanager
+    def round(self, G_synthesis, last):
+        """Inside the `with` is a round, with one call of backward(); `last`: the step's last one?"""
+        if last:
+            self._pass_gradients_on()
+        layers = [module for module in G_synthesis.modules() if hasattr(module, 'weight_parts')]
+        for layer in layers:
+            layer.shared_weights = functools.partial(self._parts, layer, last)
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.shared_weights = None
+            if last:
+                self.made.clear()
+                self.cut.clear()
+
+    def _parts(self, layer, last, dtype):
+        key = (layer, dtype)
+        if last: # Of a step of one round nothing is kept.
+            return self.made.get(key) or layer.weight_parts(dtype)
+        if key not in self.made:
+            self.made[key] = layer.weight_parts(dtype)
+            self.cut[key] = [part.detach().requires_grad_() if getattr(part, 'grad_fn', None) is not None else part for part in self.made[key]]
+        return self.cut[key]
+
+    def _pass_gradients_on(self):
+        arrived = [(part, end.grad) for key in self.made for part, end in zip(self.made[key], self.cut[key]) if part is not end and end.grad is not None]
+        if arrived:
+            torch.autograd.backward(*zip(*arrived), retain_graph=True) # The last round's take the same way.
+
+class SariGANLoss:
+    """Accumulates the gradients of one phase; constructed and called by upstream's training_loop().
+
+    Raises ValueError for a negative weight or an unknown name.
+    """
+    def __init__(self,
+        device,                     # Device of the networks.
+        G_mapping,                  # Mapping network, possibly wrapped by DistributedDataParallel, as the two below.
+        G_synthesis,                # Synthesis network with grouped layers.
+        D,                          # Discriminator with the Q head.
+        augment_pipe        = None, # Augmentation of all images that D sees, None = disable.
+        lambda_group        = 2,    # Weight of the grouping loss (paper: lambda_1).
+        lambda_info         = 10,   # Weight of the info loss (paper: lambda_2).
+        similarity          = 'kernels', # Channels of learned groups have similar 'kernels' (Eq. 1), or 'responses' to the batch of the step.
+        info_target         = 'codes', # Q predicts the 'codes' in w, or the 'styles' that grouped layers make of them.
+        info_mixing         = 'mean', # Under style mixing Q aims at the 'mean' of the codes, or 'skip' the info loss.
+        style_mixing_prob   = 0.9,  # Probability that a batch mixes two styles.
+        r1_gamma            = 10,   # Weight of the R1 penalty.
+        pl_weight           = 2,    # Weight of the path length penalty.
+        pl_batch_shrink     = 2,    # Path length uses one in so many samples.
+        pl_decay            = 0.01, # How fast the mean path length follows.
+        regroup_kimg        = 4,    # Thousands of images between two refreshes of k-means groups, or two rounds of merging.
+    ):
+        for name, weight in dict(lambda_group=lambda_group, lambda_info=lambda_info, r1_gamma=r1_gamma, pl_weight=pl_weight).items():
+            if not weight >= 0:
+                raise ValueError(f'{name} must be non-negative, not {weight}')
+        for name, value, known in [('similarity', similarity, ('kernels', 'responses')), ('info_target', info_target, ('codes', 'styles')),
+                                   ('info_mixing', info_mixing, ('mean', 'skip'))]:
+            if value not in known:
+                raise ValueError(f"{name} must be '{known[0]}' or '{known[1]}', not {value!r}")
+        if not regroup_kimg > 0:
+            raise ValueError(f'regroup_kimg must be positive, not {regroup_kimg}')
+        self.device = device
+        self.G_mapping = G_mapping
+        self.G_synthesis = G_synthesis
+        self.shared_weights = SharedWeights()
+        self.D = D
+        self.augment_pipe = augment_pipe
+        self.lambda_group = lambda_group
+        self.lambda_info = lambda_info
+        self.similarity = similarity
+        self.info_target = info_target
+        self.info_mixing = info_mixing
+        self.style_mixing_prob = style_mixing_prob
+        self.r1_gamma = r1_gamma
+        self.pl_weight = pl_weight
+        self.pl_batch_shrink = pl_batch_shrink
+        self.pl_decay = pl_decay
+        self.pl_mean = torch.zeros([], device=device)
+        self.regroup_nimg = regroup_kimg * 1000
+        self.images_to_regroup = 0 # The first step groups the first kernels, or those of the pickle that goes on.
+        self.grouping_targets = dict() # {layer name: what ChannelGrouping.target() gave}, made anew ...
+        self.steps_to_targets = 0 # ... after so many steps.
+        self.num_processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+    def accumulate_gradients(self, phase, real_img, real_c, gen_z, gen_c, sync, gain):
+        """One round of one phase: 'Gmain', 'Greg', 'Gboth', 'Dmain', 'Dreg' or 'Dboth'. `sync` marks the last round."""
+        if phase in ['Gmain', 'Gboth']:
+            path_length_follows = (phase == 'Gboth' and self.pl_weight > 0)
+            with self.shared_weights.round(self.G_synthesis, last=sync and not path_length_follows):
+                self._fool_discriminator(gen_z, gen_c, sync and not path_length_follows, last=sync).mul(gain).backward()
+        if phase in ['Greg', 'Gboth'] and self.pl_weight > 0:
+            with self.shared_weights.round(self.G_synthesis, last=sync):
+                self._regularise_path_length(gen_z, gen_c, sync).mul(gain).backward()
+        if phase in ['Gmain', 'Gboth']:
+            self._regroup(len(gen_z), last=sync)
+        r1_is_due = (phase in ['Dreg', 'Dboth'] and self.r1_gamma > 0)
+        if phase in ['Dmain', 'Dboth']:
+            with self.shared_weights.round(self.G_synthesis, last=sync):
+                self._tell_apart(real_img, real_c, gen_z, gen_c, sync and not r1_is_due).mul(gain).backward()
+        if r1_is_due:
+            self._regularise_slopes(real_img, real_c, sync).mul(gain).backward()
+
+    # Networks.
+
+    def generate(self, z, c, sync):
+        """z: [N, z_dim], c: [N, c_dim]. Returns images [N, C, H, W] and the ws [N, num_ws, w_dim] that made them."""
+        with misc.ddp_sync(self.G_mapping, sync):
+            ws = self.G_mapping(z, c) if self.style_mixing_prob == 0 else self._mixed_codes(z, c)
+        with misc.ddp_sync(self.G_synthesis, sync):
+            return self.synthesize(ws, c), ws
+
+    def _mixed_codes(self, z, c):
+        """ws [N, num_ws, w_dim] whose layers from some on are, in most batches, those of other codes; one call makes both."""
+        mapping = unwrapped(self.G_mapping)
+        # Drawn even when unused: all ranks take the same path, and the same seed the same numbers.
+        crossover = torch.randint(1, mapping.num_ws, [], device=z.device)
+        crossover = torch.where(torch.rand([], device=z.device) < self.style_mixing_prob, crossover, mapping.num_ws)
+        ws, other = self.G_mapping(torch.cat([z, torch.randn_like(z)]), torch.cat([c, c]), skip_w_avg_update=True).chunk(2)
+        mapping.w_avg.copy_(ws[:, 0].detach().mean(dim=0).lerp(mapping.w_avg, mapping.w_avg_beta)) # The others have no part in it.
+        layers = torch.arange(mapping.num_ws, device=z.device)[:, None]
+        return torch.where(layers < crossover, ws, other)
+
+    def synthesize(self, ws, c):
+        """Images [N, C, H, W] of the codes; c [N, c_dim] is for generators that read the condition there as well."""
+        _ = c
+        return self.G_synthesis(ws)
+
+    def discriminate(self, batches, c, sync):
+        """batches: of images [N, C, H, W], whose statistics D takes apart. Returns its logits and what Q predicts, [N, 1] and [N, K] for N images of all batches.
+
+        One call for all of them takes half of the operations of two, and the numbers are the same.
+        """
+        if self.augment_pipe is not None:
+            batches = [self.augment_pipe(img) for img in batches]
+        with misc.ddp_sync(self.D, sync):
+            return self.D(torch.cat(batches), torch.cat(c), return_codes=True, num_batches=len(batches))
+
+    # Generator phases.
+
+    def _fool_discriminator(self, z, c, sync, last):
+        need_features = last and self.steps_to_targets == 0 and self.similarity == 'responses'
+        with captured_features(unwrapped(self.G_synthesis)) if need_features else contextlib.nullcontext() as features:
+            img, ws = self.generate(z, c, sync)
+        logits, predicted = self.discriminate([img], [c], sync=False)
+        adversarial = torch.nn.functional.softplus(-logits) # -log(sigmoid(logits))
+        _report_scores('fake', logits)
+        training_stats.report('Loss/G/loss', adversarial)
+        loss = adversarial.mean() + self._info_loss(predicted, ws) + self._image_loss(img, c)
+        return loss + self._grouping_loss(features) if last else loss
+
+    def _image_loss(self, img, c):
+        """What else a subclass asks of G's images [N, C, H, W], weighted."""
+        _ = img, c
+        return 0
+
+    def _grouping_loss(self, features):
+        """Weighted L_g, once per step: kernels are the same in all its rounds, and for responses the images of one are enough.
+
+        features: {layer name: [N, C, H, W]} of the last round, where new targets by responses are due. Processes have
+        different images, and share the gradients.
+
+        Each layer's mean over C*C pairs counts C times, that is, the errors of a channel's pairs are added up and then
+        averaged over channels. The minimum is the same, and wide layers keep gradients well above Adam's epsilon.
+        """
+        layers = [(name, layer.grouping, source) for name, layer, source in grouped_layers(unwrapped(self.G_synthesis))
+            if isinstance(layer.grouping, ChannelGrouping)] # Other groups learn nothing from it.
+        targets_are_due = (self.steps_to_targets == 0)
+        self.steps_to_targets = (self.steps_to_targets - 1) % TARGET_STEPS # Counted without learned groups too: reports wait for it.
+        if not layers:
+            return torch.zeros([], device=self.device)
+        groupings = [grouping for _name, grouping, _source in layers]
+        torch._foreach_add_([grouping.steps for grouping in groupings], 1) # pylint: disable=protected-access
+        if targets_are_due:
+            for name, grouping, source in layers:
+                target = grouping.target(source.weight if self.similarity == 'kernels' else channel_responses(features[name]))
+                training_stats.report(f'Grouping/{name}/threshold', grouping.learned_threshold if target[1] is None else target[1])
+                self.grouping_targets[name] = target
+        losses = grouping_losses(groupings, [self.grouping_targets[name] for name, _grouping, _source in layers])
+        training_stats.report('Loss/grouping', losses)
+        num_channels = misc.constant([grouping.num_channels for grouping in groupings], dtype=losses.dtype, device=losses.device) # Sent to a GPU once.
+        return self.lambda_group * (losses * num_channels).sum()
+
+    def _regroup(self, num_images, last):
+        """Count the images of this round; after the last one of a step find k-means groups anew, or merge, where that is due.
+
+        Every rank counts alike and has the same kernels, so that all of them make the same groups.
+        """
+        self.images_to_regroup -= num_images * self.num_processes
+        if not last or self.images_to_regroup >= 0:
+            return
+        self.images_to_regroup += self.regroup_nimg
+        synthesis = unwrapped(self.G_synthesis)
+        for _name, layer, source in grouped_layers(synthesis):
+            if isinstance(layer.grouping, KMeansGrouping):
+                layer.grouping.refresh(source.weight)
+            if isinstance(layer.grouping, MergingGrouping) and layer.grouping.steps >= MERGE_AFTER:
+                layer.merge_groups(source.weight)
+                self.steps_to_targets = 0 # The threshold depends on the number of groups.
+
+    def _info_loss(self, predicted, ws):
+        """Weighted -L_I; both codes count the same.
+
+        Where the error has nothing to do with the features that D and Q share, as after the first steps, the gradient that
+        a mean over K dimensions sends there is of size 1/sqrt(K), while the adversarial one knows nothing of K. sqrt(K)
+        mends that, relative to the paper's width. Measured after 150 steps at lambda_info = 10, codes of
+        64 / 128 / 512: 27 / 14 / 13 percent with it, 30 / 44 / 13 without. Styles are affine in the codes, so K is theirs.
+        """
+        with torch.no_grad():
+            targets = info_targets(ws, unwrapped(self.G_synthesis) if self.info_target == 'styles' else None)
+        inter, intra = info_losses(predicted, targets, unwrapped(self.D).q_log_variance)
+        training_stats.report('Loss/info/inter', inter)
+        training_stats.report('Loss/info/intra', intra)
+        code_dim = ws.shape[2] // 2
+        loss = self.lambda_info * np.sqrt(code_dim / PAPER_CODE_DIM) * (inter + intra).mean() / 2
+        if self.info_mixing == 'skip':
+            loss = loss * (ws == ws[:, :1]).all() # Times zero, not left out: all ranks take the same path.
+        return loss
+
+    def _regularise_path_length(self, z, c, sync):
+        batch_size = z.shape[0] // self.pl_batch_shrink
+        img, ws = self.generate(z[:batch_size], c[:batch_size], sync)
+        noise = torch.randn_like(img) / np.sqrt(img.shape[2] * img.shape[3])
+        with conv2d_gradfix.no_weight_gradients():
+            grads, = torch.autograd.grad((img * noise).sum(), ws, create_graph=True)
+        lengths = grads.square().sum(dim=2).mean(dim=1).sqrt()
+        mean = self.pl_mean.lerp(lengths.mean(), self.pl_decay)
+        self.pl_mean.copy_(mean.detach())
+        penalty = (lengths - mean).square()
+        training_stats.report('Loss/pl_penalty', penalty)
+        training_stats.report('Loss/G/reg', penalty * self.pl_weight)
+        return (img[:, 0, 0, 0] * 0 + penalty * self.pl_weight).mean() # Times zero: gives all parameters a gradient to synchronise.
+
+    # Discriminator phases.
+
+    def _tell_apart(self, real_img, real_c, z, c, sync):
+        fake_img, ws = self.generate(z, c, sync=False)
+        logits, predicted = self.discriminate([fake_img, real_img], [c, real_c], sync)
+        fakes, reals = logits.split([len(fake_img), len(real_img)])
+        _report_scores('fake', fakes)
+        _report_scores('real', reals)
+        fooled, doubting = torch.nn.functional.softplus(fakes), torch.nn.functional.softplus(-reals) # -log(1 - sigmoid(fakes)), -log(sigmoid(reals))
+        training_stats.report('Loss/D/loss', fooled + doubting)
+        info = self._info_loss(predicted[:len(fake_img)], ws) # Q sees no reals.
+        if self.steps_to_targets == 0: # Every few steps show as much as all of them.
+            self._report_share(fooled.mean(), info)
+        return fooled.mean() + doubting.mean() + info
+
+    def _report_share(self, adversarial, info):
+        """The info loss's share of the gradient in the last layer that D and Q share: near 1, D learns little else."""
+        shared = unwrapped(self.D).b4.fc.weight
+        pulls = [torch.autograd.grad(loss, shared, retain_graph=True)[0].norm() for loss in [adversarial, info]]
+        training_stats.report('Loss/info/share', pulls[1] / (pulls[0] + pulls[1]).clamp(min=1e-12))
+
+    def _regularise_slopes(self, img, c, sync):
+        """R1: the slopes of D's logits at real images."""
+        img = img.detach().requires_grad_()
+        logits, predicted = self.discriminate([img], [c], sync)
+        _report_scores('real', logits)
+        with conv2d_gradfix.no_weight_gradients():
+            grads, = torch.autograd.grad(logits.sum(), img, create_graph=True)
+        penalty = grads.square().sum(dim=[1,2,3])
+        training_stats.report('Loss/r1_penalty', penalty)
+        training_stats.report('Loss/D/reg', penalty * (self.r1_gamma / 2))
+        return penalty.mean() * (self.r1_gamma / 2) + (logits * 0).mean() + (predicted * 0).mean() # Times zero: gives all parameters a gradient to synchronise.
+
+def _report_scores(kind, logits):
+    training_stats.report(f'Loss/scores/{kind}', logits)
+    training_stats.report(f'Loss/signs/{kind}', logits.sign())
+
+#----------------------------------------------------------------------------

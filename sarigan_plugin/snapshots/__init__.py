@@ -1,0 +1,1 @@
+"""Files of networks: reading and writing them without running what is inside."""

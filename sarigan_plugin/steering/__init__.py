@@ -1,0 +1,1 @@
+"""Turning groups: images of codes, edits, names, directions, projections, completions."""

@@ -1,0 +1,288 @@
+"""Edits of the codes of single channel groups (Fig. 4-5), alone or composed, and recipes: files that they are kept in.
+
+    >>> from sarigan_plugin.steering import edits
+    >>> from sarigan_plugin.steering import sampling
+    >>> from sarigan_plugin.snapshots import reading
+    >>> G = reading.load('network.pkl', 'network')
+    >>> ws = sampling.sample_ws(G, seeds=[0, 1])
+    >>> with edits.edited(G, [edits.Edit('b16.conv0', group=3, inter_scale=2), edits.Edit('b8.conv1', group=0, intra_seed=7)]):
+    ...     images = G.synthesis(ws, noise_mode='const')
+    >>> images.shape
+    torch.Size([2, 3, 32, 32])
+"""
+
+import contextlib
+import dataclasses
+import json
+
+import numpy as np
+import torch
+
+from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.steering.projection import Projection, noise_put_in
+from sarigan_plugin.steering.sampling import MAX_NUMBER, MAX_SEED, check_class, latents, render, sample_ws
+from sarigan_plugin.support import files
+
+VERSION     = 2         # Of the recipes that are written. Those of version 1 know neither inter-group codes of other images, nor components, nor projections.
+MAX_IMAGES  = 100       # Rows of the pictures that are made of a recipe.
+
+class WrongField(ValueError):
+    """What is wrong with one field of an Edit or a Recipe. `field`: its name; `sentence`: the rest, for those who call it otherwise."""
+    def __init__(self, field, sentence):
+        super().__init__(f'{field}: {sentence}')
+        self.field = field
+        self.sentence = sentence
+
+def _check_number(field, value, low=-MAX_NUMBER, high=MAX_NUMBER, whole=False):
+    """Raise WrongField unless it is a number from low to high. NaN is none, nor is a bool."""
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
+        raise WrongField(field, f'{_shown(value)} is not a {"whole " if whole else ""}number from {low:.10g} to {high:.10g}.')
+
+def _shown(value):
+    return value if isinstance(value, int) and abs(value) < 10**12 else f'{value!r:.40}'
+
+#----------------------------------------------------------------------------
+
+@dataclasses.dataclass(frozen=True)
+class Edit:
+    """What is changed in one channel group. A group of each layer, where there are several."""
+    layers:         tuple           # Names, e.g. ('b16.conv0',); one name will do.
+    group:          int             # Index in [0, g).
+    inter_scale:    float   = 1     # The group's inter-group style (paper: h_i) becomes inter_scale * h_i + inter_shift: how much of
+    inter_shift:    float   = 0     # the group there is (Fig. 5). In the feature form h_i is both, h_s and h_b.
+    intra_seed:     int     = None  # Seed of the image whose intra-group styles (paper: z_i) it takes over (Fig. 4), None = keep,
+    intra_mix:      float   = 1     # and how much of them: 0 = own, 1 = the other's.
+    inter_seed:     int     = None  # The same for its inter-group style, before it is scaled and shifted,
+    inter_mix:      float   = 1     # and how much of it.
+    intra_component: int    = None  # Index of one of the intra_components() of the group, along which its intra-group code goes, None = stay,
+    intra_amount:   float   = 0     # and how far, in lengths of the code.
+
+    def __post_init__(self):
+        names = [self.layers] if isinstance(self.layers, str) else self.layers
+        if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+            raise WrongField('layers', f'{_shown(names)} is not a list of different names of layers.')
+        object.__setattr__(self, 'layers', tuple(names))
+        if isinstance(self.group, bool) or not isinstance(self.group, int): # Its range is the layers' to know.
+            raise WrongField('group', f'{_shown(self.group)} is not a whole number.')
+        _check_number('inter_scale', self.inter_scale)
+        _check_number('inter_shift', self.inter_shift)
+        for code in ['intra', 'inter']:
+            if getattr(self, f'{code}_seed') is not None:
+                _check_number(f'{code}_seed', getattr(self, f'{code}_seed'), 0, MAX_SEED, whole=True)
+            _check_number(f'{code}_mix', getattr(self, f'{code}_mix'), 0, 1)
+        if self.intra_component is not None:
+            _check_number('intra_component', self.intra_component, 0, whole=True)
+        _check_number('intra_amount', self.intra_amount)
+
+    def part(self, amount):
+        """The same edit done by a part: 0 = not at all, 1 = in full."""
+        return dataclasses.replace(self, inter_scale=(1 - amount) + amount * self.inter_scale, inter_shift=amount * self.inter_shift,
+            intra_mix=amount * self.intra_mix, inter_mix=amount * self.inter_mix, intra_amount=amount * self.intra_amount)
+
+    def layers_of(self, G):
+        """The layers of the generator that it changes. Raises WrongField where there is no such layer or group."""
+        layers = dict((name, layer) for name, layer, _source in grouped_layers(G.synthesis))
+        for name in self.layers:
+            if name not in layers:
+                raise WrongField('layers', f'{name[:40]!r} is not a grouped layer; they are {", ".join(layers)}.')
+            if not 0 <= self.group < layers[name].grouping.num_groups:
+                raise WrongField('group', f'{self.group} is out of range: the groups of {name} are 0 to {layers[name].grouping.num_groups - 1}.')
+        return [layers[name] for name in self.layers]
+
+    def check(self, G):
+        """Raise WrongField where it cannot be done, or would do nothing since a group has no channels."""
+        for name, layer in zip(self.layers, self.layers_of(G)):
+            taken = layer.grouping.assignment.unique().tolist()
+            if self.group not in taken:
+                raise WrongField('group', f'{self.group} of {name} has no channels; those that have are {", ".join(map(str, taken))}.')
+            count = len(intra_components(layer, self.group)[1]) if self.intra_component is not None else 0
+            if self.intra_component is not None and self.intra_component >= count:
+                raise WrongField('intra_component', f'{self.intra_component} is out of range: the components of {name}, group {self.group} are 0 to {count - 1}.')
+
+    @property
+    def changes(self):
+        """What is done to the group, in words."""
+        def taken(code, seed, mix):
+            return [(f'{mix:.0%} of ' if mix != 1 else '') + f'{code}-group code of seed {seed}'] * (seed is not None)
+
+        changes = taken('inter', self.inter_seed, self.inter_mix)
+        changes += [f'inter-group code times {self.inter_scale:g}'] * (self.inter_scale != 1) + [f'inter-group code plus {self.inter_shift:g}'] * (self.inter_shift != 0)
+        changes += taken('intra', self.intra_seed, self.intra_mix)
+        if self.intra_component is not None and self.intra_amount != 0:
+            changes.append(f'intra-group code {self.intra_amount:+g} along component {self.intra_component}')
+        return ', '.join(changes) or 'as it is'
+
+    def __str__(self):
+        return f'{", ".join(self.layers)}, group {self.group}: {self.changes}'
+
+def intra_components(layer, group):
+    """The directions of the intra-group code that change a group's styles most, in closed form as in SeFa (Shen and Zhou, CVPR 2021).
+
+    They are the right singular vectors of the rows of the layer's affine transformation that are the group's. Returns
+    (directions [K, code_dim], of length 1, and gains [K], the length of the change of all its styles for a step of 1), gains falling.
+    """
+    rows = torch.cat([module.weight[layer.grouping.assignment == group] * module.weight_gain for module in _intra_modules(layer)])
+    _left, gains, directions = torch.linalg.svd(rows.double(), full_matrices=False) # pylint: disable=not-callable
+    largest = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True))
+    return (directions * largest.sign()).to(rows.dtype), gains.to(rows.dtype) # One of the two signs, the same everywhere.
+
+def _intra_modules(layer):
+    """What makes styles, and in the feature form shifts, of the intra-group code."""
+    return [layer.affine, layer.shift] if layer.norm == 'feature' else [layer.affine]
+
+@contextlib.contextmanager
+def edited(G, edits, trunc=0.7, class_idx=0, label=None):
+    """Inside the `with`, G makes its images with the codes of some groups changed.
+
+    edits: Edits, each of what the ones before it made, so their order counts within a group. Raises WrongField, see Edit.layers_of().
+    trunc, class_idx: what the images were made with, for the codes of other seeds; see generate.sample_ws(). label: [N, c_dim], in place of a class.
+    """
+    edits = tuple(edits)
+    seeds = {seed for edit in edits for seed in [edit.inter_seed, edit.intra_seed]} - {None}
+    codes_of = lambda seed: sample_ws(G, [seed], trunc, class_idx) if label is None else G.mapping(latents(G, [seed]).expand(len(label), -1), label, truncation_psi=trunc)
+    codes = {seed: codes_of(seed)[:, 0].split(G.code_dim, dim=1) for seed in seeds}
+    with contextlib.ExitStack() as stack:
+        for edit in edits:
+            for layer in edit.layers_of(G):
+                for module, hook in _hooks(layer, edit, codes):
+                    stack.callback(module.register_forward_hook(hook).remove)
+        yield
+
+def _hooks(layer, edit, codes):
+    """The modules that make a layer's styles, and what changes their outputs. codes: {seed: (inter, intra)}, [1 or N, code_dim] each."""
+    def change_inter(module, _args, styles): # [Ng]
+        chosen = torch.arange(styles.shape[1], device=styles.device) == edit.group
+        mixed = styles if edit.inter_seed is None else styles.lerp(module.forward(codes[edit.inter_seed][0]), edit.inter_mix) # forward() goes past earlier edits.
+        return torch.where(chosen, mixed * edit.inter_scale + edit.inter_shift, styles)
+
+    def mix_intra(module, _args, styles): # [NC]
+        return torch.where(layer.grouping.assignment == edit.group, styles.lerp(module.forward(codes[edit.intra_seed][1]), edit.intra_mix), styles)
+
+    if edit.intra_component is not None:
+        step = edit.intra_amount * intra_components(layer, edit.group)[0][[edit.intra_component]] # [1, code_dim]
+
+    def move_intra(module, _args, styles): # [NC]
+        change = module.forward(step) - module.forward(torch.zeros_like(step)) # The bias apart.
+        return torch.where(layer.grouping.assignment == edit.group, styles + change, styles)
+
+    hooks = [(module, change_inter) for module in ([layer.group_affine, layer.group_shift] if layer.norm == 'feature' else [layer.group_affine])]
+    hooks += [(module, mix_intra) for module in _intra_modules(layer)] * (edit.intra_seed is not None)
+    hooks += [(module, move_intra) for module in _intra_modules(layer)] * (edit.intra_component is not None)
+    return hooks
+
+#----------------------------------------------------------------------------
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Which images, and which edits of them: all that `sarigan edit` needs beside a network."""
+    edits:      tuple                           # One Edit at least.
+    seeds:      tuple   = (0, 1, 2, 3, 4, 5)    # Of the images.
+    trunc:      float   = 0.7                   # Truncation psi.
+    class_idx:  int     = 0                     # Class, or label vector of c_dim numbers, for a conditional network.
+    projected_w: str    = None                  # File of a projection.Projection, whose images take the place of those of the seeds.
+
+    def __post_init__(self):
+        for field in ['edits', 'seeds']:
+            if not isinstance(getattr(self, field), (list, tuple)) or not getattr(self, field):
+                raise WrongField(field, f'{_shown(getattr(self, field))} is not a list with at least one entry.')
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+        if len(self.seeds) > MAX_IMAGES:
+            raise WrongField('seeds', f'{len(self.seeds)} of them are more than {MAX_IMAGES}.')
+        for seed in self.seeds:
+            _check_number('seeds', seed, 0, MAX_SEED, whole=True)
+        _check_number('trunc', self.trunc)
+        if isinstance(self.class_idx, (list, tuple)):
+            for number in self.class_idx:
+                _check_number('class_idx', number)
+            object.__setattr__(self, 'class_idx', tuple(self.class_idx))
+        else:
+            _check_number('class_idx', self.class_idx, 0, whole=True)
+        if self.projected_w is not None and not isinstance(self.projected_w, str):
+            raise WrongField('projected_w', f'{_shown(self.projected_w)} is not the name of a file.')
+
+    def check(self, G):
+        """Raise WrongField where the generator lacks what it takes."""
+        try:
+            check_class(G, self.class_idx)
+        except ValueError as error:
+            raise WrongField('class_idx', str(error)) from None
+        self.check_edits(G)
+        self.projection(G)
+
+    def check_edits(self, G):
+        """As check(), but of the edits alone: what they are to be of comes from elsewhere."""
+        for index, edit in enumerate(self.edits):
+            with _inside(f'edits[{index}].'):
+                edit.check(G)
+
+    def part(self, amount):
+        """The same recipe with all its edits done by a part, see Edit.part()."""
+        return dataclasses.replace(self, edits=[edit.part(amount) for edit in self.edits])
+
+    def projection(self, G):
+        """The Projection whose images are edited; codes alone where they are those of seeds. Raises WrongField for a file that is none.
+
+        Codes of seeds are made one at a time, so that the company a seed is in changes no bit of its code.
+        """
+        if self.projected_w is None:
+            return Projection(torch.cat([sample_ws(G, [seed], self.trunc, self.class_idx) for seed in self.seeds]))
+        try:
+            return Projection.read(self.projected_w, G)
+        except ValueError as error:
+            raise WrongField('projected_w', str(error)) from None
+
+    def ws(self, G):
+        """[N, num_ws, w_dim] codes of the images."""
+        return self.projection(G).ws
+
+    def render(self, G):
+        """The edited images, uint8 [N, H, W, 3]."""
+        found = self.projection(G)
+        with edited(G, self.edits, self.trunc, self.class_idx), noise_put_in(G, found.noise):
+            return np.stack([render(G, w) for w in found.ws.split(1)])
+
+    @property
+    def content(self):
+        """Bytes of its file."""
+        return (json.dumps(dict(version=VERSION, **dataclasses.asdict(self)), indent=2) + '\n').encode()
+
+    def write(self, path):
+        with files.atomic_open(path) as f:
+            f.write(self.content)
+
+    @staticmethod
+    def read(path, **defaults):
+        """defaults: of fields that the file leaves out. Raises ValueError, with one sentence, for whatever is no recipe."""
+        data = files.read_json(path)
+        if not isinstance(data, dict):
+            raise ValueError('it is not a recipe: an object with version and edits.')
+        version = data.pop('version', None)
+        if version not in range(1, VERSION + 1):
+            raise ValueError(f'version: {_shown(version)} is unknown; this program reads versions 1 to {VERSION}.')
+        if isinstance(data.get('edits'), list):
+            for index, fields in enumerate(data['edits']):
+                with _inside(f'edits[{index}].'):
+                    data['edits'][index] = _build(Edit, fields)
+        return _build(Recipe, defaults | data)
+
+def _build(cls, fields):
+    """A dataclass from what JSON says, whose keys may be anything."""
+    names = {field.name: field.default is dataclasses.MISSING for field in dataclasses.fields(cls)}
+    if not isinstance(fields, dict):
+        raise WrongField(cls.__name__.lower(), f'{_shown(fields)} is not an object with {", ".join(names)}.')
+    for key in fields:
+        if key not in names:
+            raise WrongField(f'{key!r:.40}'.strip('"\''), f'there is no such key; they are {", ".join(names)}.')
+    for name, required in names.items():
+        if required and name not in fields:
+            raise WrongField(name, 'it is missing.')
+    return cls(**fields)
+
+@contextlib.contextmanager
+def _inside(place):
+    try:
+        yield
+    except WrongField as error:
+        raise WrongField(place + error.field, error.sentence) from None
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Files, pictures, streams and processes."""

@@ -1,0 +1,69 @@
+"""A function over many tasks in several processes, that leaves nothing behind however it ends."""
+
+import collections
+import concurrent.futures
+import concurrent.futures.process
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+
+from sarigan_plugin.errors import UserError
+
+AHEAD = 3 # Tasks for each process that are under way or wait to be taken: memory is bounded by it.
+
+def available_cores():
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() # Linux knows which are ours.
+
+def map_in_order(function, tasks, workers):
+    """Yield function(task) for each of the tasks, in their order, whatever number of processes works.
+
+    Of more than one worker each is a process that imports the function's module anew. Raises UserError where one of
+    them is killed, and what the function raises. Ctrl-C, or no longer asking for results, ends all of them at once.
+    """
+    workers = min(workers, len(tasks))
+    if workers <= 1:
+        yield from map(function, tasks)
+        return
+    others = multiprocessing.active_children()
+    # Fresh processes: a fork of one with threads, as PyTorch's, may hang.
+    context = multiprocessing.get_context('spawn')
+    executor = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_end_with_parent)
+    pending, done = collections.deque(), False
+    try:
+        for task in tasks:
+            pending.append(_submit(executor, function, task))
+            if len(pending) > AHEAD * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+        done = True
+    except concurrent.futures.process.BrokenProcessPool:
+        raise UserError(f'One of {workers} processes was killed, as happens where memory runs out: '
+            f'use fewer, with --workers={workers // 2}.') from None
+    finally:
+        for process in [] if done else multiprocessing.active_children():
+            if process not in others:
+                process.kill()
+        executor.shutdown(cancel_futures=True)
+
+def _submit(executor, function, task):
+    # Processes that start here inherit it: Ctrl-C is this one's to answer.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        return executor.submit(function, task)
+    except OSError as error:
+        raise UserError(f'No more processes can be started ({error.strerror}): use fewer, with --workers=1.') from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+def _end_with_parent():
+    """In a worker: end when the process that started it is killed. It would wait for tasks for ever."""
+    def wait():
+        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+    threading.Thread(target=wait, daemon=True).start()
+
+#----------------------------------------------------------------------------

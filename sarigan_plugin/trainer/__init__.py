@@ -1,0 +1,1 @@
+"""Around upstream's training loop: options, processes, states to go on from, progress."""

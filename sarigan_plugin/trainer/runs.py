@@ -1,0 +1,163 @@
+"""Folders of trainings: the next free one, and the one that a command goes on with."""
+
+import copy
+import json
+import os
+import re
+
+from sarigan_plugin.errors import UserError
+from sarigan_plugin.snapshots import exported
+from sarigan_plugin.snapshots import what_is
+from sarigan_plugin.trainer import checkpoint
+from sarigan_plugin.trainer import recipes
+
+OPTIONS = 'training_options.json'
+
+# What may change when a run goes on: how long, how often, by how many. The rest would make it another training.
+CHANGEABLE = re.compile(r'run_dir|ada_start|total_kimg|(image|network)_snapshot_ticks|metrics|care|grid|ops|cpu_bf16|num_gpus|batch_gpu|data_loader_kwargs|training_set_kwargs\.path|left_out')
+OF_THE_RUN = re.compile(r'run_dir|ada_start|left_out') # What differs in the options of the same command, and
+OF_THE_IMAGES = re.compile(r'run_dir|ada_start|left_out|training_set_kwargs\.max_size') # where images went bad or were mended.
+OF_TRANSFER = ('resume_pkl', 'ada_start', 'ada_kimg', 'ema_rampup') # Set by --resume=PKL, so they are the run's own when it goes on.
+
+#----------------------------------------------------------------------------
+
+def next_run_id(outdir):
+    """One more than the largest number that a folder's name in outdir starts with."""
+    return max([number for number, _path in _numbered(outdir)], default=-1) + 1
+
+def _numbered(outdir):
+    """[(number, path)] of the folders whose names start with one, the largest first. Raises UserError."""
+    try:
+        names = [entry.name for entry in os.scandir(outdir) if entry.is_dir()] if os.path.isdir(outdir) else []
+    except OSError as error:
+        raise UserError(f'--outdir: {outdir} cannot be read: {error.strerror}.') from None
+    found = [(int(match.group()), os.path.join(outdir, name)) for name in names if (match := re.match(r'\d+', name)) is not None]
+    return sorted(found, reverse=True)
+
+def stored_options(run_dir):
+    """The options that a run was started with, or None where there are none to read."""
+    try:
+        with open(os.path.join(run_dir, OPTIONS), encoding='utf-8') as f:
+            options = json.load(f)
+    except (OSError, ValueError):
+        return None
+    return options if isinstance(options, dict) else None
+
+def position(run_dir):
+    """How many images the run had seen at its newest state, or None where it has no state."""
+    paths = checkpoint.state_paths(run_dir)
+    return checkpoint.images_seen(paths[0]) if paths else None
+
+def is_over(run_dir, args):
+    """Whether nothing is left to do of a run: its images are seen, and the metrics of its last snapshot are there."""
+    return position(run_dir) >= args.total_kimg * 1000 and not checkpoint.metrics_due(run_dir, args.metrics)
+
+#----------------------------------------------------------------------------
+# Images that runs leave out.
+
+def known_left_out(outdir, data):
+    """What the newest run in outdir with --skip-bad-images has left out of a data set, for datasets.check.check(), or None."""
+    for _number, run_dir in _numbered(outdir):
+        stored = stored_options(run_dir) or dict()
+        if stored.get('left_out') is not None and _flat(stored).get('training_set_kwargs.path') == data:
+            return dict(of=_flat(stored).get('left_out.of'), images=_left_out(stored))
+    return None
+
+def _left_out(options):
+    """Names of images; of options in a file that somebody has edited none."""
+    found = (options.get('left_out') or dict())
+    images = found.get('images') if isinstance(found, dict) else None
+    return images if isinstance(images, list) and all(isinstance(name, str) for name in images) else []
+
+def _as_begun(stored, args):
+    """args, or where a run began with other images, a copy about these: what was mended stays out, what went bad stays in."""
+    if stored is None or _left_out(stored) == _left_out(args):
+        return args
+    args = copy.deepcopy(args)
+    recipes.leave_out(args, _left_out(stored))
+    return args
+
+def _go_on_as(begun, args):
+    """Let args, in place, be about the images that a run began with, and say so where these are not those of today."""
+    before, now = _left_out(begun), _left_out(args)
+    args.update(begun)
+    if set(before) - set(now):
+        print(f'The run goes on without {_listed(set(before) - set(now))}, as it began; '
+            '--resume=noresume starts one with all images that are good now.')
+    if set(now) - set(before):
+        print(f'Bad since the run began: {_listed(set(now) - set(before))}. Other images are shown in place of these.')
+
+def _listed(names):
+    return ', '.join(sorted(names)[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
+
+#----------------------------------------------------------------------------
+
+def run_to_continue(outdir, resume, args):
+    """The folder of the run that goes on, or None for a new one.
+
+    resume: --resume. 'latest' is the newest run in outdir that has a training state, if there is one; a folder is that
+            run; 'noresume' none. Anything else goes on with a run that the same options started and did not finish.
+    args:   from recipes.training_options(). What a run that is named goes on with is changed in place.
+    Raises UserError where it can't go on.
+    """
+    if resume == 'noresume':
+        return None
+    if resume != 'latest' and is_run(resume):
+        if position(resume) is None:
+            newest = what_is.newest_network(resume) # Upstream's trainings leave no states.
+            advice = f'--resume={newest} starts from its newest network'
+            if newest is None:
+                advice = 'give a run\'s folder, a network pickle, latest or noresume'
+            raise UserError(f'--resume: {resume} has no training state; {advice}.')
+        go_on_with(resume, args)
+        return resume
+    for _number, run_dir in _numbered(outdir):
+        if position(run_dir) is None:
+            continue
+        if resume == 'latest':
+            go_on_with(run_dir, args)
+            return run_dir
+        stored = stored_options(run_dir)
+        if _differences(stored, args, ignored=OF_THE_IMAGES) or is_over(run_dir, args):
+            continue
+        begun = _as_begun(stored, args)
+        if not _differences(stored, begun, ignored=OF_THE_RUN):
+            _go_on_as(begun, args)
+            return run_dir
+    return None
+
+def is_run(resume):
+    """Whether --resume means a run and not a network pickle."""
+    return resume == 'latest' or (resume is not None and os.path.isdir(resume) and not exported.is_exported(resume))
+
+def go_on_with(run_dir, args):
+    """Give args, in place, what is the run's own. Raises UserError unless the rest is what the run was started with, but for CHANGEABLE."""
+    stored = stored_options(run_dir)
+    if stored is None:
+        raise UserError(f'--resume: {os.path.join(run_dir, OPTIONS)} cannot be read, so there is no telling how the run was trained.')
+    for name in OF_TRANSFER:
+        args.pop(name, None)
+        if name in stored:
+            args[name] = stored[name]
+    begun = _as_begun(stored, args)
+    different = _differences(stored, begun, ignored=CHANGEABLE)
+    if different:
+        listed = '; '.join(f'{name} was {_shown(before)} and would be {_shown(now)}' for name, before, now in different[:3])
+        raise UserError(f'--resume: {run_dir} goes on only with the options that it was started with: {listed}{"; ..." if len(different) > 3 else ""}.')
+    _go_on_as(begun, args)
+
+def _shown(value):
+    return 'not set' if value is None else json.dumps(value)
+
+def _differences(stored, args, ignored):
+    """[(name, value stored, value now)] of all options that differ, names with dots."""
+    before, now = _flat(stored), _flat(json.loads(json.dumps(args)))
+    return [(name, before.get(name), now.get(name)) for name in sorted({*before, *now})
+        if before.get(name) != now.get(name) and ignored.match(name) is None]
+
+def _flat(options, prefix=''):
+    if not isinstance(options, dict):
+        return {prefix[:-1]: options}
+    return {key: value for name, inner in options.items() for key, value in _flat(inner, f'{prefix}{name}.').items()}
+
+#----------------------------------------------------------------------------

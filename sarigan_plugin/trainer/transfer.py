@@ -1,0 +1,211 @@
+"""--resume: from the networks of a pickle to those of this run, which may be a SariGAN and the pickle's a plain StyleGAN2.
+
+A plain generator has one code w and one style per channel. A grouped generator that is to make the same images starts
+with w for both codes. Its intra-group code then gives the source's styles s through the source's own affine layers, and
+Eq. 5 turns them into f_j = h_i s_j / n_i for each channel j of group i, n_i = sqrt(1/C sum_{k in group i} s_k^2). So h_i
+has to be n_i. That is no affine function of the inter-group code, and h_i is one: the closest, in least squares over
+codes that the mapping network makes, is what group_affine starts as. Layers that are not grouped are copied exactly.
+With --norm=feature the same is done, but there features are normalised, the source's were not, and its images don't stay.
+
+All this holds for one grouping, and a fresh one would change with each of the first steps. So the groups are learned
+first: the grouping loss needs the source's kernels alone.
+"""
+
+import contextlib
+import os
+
+import dnnlib
+import torch
+
+from sarigan_plugin.errors import UserError
+from sarigan_plugin.model.grouping import ChannelGrouping
+from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.snapshots import reading
+
+NUM_STEPS = 1000    # Of the grouping loss, at the training's learning rate: planted clusters are found by then.
+NUM_CODES = 8192    # Codes that the styles are fitted to: 16 for each unknown at the usual 512 dimensions.
+RIDGE     = 1e-3    # Share of the codes' mean variance, so that directions which hardly vary count for little.
+
+#----------------------------------------------------------------------------
+# Before training.
+
+def examine(args, trust=False):
+    """Read the networks that training is to start from, and see whether they fit.
+
+    args:  from recipes.training_options(), with resume_pkl; gets ada_start, the p that ADA starts with, where it has a target.
+    trust: see reading.read().
+    Returns a sentence on p, or None. Raises UserError.
+    """
+    data = reading.to_train_on(reading.load_all(args.resume_pkl, '--resume', trust), args.resume_pkl, '--resume')
+    with contextlib.closing(dnnlib.util.construct_class_by_name(**args.training_set_kwargs)) as dataset:
+        kwargs = dict(c_dim=dataset.label_dim, img_resolution=dataset.resolution, img_channels=dataset.num_channels)
+    targets = {name: dnnlib.util.construct_class_by_name(**args[f'{name}_kwargs'], **kwargs) for name in ['G', 'D']}
+    for name, target in [*targets.items(), ('G_ema', targets['G'])]:
+        fitting_tensors(data[name], target)
+    if args.get('ada_target') is None:
+        return None
+    why_not = _why_p_starts_again(data, args.training_set_kwargs)
+    if why_not is not None:
+        return f"ADA's p starts again at 0: {why_not}."
+    args.ada_start = float(data['augment_pipe'].p)
+    return f"ADA's p starts at {args.ada_start:.3f}, where the pickle has it."
+
+def _why_p_starts_again(data, training_set_kwargs):
+    """p is about one data set. Returns a sentence without a full stop, or None where the pickle's p is for this one."""
+    if data.get('augment_pipe') is None:
+        return 'the pickle was trained without augmentation'
+    theirs, ours = _data_of(data.get('training_set_kwargs') or {}), _data_of(training_set_kwargs)
+    if theirs != ours:
+        return f'the pickle was trained on other data ({theirs[1]} images of {theirs[0]}), and here are {ours[1]} of {ours[0]}'
+    return None
+
+def _data_of(training_set_kwargs):
+    """What tells data sets apart: (name of the folder or zip, number of images)."""
+    return os.path.basename(os.path.normpath(str(training_set_kwargs.get('path')))), training_set_kwargs.get('max_size')
+
+#----------------------------------------------------------------------------
+
+@torch.no_grad()
+def copy_with_report(source, target, require_all=False):
+    """For upstream's misc.copy_params_and_buffers(), which says nothing of tensors that it can't find and fails in the
+    midst of those that don't fit.
+
+    source, target: two generators or two discriminators. Prints what was and wasn't copied. Raises UserError, with the
+    target untouched, where they don't fit.
+    """
+    theirs, ours, kind = fitting_tensors(source, target), _tensors(target), type(target).__name__
+    from_plain, two_codes = _is_from_plain(source, target), _gets_two_codes(source, target)
+    missing = [name for name in ours if name not in theirs]
+    assert not (require_all and missing)
+
+    for name, tensor in ours.items():
+        if name in theirs:
+            tensor.copy_(theirs[name])
+    if from_plain:
+        print(f'{kind}: {len(ours) - len(missing)} of {len(ours)} tensors are copied from a plain StyleGAN2{"; both codes start as its w" if two_codes else ""}')
+    if two_codes and grouped_layers(target.synthesis):
+        settle_groups(target)
+        print(f'{kind}: groups are settled and group_affine is fitted, which keeps styles within {fit_group_styles(target):.1%}')
+        missing = [name for name in missing if '.grouping.' not in name and '.group_affine.' not in name]
+    if missing:
+        print(f'{kind}: {len(missing)} of {len(ours)} tensors are not in the pickle and start afresh: {", ".join(missing)}')
+    unused = [name for name in theirs if name not in ours]
+    if unused:
+        print(f'{kind}: {len(unused)} tensors of the pickle have no place here: {", ".join(unused)}')
+
+def fitting_tensors(source, target):
+    """The source's tensors by their names in the target. Raises UserError where they don't fit."""
+    theirs, ours = _tensors(source), _tensors(target)
+    if _is_sarigan(target):
+        _check_images(source, target)
+    if _gets_two_codes(source, target):
+        _check_codes(source, target)
+        theirs = _for_two_codes(theirs, last_layer=f'mapping.fc{source.mapping.num_layers - 1}')
+    for name, tensor in ours.items():
+        if name in theirs and theirs[name].shape != tensor.shape:
+            from_plain = _is_from_plain(source, target)
+            advice = 'choose a --cfg that has the channels of the pickle' if from_plain else 'go on with the options that the pickle was trained with'
+            shapes = f'{list(theirs[name].shape)} in the pickle and {list(tensor.shape)} here'
+            raise UserError(f'--resume: {name} of {type(target).__name__} is {shapes}; {advice}.')
+    return theirs
+
+def _is_from_plain(source, target):
+    return _is_sarigan(target) and not _is_sarigan(source)
+
+def _gets_two_codes(source, target):
+    return _is_from_plain(source, target) and hasattr(target, 'code_dim') # The discriminator has none.
+
+def _tensors(module):
+    return dict([*module.named_parameters(), *module.named_buffers()])
+
+def _is_sarigan(module):
+    return hasattr(module, 'code_dim') or hasattr(module, 'q') # Generator, discriminator; a pickle's classes are not ours.
+
+def _check_images(source, target):
+    if reading.completes_images(source) != reading.completes_images(target):
+        raise UserError('--resume: one of the two networks completes images, that of the pickle or that of the --cfg; they must be of one kind.')
+    _check_equal('the resolution', source.img_resolution, target.img_resolution)
+    _check_equal('the number of color channels', source.img_channels, target.img_channels)
+    _check_equal('the number of class labels', source.c_dim, target.c_dim)
+
+def _check_codes(source, target):
+    _check_equal('the dimensionality of z', source.z_dim, target.z_dim)
+    _check_equal('the dimensionality of w, here that of each code,', source.w_dim, target.code_dim)
+    _check_equal('the number of mapping layers', source.mapping.num_layers, target.mapping.num_layers)
+
+def _check_equal(what, theirs, ours):
+    if theirs != ours:
+        raise UserError(f'--resume: {what} is {theirs} in the pickle and {ours} here; they must be equal.')
+
+def _for_two_codes(tensors, last_layer):
+    """A plain generator's tensors under the names that they have in a SariGAN of equal size, with w for both codes."""
+    def shape(name, tensor):
+        return torch.cat([tensor, tensor]) if name in [f'{last_layer}.weight', f'{last_layer}.bias', 'mapping.w_avg'] else tensor
+    return {name.replace('.torgb.affine.', '.torgb.affine.affine.'): shape(name, tensor) for name, tensor in tensors.items()}
+
+#----------------------------------------------------------------------------
+
+def settle_groups(G):
+    """Learn the groups of the kernels that G has, by the grouping loss alone (Eq. 2). Fixed groups stay as they are."""
+    layers = [(layer.grouping, layer.grouping.target(source.weight)) for _name, layer, source in grouped_layers(G.synthesis)
+        if isinstance(layer.grouping, ChannelGrouping)] # The kernels stay, and there is no inertia before training: one target for all steps.
+    parameters = [parameter for grouping, _target in layers for parameter in grouping.parameters()]
+    if not parameters:
+        return
+    wanted_gradients = [parameter.requires_grad for parameter in parameters]
+    with torch.enable_grad():
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        optimizer = torch.optim.Adam(parameters, lr=0.002, betas=(0.0, 0.99))
+        for _step in range(NUM_STEPS):
+            loss = sum(grouping.num_channels * grouping.loss(target)[0] for grouping, target in layers)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    for parameter, wanted in zip(parameters, wanted_gradients):
+        parameter.requires_grad_(wanted)
+
+@torch.no_grad()
+def fit_group_styles(G):
+    """Choose each grouped layer's group_affine so that its styles (Eq. 5) are, nearly, those of its affine layer alone.
+
+    G: Generator. The codes come from its mapping network; random numbers of one's own keep the caller's as they were.
+    At least one layer must be grouped. Returns the relative error of the styles, root mean square over all layers.
+    """
+    device = next(G.parameters()).device
+    codes = _sample_codes(G, NUM_CODES).double()
+    inter, intra = codes.chunk(2, dim=1) # [ND]
+    centred = inter - inter.mean(dim=0)
+    covariance = centred.t() @ centred / len(codes)
+    covariance += torch.eye(len(covariance), device=device) * covariance.diagonal().mean() * RIDGE
+    solver = torch.linalg.solve(covariance, centred.t() / len(codes)) # [DN]
+
+    errors = []
+    for _name, layer, _source in grouped_layers(G.synthesis):
+        membership = layer.grouping().double() # [Cg]
+        sizes = membership.sum(dim=0) # [g]
+        empty = sizes == 0
+        power = layer.affine(intra).square() + layer.norm_eps
+        powers = power @ membership # [Ng]
+        sizes[empty] = len(membership) / membership.shape[1] # Ready for the channels that may come, as many as others have.
+        powers[:, empty] = power.mean(dim=1, keepdim=True) * sizes[empty]
+        wanted = (powers / (sizes if layer.norm_channels == 'group' else len(membership))).sqrt() # [Ng]: n_i.
+        slope = solver @ wanted # [Dg]
+        layer.group_affine.weight.copy_(slope.t() / layer.group_affine.weight_gain)
+        layer.group_affine.bias.copy_(wanted.mean(dim=0) - inter.mean(dim=0) @ slope)
+        error = (layer.group_affine(inter) - wanted)[:, ~empty]
+        errors.append(error.square().sum() / wanted[:, ~empty].square().sum()) # |f - s|^2 / |s|^2
+    return torch.stack(errors).mean().sqrt().item()
+
+def _sample_codes(G, num):
+    """[num, 2 * code_dim], with class labels drawn evenly."""
+    random = torch.Generator().manual_seed(0)
+    codes = []
+    for z in torch.randn([num, G.z_dim], generator=random).split(256): # In parts, as each code comes num_ws times.
+        c = torch.eye(G.c_dim)[torch.randint(G.c_dim, [len(z)], generator=random)] if G.c_dim > 0 else torch.zeros([len(z), 0])
+        device = next(G.parameters()).device
+        codes.append(G.mapping(z.to(device), c.to(device), skip_w_avg_update=True)[:, 0].clone())
+    return torch.cat(codes)
+
+#----------------------------------------------------------------------------
