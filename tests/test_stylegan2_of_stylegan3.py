@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import PIL.Image
 import pytest
+import rounding
 import torch
 from click.testing import CliRunner
 from training import networks as upstream_networks
@@ -54,7 +55,7 @@ def test_it_becomes_upstreams_network_and_computes_the_same(pkl):
     for data in [ours, theirs]:
         data.update({name: reading.put(data[name], 'cpu') for name in ['D', 'G_ema']})
     for a, b in zip(outputs(ours), outputs(theirs)):
-        assert torch.equal(a, b)
+        rounding.assert_close(a, b, terms=64 * 9, layers=16) # Upstream's own classes may have faster kernels in this process, foreign ones don't.
 
 def test_another_structure_is_refused_as_ever(tmp_path):
     data = make()
