@@ -156,25 +156,24 @@ def test_gradients_are_those_of_fp32(phase):
 def test_leaky_relu_in_any_order_and_precision(dtype, order, with_bias, clamp):
     x = torch.randn(3, 5, 6, 7, dtype=torch.float64)
     b = torch.randn(5, dtype=torch.float64) if with_bias else None
-    def outputs(x, b):
+    def derivatives(function, x, b):
         x, b = x.detach().requires_grad_(), b.detach().requires_grad_() if b is not None else None
-        y = cpu.LeakyReLU.apply(x, b, 0.2, 1.5, float('inf') if clamp is None else clamp)
+        y = function(x, b)
         dx, *db = torch.autograd.grad(y.square().sum(), [x] + ([b] if b is not None else []), create_graph=True)
         ddx, = torch.autograd.grad(dx.square().sum(), x)
         return [y, dx, ddx, *db]
+    def unclamped(x, b):
+        return F.leaky_relu(x + (b[:, None, None] if b is not None else 0), 0.2) * 1.5
     def reference(x, b):
-        x, b = x.detach().requires_grad_(), b.detach().requires_grad_() if b is not None else None
-        y = F.leaky_relu(x + (b[:, None, None] if b is not None else 0), 0.2) * 1.5
-        y = y.clamp(-clamp, clamp) if clamp is not None else y
-        dx, *db = torch.autograd.grad(y.square().sum(), [x] + ([b] if b is not None else []), create_graph=True)
-        ddx, = torch.autograd.grad(dx.square().sum(), x)
-        return [y, dx, ddx, *db]
+        return unclamped(x, b).clamp(-clamp, clamp) if clamp is not None else unclamped(x, b)
+    def leaky_relu(x, b):
+        return cpu.LeakyReLU.apply(x, b, 0.2, 1.5, float('inf') if clamp is None else clamp)
     x, b = x.to(dtype).double(), b.to(dtype).double() if b is not None else None # Both start from what dtype can hold.
     if clamp is not None: # At the bound itself, rounding decides whether there is a slope.
-        x[(F.leaky_relu(x + (b[:, None, None] if b is not None else 0), 0.2).mul(1.5).abs() - clamp).abs() < 4 * EPS] = 0.01
-    ours = outputs(x.to(dtype, memory_format=order), b.to(dtype) if b is not None else None)
+        x[(unclamped(x, b).abs() - clamp).abs() < 4 * EPS] = 0.01
+    ours = derivatives(leaky_relu, x.to(dtype, memory_format=order), b.to(dtype) if b is not None else None)
     assert ours[0].is_contiguous(memory_format=order) and ours[0].dtype == dtype
-    for name, mine, exact in zip(['y', 'dx', 'ddx', 'db'], ours, reference(x, b)):
+    for name, mine, exact in zip(['y', 'dx', 'ddx', 'db'], ours, derivatives(reference, x, b)):
         scale = 4 * EPS if dtype == torch.bfloat16 else 16 * torch.finfo(dtype).eps
         assert (mine.double() - exact).abs().max() <= scale * exact.abs().max() * (len(x) * 42 if name == 'db' and dtype == torch.bfloat16 else 4), name
 

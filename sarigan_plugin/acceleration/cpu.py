@@ -10,6 +10,7 @@ import functools
 import torch
 
 from sarigan_plugin.acceleration import cpu_formats
+from sarigan_plugin.acceleration import exchanges
 from sarigan_plugin.acceleration import layers
 from sarigan_plugin.acceleration import winograd
 
@@ -21,10 +22,9 @@ def prepare():
     from torch_utils.ops import bias_act # Here, as upstream's tree may come to sys.path late.
     from torch_utils.ops import conv2d_gradfix
     from torch_utils.ops import upfirdn2d
-    for module, name, exchange in [(bias_act, '_bias_act_ref', _fused_lrelu), (upfirdn2d, '_upfirdn2d_ref', _filtered_once), (conv2d_gradfix, 'conv2d', _fewer_products)]:
-        reference = getattr(module, name)
-        if not hasattr(reference, '__wrapped__'): # Not ours yet; upstream's profiled_function() wraps without a trace.
-            setattr(module, name, exchange(reference))
+    exchanges.once(bias_act, '_bias_act_ref', _fused_lrelu)
+    exchanges.once(upfirdn2d, '_upfirdn2d_ref', _filtered_once)
+    exchanges.once(conv2d_gradfix, 'conv2d', _fewer_products)
     layers.prepare()
     cpu_formats.prepare()
     keep_freed_memory()
@@ -152,14 +152,14 @@ def _filtered_once(reference):
         left, right, top, bottom = _parse_padding(padding)
         padding = (top, left)
         if not (left == right >= 0 and top == bottom >= 0):
-            x, padding = torch.nn.functional.pad(x, [left, right, top, bottom]), 0 # Crops where negative.
+            x, padding = torch.nn.functional.pad(x, [left, right, top, bottom]), (0, 0) # Crops where negative.
         f = (f * gain).to(x.dtype)
         f = f if flip_filter else f.flip([0, 1])
         return Filter.apply(x, f.expand(x.shape[1], 1, -1, -1).contiguous(), _parse_scaling(down)[::-1], padding)
     return upfirdn2d
 
 class Filter(torch.autograd.Function):
-    """A convolution of each channel alone: x [N, C, H, W], f [C, 1, fh, fw].
+    """A convolution of each channel alone: x [N, C, H, W], f [C, 1, fh, fw]; stride and padding are pairs.
 
     PyTorch's own derivative of its derivative works out the gradient of the filter as well, channel by channel, which was a
     tenth of a step of the path length penalty.
@@ -191,8 +191,8 @@ def _adjoint_filter(dy, f, stride, padding, shape):
 
     It is a convolution with the filter turned around. With a stride, zeros stand between the pixels of dy.
     """
-    rests = [size - fsize + 2 * pad - step * (dsize - 1) for size, fsize, pad, step, dsize in zip(shape[2:], f.shape[2:], _pair(padding), stride, dy.shape[2:])]
-    margins = [fsize - 1 - pad for fsize, pad in zip(f.shape[2:], _pair(padding))]
+    rests = [size - fsize + 2 * pad - step * (dsize - 1) for size, fsize, pad, step, dsize in zip(shape[2:], f.shape[2:], padding, stride, dy.shape[2:])]
+    margins = [fsize - 1 - pad for fsize, pad in zip(f.shape[2:], padding)]
     if min(margins) < 0 or stride != (1, 1) and dy.dtype == torch.float32 and dy.is_contiguous():
         return torch.nn.grad.conv2d_input(shape, f, dy, stride=stride, padding=padding, groups=len(f))
     if stride != (1, 1) or any(rests):
@@ -202,9 +202,6 @@ def _adjoint_filter(dy, f, stride, padding, shape):
         spread[:, :, :spread.shape[2] - rest_y:step_y, :spread.shape[3] - rest_x:step_x] = dy
         dy = spread
     return torch.nn.functional.conv2d(dy, f.flip([2, 3]), padding=margins, groups=len(f))
-
-def _pair(value):
-    return (value, value) if isinstance(value, int) else tuple(value)
 
 def _fewer_products(reference):
     """3x3 convolutions of many channels by winograd.py; and 1x1 ones by the faster of PyTorch's operators."""

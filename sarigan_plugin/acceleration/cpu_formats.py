@@ -16,6 +16,8 @@ import types
 
 import torch
 
+from sarigan_plugin.acceleration import exchanges
+
 CHOICES           = ('auto', '1', '0')
 RESOLUTIONS       = 4    # From the highest, as upstream's num_fp16_res is for its networks.
 LEAST_CHANNELS    = 32   # At the highest resolution: with fewer, bookkeeping takes most of the time, and bfloat16 saves none of it.
@@ -83,9 +85,7 @@ def prepare():
         if not isinstance(module.torch, _Torch):
             module.torch = _Torch(module.torch)
     for network, name in [(networks.SynthesisNetwork, 'forward'), (networks.Discriminator, 'forward'), (ours.Discriminator, 'features'), (inpainting.Synthesis, 'forward')]:
-        method = getattr(network, name)
-        if not hasattr(method, '__wrapped__'): # Not ours yet.
-            setattr(network, name, _in_formats(method))
+        exchanges.once(network, name, _in_formats)
 
 class _Torch(types.ModuleType):
     """`torch` for modules that ask for fp16 by name: while a network runs on the CPU, half precision is bfloat16."""

@@ -5,35 +5,28 @@ PyTorch's own bookkeeping, on a GPU its launches. Only classes of upstream's mod
 bring upstream's own source, as ever.
 """
 
+import contextlib
 import functools
-import warnings
 
 import torch
 
+from sarigan_plugin.acceleration import exchanges
 from sarigan_plugin.acceleration import winograd
 
 def prepare():
     """Exchange them, once per process."""
     from torch_utils import misc # Here, as upstream's tree may come to sys.path late.
     from training import networks
-    misc.suppress_tracer_warnings = _TracerWarnings
-    for layer, exchange in [(networks.FullyConnectedLayer, _scaled_inputs), (networks.Conv2dLayer, _biased_convolution)]:
-        if not hasattr(layer.forward, '__wrapped__'): # Not ours yet.
-            layer.forward = exchange(layer.forward)
+    exchanges.once(misc, 'suppress_tracer_warnings', _where_something_is_traced)
+    exchanges.once(networks.FullyConnectedLayer, 'forward', _scaled_inputs)
+    exchanges.once(networks.Conv2dLayer, 'forward', _biased_convolution)
 
-class _TracerWarnings:
-    """misc.suppress_tracer_warnings() where nothing is traced: every convolution asks for it three times, and the warnings module takes 20 microseconds each."""
-    def __enter__(self):
-        self.suppressed = None
-        if torch.jit.is_tracing():
-            self.suppressed = warnings.catch_warnings()
-            self.suppressed.__enter__()
-            warnings.simplefilter('ignore', category=torch.jit.TracerWarning)
-        return self
-
-    def __exit__(self, *error):
-        if self.suppressed is not None:
-            self.suppressed.__exit__(*error)
+def _where_something_is_traced(reference):
+    """Every convolution suppresses the tracer's warnings three times, and the warnings module takes 20 microseconds each."""
+    @functools.wraps(reference, updated=()) # It is a class.
+    def suppress_tracer_warnings():
+        return reference() if torch.jit.is_tracing() else contextlib.nullcontext()
+    return suppress_tracer_warnings
 
 #----------------------------------------------------------------------------
 
