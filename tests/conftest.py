@@ -17,8 +17,9 @@ from skips import pytest_make_collect_report, pytest_runtest_makereport # pylint
 from sarigan_plugin.model import networks
 from sarigan_plugin.upstream import tree as upstream
 
-if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN: # Under nohup; whatever tests start would inherit it, and some of these are to be hung up on.
-    signal.signal(signal.SIGHUP, lambda *_args: None) # A handler is not inherited, and this process still outlives its terminal.
+for number in [signal.SIGHUP, signal.SIGINT]: # Ignored under nohup, and in the background of a script; whatever tests start would inherit that, and some are to be stopped so.
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_args: None) # A handler is not inherited, and this process goes on as before.
 
 @pytest.fixture(autouse=True)
 def same_random_numbers_every_time():
