@@ -11,8 +11,8 @@ job=${1:-}
 shift
 if (($# == 0)); then
     case $job in
-        kernels) mapfile -t arguments < <(grep -lE 'rounding|assert_close|assert_allclose|approx\(' tests/test_*.py) ;;
-        busy)    mapfile -t arguments < <(grep -lE 'limits\.|started\(|Popen\(' tests/test_*.py) ;;
+        kernels) mapfile -t arguments < <(grep -rlE --include='test_*.py' 'rounding|assert_close|assert_allclose|approx\(' tests) ;;
+        busy)    mapfile -t arguments < <(grep -rlE --include='test_*.py' 'limits\.|started\(|Popen\(' tests) ;;
     esac
 else
     arguments=("$@")

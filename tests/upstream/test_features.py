@@ -161,7 +161,7 @@ def test_unmodified_stylegan3_loads_generates_and_mixes_without_the_plugin(style
     G.mapping.w_avg.normal_()
     (tmp_path / 'network.pkl').write_bytes(pickle.dumps(dict(G=G, D=D, G_ema=G, training_set_kwargs=None, augment_pipe=None)))
     label = 1 if G.c_dim > 0 else None
-    done = trees.run([sys.executable, '-I', trees.ROOT / 'tests' / 'stylegan3_tools.py', stylegan3, tmp_path / 'network.pkl', tmp_path, *([label] if label is not None else [])], tmp_path)
+    done = trees.run([sys.executable, '-I', trees.SUPPORT / 'stylegan3_tools.py', stylegan3, tmp_path / 'network.pkl', tmp_path, *([label] if label is not None else [])], tmp_path)
     assert done.returncode == 0, done.stderr
 
     c = torch.eye(3)[[label]] if label is not None else None

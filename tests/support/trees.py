@@ -17,6 +17,7 @@ from sarigan_plugin.upstream import assemble
 from sarigan_plugin.upstream import tree as upstream
 
 ROOT = upstream.root()
+SUPPORT = ROOT / 'tests' / 'support'
 URL = 'https://github.com/NVlabs/stylegan2-ada-pytorch.git'
 
 def run(command, cwd, **environment):

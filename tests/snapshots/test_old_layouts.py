@@ -5,7 +5,6 @@ import pickle
 import re
 import shutil
 import sys
-from pathlib import Path
 
 import legacy
 import numpy as np
@@ -18,7 +17,7 @@ from sarigan_plugin.cli import main
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.snapshots import what_is
 
-FLAT = Path(__file__).parent / 'fixtures' / 'flat_layout'
+FLAT = trees.ROOT / 'tests' / 'fixtures' / 'flat_layout'
 sys.path.append(str(FLAT))
 
 from make import COMMAND, sample

@@ -45,7 +45,7 @@ SCRIPTS = sorted(path.name for path in INSTALLED.glob('*.py'))
 
 def run(tree, jobs, num_made=None, **environment):
     """[(exit code, output)] of scripts in a tree, see run_scripts.py."""
-    command = [sys.executable, trees.ROOT / 'tests' / 'run_scripts.py', tree]
+    command = [sys.executable, trees.SUPPORT / 'run_scripts.py', tree]
     command += [num_made] if num_made is not None else []
     environment = dict(OMP_NUM_THREADS=1, CUDA_VISIBLE_DEVICES='', PYTHONPATH=trees.ROOT) | environment
     environment = os.environ | {name: str(value) for name, value in environment.items()}

@@ -6,19 +6,19 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import dnnlib
 import limits
 import pytest
 
 import small_training
+import trees
 from test_checkpoint import networks, statistics
 
 from sarigan_plugin.trainer import checkpoint
 from sarigan_plugin.trainer import runs
 
-SCRIPT = Path(__file__).parent / 'cheap_metrics.py'
+SCRIPT = trees.SUPPORT / 'cheap_metrics.py'
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
     """The command line of a training of two ticks and two snapshots, but for --outdir and --metrics."""

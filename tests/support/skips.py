@@ -24,7 +24,7 @@ def refuse_others(report):
     if report.skipped and not hasattr(report, 'wasxfail'):
         reason = report.longrepr[2].removeprefix('Skipped: ')
         if reason not in REASONS:
-            report.outcome, report.longrepr = 'failed', f'skipped for a reason that tests/skips.py and CONTRIBUTING.md do not list: {reason}'
+            report.outcome, report.longrepr = 'failed', f'skipped for a reason that tests/support/skips.py and CONTRIBUTING.md do not list: {reason}'
     return report
 
 @pytest.hookimpl(wrapper=True)

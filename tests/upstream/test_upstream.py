@@ -199,7 +199,7 @@ def test_both_trees_give_bit_identical_parameters_outputs_and_gradients_in_all_f
     hashes = dict()
     for tree in (submodule_tree, pypi_tree):
         out = tmp_path / f'{tree.name}.json'
-        done = trees.run([sys.executable, trees.ROOT / 'tests' / 'phase_hashes.py', out], tree)
+        done = trees.run([sys.executable, trees.SUPPORT / 'phase_hashes.py', out], tree)
         assert done.returncode == 0, done.stderr
         hashes[tree.name] = json.loads(out.read_text())
     ours, theirs = hashes['pypi_tree'], hashes['submodule_tree']

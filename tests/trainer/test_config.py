@@ -5,7 +5,6 @@ import importlib
 import json
 import re
 import sys
-from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -21,8 +20,7 @@ from sarigan_plugin.losses import sarigan as loss
 from sarigan_plugin.model import networks
 from sarigan_plugin.trainer import recipes
 
-HERE = Path(__file__).parent
-GOLDEN = HERE / 'upstream_options.json'
+GOLDEN = trees.SUPPORT / 'upstream_options.json'
 
 CASES = {
     **{cfg: [f'--cfg={cfg}'] for cfg in recipes.UPSTREAM_RECIPES},
@@ -51,7 +49,7 @@ def images(tmp_path_factory):
 
 #----------------------------------------------------------------------------
 # Upstream's own configs. The golden file was written by an unpatched checkout:
-# python tests/upstream_dry_run.py TREE DATA CASES.json
+# python tests/support/upstream_dry_run.py TREE DATA CASES.json
 
 @pytest.mark.parametrize('name', CASES)
 def test_upstreams_configs_give_upstreams_options(images, name):
@@ -60,7 +58,7 @@ def test_upstreams_configs_give_upstreams_options(images, name):
 def test_the_golden_options_are_what_an_unpatched_checkout_prints(images, submodule_tree, tmp_path):
     cases = tmp_path / 'cases.json'
     cases.write_text(json.dumps(CASES))
-    done = trees.run([sys.executable, HERE / 'upstream_dry_run.py', submodule_tree, images, cases], tmp_path)
+    done = trees.run([sys.executable, trees.SUPPORT / 'upstream_dry_run.py', submodule_tree, images, cases], tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == json.loads(GOLDEN.read_text())
 
@@ -158,7 +156,7 @@ def test_a_toml_file_of_ones_own_works_like_a_name(images, tmp_path):
 
 def test_the_commands_of_the_documentation_are_understood():
     dataset_tool = importlib.import_module('dataset_tool')
-    text = (HERE.parent / 'docs' / 'datasets.md').read_text()
+    text = (trees.ROOT / 'docs' / 'datasets.md').read_text()
     commands = [line.split()[1:] for line in text.splitlines() if line.startswith('python ')]
     assert len(commands) >= 8
     for script, *arguments in commands:
@@ -169,7 +167,7 @@ def test_the_commands_of_the_documentation_are_understood():
             recipes.find_recipe(cfg, resolution=256, gpus=8)
 
 def test_the_table_of_the_paper_names_code_and_tests_that_exist():
-    text = (HERE.parent / 'docs' / 'paper-to-code.md').read_text()
+    text = (trees.ROOT / 'docs' / 'paper-to-code.md').read_text()
     names = re.findall(r'`((?:model|losses|steering|trainer)\.[\w.]+)`', text)
     assert len(names) > 20
     for name in names:
@@ -177,10 +175,10 @@ def test_the_table_of_the_paper_names_code_and_tests_that_exist():
         found = importlib.import_module(f'sarigan_plugin.{room}.{module}')
         for part in path:
             found = getattr(found, part) # Raises if it isn't there.
-    for file, test in re.findall(r'`(tests/\w+\.py)::(\w+)`', text):
-        assert f'def {test}(' in (HERE.parent / file).read_text(), test
+    for file, test in re.findall(r'`(tests/[\w/]+\.py)::(\w+)`', text):
+        assert f'def {test}(' in (trees.ROOT / file).read_text(), test
     for file in re.findall(r'`(configs/[\w-]+\.toml)`', text):
-        assert (HERE.parent / file).is_file(), file
+        assert (trees.ROOT / file).is_file(), file
 
 #----------------------------------------------------------------------------
 # Mistakes.

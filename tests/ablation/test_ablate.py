@@ -21,6 +21,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 import small_training
+import trees
 from test_train import images, sarigan # pylint: disable=unused-import
 
 from sarigan_plugin.ablation import job as ablation_job
@@ -163,7 +164,7 @@ def test_all_rows_of_a_seed_see_the_same_images_in_the_same_order(files_of, imag
     toml = tmp_path / 'order.toml'
     head = TABLE.format(cfg=files_of / 'small.toml').partition('[rows.sarigan]')[0] # One row.
     toml.write_text(head.replace('[rows', 'seeds = [0, 1]\n[rows') + '[rows.groups2]\nnum_groups = 2\n')
-    done = subprocess.run([sys.executable, Path(__file__).parent / 'reals_seen.py', toml, images, tmp_path / 'out'], capture_output=True, text=True, check=False,
+    done = subprocess.run([sys.executable, trees.SUPPORT / 'reals_seen.py', toml, images, tmp_path / 'out'], capture_output=True, text=True, check=False,
         env=dict(os.environ, OMP_NUM_THREADS='1'))
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])
@@ -316,7 +317,7 @@ def test_the_documentation_is_understood(tmp_path):
         params = ablate.ablate.make_context('ablate', command).params # Raises if there is no such option.
         assert table_spec.read(table_spec.find(params['table']), params['setting']).rows
     assert set(re.findall(r'^\| `(\w+)` \|', text, flags=re.M)) == {path.stem for path in table_spec.folder().glob('*.toml')}
-    for file, test in re.findall(r'`(tests/\w+\.py)::(\w+)`', text):
+    for file, test in re.findall(r'`(tests/[\w/]+\.py)::(\w+)`', text):
         assert f'def {test}(' in (table_spec.folder().parents[1] / file).read_text(), test
 
 #----------------------------------------------------------------------------

@@ -19,7 +19,7 @@ def test_contributing_has_the_reasons_in_a_table():
 
 def test_tests_skip_themselves_for_these_reasons_alone():
     """Nobody may miss a package: ./install.sh installs all of them. Triton is for Linux."""
-    for path in (trees.ROOT / 'tests').glob('test_*.py'):
+    for path in (trees.ROOT / 'tests').rglob('test_*.py'):
         if path.name != 'test_skips.py':
             for line in re.findall(r'.*(?:pytest\.skip\(|skipif\(|importorskip\().*', path.read_text(encoding='utf-8')):
                 assert 'skips.' in line, f'{path.name}: {line.strip()}'
@@ -36,9 +36,9 @@ def test_missing(): pytest.importorskip('no_such_package')
 @pytest.mark.parametrize('before, outcome', [('', '2 failed, 1 skipped, 1 error'), ('import pytest; pytest.importorskip("no_such_package")', '1 error')], ids=['tests', 'a whole file'])
 def test_a_skip_for_another_reason_is_a_failure(tmp_path, before, outcome):
     (tmp_path / 'test_it.py').write_text(before + SKIPPING)
-    done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-p', 'skips', '--noconftest', tmp_path], cwd=trees.ROOT / 'tests',
+    done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-p', 'skips', '--noconftest', tmp_path], cwd=trees.SUPPORT,
         capture_output=True, text=True, check=False, timeout=limits.HANG)
     assert outcome in done.stdout, done.stdout
-    assert 'skipped for a reason that tests/skips.py and CONTRIBUTING.md do not list: ' in done.stdout
+    assert 'skipped for a reason that tests/support/skips.py and CONTRIBUTING.md do not list: ' in done.stdout
 
 #----------------------------------------------------------------------------
