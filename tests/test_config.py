@@ -200,7 +200,7 @@ GOOD = '[networks]\nchannel_base = 256\nmapping_layers = 2\nmbstd_group = 4\n[tr
     ('kimg = = 3', ' is not valid TOML: '),
     (GOOD + '[methods]\n', ": unknown key 'methods' in the file; did you mean method?"),
     (GOOD + 'kimgs = 3\n', ": unknown key 'kimgs' in [training]; did you mean kimg?"),
-    (GOOD + '[method]\nxyzzy = 3\n', ": unknown key 'xyzzy' in [method]; it takes grouping, norm, norm_channels, norm_eps, inter_gain, num_groups, lambda_group, lambda_info, info_variance, info_target, info_mixing, code_dim"),
+    (GOOD + '[method]\nxyzzy = 3\n', ": unknown key 'xyzzy' in [method]; it takes grouping, norm, num_groups, lambda_group, lambda_info, info_target, info_mixing, code_dim"),
     (GOOD + '[method]\nnum_groups = 0\n', ': num_groups must be at least 1, not 0'),
     (GOOD + '[method]\nnum_groups = 2.5\n', ': num_groups must be an integer, not 2.5'),
     (GOOD + '[method]\nnum_groups = true\n', ': num_groups must be an integer, not True'),

@@ -26,7 +26,7 @@ TEXTS = st.one_of(st.text(max_size=12), st.sampled_from(['auto', 'none', 'latest
 PAIRS = st.lists(st.tuples(st.sampled_from(['8', '16', '32', 'b8.conv0', 'b16.conv1', 'b99', '']), st.integers(-1, 70)), max_size=4).map(
     lambda pairs: ','.join(f'{place}:{number}' for place, number in pairs))
 OPTIONS = ['gpus', 'device', 'snap', 'grid', 'metrics', 'seed', 'cond', 'subset', 'mirror', 'cfg', 'gamma', 'kimg', 'batch', 'num-groups', 'grouping', 'similarity', 'threshold',
-    'inertia', 'regroup-kimg', 'norm', 'norm-channels', 'norm-eps', 'inter-gain', 'lambda-group', 'lambda-info', 'info-variance', 'info-mixing', 'code-dim', 'checkpoint-minutes', 'keep-states', 'max-bad-iterations',
+    'inertia', 'regroup-kimg', 'norm', 'lambda-group', 'lambda-info', 'info-mixing', 'code-dim', 'checkpoint-minutes', 'keep-states', 'max-bad-iterations',
     'max-rollbacks', 'strict-metrics', 'skip-bad-images', 'sparse-labels', 'aug', 'p', 'target', 'augpipe', 'resume', 'freezed', 'fp32', 'cpu-bf16', 'nhwc', 'nobench', 'allow-tf32', 'workers', 'timeout']
 ARGUMENTS = st.lists(st.tuples(st.sampled_from(OPTIONS), st.one_of(NUMBERS, TEXTS, PAIRS)).map(lambda pair: f'--{pair[0]}={pair[1]}'), max_size=4)
 

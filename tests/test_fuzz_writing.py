@@ -270,7 +270,7 @@ SETTINGS = {
     'resume': RESUMES, 'kimg': [1, 2, 3], 'snap': [1, 2, 0], 'keep-states': [1, 2, 5], 'checkpoint-minutes': [0.0001, 1], 'grid': ['1x1', '3x2', '99x99', '2'], 'batch': [1000, 250, 334, 501, 2000], 'workers': [1, 2],
     'cond': [1], 'subset': [1, 3, 6, 9], 'mirror': [1], 'skip-bad-images': [1], 'seed': [1, -1, 2 ** 40], 'aug': ['noaug', 'ada', 'fixed'], 'p': [0.5], 'target': [0.9], 'augpipe': ['blit', 'bgcfnc'],
     'gamma': [0, 1e38, 'nan', 'inf'], 'max-bad-iterations': [1, 2], 'max-rollbacks': [0, 1], 'num-groups': ['auto', 1, '8:4'], 'regroup-kimg': [0.1], 'grouping': ['kmeans', 'none', 'random'], 'norm': ['feature'],
-    'similarity': ['responses'], 'info-variance': ['learned'], 'freezed': [1, 99], 'fp32': [1], 'nhwc': [1], 'code-dim': [2, 3], 'timeout': [1e-9], 'cfg': ['mine.toml', 'missing.toml'],
+    'similarity': ['responses'], 'freezed': [1, 99], 'fp32': [1], 'nhwc': [1], 'code-dim': [2, 3], 'timeout': [1e-9], 'cfg': ['mine.toml', 'missing.toml'],
 }
 CHOICES = st.sampled_from([name for name in SETTINGS for _ in range(4 if name in ['resume', 'kimg', 'snap', 'keep-states', 'checkpoint-minutes'] else 1)])
 SETTING = CHOICES.flatmap(lambda name: st.sampled_from(SETTINGS[name]).map(lambda value: (name, value)))

@@ -127,6 +127,7 @@ def _read_options(path, where, table, kinds):
     for key in table:
         if kinds is OF_A_ROW and key in OF_ALL_ROWS and key not in OF_A_ROW:
             raise UserError(f'{path}: {key} in {where} would make rows differ in more than the method; it can be in [options], for all rows')
+    table = recipes.without_retired(path, table)
     recipes.check_names(path, where, table, kinds)
     return {key: recipes.typed(f'{path}: {where} {key}', kinds[key], value) for key, value in table.items()}
 

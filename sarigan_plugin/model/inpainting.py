@@ -207,11 +207,6 @@ class Discriminator(torch.nn.Module):
         """The last block, as upstream names it."""
         return self.trunk.b4
 
-    @property
-    def q_log_variance(self):
-        """See Discriminator of networks.py."""
-        return self.trunk.q_log_variance
-
     def forward(self, img, c, return_codes=False, **block_kwargs):
         """img: [N, C, R, R], c: see join_condition(). Returns logits [N, 1], and with return_codes also what Q predicts, as in networks.py."""
         _image, hole = split_condition(c, self.img_channels, self.img_resolution)

@@ -24,7 +24,7 @@ from torch_utils.ops import upfirdn2d
 #----------------------------------------------------------------------------
 # Semantic-aware embedding (Section 3.2).
 
-def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inter_shifts=None, norm_channels='layer', eps=0):
+def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inter_shifts=None):
     """Fold both codes into one style per channel (Eq. 5; paper: f), or one style and one shift (Eq. 3-4).
 
     f_j = h_a(j) z_j / sqrt(1/C * sum_{k in group a(j)} z_k^2), where a(j) is the group of channel j.
@@ -33,9 +33,7 @@ def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inte
     of a group (Eq. 4) need no look at the features: its mean is that of its z_b, and its variance, over all C channels as
     in Eq. 5, is 1/C * sum_k (z_s,k^2 + (z_b,k - mean)^2).
 
-    norm_channels='group' has the group's own number of channels in the place of C: by Eq. 5 the fewer channels a group has, the
-    louder each of them is. `eps` is added to every z_k^2 in the root: where all z of a small group are near zero f jumps, and of a
-    group of one channel it has but the sign of z.
+    The fewer channels a group has, the louder each of them is, and of a group of one channel f has but the sign of z.
 
     intra_styles: [N, C] per-channel scales from the intra-group code (paper: z, z_s).
     inter_styles: [N, g] per-group scales from the inter-group code (paper: h, h_s).
@@ -45,17 +43,13 @@ def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inte
     Returns styles [N, C] in the weight form, (styles, shifts), [N, C] each, in the feature form.
     """
     power = intra_styles.square()
-    if eps > 0:
-        power = power + eps
-    if intra_shifts is not None or norm_channels == 'group':
-        sizes = membership.sum(dim=0).clamp(min=1) # [g]
     if intra_shifts is not None:
+        sizes = membership.sum(dim=0).clamp(min=1) # [g]
         means = intra_shifts @ (membership / sizes) # [Ng]
         centred = intra_shifts - means @ membership.t() # [NC]
         power = power + centred.square()
-    count = sizes if norm_channels == 'group' else membership.shape[0]
     floor = misc.constant(1e-8, dtype=power.dtype, device=power.device) # For empty groups.
-    scale = inter_styles * torch.addmm(floor, power, membership / count).rsqrt() # [Ng]
+    scale = inter_styles * torch.addmm(floor, power, membership / membership.shape[0]).rsqrt() # [Ng]
     scale = scale @ membership.t() # [NC]
     if intra_shifts is None:
         return intra_styles * scale
@@ -126,6 +120,16 @@ def _resampling_conv2d(x, weight, up=1, padding=0, resample_filter=None, flip_we
 #----------------------------------------------------------------------------
 # Generator.
 
+# Options of earlier versions, and the only value that is left of each: old pickles and exports still give it.
+RETIRED = dict(norm_channels='layer', norm_eps=0, inter_gain=1, info_variance='unit')
+
+def drop_retired(options):
+    """Take the options of earlier versions out of a dict. Raises ValueError where one of them asks for what is gone."""
+    for name, left in RETIRED.items():
+        value = options.pop(name, left)
+        if value != left:
+            raise ValueError(f'{name} can only be {left!r} by now, not {value!r}')
+
 def _upstream(name, *args, **kwargs):
     """Build one of upstream's layers by name, so that it is pickled with upstream's source and not with this file."""
     return dnnlib.util.construct_class_by_name(*args, class_name=f'training.networks.{name}', **kwargs)
@@ -159,9 +163,6 @@ class SynthesisLayer(torch.nn.Module):
         threshold       = 'auto',       # Of a learned grouping, see ChannelGrouping; as is
         inertia         = 3,            # how much it keeps to its groups.
         norm            = 'weight',     # Normalise weights (Eq. 5-6) or the grouped 'feature' maps (Eq. 3-4).
-        norm_channels   = 'layer',      # The norm of a group's styles counts the channels of the 'layer' (Eq. 5) or of the 'group';
-        norm_eps        = 0,            # and how far it stays from zero, see group_styles(); 0 = Eq. 5.
-        inter_gain      = 1,            # Of the initial weights that make styles of the inter-group code; 0 = they start at 1.
         kernel_size     = 3,            # Convolution kernel size.
         up              = 1,            # Integer upsampling factor.
         use_noise       = True,         # Enable noise input?
@@ -173,15 +174,13 @@ class SynthesisLayer(torch.nn.Module):
         super().__init__()
         if norm not in ['weight', 'feature']:
             raise ValueError(f"norm must be 'weight' or 'feature', not {norm!r}")
-        if norm_channels not in ['layer', 'group']:
-            raise ValueError(f"norm_channels must be 'layer' or 'group', not {norm_channels!r}")
         self.code_dim = code_dim
         self.resolution = resolution
         self.up = up
         self.use_noise = use_noise
         self.activation = activation
         self.conv_clamp = conv_clamp
-        self.norm, self.norm_channels, self.norm_eps = (norm, norm_channels, norm_eps) if grouping != 'none' else ('weight', 'layer', 0)
+        self.norm = norm if grouping != 'none' else 'weight'
         self.padding = kernel_size // 2
         self.shared_weights = None # dtype -> weight_parts(dtype), where a training shares them between calls.
         self.act_gain = bias_act.activation_funcs[activation].def_gain
@@ -193,7 +192,6 @@ class SynthesisLayer(torch.nn.Module):
             self.grouping = dnnlib.util.call_func_by_name(grouping, in_channels, num_groups, func_name='sarigan_plugin.grouping.make_grouping',
                 threshold=threshold, inertia=inertia) # By name, as upstream's layers: pickled with its own source.
             self.group_affine = _upstream('FullyConnectedLayer', code_dim, self.grouping.num_groups, bias_init=1)
-            self.group_affine.weight.data.mul_(inter_gain)
             if norm == 'feature':
                 self.shift = _upstream('FullyConnectedLayer', code_dim, in_channels)
                 self.group_shift = _upstream('FullyConnectedLayer', code_dim, self.grouping.num_groups)
@@ -225,20 +223,18 @@ class SynthesisLayer(torch.nn.Module):
         shifts = dict(intra_shifts=self.shift(intra_code), inter_shifts=self.group_shift(inter_code)) if self.norm == 'feature' else {}
         styles = self.grouping.attach(styles)
         membership = self.grouping() if membership is None else membership
-        return group_styles(styles, self.group_affine(inter_code), membership, norm_channels=self.norm_channels, eps=self.norm_eps, **shifts)
+        return group_styles(styles, self.group_affine(inter_code), membership, **shifts)
 
     @torch.no_grad()
     def merge_groups(self, kernels):
         """Merge groups that are one cluster by the kernels that produce the input channels, [C, ...]; see MergingGrouping.
 
         By Eq. 5 channels of equal z in a group of c have the style h / sqrt(c / C). So that the mean style of two groups
-        that merge stays as it is, sqrt(c_1 + c_2) h = sqrt(c_1) h_1 + sqrt(c_2) h_2. Where the norm counts the group's own
-        channels that style is h, and (c_1 + c_2) h = c_1 h_1 + c_2 h_2.
+        that merge stays as it is, sqrt(c_1 + c_2) h = sqrt(c_1) h_1 + sqrt(c_2) h_2.
         """
-        power = 0.5 if self.norm_channels == 'layer' else 1
         for kept, gone, share in self.grouping.merge(kernels):
             for rows in self.group_affine.parameters():
-                rows[kept] = rows[kept] * (1 - share) ** power + rows[gone] * share ** power
+                rows[kept] = rows[kept] * (1 - share) ** 0.5 + rows[gone] * share ** 0.5
             if self.norm == 'feature':
                 for rows in self.group_shift.parameters():
                     rows[kept] = rows[kept] * (1 - share) + rows[gone] * share
@@ -346,14 +342,15 @@ class Generator(torch.nn.Module):
         grouping            = 'similarity', # How channels come to their groups, see SynthesisLayer.
         threshold           = 'auto',       # How similar kernels of one group are, see ChannelGrouping.
         inertia             = 3,            # How much channels keep to their groups, see ChannelGrouping.
-        norm                = 'weight',     # What is normalised, see SynthesisLayer, and
-        norm_channels       = 'layer',      # over how many channels, and
-        norm_eps            = 0,            # what keeps it smooth, see group_styles().
-        inter_gain          = 1,            # How much the inter-group code does at the start, see SynthesisLayer.
+        norm                = 'weight',     # What is normalised, see SynthesisLayer.
         mapping_kwargs      = {},   # Arguments for upstream's MappingNetwork.
         synthesis_kwargs    = {},   # Arguments for upstream's SynthesisNetwork.
+        **retired,                  # See RETIRED.
     ):
         super().__init__()
+        drop_retired(retired)
+        if retired:
+            raise TypeError(f'Generator takes no argument {next(iter(retired))!r}')
         self.z_dim = z_dim
         self.c_dim = c_dim
         self.w_dim = 2 * code_dim
@@ -362,8 +359,7 @@ class Generator(torch.nn.Module):
         self.img_channels = img_channels
         self.num_groups = num_groups
         self.synthesis = _upstream('SynthesisNetwork', w_dim=self.w_dim, img_resolution=img_resolution, img_channels=img_channels, **synthesis_kwargs)
-        self._group_channels(dict(grouping=grouping, threshold=threshold, inertia=inertia, norm=norm, norm_channels=norm_channels, norm_eps=norm_eps,
-            inter_gain=inter_gain))
+        self._group_channels(dict(grouping=grouping, threshold=threshold, inertia=inertia, norm=norm))
         self.num_ws = self.synthesis.num_ws
         widths = dict(layer_features=code_dim, embed_features=code_dim) # Only the last layer is as wide as both codes.
         self.mapping = _upstream('MappingNetwork', z_dim=z_dim, c_dim=c_dim, w_dim=self.w_dim, num_ws=self.num_ws, **{**widths, **mapping_kwargs})
@@ -407,10 +403,10 @@ class Discriminator(torch.nn.Module):
         img_channels,           # Number of input color channels.
         code_dim        = 512,  # Dimensionality of each of the two codes in w.
         q_features      = None, # (inter, intra), how many numbers of each code Q predicts, None = those in w.
-        info_variance   = 'unit', # Variance of Q's Gaussian: 'unit', or 'learned' for each dimension.
         **trunk_kwargs,         # Arguments for upstream's Discriminator.
     ):
         super().__init__()
+        drop_retired(trunk_kwargs)
         self.c_dim = c_dim
         self.img_resolution = img_resolution
         self.img_channels = img_channels
@@ -421,7 +417,6 @@ class Discriminator(torch.nn.Module):
         self.q_features = q_features
         num_predicted = 2 * code_dim if q_features is None else sum(q_features)
         self.q = _upstream('FullyConnectedLayer', self.b4.out.weight.shape[1], num_predicted)
-        self.q_log_variance = torch.nn.Parameter(torch.zeros([num_predicted])) if info_variance == 'learned' else None
 
     def features(self, img, num_batches=1, **block_kwargs):
         """All that D and Q share. img: [N, img_channels, H, W]. Returns [N, F], fp32.
@@ -447,7 +442,6 @@ class Discriminator(torch.nn.Module):
             logits = (logits * label).sum(dim=1, keepdim=True) / np.sqrt(label.shape[1])
         if not return_codes:
             return logits
-        codes = self.q(features)
-        return logits, codes if self.q_log_variance is None else codes + 0 * self.q_log_variance # For DDP, see WithoutGradient.
+        return logits, self.q(features)
 
 #----------------------------------------------------------------------------

@@ -34,8 +34,6 @@ except ImportError: # Python 3.10
 GROUPINGS = ('similarity', 'kmeans', 'blocks', 'random', 'none')
 SIMILARITIES = ('kernels', 'responses')
 NORMS = ('weight', 'feature')
-NORM_CHANNELS = ('layer', 'group')
-INFO_VARIANCES = ('unit', 'learned')
 INFO_TARGETS = ('codes', 'styles')
 INFO_MIXINGS = ('mean', 'skip')
 AUGMENTATIONS = ('noaug', 'ada', 'fixed')
@@ -92,13 +90,9 @@ class Method:
     """[method]: what makes it SariGAN."""
     grouping:       Literal[GROUPINGS]  = 'similarity'  # How channels come to their groups.
     norm:           Literal[NORMS]      = 'weight'      # Eq. 5-6 or Eq. 3-4.
-    norm_channels:  Literal[NORM_CHANNELS] = 'layer'    # What the norm of a group's styles counts; Eq. 5 has all of the layer's.
-    norm_eps:       float               = 0.0           # Keeps that norm from zero; Eq. 5 has none.
-    inter_gain:     float               = 1.0           # Of the initial weights that make styles of the inter-group code.
     num_groups:     as_num_groups       = 16            # Groups per layer (paper: g), 'auto', or a table of {resolution or layer: groups}.
     lambda_group:   float               = 2.0           # Weight of the grouping loss (paper: lambda_1).
     lambda_info:    float               = 10.0          # Weight of the info loss (paper: lambda_2).
-    info_variance:  Literal[INFO_VARIANCES] = 'unit'    # Of Q's Gaussian (Eq. 8).
     info_target:    Literal[INFO_TARGETS] = 'codes'     # What Q predicts: w, or the styles that layers make of it.
     info_mixing:    Literal[INFO_MIXINGS] = 'mean'      # What Q aims at under style mixing.
     code_dim:       int                 = 512           # Dimensionality of each code, and of z.
@@ -193,6 +187,8 @@ def read_recipe(path):
     """Read one TOML file. Raises UserError naming the file and the key for anything that a recipe can't have."""
     tables = _inherit(path, read_toml(path))
     check_names(path, 'the file', tables, ['base', 'summary', 'method', 'inpainting', 'networks', 'training'])
+    if isinstance(tables.get('method'), dict):
+        tables['method'] = without_retired(path, tables['method'])
     if not isinstance(tables.get('summary', ''), str):
         raise UserError(f'{path}: summary must be a string')
     parts = {name: _read_table(path, name, cls, tables[name]) for name, cls in [('method', Method), ('inpainting', Inpainting), ('networks', Networks), ('training', Training)] if name in tables}
@@ -202,6 +198,16 @@ def read_recipe(path):
     if 'inpainting' in parts and 'method' not in parts:
         raise UserError(f'{path}: [inpainting] needs the table [method]; grouping = "none" is the baseline')
     return Recipe(summary=tables.get('summary', ''), **parts)
+
+def without_retired(path, table):
+    """A table of a file without options of earlier versions. Raises UserError where one of them asks for what is gone."""
+    from sarigan_plugin.model.networks import drop_retired # Here, as upstream's tree may come to sys.path late.
+    table = dict(table)
+    try:
+        drop_retired(table)
+    except ValueError as error:
+        raise UserError(f'{path}: {error}') from None
+    return table
 
 def read_toml(path):
     """The tables of a TOML file. Raises UserError."""
@@ -448,8 +454,8 @@ def _networks(args, recipe, overrides):
     args.G_kwargs.class_name = 'sarigan_plugin.networks.Generator'
     del args.G_kwargs.w_dim # Twice code_dim.
     args.G_kwargs.update(z_dim=method.code_dim, code_dim=method.code_dim, num_groups=method.num_groups, grouping=method.grouping, norm=method.norm,
-        norm_channels=method.norm_channels, norm_eps=method.norm_eps, inter_gain=method.inter_gain, threshold=method.threshold, inertia=method.inertia)
-    args.D_kwargs.update(class_name='sarigan_plugin.networks.Discriminator', code_dim=method.code_dim, info_variance=method.info_variance)
+        threshold=method.threshold, inertia=method.inertia)
+    args.D_kwargs.update(class_name='sarigan_plugin.networks.Discriminator', code_dim=method.code_dim)
     args.loss_kwargs.update(class_name='sarigan_plugin.loss.SariGANLoss', lambda_group=method.lambda_group, lambda_info=method.lambda_info,
         similarity=method.similarity, info_mixing=method.info_mixing)
     if method.info_target == 'styles' and method.grouping != 'none': # Without groups there is no h to predict.

@@ -6,6 +6,7 @@ import os
 import re
 
 from sarigan_plugin.errors import UserError
+from sarigan_plugin.model.networks import RETIRED
 from sarigan_plugin.snapshots import exported
 from sarigan_plugin.snapshots import what_is
 from sarigan_plugin.trainer import checkpoint
@@ -152,8 +153,14 @@ def _shown(value):
 def _differences(stored, args, ignored):
     """[(name, value stored, value now)] of all options that differ, names with dots."""
     before, now = _flat(stored), _flat(json.loads(json.dumps(args)))
+    before = {name: value for name, value in before.items() if not _is_retired(name, value)}
     return [(name, before.get(name), now.get(name)) for name in sorted({*before, *now})
         if before.get(name) != now.get(name) and ignored.match(name) is None]
+
+def _is_retired(name, value):
+    """Whether an option of an earlier version says what has become the rule."""
+    table, _dot, option = name.partition('.')
+    return table in ['G_kwargs', 'D_kwargs'] and option in RETIRED and value == RETIRED[option]
 
 def _flat(options, prefix=''):
     if not isinstance(options, dict):

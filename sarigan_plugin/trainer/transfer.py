@@ -186,11 +186,11 @@ def fit_group_styles(G):
         membership = layer.grouping().double() # [Cg]
         sizes = membership.sum(dim=0) # [g]
         empty = sizes == 0
-        power = layer.affine(intra).square() + layer.norm_eps
+        power = layer.affine(intra).square()
         powers = power @ membership # [Ng]
         sizes[empty] = len(membership) / membership.shape[1] # Ready for the channels that may come, as many as others have.
         powers[:, empty] = power.mean(dim=1, keepdim=True) * sizes[empty]
-        wanted = (powers / (sizes if layer.norm_channels == 'group' else len(membership))).sqrt() # [Ng]: n_i.
+        wanted = (powers / len(membership)).sqrt() # [Ng]: n_i.
         slope = solver @ wanted # [Dg]
         layer.group_affine.weight.copy_(slope.t() / layer.group_affine.weight_gain)
         layer.group_affine.bias.copy_(wanted.mean(dim=0) - inter.mean(dim=0) @ slope)
