@@ -1,9 +1,9 @@
 """SariGAN's networks: upstream's generator and discriminator with a few layers exchanged.
 
 Upstream pickles a network as the source text of its module and runs that text again when the pickle is loaded. So this
-file imports nothing but contextlib, torch, numpy and what every StyleGAN tool carries (dnnlib, torch_utils), and asks for upstream's
-own layers and for ours in grouping.py by name while building: each of them brings its own source. The pickles then load
-with no plugin installed.
+file imports nothing but contextlib, torch, numpy and what every StyleGAN tool carries (dnnlib, torch_utils), and asks
+for upstream's own layers and for ours in grouping.py by name while building: each of them brings its own source. The
+pickles then load with no plugin installed.
 
 Index letters in shape comments: N batch, C channels, O output channels, I input channels, g groups, k kernel size.
 """
@@ -29,9 +29,9 @@ def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inte
 
     f_j = h_a(j) z_j / sqrt(1/C * sum_{k in group a(j)} z_k^2), where a(j) is the group of channel j.
 
-    After Group AdaIN (Eq. 3) channel k has exactly the mean z_b,k and the standard deviation z_s,k, so AdaGN's statistics
-    of a group (Eq. 4) need no look at the features: its mean is that of its z_b, and its variance, over all C channels as
-    in Eq. 5, is 1/C * sum_k (z_s,k^2 + (z_b,k - mean)^2).
+    After Group AdaIN (Eq. 3) channel k has exactly the mean z_b,k and the standard deviation z_s,k, so AdaGN's
+    statistics of a group (Eq. 4) need no look at the features: its mean is that of its z_b, and its variance, over all
+    C channels as in Eq. 5, is 1/C * sum_k (z_s,k^2 + (z_b,k - mean)^2).
 
     The fewer channels a group has, the louder each of them is, and of a group of one channel f has but the sign of z.
 
@@ -63,7 +63,8 @@ def prepare_kernels(weight, dtype):
     weight: [O, I, k, k]. Returns (kernels [O, I, k, k], their squares [O, Ikk]), both of the weights' dtype.
     """
     if dtype == torch.float16: # Demodulation cancels any scale of kernels: use that to stay inside the range of fp16.
-        largest = weight.detach().norm(float('inf'), dim=[1,2,3], keepdim=True) # Without gradient: that through a scale is zero, all in all.
+        # Without gradient: that through a scale is zero, all in all.
+        largest = weight.detach().norm(float('inf'), dim=[1,2,3], keepdim=True)
         weight = weight / (largest.clamp(min=TINY) * np.sqrt(weight[0].numel()))
     return weight, weight.square().flatten(1)
 
@@ -72,9 +73,9 @@ def modulated_conv2d(
     weight,                 # Kernels of shape [O, I, k, k].
     styles,                 # One style per input channel, of shape [N, I].
     noise           = None, # Noise to add to the output, broadcastable to [N, O, H, W].
-    squares         = None, # Where `weight` is of prepare_kernels(), the squares that came with it. None = it is called here.
-    **resampling,           # up: integer factor; padding: of the upsampled features; resample_filter: low-pass filter from
-                            # upfirdn2d.setup_filter(); flip_weight: True = correlation, False = convolution.
+    squares         = None, # Of prepare_kernels(), where `weight` came from there; None = it is called here.
+    **resampling,           # up: integer factor; padding: of the upsampled features; resample_filter: low-pass filter
+                            # from upfirdn2d.setup_filter(); flip_weight: True = correlation, False = convolution.
 ):
     """Modulate, convolve, demodulate (Eq. 6) without ever forming one kernel per sample.
 
@@ -90,8 +91,10 @@ def modulated_conv2d(
     if x.dtype == torch.float16: # As with kernels.
         styles = styles / styles.detach().norm(float('inf'), dim=1, keepdim=True).clamp(min=TINY)
 
-    powers = styles.square().repeat_interleave(weight[0, 0].numel(), dim=1) # [N, Ikk]: summing over kk first takes a CPU twice as long.
-    demodulation = torch.addmm(misc.constant(1e-8, dtype=powers.dtype, device=x.device), powers, squares.t()).rsqrt() # [NO]
+    # [N, Ikk]: summing over kk first takes a CPU twice as long.
+    powers = styles.square().repeat_interleave(weight[0, 0].numel(), dim=1)
+    eps = misc.constant(1e-8, dtype=powers.dtype, device=x.device)
+    demodulation = torch.addmm(eps, powers, squares.t()).rsqrt() # [NO]
     x = x * styles.to(x.dtype)[:, :, None, None]
     x = _resampling_conv2d(x, weight, **resampling)
     demodulation = demodulation.to(x.dtype)[:, :, None, None]
@@ -115,7 +118,8 @@ def normalized_conv2d(
     return x if noise is None else x + noise.to(x.dtype)
 
 def _resampling_conv2d(x, weight, up=1, padding=0, resample_filter=None, flip_weight=True):
-    return conv2d_resample.conv2d_resample(x=x, w=weight.to(x.dtype), f=resample_filter, up=up, padding=padding, flip_weight=flip_weight)
+    return conv2d_resample.conv2d_resample(x=x, w=weight.to(x.dtype), f=resample_filter, up=up, padding=padding,
+        flip_weight=flip_weight)
 
 #----------------------------------------------------------------------------
 # Generator.
@@ -159,7 +163,7 @@ class SynthesisLayer(torch.nn.Module):
         code_dim,                       # Dimensionality of each of the two codes in w.
         resolution,                     # Resolution of this layer, pixels.
         num_groups      = 16,           # Number of channel groups (paper: g), or 'auto', see make_grouping().
-        grouping        = 'similarity', # 'similarity' (learned), 'kmeans', 'blocks', 'random', or 'none': the intra-group code alone.
+        grouping        = 'similarity', # See make_grouping(), or 'none': the intra-group code alone.
         threshold       = 'auto',       # Of a learned grouping, see ChannelGrouping; as is
         inertia         = 3,            # how much it keeps to its groups.
         norm            = 'weight',     # Normalise weights (Eq. 5-6) or the grouped 'feature' maps (Eq. 3-4).
@@ -189,14 +193,16 @@ class SynthesisLayer(torch.nn.Module):
         self.affine = _upstream('FullyConnectedLayer', code_dim, in_channels, bias_init=1)
         self.grouping = None
         if grouping != 'none':
-            self.grouping = dnnlib.util.call_func_by_name(grouping, in_channels, num_groups, func_name='sarigan_plugin.grouping.make_grouping',
-                threshold=threshold, inertia=inertia) # By name, as upstream's layers: pickled with its own source.
+            # By name, as upstream's layers: pickled with its own source.
+            self.grouping = dnnlib.util.call_func_by_name(grouping, in_channels, num_groups,
+                func_name='sarigan_plugin.grouping.make_grouping', threshold=threshold, inertia=inertia)
             self.group_affine = _upstream('FullyConnectedLayer', code_dim, self.grouping.num_groups, bias_init=1)
             if norm == 'feature':
                 self.shift = _upstream('FullyConnectedLayer', code_dim, in_channels)
                 self.group_shift = _upstream('FullyConnectedLayer', code_dim, self.grouping.num_groups)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.weight = torch.nn.Parameter(torch.randn([out_channels, in_channels, kernel_size, kernel_size]).to(memory_format=memory_format))
+        weight = torch.randn([out_channels, in_channels, kernel_size, kernel_size])
+        self.weight = torch.nn.Parameter(weight.to(memory_format=memory_format))
         self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
         if use_noise:
             self.register_buffer('noise_const', torch.randn([resolution, resolution]))
@@ -205,7 +211,7 @@ class SynthesisLayer(torch.nn.Module):
     def weight_parts(self, dtype):
         """All of forward() that depends on weights alone, for features of a dtype.
 
-        Returns (kernels [O, I, k, k], their squares [O, Ikk], membership of the groups [C, g]); None where it isn't needed.
+        Returns (kernels [O, I, k, k], their squares [O, Ikk], membership of the groups [C, g]); None where not needed.
         """
         kernels = prepare_kernels(self.weight, dtype) if self.norm == 'weight' else (self.weight, None)
         return *kernels, self.grouping() if self.grouping is not None else None
@@ -213,24 +219,26 @@ class SynthesisLayer(torch.nn.Module):
     def styles(self, w, membership=None):
         """What both codes say of every input channel. w: [N, 2 * code_dim], inter-group code first.
 
-        membership: [C, g], where that is known. Returns styles [N, C] in the weight form, (styles, shifts) in the feature
-        form; see group_styles().
+        membership: [C, g], where that is known. Returns styles [N, C] in the weight form, (styles, shifts) in the
+        feature form; see group_styles().
         """
         inter_code, intra_code = w.split(self.code_dim, dim=1)
         styles = self.affine(intra_code)
         if self.grouping is None:
             return styles
-        shifts = dict(intra_shifts=self.shift(intra_code), inter_shifts=self.group_shift(inter_code)) if self.norm == 'feature' else {}
+        shifts = dict()
+        if self.norm == 'feature':
+            shifts = dict(intra_shifts=self.shift(intra_code), inter_shifts=self.group_shift(inter_code))
         styles = self.grouping.attach(styles)
         membership = self.grouping() if membership is None else membership
         return group_styles(styles, self.group_affine(inter_code), membership, **shifts)
 
     @torch.no_grad()
     def merge_groups(self, kernels):
-        """Merge groups that are one cluster by the kernels that produce the input channels, [C, ...]; see MergingGrouping.
+        """Merge groups that are one cluster by the kernels that make the input channels, [C, ...]; see MergingGrouping.
 
-        By Eq. 5 channels of equal z in a group of c have the style h / sqrt(c / C). So that the mean style of two groups
-        that merge stays as it is, sqrt(c_1 + c_2) h = sqrt(c_1) h_1 + sqrt(c_2) h_2.
+        By Eq. 5 channels of equal z in a group of c have the style h / sqrt(c / C). So that the mean style of two
+        groups that merge stays as it is, sqrt(c_1 + c_2) h = sqrt(c_1) h_1 + sqrt(c_2) h_2.
         """
         for kept, gone, share in self.grouping.merge(kernels):
             for rows in self.group_affine.parameters():
@@ -251,11 +259,13 @@ class SynthesisLayer(torch.nn.Module):
 
         noise = None
         if self.use_noise and noise_mode == 'random':
-            noise = torch.randn([x.shape[0], 1, self.resolution, self.resolution], device=x.device) * self.noise_strength
+            noise = torch.randn([x.shape[0], 1, self.resolution, self.resolution], device=x.device)
+            noise = noise * self.noise_strength
         if self.use_noise and noise_mode == 'const':
             noise = self.noise_const * self.noise_strength
 
-        resampling = dict(up=self.up, padding=self.padding, resample_filter=self.resample_filter, flip_weight=(self.up == 1)) # As upstream: flips when upsampling.
+        resampling = dict(up=self.up, padding=self.padding, resample_filter=self.resample_filter,
+            flip_weight=(self.up == 1)) # As upstream: flips when upsampling.
         kernels, squares, membership = (self.shared_weights or self.weight_parts)(x.dtype)
         styles = self.styles(w, membership)
         if self.norm == 'weight':
@@ -268,7 +278,8 @@ class SynthesisLayer(torch.nn.Module):
 def _convolutions(synthesis):
     """(name, layer) of each convolution, in the order of the codes that they read."""
     blocks = [(res, getattr(synthesis, f'b{res}')) for res in synthesis.block_resolutions]
-    return [(f'b{res}.{conv}', getattr(block, conv)) for res, block in blocks for conv in ['conv0', 'conv1'] if hasattr(block, conv)]
+    return [(f'b{res}.{conv}', getattr(block, conv))
+        for res, block in blocks for conv in ['conv0', 'conv1'] if hasattr(block, conv)]
 
 def grouped_layers(synthesis):
     """The grouped layers of a generator's synthesis network, in order.
@@ -277,13 +288,14 @@ def grouped_layers(synthesis):
     produce those channels, e.g. ('b8.conv1', <SynthesisLayer>, <SynthesisLayer b8.conv0>). Empty for other networks.
     """
     convs = _convolutions(synthesis)
-    return [(name, layer, source) for (name, layer), (_name, source) in zip(convs[1:], convs) if getattr(layer, 'grouping', None) is not None]
+    return [(name, layer, source) for (name, layer), (_name, source) in zip(convs[1:], convs)
+        if getattr(layer, 'grouping', None) is not None]
 
 def code_styles(synthesis, ws):
-    """What grouped layers make of the two codes before they are folded into one (paper: h and z; with their means in the feature form).
+    """What grouped layers make of the two codes before they are folded into one (paper: h and z).
 
-    ws: [N, num_ws, 2 * code_dim]; under style mixing each layer has codes of its own. Returns (inter, intra), [N, sum of g] and [N, sum of C],
-    layer by layer.
+    ws: [N, num_ws, 2 * code_dim]; under style mixing each layer has codes of its own.
+    Returns (inter, intra), [N, sum of g] and [N, sum of C], layer by layer, with their means in the feature form.
     """
     inter, intra = [], []
     for (_name, layer), w in zip(_convolutions(synthesis), ws.unbind(dim=1)):
@@ -298,7 +310,7 @@ def code_styles(synthesis, ws):
 
 @contextlib.contextmanager
 def captured_features(synthesis, layers=None):
-    """Inside the `with`, what each of some layers got to read last: {layer name: [N, C, H, W]}, filled as images are made.
+    """Record the latest input of each layer inside the `with`: {layer name: [N, C, H, W]}, filled as images are made.
 
     layers: {name: layer}, None = those that are grouped.
     """
@@ -314,8 +326,8 @@ def captured_features(synthesis, layers=None):
 def layer_num_groups(num_groups, name):
     """The number of groups of one layer, e.g. 'b16.conv0'.
 
-    num_groups: one number, or 'auto', for all layers, or {layer or resolution: number} with keys such as 'b16.conv0', '16' or 16, where
-    a layer goes before its resolution. Raises ValueError for a layer without a number.
+    num_groups: one number, or 'auto', for all layers, or {layer or resolution: number} with keys such as 'b16.conv0',
+    '16' or 16, where a layer goes before its resolution. Raises ValueError for a layer without a number.
     """
     if not isinstance(num_groups, dict):
         return num_groups
@@ -327,7 +339,7 @@ def layer_num_groups(num_groups, name):
 
 @persistence.persistent_class
 class Generator(torch.nn.Module):
-    """Upstream's generator over two codes: ws [N, num_ws, 2 * code_dim] = [inter-group (paper: h) | intra-group (paper: z)].
+    """Upstream's generator over two codes: ws [N, num_ws, 2 * code_dim] = [inter-group (paper: h) | intra-group (z)].
 
     Every convolution after the first (4x4) is grouped; the first and the ToRGB layers read the intra-group code alone
     (Section 4.1). To tools, w is one opaque vector: truncation, style mixing and projection work as ever.
@@ -358,11 +370,13 @@ class Generator(torch.nn.Module):
         self.img_resolution = img_resolution
         self.img_channels = img_channels
         self.num_groups = num_groups
-        self.synthesis = _upstream('SynthesisNetwork', w_dim=self.w_dim, img_resolution=img_resolution, img_channels=img_channels, **synthesis_kwargs)
+        self.synthesis = _upstream('SynthesisNetwork', w_dim=self.w_dim, img_resolution=img_resolution,
+            img_channels=img_channels, **synthesis_kwargs)
         self._group_channels(dict(grouping=grouping, threshold=threshold, inertia=inertia, norm=norm))
         self.num_ws = self.synthesis.num_ws
         widths = dict(layer_features=code_dim, embed_features=code_dim) # Only the last layer is as wide as both codes.
-        self.mapping = _upstream('MappingNetwork', z_dim=z_dim, c_dim=c_dim, w_dim=self.w_dim, num_ws=self.num_ws, **{**widths, **mapping_kwargs})
+        self.mapping = _upstream('MappingNetwork', z_dim=z_dim, c_dim=c_dim, w_dim=self.w_dim, num_ws=self.num_ws,
+            **{**widths, **mapping_kwargs})
 
     def _group_channels(self, how):
         """Exchange upstream's layers for ours, in place, with the same geometry."""
@@ -370,15 +384,18 @@ class Generator(torch.nn.Module):
             block = getattr(self.synthesis, f'b{res}')
             for name in ['conv0', 'conv1']:
                 if hasattr(block, name):
-                    setattr(block, name, self._grouped(getattr(block, name), block.channels_last,
-                        dict(how, num_groups=layer_num_groups(self.num_groups, f'b{res}.{name}')) if res > 4 else dict(grouping='none')))
+                    of_layer = dict(grouping='none')
+                    if res > 4:
+                        of_layer = dict(how, num_groups=layer_num_groups(self.num_groups, f'b{res}.{name}'))
+                    setattr(block, name, self._grouped(getattr(block, name), block.channels_last, of_layer))
             if hasattr(block, 'torgb'):
                 block.torgb.affine = IntraAffine(self.code_dim, block.torgb.weight.shape[1])
 
     def _grouped(self, layer, channels_last, how):
         out_channels, in_channels, kernel_size, _ = layer.weight.shape
-        ours = SynthesisLayer(in_channels, out_channels, self.code_dim, layer.resolution, kernel_size=kernel_size, up=layer.up,
-            use_noise=layer.use_noise, activation=layer.activation, conv_clamp=layer.conv_clamp, channels_last=channels_last, **how)
+        ours = SynthesisLayer(in_channels, out_channels, self.code_dim, layer.resolution, kernel_size=kernel_size,
+            up=layer.up, use_noise=layer.use_noise, activation=layer.activation, conv_clamp=layer.conv_clamp,
+            channels_last=channels_last, **how)
         ours.resample_filter.copy_(layer.resample_filter)
         return ours
 
@@ -394,8 +411,8 @@ class Generator(torch.nn.Module):
 class Discriminator(torch.nn.Module):
     """Upstream's discriminator with a second head: Q reads both codes back from the image (Section 3.3).
 
-    D and Q share everything but their last linear layer. Parameter names are upstream's, plus `q`. What Q predicts is the
-    concern of the loss: the codes in w, or what grouped layers make of them, see code_styles().
+    D and Q share everything but their last linear layer. Parameter names are upstream's, plus `q`. What Q predicts is
+    the concern of the loss: the codes in w, or what grouped layers make of them, see code_styles().
     """
     def __init__(self,
         c_dim,                  # Conditioning label (C) dimensionality, 0 = unconditional.
@@ -410,7 +427,8 @@ class Discriminator(torch.nn.Module):
         self.c_dim = c_dim
         self.img_resolution = img_resolution
         self.img_channels = img_channels
-        trunk = _upstream('Discriminator', c_dim=c_dim, img_resolution=img_resolution, img_channels=img_channels, **trunk_kwargs)
+        trunk = _upstream('Discriminator', c_dim=c_dim, img_resolution=img_resolution, img_channels=img_channels,
+            **trunk_kwargs)
         self.block_resolutions = trunk.block_resolutions
         for name, module in trunk.named_children():
             self.add_module(name, module)
@@ -421,7 +439,7 @@ class Discriminator(torch.nn.Module):
     def features(self, img, num_batches=1, **block_kwargs):
         """All that D and Q share. img: [N, img_channels, H, W]. Returns [N, F], fp32.
 
-        num_batches: as how many batches of equal size, one after the other, the minibatch standard deviation takes them.
+        num_batches: as how many batches of equal size, one after another, the minibatch standard deviation takes them.
         """
         x = None
         for res in self.block_resolutions:
@@ -430,11 +448,16 @@ class Discriminator(torch.nn.Module):
         if self.b4.architecture == 'skip':
             x = x + self.b4.fromrgb(img.to(torch.float32))
         if self.b4.mbstd is not None:
-            x = self.b4.mbstd(x) if num_batches == 1 else torch.cat([self.b4.mbstd(batch) for batch in x.chunk(num_batches)])
+            batches = [x] if num_batches == 1 else x.chunk(num_batches)
+            batches = [self.b4.mbstd(batch) for batch in batches]
+            x = batches[0] if num_batches == 1 else torch.cat(batches)
         return self.b4.fc(self.b4.conv(x).flatten(1))
 
     def forward(self, img, c, return_codes=False, **block_kwargs):
-        """img: [N, img_channels, H, W], c: [N, c_dim]. Returns logits [N, 1], and with return_codes also what Q predicts, inter-group first: [N, 2 * code_dim], see q_features."""
+        """img: [N, img_channels, H, W], c: [N, c_dim]. Returns logits [N, 1].
+
+        With return_codes also what Q predicts, inter-group first: [N, 2 * code_dim], see q_features.
+        """
         features = self.features(img, **block_kwargs)
         logits = self.b4.out(features)
         if self.c_dim > 0:
