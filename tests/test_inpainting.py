@@ -32,6 +32,7 @@ from sarigan_plugin.model.inpainting import join_condition, split_condition
 from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.snapshots import exported
 from sarigan_plugin.snapshots import reading
+from sarigan_plugin.trainer import arguments
 from sarigan_plugin.trainer import recipes
 from sarigan_plugin.trainer import transfer
 from sarigan_plugin.upstream import host
@@ -359,12 +360,12 @@ def test_a_sample_sheet_shows_input_output_and_truth(images, tmp_path):
 # Config.
 
 def test_the_configs_of_inpainting_say_so_to_every_part(images):
-    desc, args = recipes.training_options(data=images, cfg='tiny-inpaint', masks='centre', lambda_l1=3.0, grouping='none')
+    desc, args = arguments.training_options(data=images, cfg='tiny-inpaint', masks='centre', lambda_l1=3.0, grouping='none')
     assert args.training_set_kwargs.class_name.endswith('InpaintingDataset') and args.training_set_kwargs.mask_source == args.loss_kwargs.mask_source == 'centre'
     assert args.loss_kwargs.lambda_l1 == 3 and args.G_kwargs.grouping == 'none'
     assert desc == 'images-tiny-inpaint-groupingnone-maskscentre-lambdal13.0'
     assert (args.training_set_kwargs.split, args.training_set_kwargs.max_size) == ('train', 22)
-    _desc, args = recipes.training_options(data=images, cfg='sarigan-inpaint', gpus=8)
+    _desc, args = arguments.training_options(data=images, cfg='sarigan-inpaint', gpus=8)
     assert args.G_kwargs.class_name == 'sarigan_plugin.inpainting.Generator' and args.D_kwargs.class_name == 'sarigan_plugin.inpainting.Discriminator'
 
 @pytest.mark.parametrize('options, sentence', [
@@ -381,7 +382,7 @@ def test_the_configs_of_inpainting_say_so_to_every_part(images):
 ])
 def test_options_that_make_no_sense_get_a_sentence(images, options, sentence):
     with pytest.raises(UserError) as error:
-        recipes.training_options(data=images, **options)
+        arguments.training_options(data=images, **options)
     assert str(error.value) == sentence
 
 def test_inpainting_without_a_method_is_refused(tmp_path):
