@@ -21,7 +21,7 @@ from playwright.sync_api import sync_playwright
 from common import ListOf, random_images
 
 from sarigan_plugin.commands.options import PATH
-from sarigan_plugin.trainer import recipes
+from sarigan_plugin.trainer import arguments
 
 import dnnlib # Upstream's, importable by now.
 
@@ -115,7 +115,7 @@ def untrained(folder, resolution, cfg='tiny'):
     images = folder / f'images{resolution}'
     if not images.exists():
         random_images(images, resolution, number=4)
-    _desc, args = recipes.training_options(data=str(images), cfg=cfg, gpus=1, metrics=[])
+    _desc, args = arguments.training_options(data=str(images), cfg=cfg, gpus=1, metrics=[])
     completes = args.training_set_kwargs.class_name.endswith('InpaintingDataset')
     size = dict(c_dim=4 * resolution ** 2 if completes else 0, img_resolution=resolution, img_channels=3)
     G, D = (dnnlib.util.construct_class_by_name(**kwargs, **size) for kwargs in [args.G_kwargs, args.D_kwargs])

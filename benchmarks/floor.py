@@ -20,7 +20,7 @@ from common import Device, as_setting, random_images
 
 from sarigan_plugin.acceleration import cpu
 from sarigan_plugin.commands.options import PATH
-from sarigan_plugin.trainer import recipes
+from sarigan_plugin.trainer import arguments
 from sarigan_plugin.upstream import host
 
 import dnnlib # Upstream's, importable by now.
@@ -80,7 +80,7 @@ def main(setting, cfg, device, threads, outdir):
     device = torch.device(device)
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
-        _desc, args = recipes.training_options(data=str(random_images(Path(folder, 'images'), resolution)), cfg=cfg, batch=batch, gpus=1, metrics=[], fp32=True)
+        _desc, args = arguments.training_options(data=str(random_images(Path(folder, 'images'), resolution)), cfg=cfg, batch=batch, gpus=1, metrics=[], fp32=True)
     host.fit_to_device(args, device.type)
     if device.type == 'cpu':
         cpu.prepare()

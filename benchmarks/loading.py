@@ -19,7 +19,7 @@ import torch
 from common import ListOf, as_count
 
 from sarigan_plugin.commands.options import PATH
-from sarigan_plugin.trainer import recipes
+from sarigan_plugin.trainer import arguments
 from sarigan_plugin.upstream import host
 
 import dnnlib # Upstream's, importable by now.
@@ -63,7 +63,7 @@ def photo_like_images(path, resolution):
     return path
 
 def images_per_second(data, workers, seconds):
-    _desc, args = recipes.training_options(data=str(data), cfg='sarigan', batch=BATCH, gpus=1, metrics=[], workers=workers)
+    _desc, args = arguments.training_options(data=str(data), cfg='sarigan', batch=BATCH, gpus=1, metrics=[], workers=workers)
     host.prepare('cpu')
     host.fit_to_device(args, 'cpu')
     training_set = dnnlib.util.construct_class_by_name(**args.training_set_kwargs)

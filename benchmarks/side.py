@@ -19,7 +19,7 @@ from sarigan_plugin.acceleration import ops
 from sarigan_plugin.losses.sarigan import SariGANLoss, unwrapped
 from sarigan_plugin.support.world import DEFAULT_TIMEOUT, World
 from sarigan_plugin.trainer import launch
-from sarigan_plugin.trainer import recipes
+from sarigan_plugin.trainer import arguments
 from sarigan_plugin.upstream import host
 
 import dnnlib # Upstream's, importable by now.
@@ -152,7 +152,7 @@ def main():
     settings, connection = json.loads(sys.argv[1]), int(sys.argv[2]) # A file descriptor.
     if settings['device'] == 'cpu':
         torch.set_num_threads(settings['threads'])
-    _desc, args = recipes.training_options(metrics=[], **settings['options'])
+    _desc, args = arguments.training_options(metrics=[], **settings['options'])
     for kwargs in [args.G_kwargs.synthesis_kwargs, args.D_kwargs]:
         kwargs.update(settings['size'])
     dict(train=train, images=make_images)[settings['task']](settings, args, connection)

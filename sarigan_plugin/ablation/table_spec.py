@@ -11,48 +11,55 @@ import functools
 import json
 import os
 import re
-from typing import Literal, Optional
+from typing import Annotated, Optional
+
+from pydantic import PlainValidator
 
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.support import files
+from sarigan_plugin.support import toml
+from sarigan_plugin.support.toml import Count, Number, Path, Text
+from sarigan_plugin.trainer import arguments
+from sarigan_plugin.trainer import options
 from sarigan_plugin.trainer import recipes
 from sarigan_plugin.trainer import runs
 
 AS_IN_THE_PAPER = 'paper'   # The setting that the top of a file is.
 LONGEST_LINE = 1 << 18      # Of stats.jsonl, bytes; with 18 grouped layers it has 20,000.
-RECORD = 'ablation.json'    # In a training's folder: the images it was begun with, and what its networks were measured at.
+# In a training's folder: the images it was begun with, and what its networks were measured at.
+RECORD = 'ablation.json'
 
 #----------------------------------------------------------------------------
 # Reading a table.
 
-def as_text(what, value):
-    if not isinstance(value, str):
-        raise UserError(f'{what} must be a string, not {value!r}')
-    return value
-
-def as_flag(what, value):
-    if not isinstance(value, bool):
-        raise UserError(f'{what} must be true or false, not {value!r}')
-    return value
-
-def as_seeds(what, value):
-    """A list of different whole numbers."""
-    if not (isinstance(value, list) and value and all(type(seed) is int and seed >= 0 for seed in value) and len(set(value)) == len(value)):
-        raise UserError(f'{what} must be a list of different seeds, as in [0, 1, 2], not {value!r}')
-    return value
-
-def as_names(what, value):
+def _names(value):
     """A list of different strings."""
-    if not (isinstance(value, list) and value and all(isinstance(name, str) for name in value) and len(set(value)) == len(value)):
-        raise UserError(f'{what} must be a list of different names, not {value!r}')
+    names = isinstance(value, list) and value and all(isinstance(name, str) for name in value)
+    if not (names and len(set(value)) == len(value)):
+        raise ValueError(f' must be a list of different names, not {value!r}')
     return value
 
-OF_A_ROW = { # Options of `sarigan train` in which rows may differ.
-    'cfg': recipes.as_path,
-    **{field.name: field.type for table in [recipes.Method, recipes.Inpainting] for field in dataclasses.fields(table)},
-    'gamma': float, 'aug': Literal[recipes.AUGMENTATIONS], 'p': float, 'target': float, 'augpipe': as_text, 'freezed': int, 'fp32': as_flag, 'cpu_bf16': recipes.as_cpu_bf16,
+def _seeds(value):
+    """A list of different whole numbers."""
+    whole = isinstance(value, list) and value and all(type(seed) is int and seed >= 0 for seed in value)
+    if not (whole and len(set(value)) == len(value)):
+        raise ValueError(f' must be a list of different seeds, as in [0, 1, 2], not {value!r}')
+    return value
+
+Names = Annotated[list, PlainValidator(_names)]
+Seeds = Annotated[list, PlainValidator(_seeds)]
+
+def _types(*names):
+    return {name: options.FIELDS[name].type for name in names}
+
+OF_A_ROW = { # Options of a training in which rows may differ.
+    **_types('cfg', *(field.name for cls in [options.Method, options.Inpainting] for field in dataclasses.fields(cls))),
+    **_types('gamma', 'aug', 'p', 'target', 'augpipe', 'freezed', 'fp32', 'cpu_bf16'),
 }
-OF_ALL_ROWS = {**OF_A_ROW, 'batch': int, 'cond': as_flag, 'sparse_labels': as_flag, 'mirror': as_flag, 'subset': int, 'resume': recipes.as_path, 'workers': int, 'nhwc': as_flag, 'allow_tf32': as_flag}
+OF_ALL_ROWS = {
+    **OF_A_ROW,
+    **_types('batch', 'cond', 'sparse_labels', 'mirror', 'subset', 'resume', 'workers', 'nhwc', 'allow_tf32'),
+}
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -64,18 +71,18 @@ class Row:
 @dataclasses.dataclass(frozen=True)
 class Table:
     """A file of configs/ablations, in one of its settings."""
-    name:           as_text                     # Of the file.
-    title:          as_text
-    cfg:            recipes.as_path              # The config that rows start from.
-    metrics:        as_names                    # What networks are measured by, see quality.py.
+    name:           Text                        # Of the file.
+    title:          Text
+    cfg:            Path                        # The config that rows start from.
+    metrics:        Names                       # What networks are measured by, see quality.py.
     rows:           tuple = ()                  # Of Row; ratios are to the first.
     options:        tuple = ()                  # (option, value) pairs of `sarigan train` for all rows.
-    kimg:           Optional[int]   = None      # Length of each training, None = that of the config.
-    snap:           Optional[int]   = None      # Ticks between snapshots, None = the config's.
-    seeds:          as_seeds        = (0,)      # One training for each, of every row.
-    num_samples:    Optional[int]   = None      # Generated images that metrics look at, None = as their names say.
-    paper_metric:   as_text         = ''        # What the paper's figures are.
-    note:           as_text         = ''        # Printed below the table.
+    kimg:           Optional[Count] = None      # Length of each training, None = that of the config.
+    snap:           Optional[Count] = None      # Ticks between snapshots, None = the config's.
+    seeds:          Seeds           = (0,)      # One training for each, of every row.
+    num_samples:    Optional[Count] = None      # Generated images that metrics look at, None = as their names say.
+    paper_metric:   Text            = ''        # What the paper's figures are.
+    note:           Text            = ''        # Printed below the table.
 
 def folder():
     return recipes.config_dir() / 'ablations'
@@ -90,8 +97,8 @@ def find(name):
     return name
 
 def read(path, setting=AS_IN_THE_PAPER):
-    """The Table of a file. What one of its tables [settings.NAME] says goes before what the top says. Raises UserError."""
-    top = recipes.read_toml(path)
+    """The Table of a file. What its table [settings.SETTING] says goes before what the top says. Raises UserError."""
+    top = toml.read(path)
     settings = top.pop('settings', {})
     if not (isinstance(settings, dict) and all(isinstance(each, dict) for each in settings.values())):
         raise UserError(f'{path}: settings must be tables, as in [settings.tiny]')
@@ -104,31 +111,34 @@ def read(path, setting=AS_IN_THE_PAPER):
     return _read_tables(path, top)
 
 def _read_tables(path, tables):
-    rows, options = tables.pop('rows', {}), tables.pop('options', {})
+    rows, of_all_rows = tables.pop('rows', {}), tables.pop('options', {})
     if not (isinstance(rows, dict) and rows and all(isinstance(row, dict) for row in rows.values())):
         raise UserError(f'{path}: there must be rows, tables such as [rows.sarigan]')
     name = os.path.splitext(os.path.basename(path))[0]
-    table = recipes.read_fields(path, 'the file', Table, {**tables, 'name': name})
-    return dataclasses.replace(table, options=tuple(_read_options(path, '[options]', options, OF_ALL_ROWS).items()),
+    table = toml.read_table(path, 'the file', Table, {**tables, 'name': name})
+    return dataclasses.replace(table, options=tuple(_read_options(path, '[options]', of_all_rows, OF_ALL_ROWS).items()),
         rows=tuple(_read_row(path, name, row) for name, row in rows.items()))
 
 def _read_row(path, name, table):
     if re.fullmatch(r'[A-Za-z0-9][\w.-]*', name) is None:
-        raise UserError(f'{path}: rows.{name!r}: a row has a folder of its name, so it must be of letters, digits, - and _')
+        raise UserError(f'{path}: rows.{name!r}: a row has a folder of its name, so it must be of '
+            'letters, digits, - and _')
     own = {key: table[key] for key in ['label', 'paper'] if key in table}
     where = f'[rows.{name}]'
-    options = _read_options(path, where, {key: value for key, value in table.items() if key not in own}, OF_A_ROW)
-    return Row(name, as_text(f'{path}: {where} label', own.get('label', name)),
-        recipes.typed(f'{path}: {where} paper', Optional[float], own['paper']) if 'paper' in own else None, options)
+    row_options = _read_options(path, where, {key: value for key, value in table.items() if key not in own}, OF_A_ROW)
+    label = toml.typed(f'{path}: {where} label', Text, own.get('label', name))
+    return Row(name, label, toml.typed(f'{path}: {where} paper', Optional[Number], own.get('paper')), row_options)
 
 def _read_options(path, where, table, kinds):
     if not isinstance(table, dict):
         raise UserError(f'{path}: options must be a table, [options]')
     for key in table:
         if kinds is OF_A_ROW and key in OF_ALL_ROWS and key not in OF_A_ROW:
-            raise UserError(f'{path}: {key} in {where} would make rows differ in more than the method; it can be in [options], for all rows')
-    recipes.check_names(path, where, table, kinds)
-    return {key: recipes.typed(f'{path}: {where} {key}', kinds[key], value) for key, value in table.items()}
+            raise UserError(f'{path}: {key} in {where} would make rows differ in more than the method; '
+                'it can be in [options], for all rows')
+    table = recipes.without_retired(path, table)
+    toml.check_names(path, where, table, kinds)
+    return {key: toml.typed(f'{path}: {where} {key}', kinds[key], value) for key, value in table.items()}
 
 def chosen_rows(table, names):
     """The table with some of its rows, in its order. Raises UserError for one that it doesn't have."""
@@ -136,7 +146,8 @@ def chosen_rows(table, names):
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
-            raise UserError(f'--rows: there is no row {name!r}; ' + (f'did you mean {close[0]}?' if close else f'they are {", ".join(known)}'))
+            hint = f'did you mean {close[0]}?' if close else f'they are {", ".join(known)}'
+            raise UserError(f'--rows: there is no row {name!r}; {hint}')
     return dataclasses.replace(table, rows=tuple(row for row in table.rows if row.name in names))
 
 #----------------------------------------------------------------------------
@@ -148,7 +159,7 @@ class Training:
     row:    Row
     seed:   int
     args:   dict    # Of training_loop(), an EasyDict, with its run_dir.
-    flags:  str     # The row's options as `sarigan train` has them.
+    flags:  str     # The row's options as they are typed.
 
     @property
     def name(self):
@@ -171,7 +182,9 @@ class Training:
     @property
     def samples(self):
         """Path of its network's images of seeds 0 to 63; None where those would need a photo to complete."""
-        return None if 'inpainting' in self.args.G_kwargs.class_name else os.path.join(self.run_dir, f'samples-{self.num_images // 1000:06d}.png')
+        if 'inpainting' in self.args.G_kwargs.class_name:
+            return None
+        return os.path.join(self.run_dir, f'samples-{self.num_images // 1000:06d}.png')
 
     @property
     def is_trained(self):
@@ -180,7 +193,9 @@ class Training:
     def images_seen(self):
         """As of the last tick that its statistics have; 0 before the first."""
         last = _last_statistics(self.run_dir)
-        return self.num_images if self.is_trained else int(last['Progress/kimg']['mean'] * 1000) if last is not None else 0
+        if self.is_trained:
+            return self.num_images
+        return int(last['Progress/kimg']['mean'] * 1000) if last is not None else 0
 
     def seconds_per_kimg(self):
         """As its last tick says, or None; the first is one batch, and no measure."""
@@ -199,34 +214,32 @@ def _last_statistics(run_dir):
 def plan(table, data, outdir, gpus=1):
     """The trainings of a table, row by row, each in OUTDIR/<row>/seed<k>.
 
-    Raises UserError for what can't be trained, for rows that would differ in more than their options say, and for folders
-    in which something else was trained.
+    Raises UserError for what can't be trained, for rows that would differ in more than their options say, and for
+    folders in which something else was trained.
     """
     trainings = []
     for row in table.rows:
         given = {'cfg': table.cfg, **dict(table.options), **row.options}
         kimg = trainings[0].args.total_kimg if trainings else table.kimg
         try:
-            _desc, args = recipes.training_options(data=data, gpus=gpus, kimg=kimg, snap=table.snap, metrics=[], seed=max(table.seeds), **given)
+            _desc, args = arguments.training_options(data=data, gpus=gpus, kimg=kimg, snap=table.snap, metrics=[],
+                seed=max(table.seeds), **given)
         except UserError as error:
             raise UserError(f'{row.name}: {error.message}') from None
         if trainings and args.batch_size != trainings[0].args.batch_size:
-            raise UserError(f'{row.name} has batches of {args.batch_size} images and {trainings[0].row.name} of {trainings[0].args.batch_size}: '
-                'rows must not differ in that; batch in [options] sets one for all')
-        flags = ' '.join(f'--{name.replace("_", "-")}={_on_the_command_line(value)}' for name, value in row.options.items())
-        trainings += [Training(row, seed, _with_seed(args, seed, os.path.join(outdir, row.name, f'seed{seed}')), flags) for seed in table.seeds]
+            first = trainings[0]
+            raise UserError(f'{row.name} has batches of {args.batch_size} images and {first.row.name} of '
+                f'{first.args.batch_size}: rows must not differ in that; batch in [options] sets one for all')
+        flags = ' '.join(options.setting(name, value) for name, value in row.options.items())
+        trainings += [Training(row, seed, _with_seed(args, seed, os.path.join(outdir, row.name, f'seed{seed}')), flags)
+            for seed in table.seeds]
     for training in trainings:
         if os.path.exists(os.path.join(training.run_dir, runs.OPTIONS)):
             _check_earlier(training)
     return trainings
 
-def _on_the_command_line(value):
-    if isinstance(value, dict):
-        return ','.join(f'{place}:{number}' for place, number in value.items())
-    return f'{value:g}' if isinstance(value, float) else value
-
 def _with_seed(args, seed, run_dir):
-    """recipes.training_options() looks at all images again; another seed needs no second look."""
+    """arguments.training_options() looks at all images again; another seed needs no second look."""
     args = copy.deepcopy(args)
     args.random_seed = seed
     if 'random_seed' in args.training_set_kwargs: # Which images --subset takes.
@@ -239,10 +252,12 @@ def _check_earlier(training):
     try:
         runs.go_on_with(training.run_dir, training.args)
     except UserError as error:
-        raise UserError(f'{error.message.replace("--resume", "--outdir", 1).rstrip(".")}; another --outdir begins anew.') from None
+        sentence = error.message.replace('--resume', '--outdir', 1).rstrip('.')
+        raise UserError(f'{sentence}; another --outdir begins anew.') from None
     seen = runs.position(training.run_dir)
     if seen is not None and seen >= training.num_images and not training.is_trained:
-        raise UserError(f'--kimg: {training.run_dir} has seen {seen / 1000:g} kimg, but has no {os.path.basename(training.snapshot)} to be measured; another --kimg, or --outdir.')
+        raise UserError(f'--kimg: {training.run_dir} has seen {seen / 1000:g} kimg, but has no '
+            f'{os.path.basename(training.snapshot)} to be measured; another --kimg, or --outdir.')
 
 #----------------------------------------------------------------------------
 # What was measured, beside the network.
@@ -258,7 +273,8 @@ class Evaluation:
 
     def key(self, network):
         """All that the figures of a network depend on, but for the metric."""
-        detector = _sha256(self.detector) if self.detector is not None and os.path.isfile(self.detector) else self.detector
+        is_file = self.detector is not None and os.path.isfile(self.detector)
+        detector = _sha256(self.detector) if is_file else self.detector
         return dict(network=_sha256(network), data=self.digest, num_samples=self.num_samples, detector=detector)
 
 def _sha256(path):
@@ -272,7 +288,8 @@ def _sha256_at(path, _size, _changed):
 def check_data(trainings, digest):
     """Raise UserError where a training was begun with other images."""
     for training in trainings:
-        if os.path.exists(os.path.join(training.run_dir, runs.OPTIONS)) and _read_record(training.run_dir).get('data') != digest:
+        is_begun = os.path.exists(os.path.join(training.run_dir, runs.OPTIONS))
+        if is_begun and _read_record(training.run_dir).get('data') != digest:
             raise UserError(f'--data: {training.run_dir} was begun with other images; another --outdir begins anew.')
 
 def begin_record(training, digest):
@@ -281,7 +298,10 @@ def begin_record(training, digest):
     _write_record(training.run_dir, {**_read_record(training.run_dir), 'data': digest})
 
 def results(training, evaluation):
-    """{metric: {figure: what quality.measure() gave}} of the training's network, as far as it was measured; precision and recall are one metric."""
+    """{metric: {figure: what quality.measure() gave}} of the training's network, as far as it was measured.
+
+    Precision and recall are one metric.
+    """
     if not training.is_trained:
         return {}
     wanted = evaluation.key(training.snapshot)
@@ -298,7 +318,10 @@ def missing(training, evaluation):
 
 def add_results(training, evaluation, metrics, figures):
     """Keep what quality.measure() gave of these metrics. Raises OSError."""
-    of_metrics = {metric: {name: figure for name, figure in figures.items() if name == metric or (metric not in figures and name.startswith(f'{metric}_'))} for metric in metrics}
+    def is_of(metric, name):
+        return name == metric or (metric not in figures and name.startswith(f'{metric}_'))
+    of_metrics = {metric: {name: figure for name, figure in figures.items() if is_of(metric, name)}
+        for metric in metrics}
     record = _read_record(training.run_dir)
     record.setdefault('evaluations', []).append(dict(key=evaluation.key(training.snapshot), metrics=of_metrics))
     _write_record(training.run_dir, record)

@@ -15,7 +15,7 @@ from sarigan_plugin.steering import attention
 from sarigan_plugin.steering import names
 from sarigan_plugin.support import streams
 from sarigan_plugin.trainer import launch
-from sarigan_plugin.trainer import recipes
+from sarigan_plugin.trainer import arguments
 from sarigan_plugin.trainer import runs
 from sarigan_plugin.upstream import host
 
@@ -52,7 +52,7 @@ def _train(images, folder, minutes, device_type):
     num_processes = 1
     while device_type == 'cpu' and 2 * num_processes <= min(4, host.num_devices(device_type)):
         num_processes *= 2
-    desc, args = recipes.training_options(data=images, cfg='tiny', metrics=[], gpus=num_processes, kimg=MAX_KIMG)
+    desc, args = arguments.training_options(data=images, cfg='tiny', metrics=[], gpus=num_processes, kimg=MAX_KIMG)
     earlier = runs.run_to_continue(folder, None, args)
     args.run_dir = earlier if earlier is not None else os.path.join(folder, f'{runs.next_run_id(folder):05d}-{desc}')
     click.echo(f'Training for {minutes:g} minutes on {images}' + (f', going on with {earlier}' if earlier is not None else '') + ' ...')

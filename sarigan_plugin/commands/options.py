@@ -1,23 +1,11 @@
 """What options of several commands share: the type of a path, and the precision of CPUs."""
 
-import os
-
 import click
 
 from sarigan_plugin.acceleration import cpu_formats
+from sarigan_plugin.support.paths import expanded
 
 #----------------------------------------------------------------------------
-
-def expanded(path):
-    """The path with ~ and ~user as a shell has them, which leaves them alone in --data=~/x. URLs and words stay as they are.
-
-    Raises ValueError, with one sentence, where a folder named ~ would be made.
-    """
-    found = os.path.expanduser(path)
-    if found.startswith('~') and not os.path.lexists(found):
-        user = path.partition('/')[0]
-        raise ValueError(f'no home folder is known for {user!r}; a name that begins with ~ is given as {"./" + path!r}')
-    return found
 
 class PathName(click.ParamType):
     """Of every option and argument that may be a path, also where it may be a URL, a word or FILE.py:FUNCTION."""
@@ -43,7 +31,8 @@ class CPUPrecision(click.Choice):
 def _compute_in(ctx, _param, choice):
     ctx.with_resource(cpu_formats.using(choice))
 
-cpu_bf16_option = click.option('--cpu-bf16', help='On a CPU, compute high resolutions in bf16; auto does where that is faster', type=CPUPrecision(), default='auto',
-    show_default=True, expose_value=False, callback=_compute_in) # Until the command ends.
+cpu_bf16_option = click.option('--cpu-bf16', type=CPUPrecision(), default='auto', show_default=True,
+    help='On a CPU, compute high resolutions in bf16; auto does where that is faster', expose_value=False,
+    callback=_compute_in) # Until the command ends.
 
 #----------------------------------------------------------------------------

@@ -32,17 +32,15 @@ def info_targets(ws, synthesis=None):
     """
     return ws.mean(dim=1).chunk(2, dim=1) if synthesis is None else code_styles(synthesis, ws)
 
-def info_losses(predicted, targets, log_variance=None):
+def info_losses(predicted, targets):
     """Negative log-likelihood of the codes under Q's Gaussian, times two and up to constants (Eq. 8; paper: -L_I).
 
+    Of unit variance, which leaves the squared error.
     predicted:    [N, K_inter + K_intra] from the Q head, the mean.
     targets:      Of info_targets(). No gradient into them: codes would shrink to be guessed easily.
-    log_variance: [K_inter + K_intra]; None = unit variance, which leaves the squared error.
     Returns (inter, intra), [N] each, averaged over K.
     """
     loss = (predicted - torch.cat(targets, dim=1).detach()).square()
-    if log_variance is not None:
-        loss = loss * (-log_variance).exp() + log_variance
     inter, intra = loss.split([target.shape[1] for target in targets], dim=1)
     return inter.mean(dim=1), intra.mean(dim=1)
 
@@ -270,7 +268,7 @@ class SariGANLoss:
         """
         with torch.no_grad():
             targets = info_targets(ws, unwrapped(self.G_synthesis) if self.info_target == 'styles' else None)
-        inter, intra = info_losses(predicted, targets, unwrapped(self.D).q_log_variance)
+        inter, intra = info_losses(predicted, targets)
         training_stats.report('Loss/info/inter', inter)
         training_stats.report('Loss/info/intra', intra)
         code_dim = ws.shape[2] // 2

@@ -1,5 +1,7 @@
-"""The groups of channels (Section 3.1): learned from the similarity of kernels, as many as are asked for or as there are,
-or, to compare with, fixed or by k-means.
+"""The groups of channels (Section 3.1).
+
+They are learned from the similarity of kernels, as many as are asked for or as there are, or, to compare with, fixed or
+found by k-means.
 
 Imports nothing but torch and torch_utils, since its source travels in every pickle; see networks.py.
 
@@ -10,19 +12,24 @@ import torch
 
 from torch_utils import persistence
 
-# Below 0.2 the groups of kernels that are still random harden until nothing moves them: without this limit, kernels that
-# cluster from step 2000 to 4000 ended at an adjusted Rand index of 0.34-0.46 (C=64), with it at 1.00.
+# Below 0.2 the groups of kernels that are still random harden until nothing moves them: without this limit, kernels
+# that cluster from step 2000 to 4000 ended at an adjusted Rand index of 0.34-0.46 (C=64), with it at 1.00.
 MIN_TEMPERATURE = 0.2
 MAX_TEMPERATURE = 5 # Upper end of the learnable temperature; the paper reports that it settles near 0.3.
 STEP_SLOPE = 50 # Of the soft step that learns a threshold, in the released code.
 STEP_WEIGHT = 5 # Of the term that learns it, in the released code.
 INERTIA_STEPS = 4000 # Training steps after which the inertia has reached half its value.
 MAX_GROUPS = 32 # From which the number of groups is found; the most that the paper tries (Table 3).
-MERGE_AFTER = 1000 # Training steps without merging. Groups still mix clusters before, and of 24 only 19-21 would be left.
-MERGE_RATIO = 0.6 # Groups merge whose channels are so much as alike as those of one group; 1 for halves of a cluster, 0 for two clusters.
-MERGE_DEVIATIONS = 4 # And more alike than chance by so many deviations, since random kernels have groups that are no clusters.
-RESPONSE_SIDE = 64 # Of a feature map, at most so many rows and columns are compared: thousands of pixels per image are enough.
-KMEANS_GAIN = 0.01 # How much tighter new k-means groups must be to take over; on random kernels most pairs of starts differ by less.
+# Training steps without merging. Groups still mix clusters before, and of 24 only 19-21 would be left.
+MERGE_AFTER = 1000
+# Groups merge whose channels are so much as alike as those of one group; 1 for halves of a cluster, 0 for two clusters.
+MERGE_RATIO = 0.6
+# And more alike than chance by so many deviations, since random kernels have groups that are no clusters.
+MERGE_DEVIATIONS = 4
+# Of a feature map, at most so many rows and columns are compared: thousands of pixels per image are enough.
+RESPONSE_SIDE = 64
+# How much tighter new k-means groups must be to take over; on random kernels most pairs of starts differ by less.
+KMEANS_GAIN = 0.01
 
 #----------------------------------------------------------------------------
 # Similarity of kernels (Eq. 1-2).
@@ -39,7 +46,8 @@ def cosine_similarity(kernels):
 def channel_responses(features):
     """Where in a batch each channel responds: takes the place of its kernel where groups go by responses.
 
-    features: [N, C, H, W]. Returns [C, N*h*w] fp32, each row less its mean, so that the cosines of Eq. 1 are correlations.
+    features: [N, C, H, W].
+    Returns [C, N*h*w] fp32, each row less its mean, so that the cosines of Eq. 1 are correlations.
     No gradient into the features.
     """
     stride = max(features.shape[-1] // RESPONSE_SIDE, 1)
@@ -47,9 +55,9 @@ def channel_responses(features):
     return rows - rows.mean(dim=1, keepdim=True)
 
 def similarity_noise(similarity):
-    """Standard deviation of the cosines between unrelated kernels, from the median deviation, which clusters hardly change.
+    """Standard deviation of the cosines between unrelated kernels.
 
-    similarity: [C, C]. Returns a scalar tensor.
+    From the median deviation, which clusters hardly change. similarity: [C, C]. Returns a scalar tensor.
     """
     return 1.4826 * (similarity - similarity.median()).abs().median() # The factor is that of a Gaussian.
 
@@ -82,7 +90,8 @@ def grouping_loss(probabilities, similar):
     """
     overlap = probabilities.mT @ probabilities # [gg]
     agreement = (probabilities * (similar @ probabilities)).sum(dim=[-2,-1])
-    return (overlap.square().sum(dim=[-2,-1]) - 2 * agreement + similar.square().sum(dim=[-2,-1])) / similar.shape[-1] ** 2
+    errors = overlap.square().sum(dim=[-2,-1]) - 2 * agreement + similar.square().sum(dim=[-2,-1])
+    return errors / similar.shape[-1] ** 2
 
 def bounded_temperature(logit):
     """Any number, of any shape -> a temperature (paper: t) in (0.2, 5)."""
@@ -93,7 +102,10 @@ def soft_assignment(logits, temperature):
     return (logits / temperature[..., None, None]).softmax(dim=-1)
 
 class WithoutGradient(torch.autograd.Function):
-    """Returns x as it is, and sends zeros to parameters that have no part in it, for DistributedDataParallel waits for a gradient."""
+    """Returns x as it is, and sends zeros to parameters that have no part in it.
+
+    DistributedDataParallel waits for a gradient of each of them.
+    """
     @staticmethod
     def forward(ctx, x, *parameters):
         ctx.save_for_backward(*parameters)
@@ -111,7 +123,8 @@ class Grouping(torch.nn.Module):
         num_groups,     # Number of groups (paper: g).
     ):
         if not 1 <= num_groups <= num_channels:
-            raise ValueError(f'num_groups must be between 1 and the {num_channels} channels of the layer, not {num_groups}')
+            raise ValueError(
+                f'num_groups must be between 1 and the {num_channels} channels of the layer, not {num_groups}')
         super().__init__()
         self.num_channels = num_channels
         self.num_groups = num_groups
@@ -124,10 +137,11 @@ class Grouping(torch.nn.Module):
     def forward(self):
         """[C, g] one-hot rows of the hard assignment. No gradient goes through it."""
         assignment = self.assignment
-        return torch.zeros([self.num_channels, self.num_groups], device=assignment.device).scatter_(1, assignment[:, None], 1)
+        membership = torch.zeros([self.num_channels, self.num_groups], device=assignment.device)
+        return membership.scatter_(1, assignment[:, None], 1)
 
     def attach(self, x):
-        """Returns x, whose gradient gives all parameters of the grouping one: images send none there, see WithoutGradient."""
+        """Returns x, whose gradient gives all parameters of the grouping one: images send none, see WithoutGradient."""
         return WithoutGradient.apply(x, *self.parameters())
 
 @persistence.persistent_class
@@ -137,20 +151,21 @@ class ChannelGrouping(Grouping):
     `logits` (paper: G) start near zero, where the softmax is smooth enough for every channel to change its mind; the
     temperature is learnable and in (0.2, 5) by construction.
 
-    Kernels in training turn slowly, and their similarities are mostly small: the best groups by Eq. 2 change all the time,
-    and each channel that changes group jumps to another style. Hence the inertia: channels that are in one group count as
-    more similar by so many deviations of the cosines between unrelated kernels. Groups give way to clusters that stand
-    out, not to noise. It grows as steps / (steps + 4000), so that the first groups are found freely. Measured with the
-    networks of configs/tiny.toml on 32x32 faces, mean over three layers: 19-46% of the channels changed group in 1000 steps after step
-    2000 without inertia, 4-8% and falling with a constant one of 1.5, 1% from step 4500 on with 3 that grows like this. The mean
-    cosine inside groups was 0.058, 0.048 and 0.057, between groups 0.002 or less. These are the recorded kernels of one
-    training, replayed; trained anew with 3, all channels together, 6% changed group up to step 2000, 2% to 3000, 1% to 5000.
+    Kernels in training turn slowly, and their similarities are mostly small: the best groups by Eq. 2 change all the
+    time, and each channel that changes group jumps to another style. Hence the inertia: channels that are in one group
+    count as more similar by so many deviations of the cosines between unrelated kernels. Groups give way to clusters
+    that stand out, not to noise. It grows as steps / (steps + 4000), so that the first groups are found freely.
+    Measured with the networks of configs/tiny.toml on 32x32 faces, mean over three layers: 19-46% of the channels
+    changed group in 1000 steps after step 2000 without inertia, 4-8% and falling with a constant one of 1.5, 1% from
+    step 4500 on with 3 that grows like this. The mean cosine inside groups was 0.058, 0.048 and 0.057, between groups
+    0.002 or less. These are the recorded kernels of one training, replayed; trained anew with 3, all channels together,
+    6% changed group up to step 2000, 2% to 3000, 1% to 5000.
     """
     def __init__(self,
         num_channels,               # Number of channels to group (paper: c).
         num_groups,                 # Number of groups (paper: g).
-        threshold           = 'auto', # Cosine from which two kernels are alike (paper: r): a number in [-1, 1], 'auto' (see
-                                    # similarity_threshold()) or 'learned' (see soft_step()).
+        threshold           = 'auto', # Cosine from which two kernels are alike (paper: r): a number in [-1, 1], 'auto'
+                                    # (see similarity_threshold()) or 'learned' (see soft_step()).
         inertia             = 3,    # Bonus for the present groups, deviations of the cosines between unrelated kernels.
         temperature         = 0.3,  # Initial softmax temperature (paper: t), in (0.2, 5).
         init_std            = 0.01, # Standard deviation of the initial logits.
@@ -163,9 +178,12 @@ class ChannelGrouping(Grouping):
         self.threshold = threshold
         self.inertia = inertia
         self.register_buffer('steps', torch.zeros([])) # Of training, counted by whoever trains.
-        self.learned_threshold = torch.nn.Parameter(torch.tensor(0.1)) if threshold == 'learned' else None # The paper's r.
+        self.learned_threshold = None # The paper's r.
+        if threshold == 'learned':
+            self.learned_threshold = torch.nn.Parameter(torch.tensor(0.1))
         self.logits = torch.nn.Parameter(torch.randn([num_channels, num_groups]) * init_std)
-        self.temperature_logit = torch.nn.Parameter(torch.logit(torch.tensor((temperature - MIN_TEMPERATURE) / (MAX_TEMPERATURE - MIN_TEMPERATURE))))
+        share = (temperature - MIN_TEMPERATURE) / (MAX_TEMPERATURE - MIN_TEMPERATURE)
+        self.temperature_logit = torch.nn.Parameter(torch.logit(torch.tensor(share)))
 
     @property
     def temperature(self):
@@ -183,21 +201,25 @@ class ChannelGrouping(Grouping):
 
     @torch.no_grad()
     def target(self, kernels):
-        """What the kernels that produce these channels, [C, ...], ask of loss(); good for as long as they hardly change.
+        """What the kernels that produce these channels, [C, ...], ask of loss(); good while they hardly change.
 
-        Returns (similar [C, C], r): the zero-one matrix H(S - r) and the threshold. Where that is learned, S itself and None.
+        Returns (similar [C, C], r): the zero-one matrix H(S - r) and the threshold. Where that is learned, S and None.
         """
         similarity = cosine_similarity(kernels)
         if self.inertia > 0:
             together = self.assignment[:, None] == self.assignment
-            similarity = similarity + self.inertia * self.steps / (self.steps + INERTIA_STEPS) * similarity_noise(similarity) * together
+            inertia = self.inertia * self.steps / (self.steps + INERTIA_STEPS)
+            similarity = similarity + inertia * similarity_noise(similarity) * together
         if self.threshold == 'learned':
             return similarity, None
-        threshold = similarity_threshold(similarity, len(self.live_groups)) if self.threshold == 'auto' else similarity.new_tensor(self.threshold)
+        if self.threshold == 'auto':
+            threshold = similarity_threshold(similarity, len(self.live_groups))
+        else:
+            threshold = similarity.new_tensor(self.threshold)
         return (similarity >= threshold).to(self.logits.dtype), threshold
 
     def loss(self, target):
-        """Eq. 2 for a target() of the kernels. Returns (L_g, r). With a learned threshold L_g includes the term that learns it."""
+        """Eq. 2 for a target() of the kernels. Returns (L_g, r), with the term that learns r where that is learned."""
         similar, threshold = target
         if threshold is not None:
             return grouping_loss(self.probabilities(), similar), threshold
@@ -209,7 +231,7 @@ class ChannelGrouping(Grouping):
 
 @persistence.persistent_class
 class MergingGrouping(ChannelGrouping):
-    """Learns the number of groups as well (Section 5, future work): starts with many and merges those that are one cluster.
+    """Learns the number of groups too (Section 5, future work): starts with many, merges those that are one cluster.
 
     Merging joins columns of N(G/t) and leaves the logits alone, so that an average of networks whose groups merge stays
     an average. Planted clusters (cosine 0.5), 8, 16 or 24 of them in 64 or 512 channels, are found to +-1 from 32.
@@ -220,7 +242,8 @@ class MergingGrouping(ChannelGrouping):
         **learning,         # Threshold, inertia and so on, see ChannelGrouping.
     ):
         super().__init__(num_channels, max_groups, **learning)
-        self.register_buffer('merged_into', torch.arange(max_groups)) # The group that now has the channels of each group.
+        # The group that now has the channels of each group.
+        self.register_buffer('merged_into', torch.arange(max_groups))
 
     @property
     def live_groups(self):
@@ -232,15 +255,17 @@ class MergingGrouping(ChannelGrouping):
 
     def probabilities(self):
         """[C, g], zero for groups that are merged into others."""
-        return super().probabilities() @ torch.nn.functional.one_hot(self.merged_into, self.num_groups).to(self.logits.dtype)
+        merged = torch.nn.functional.one_hot(self.merged_into, self.num_groups).to(self.logits.dtype)
+        return super().probabilities() @ merged
 
     @torch.no_grad()
     def merge(self, kernels):
         """Merge all pairs of groups that are one cluster by the kernels that produce these channels, [C, ...].
 
-        Two groups are if a channel of one and a channel of the other are, on average, nearly as alike as two channels of
-        the tighter one. An empty group joins the one that shares most channels with it, and a group of strays the one it
-        is most alike to; the grouping loss then sends each of them home. Uses no random numbers: ranks stay alike. Returns a list of (kept, gone, share): group `gone` had that share of the channels they have together.
+        Two groups are if a channel of one and a channel of the other are, on average, nearly as alike as two channels
+        of the tighter one. An empty group joins the one that shares most channels with it, and a group of strays the
+        one it is most alike to; the grouping loss then sends each of them home. Uses no random numbers: ranks stay
+        alike. Returns a list of (kept, gone, share): group `gone` had that share of the channels they have together.
         """
         similarity = cosine_similarity(kernels)
         noise = similarity_noise(similarity)
@@ -264,7 +289,8 @@ class MergingGrouping(ChannelGrouping):
             overlap[empty] = -1
             return live[overlap.argmax()].item(), live[empty].item(), 0.0
 
-        sums = membership.t() @ similarity @ membership # [gg] over the pairs of channels of two groups, or of one and the same.
+        # [gg] over the pairs of channels of two groups, or of one and the same.
+        sums = membership.t() @ similarity @ membership
         pairs = sizes[:, None] * sizes
         pairs_inside = sizes * (sizes - 1)
         sums_inside = sums.diagonal() - sizes # A channel and itself are no pair.
@@ -290,7 +316,7 @@ class MergingGrouping(ChannelGrouping):
 
 @persistence.persistent_class
 class FixedGrouping(Grouping):
-    """Groups that are not learned, to compare with: equal `blocks` of consecutive channels, or `random` ones of equal size."""
+    """Groups of equal size that are not learned, to compare with: `blocks` of consecutive channels or `random` ones."""
     def __init__(self,
         num_channels,   # Number of channels to group (paper: c).
         num_groups,     # Number of groups (paper: g).
@@ -319,18 +345,20 @@ class KMeansGrouping(Grouping):
     def refresh(self, kernels):
         """Group again by the kernels that produce these channels, [C, ...]. Uses no random numbers: ranks stay alike.
 
-        k-means starts twice, at the centres of the present groups and at kernels far from each other. The present groups
-        go on unless the others are clearly tighter, which then take over the names of those that they share most channels with.
+        k-means starts twice, at the centres of the present groups and at kernels far from each other. The present
+        groups go on unless the others are clearly tighter, which then take over the names of those that they share most
+        channels with.
         """
         similarity = cosine_similarity(kernels.double())
         ours = self._cluster(similarity, self.assignment)
         fresh = self._cluster(similarity, self._farthest_first(similarity))
-        if tightness(similarity, fresh, self.num_groups) > tightness(similarity, ours, self.num_groups) * (1 + KMEANS_GAIN):
+        before, after = [tightness(similarity, groups, self.num_groups) for groups in [ours, fresh]]
+        if after > before * (1 + KMEANS_GAIN):
             ours = renamed_groups(fresh, ours, self.num_groups)
         self.assignment.copy_(ours)
 
     def _farthest_first(self, similarity):
-        """[C] groups around kernels each of which is as unlike the ones before as can be, the first one the most typical."""
+        """[C] groups around kernels each as unlike the ones before as can be; the first is the most typical."""
         seeds = [similarity.sum(dim=1).argmax()]
         for _index in range(1, self.num_groups):
             nearest = similarity[:, torch.stack(seeds)].amax(dim=1)
@@ -357,7 +385,7 @@ class KMeansGrouping(Grouping):
         return assignment
 
 def centre_similarity(similarity, assignment, num_groups):
-    """Cosine between every kernel and the mean direction of every group: [C, C], [C] -> [C, g], -inf for an empty group."""
+    """Cosine of each kernel with the mean direction of each group: [C, C], [C] -> [C, g], -inf for an empty group."""
     membership = torch.nn.functional.one_hot(assignment, num_groups).to(similarity.dtype) # [Cg]
     sums = similarity @ membership
     lengths = (membership * sums).sum(dim=0).sqrt() # Of the sum of the group's unit kernels.
@@ -382,7 +410,7 @@ def renamed_groups(assignment, previous, num_groups):
     return names[assignment]
 
 def _assign_with_capacity(affinity, capacity):
-    """[C, g] -> [C]: each channel joins the group it likes best of those that keep it; a group keeps the `capacity` best."""
+    """[C, g] -> [C]: a channel joins the group it likes best of those that keep it; these keep the `capacity` best."""
     affinity = affinity.clone()
     while True:
         assignment = affinity.argmax(dim=1)
@@ -397,29 +425,31 @@ def _assign_with_capacity(affinity, capacity):
 def grouping_losses(groupings, targets):
     """Eq. 2 for the learned groupings of several layers. Returns their L_g, [L] for L layers, in their order.
 
-    targets: what each one's target() gave. Layers of equal shapes share their operations: a GPU, and a small network on a
-    CPU, takes as long for one layer as for all of them.
+    targets: what each one's target() gave. Layers of equal shapes share their operations: a GPU, and a small network on
+    a CPU, takes as long for one layer as for all of them.
     """
     alike = dict() # {shape: indices of layers}
     for index, (grouping, (_similar, threshold)) in enumerate(zip(groupings, targets)):
-        plain = type(grouping) is ChannelGrouping and threshold is not None # pylint: disable=unidiomatic-typecheck # Subclasses may have other probabilities.
+        plain = type(grouping) is ChannelGrouping and threshold is not None # Subclasses may have other probabilities.
         alike.setdefault(tuple(grouping.logits.shape) if plain else index, []).append(index)
     losses = dict()
     for indices in alike.values():
         if len(indices) == 1:
             losses[indices[0]], _threshold = groupings[indices[0]].loss(targets[indices[0]])
             continue
-        logits, temperature_logits = [torch.stack([getattr(groupings[index], name) for index in indices]) for name in ['logits', 'temperature_logit']]
+        logits = torch.stack([groupings[index].logits for index in indices])
+        temperature_logits = torch.stack([groupings[index].temperature_logit for index in indices])
         probabilities = soft_assignment(logits, bounded_temperature(temperature_logits))
-        losses.update(zip(indices, grouping_loss(probabilities, torch.stack([targets[index][0] for index in indices])).unbind()))
+        similar = torch.stack([targets[index][0] for index in indices])
+        losses.update(zip(indices, grouping_loss(probabilities, similar).unbind()))
     return torch.stack([losses[index] for index in range(len(groupings))])
 
 def initial_groups(num_groups, num_channels):
-    """With how many groups a layer starts: a number is that; where 'auto' will merge them, MAX_GROUPS, but at least two channels a group."""
+    """With how many groups a layer starts: num_groups, or where that is 'auto' MAX_GROUPS, of two channels at least."""
     return max(min(MAX_GROUPS, num_channels // 2), 1) if num_groups == 'auto' else num_groups
 
 def make_grouping(kind, num_channels, num_groups, **learning):
-    """The module that groups channels: 'similarity' (learned, with its threshold and inertia), 'kmeans', 'blocks' or 'random'.
+    """The module that groups channels: 'similarity' (learned, see ChannelGrouping), 'kmeans', 'blocks' or 'random'.
 
     num_groups: a number or, for 'similarity', 'auto': found by merging, see initial_groups(). Raises ValueError.
     """

@@ -22,15 +22,16 @@ from torch_utils import persistence
 def join_condition(image, hole):
     """image: [N, C, R, R], whose pixels in the hole don't matter; hole: [N, 1, R, R] bool, True = missing.
 
-    Returns the label c [N, (C + 1) * R * R] in float32: the image with zeros in the hole, then the mask with ones there.
+    Returns the label c [N, (C + 1) * R * R] in float32: the image with zeros in the hole, then the mask with ones.
     """
     image = torch.where(hole, torch.zeros_like(image), image)
     return torch.cat([image, hole.to(image.dtype)], dim=1).flatten(1).to(torch.float32)
 
 def split_condition(c, img_channels, resolution):
-    """What join_condition() joined: image [N, C, R, R] and hole [N, 1, R, R]. Whatever c has in the hole is not let through."""
+    """What join_condition() joined: image [N, C, R, R], zero in the hole whatever c has, and hole [N, 1, R, R]."""
     misc.assert_shape(c, [None, (img_channels + 1) * resolution ** 2])
-    image, mask = c.to(torch.float32).unflatten(1, [img_channels + 1, resolution, resolution]).split([img_channels, 1], dim=1)
+    c = c.to(torch.float32).unflatten(1, [img_channels + 1, resolution, resolution])
+    image, mask = c.split([img_channels, 1], dim=1)
     hole = mask > 0.5
     return torch.where(hole, torch.zeros_like(image), image), hole
 
@@ -43,7 +44,7 @@ def _build(name, *args, **kwargs):
 
 @persistence.persistent_class
 class Encoder(torch.nn.Module):
-    """Features of the masked image and the mask at every resolution, as many as a synthesis network has channels there."""
+    """Features of the masked image and the mask at every resolution, as many as a synthesis network has channels."""
     def __init__(self,
         img_resolution,         # Input resolution, pixels, a power of two.
         img_channels,           # Number of color channels of the masked image.
@@ -56,12 +57,14 @@ class Encoder(torch.nn.Module):
         self.resolutions = [2 ** i for i in range(int(np.log2(img_resolution)), 1, -1)] # The highest first.
         self.channels = [min(channel_base // res, channel_max) for res in self.resolutions]
         self.fp16_resolution = max(2 * img_resolution // 2 ** num_fp16_res, 8) # As upstream's networks.
-        conv = dict(activation='lrelu', conv_clamp=conv_clamp)
-        self.fromimage = _build('training.networks.Conv2dLayer', img_channels + 1, self.channels[0], kernel_size=1, **conv)
+        def conv(*channels, **kwargs):
+            kwargs.update(activation='lrelu', conv_clamp=conv_clamp)
+            return _build('training.networks.Conv2dLayer', *channels, **kwargs)
+        self.fromimage = conv(img_channels + 1, self.channels[0], kernel_size=1)
         for index, (res, channels) in enumerate(zip(self.resolutions, self.channels)):
             if index > 0:
-                setattr(self, f'down{res}', _build('training.networks.Conv2dLayer', self.channels[index - 1], channels, kernel_size=3, down=2, **conv))
-            setattr(self, f'conv{res}', _build('training.networks.Conv2dLayer', channels, channels, kernel_size=3, **conv))
+                setattr(self, f'down{res}', conv(self.channels[index - 1], channels, kernel_size=3, down=2))
+            setattr(self, f'conv{res}', conv(channels, channels, kernel_size=3))
 
     def forward(self, image, hole, force_fp32=False):
         """image: [N, C, R, R], hole: [N, 1, R, R]. Returns a list of features, from 4x4 up to the full resolution."""
@@ -78,8 +81,8 @@ class Encoder(torch.nn.Module):
 class GlobalCode(torch.nn.Module):
     """The condition as one vector; stands where upstream's mapping network embeds a label.
 
-    The encoder is one of its own, of a quarter of the channels: DistributedDataParallel takes mapping and synthesis for two
-    networks, and tools call them apart.
+    The encoder is one of its own, of a quarter of the channels: DistributedDataParallel takes mapping and synthesis for
+    two networks, and tools call them apart.
     """
     def __init__(self,
         out_features,           # Length of the vector.
@@ -91,7 +94,8 @@ class GlobalCode(torch.nn.Module):
         super().__init__()
         self.img_resolution = img_resolution
         self.img_channels = img_channels
-        self.encoder = Encoder(img_resolution, img_channels, channel_base=max(channel_base // 4, img_resolution), channel_max=channel_max)
+        channel_base = max(channel_base // 4, img_resolution)
+        self.encoder = Encoder(img_resolution, img_channels, channel_base=channel_base, channel_max=channel_max)
         self.fc = _build('training.networks.FullyConnectedLayer', self.encoder.channels[-1] * 4 * 4, out_features)
 
     def forward(self, c):
@@ -106,7 +110,8 @@ def _joined_features(layers, features):
     """Inside the `with`, each layer reads its input and the features beside it, added up at the same variance."""
     with contextlib.ExitStack() as stack:
         for layer, feature in zip(layers, features):
-            join = lambda _layer, args, feature=feature: ((args[0] + feature.to(args[0].dtype)) * np.sqrt(0.5), *args[1:])
+            def join(_layer, args, feature=feature):
+                return (args[0] + feature.to(args[0].dtype)) * np.sqrt(0.5), *args[1:]
             stack.callback(layer.register_forward_pre_hook(join).remove)
         yield
 
@@ -132,9 +137,10 @@ class Synthesis(torch.nn.Module):
             self.add_module(name, block)
 
     def forward(self, ws, c, **block_kwargs):
-        """ws: [N, num_ws, w_dim], c: see join_condition(). Returns images [N, C, R, R]; their known pixels are those of c, bit by bit.
+        """ws: [N, num_ws, w_dim], c: see join_condition(). Returns images [N, C, R, R].
 
-        The features of the encoder join the second convolution of each block, which reads and writes the block's resolution.
+        Their known pixels are those of c, bit by bit. The features of the encoder join the second convolution of each
+        block, which reads and writes the block's resolution.
         """
         misc.assert_shape(ws, [None, self.num_ws, self.w_dim])
         image, hole = split_condition(c, self.img_channels, self.img_resolution)
@@ -144,13 +150,14 @@ class Synthesis(torch.nn.Module):
         first = 0
         with _joined_features([block.conv1 for block in blocks], features):
             for block in blocks:
-                x, img = block(x, img, ws[:, first : first + block.num_conv + block.num_torgb].to(torch.float32), **block_kwargs)
+                of_block = ws[:, first : first + block.num_conv + block.num_torgb].to(torch.float32)
+                x, img = block(x, img, of_block, **block_kwargs)
                 first += block.num_conv
         return torch.where(hole, img, image)
 
 @persistence.persistent_class
 class Generator(torch.nn.Module):
-    """The generator of networks.py, completing images. `grouping='none'` is StyleGAN2 with the same encoders (Table 5)."""
+    """The generator of networks.py, completing images; `grouping='none'` is StyleGAN2 with its encoders (Table 5)."""
     def __init__(self,
         z_dim,                      # Input latent (Z) dimensionality.
         c_dim,                      # Length of the condition, see join_condition().
@@ -162,9 +169,11 @@ class Generator(torch.nn.Module):
     ):
         super().__init__()
         image = dict(img_resolution=img_resolution, img_channels=img_channels)
-        inner = _build('sarigan_plugin.networks.Generator', z_dim=z_dim, c_dim=1, code_dim=code_dim, synthesis_kwargs=synthesis_kwargs, **image, **generator_kwargs)
-        size = {name: synthesis_kwargs[name] for name in ['channel_base', 'channel_max'] if name in synthesis_kwargs}
-        precision = {name: synthesis_kwargs[name] for name in ['num_fp16_res', 'conv_clamp'] if name in synthesis_kwargs}
+        inner = _build('sarigan_plugin.networks.Generator', z_dim=z_dim, c_dim=1, code_dim=code_dim,
+            synthesis_kwargs=synthesis_kwargs, **image, **generator_kwargs)
+        def given(*names):
+            return {name: synthesis_kwargs[name] for name in names if name in synthesis_kwargs}
+        size, precision = given('channel_base', 'channel_max'), given('num_fp16_res', 'conv_clamp')
         self.z_dim = z_dim
         self.c_dim = c_dim
         self.w_dim = inner.w_dim
@@ -180,7 +189,7 @@ class Generator(torch.nn.Module):
         self.mapping.embed = GlobalCode(inner.mapping.embed.weight.shape[0], **image, **size)
 
     def forward(self, z, c, truncation_psi=1, truncation_cutoff=None, **synthesis_kwargs):
-        """z: [N, z_dim], c: see join_condition(). Returns images [N, C, R, R], about [-1, 1]; known pixels are those of c."""
+        """z: [N, z_dim], c: see join_condition(). Returns images [N, C, R, R], about [-1, 1], known pixels as in c."""
         ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
         return self.synthesis(ws, c, **synthesis_kwargs)
 
@@ -200,20 +209,16 @@ class Discriminator(torch.nn.Module):
         self.c_dim = c_dim
         self.img_resolution = img_resolution
         self.img_channels = img_channels
-        self.trunk = _build('sarigan_plugin.networks.Discriminator', c_dim=0, img_resolution=img_resolution, img_channels=img_channels + 1, **trunk_kwargs)
+        self.trunk = _build('sarigan_plugin.networks.Discriminator', c_dim=0, img_resolution=img_resolution,
+            img_channels=img_channels + 1, **trunk_kwargs)
 
     @property
     def b4(self):
         """The last block, as upstream names it."""
         return self.trunk.b4
 
-    @property
-    def q_log_variance(self):
-        """See Discriminator of networks.py."""
-        return self.trunk.q_log_variance
-
     def forward(self, img, c, return_codes=False, **block_kwargs):
-        """img: [N, C, R, R], c: see join_condition(). Returns logits [N, 1], and with return_codes also what Q predicts, as in networks.py."""
+        """img: [N, C, R, R], c: see join_condition(). Returns what the discriminator of networks.py does."""
         _image, hole = split_condition(c, self.img_channels, self.img_resolution)
         return self.trunk(torch.cat([img, hole.to(img.dtype)], dim=1), None, return_codes=return_codes, **block_kwargs)
 

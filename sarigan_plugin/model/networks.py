@@ -1,9 +1,9 @@
 """SariGAN's networks: upstream's generator and discriminator with a few layers exchanged.
 
 Upstream pickles a network as the source text of its module and runs that text again when the pickle is loaded. So this
-file imports nothing but contextlib, torch, numpy and what every StyleGAN tool carries (dnnlib, torch_utils), and asks for upstream's
-own layers and for ours in grouping.py by name while building: each of them brings its own source. The pickles then load
-with no plugin installed.
+file imports nothing but contextlib, torch, numpy and what every StyleGAN tool carries (dnnlib, torch_utils), and asks
+for upstream's own layers and for ours in grouping.py by name while building: each of them brings its own source. The
+pickles then load with no plugin installed.
 
 Index letters in shape comments: N batch, C channels, O output channels, I input channels, g groups, k kernel size.
 """
@@ -24,18 +24,16 @@ from torch_utils.ops import upfirdn2d
 #----------------------------------------------------------------------------
 # Semantic-aware embedding (Section 3.2).
 
-def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inter_shifts=None, norm_channels='layer', eps=0):
+def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inter_shifts=None):
     """Fold both codes into one style per channel (Eq. 5; paper: f), or one style and one shift (Eq. 3-4).
 
     f_j = h_a(j) z_j / sqrt(1/C * sum_{k in group a(j)} z_k^2), where a(j) is the group of channel j.
 
-    After Group AdaIN (Eq. 3) channel k has exactly the mean z_b,k and the standard deviation z_s,k, so AdaGN's statistics
-    of a group (Eq. 4) need no look at the features: its mean is that of its z_b, and its variance, over all C channels as
-    in Eq. 5, is 1/C * sum_k (z_s,k^2 + (z_b,k - mean)^2).
+    After Group AdaIN (Eq. 3) channel k has exactly the mean z_b,k and the standard deviation z_s,k, so AdaGN's
+    statistics of a group (Eq. 4) need no look at the features: its mean is that of its z_b, and its variance, over all
+    C channels as in Eq. 5, is 1/C * sum_k (z_s,k^2 + (z_b,k - mean)^2).
 
-    norm_channels='group' has the group's own number of channels in the place of C: by Eq. 5 the fewer channels a group has, the
-    louder each of them is. `eps` is added to every z_k^2 in the root: where all z of a small group are near zero f jumps, and of a
-    group of one channel it has but the sign of z.
+    The fewer channels a group has, the louder each of them is, and of a group of one channel f has but the sign of z.
 
     intra_styles: [N, C] per-channel scales from the intra-group code (paper: z, z_s).
     inter_styles: [N, g] per-group scales from the inter-group code (paper: h, h_s).
@@ -45,17 +43,13 @@ def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inte
     Returns styles [N, C] in the weight form, (styles, shifts), [N, C] each, in the feature form.
     """
     power = intra_styles.square()
-    if eps > 0:
-        power = power + eps
-    if intra_shifts is not None or norm_channels == 'group':
-        sizes = membership.sum(dim=0).clamp(min=1) # [g]
     if intra_shifts is not None:
+        sizes = membership.sum(dim=0).clamp(min=1) # [g]
         means = intra_shifts @ (membership / sizes) # [Ng]
         centred = intra_shifts - means @ membership.t() # [NC]
         power = power + centred.square()
-    count = sizes if norm_channels == 'group' else membership.shape[0]
     floor = misc.constant(1e-8, dtype=power.dtype, device=power.device) # For empty groups.
-    scale = inter_styles * torch.addmm(floor, power, membership / count).rsqrt() # [Ng]
+    scale = inter_styles * torch.addmm(floor, power, membership / membership.shape[0]).rsqrt() # [Ng]
     scale = scale @ membership.t() # [NC]
     if intra_shifts is None:
         return intra_styles * scale
@@ -69,7 +63,8 @@ def prepare_kernels(weight, dtype):
     weight: [O, I, k, k]. Returns (kernels [O, I, k, k], their squares [O, Ikk]), both of the weights' dtype.
     """
     if dtype == torch.float16: # Demodulation cancels any scale of kernels: use that to stay inside the range of fp16.
-        largest = weight.detach().norm(float('inf'), dim=[1,2,3], keepdim=True) # Without gradient: that through a scale is zero, all in all.
+        # Without gradient: that through a scale is zero, all in all.
+        largest = weight.detach().norm(float('inf'), dim=[1,2,3], keepdim=True)
         weight = weight / (largest.clamp(min=TINY) * np.sqrt(weight[0].numel()))
     return weight, weight.square().flatten(1)
 
@@ -78,9 +73,9 @@ def modulated_conv2d(
     weight,                 # Kernels of shape [O, I, k, k].
     styles,                 # One style per input channel, of shape [N, I].
     noise           = None, # Noise to add to the output, broadcastable to [N, O, H, W].
-    squares         = None, # Where `weight` is of prepare_kernels(), the squares that came with it. None = it is called here.
-    **resampling,           # up: integer factor; padding: of the upsampled features; resample_filter: low-pass filter from
-                            # upfirdn2d.setup_filter(); flip_weight: True = correlation, False = convolution.
+    squares         = None, # Of prepare_kernels(), where `weight` came from there; None = it is called here.
+    **resampling,           # up: integer factor; padding: of the upsampled features; resample_filter: low-pass filter
+                            # from upfirdn2d.setup_filter(); flip_weight: True = correlation, False = convolution.
 ):
     """Modulate, convolve, demodulate (Eq. 6) without ever forming one kernel per sample.
 
@@ -96,8 +91,10 @@ def modulated_conv2d(
     if x.dtype == torch.float16: # As with kernels.
         styles = styles / styles.detach().norm(float('inf'), dim=1, keepdim=True).clamp(min=TINY)
 
-    powers = styles.square().repeat_interleave(weight[0, 0].numel(), dim=1) # [N, Ikk]: summing over kk first takes a CPU twice as long.
-    demodulation = torch.addmm(misc.constant(1e-8, dtype=powers.dtype, device=x.device), powers, squares.t()).rsqrt() # [NO]
+    # [N, Ikk]: summing over kk first takes a CPU twice as long.
+    powers = styles.square().repeat_interleave(weight[0, 0].numel(), dim=1)
+    eps = misc.constant(1e-8, dtype=powers.dtype, device=x.device)
+    demodulation = torch.addmm(eps, powers, squares.t()).rsqrt() # [NO]
     x = x * styles.to(x.dtype)[:, :, None, None]
     x = _resampling_conv2d(x, weight, **resampling)
     demodulation = demodulation.to(x.dtype)[:, :, None, None]
@@ -121,10 +118,21 @@ def normalized_conv2d(
     return x if noise is None else x + noise.to(x.dtype)
 
 def _resampling_conv2d(x, weight, up=1, padding=0, resample_filter=None, flip_weight=True):
-    return conv2d_resample.conv2d_resample(x=x, w=weight.to(x.dtype), f=resample_filter, up=up, padding=padding, flip_weight=flip_weight)
+    return conv2d_resample.conv2d_resample(x=x, w=weight.to(x.dtype), f=resample_filter, up=up, padding=padding,
+        flip_weight=flip_weight)
 
 #----------------------------------------------------------------------------
 # Generator.
+
+# Options of earlier versions, and the only value that is left of each: old pickles and exports still give it.
+RETIRED = dict(norm_channels='layer', norm_eps=0, inter_gain=1, info_variance='unit')
+
+def drop_retired(options):
+    """Take the options of earlier versions out of a dict. Raises ValueError where one of them asks for what is gone."""
+    for name, left in RETIRED.items():
+        value = options.pop(name, left)
+        if value != left:
+            raise ValueError(f'{name} can only be {left!r} by now, not {value!r}')
 
 def _upstream(name, *args, **kwargs):
     """Build one of upstream's layers by name, so that it is pickled with upstream's source and not with this file."""
@@ -155,13 +163,10 @@ class SynthesisLayer(torch.nn.Module):
         code_dim,                       # Dimensionality of each of the two codes in w.
         resolution,                     # Resolution of this layer, pixels.
         num_groups      = 16,           # Number of channel groups (paper: g), or 'auto', see make_grouping().
-        grouping        = 'similarity', # 'similarity' (learned), 'kmeans', 'blocks', 'random', or 'none': the intra-group code alone.
+        grouping        = 'similarity', # See make_grouping(), or 'none': the intra-group code alone.
         threshold       = 'auto',       # Of a learned grouping, see ChannelGrouping; as is
         inertia         = 3,            # how much it keeps to its groups.
         norm            = 'weight',     # Normalise weights (Eq. 5-6) or the grouped 'feature' maps (Eq. 3-4).
-        norm_channels   = 'layer',      # The norm of a group's styles counts the channels of the 'layer' (Eq. 5) or of the 'group';
-        norm_eps        = 0,            # and how far it stays from zero, see group_styles(); 0 = Eq. 5.
-        inter_gain      = 1,            # Of the initial weights that make styles of the inter-group code; 0 = they start at 1.
         kernel_size     = 3,            # Convolution kernel size.
         up              = 1,            # Integer upsampling factor.
         use_noise       = True,         # Enable noise input?
@@ -173,15 +178,13 @@ class SynthesisLayer(torch.nn.Module):
         super().__init__()
         if norm not in ['weight', 'feature']:
             raise ValueError(f"norm must be 'weight' or 'feature', not {norm!r}")
-        if norm_channels not in ['layer', 'group']:
-            raise ValueError(f"norm_channels must be 'layer' or 'group', not {norm_channels!r}")
         self.code_dim = code_dim
         self.resolution = resolution
         self.up = up
         self.use_noise = use_noise
         self.activation = activation
         self.conv_clamp = conv_clamp
-        self.norm, self.norm_channels, self.norm_eps = (norm, norm_channels, norm_eps) if grouping != 'none' else ('weight', 'layer', 0)
+        self.norm = norm if grouping != 'none' else 'weight'
         self.padding = kernel_size // 2
         self.shared_weights = None # dtype -> weight_parts(dtype), where a training shares them between calls.
         self.act_gain = bias_act.activation_funcs[activation].def_gain
@@ -190,15 +193,16 @@ class SynthesisLayer(torch.nn.Module):
         self.affine = _upstream('FullyConnectedLayer', code_dim, in_channels, bias_init=1)
         self.grouping = None
         if grouping != 'none':
-            self.grouping = dnnlib.util.call_func_by_name(grouping, in_channels, num_groups, func_name='sarigan_plugin.grouping.make_grouping',
-                threshold=threshold, inertia=inertia) # By name, as upstream's layers: pickled with its own source.
+            # By name, as upstream's layers: pickled with its own source.
+            self.grouping = dnnlib.util.call_func_by_name(grouping, in_channels, num_groups,
+                func_name='sarigan_plugin.grouping.make_grouping', threshold=threshold, inertia=inertia)
             self.group_affine = _upstream('FullyConnectedLayer', code_dim, self.grouping.num_groups, bias_init=1)
-            self.group_affine.weight.data.mul_(inter_gain)
             if norm == 'feature':
                 self.shift = _upstream('FullyConnectedLayer', code_dim, in_channels)
                 self.group_shift = _upstream('FullyConnectedLayer', code_dim, self.grouping.num_groups)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.weight = torch.nn.Parameter(torch.randn([out_channels, in_channels, kernel_size, kernel_size]).to(memory_format=memory_format))
+        weight = torch.randn([out_channels, in_channels, kernel_size, kernel_size])
+        self.weight = torch.nn.Parameter(weight.to(memory_format=memory_format))
         self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
         if use_noise:
             self.register_buffer('noise_const', torch.randn([resolution, resolution]))
@@ -207,7 +211,7 @@ class SynthesisLayer(torch.nn.Module):
     def weight_parts(self, dtype):
         """All of forward() that depends on weights alone, for features of a dtype.
 
-        Returns (kernels [O, I, k, k], their squares [O, Ikk], membership of the groups [C, g]); None where it isn't needed.
+        Returns (kernels [O, I, k, k], their squares [O, Ikk], membership of the groups [C, g]); None where not needed.
         """
         kernels = prepare_kernels(self.weight, dtype) if self.norm == 'weight' else (self.weight, None)
         return *kernels, self.grouping() if self.grouping is not None else None
@@ -215,30 +219,30 @@ class SynthesisLayer(torch.nn.Module):
     def styles(self, w, membership=None):
         """What both codes say of every input channel. w: [N, 2 * code_dim], inter-group code first.
 
-        membership: [C, g], where that is known. Returns styles [N, C] in the weight form, (styles, shifts) in the feature
-        form; see group_styles().
+        membership: [C, g], where that is known. Returns styles [N, C] in the weight form, (styles, shifts) in the
+        feature form; see group_styles().
         """
         inter_code, intra_code = w.split(self.code_dim, dim=1)
         styles = self.affine(intra_code)
         if self.grouping is None:
             return styles
-        shifts = dict(intra_shifts=self.shift(intra_code), inter_shifts=self.group_shift(inter_code)) if self.norm == 'feature' else {}
+        shifts = dict()
+        if self.norm == 'feature':
+            shifts = dict(intra_shifts=self.shift(intra_code), inter_shifts=self.group_shift(inter_code))
         styles = self.grouping.attach(styles)
         membership = self.grouping() if membership is None else membership
-        return group_styles(styles, self.group_affine(inter_code), membership, norm_channels=self.norm_channels, eps=self.norm_eps, **shifts)
+        return group_styles(styles, self.group_affine(inter_code), membership, **shifts)
 
     @torch.no_grad()
     def merge_groups(self, kernels):
-        """Merge groups that are one cluster by the kernels that produce the input channels, [C, ...]; see MergingGrouping.
+        """Merge groups that are one cluster by the kernels that make the input channels, [C, ...]; see MergingGrouping.
 
-        By Eq. 5 channels of equal z in a group of c have the style h / sqrt(c / C). So that the mean style of two groups
-        that merge stays as it is, sqrt(c_1 + c_2) h = sqrt(c_1) h_1 + sqrt(c_2) h_2. Where the norm counts the group's own
-        channels that style is h, and (c_1 + c_2) h = c_1 h_1 + c_2 h_2.
+        By Eq. 5 channels of equal z in a group of c have the style h / sqrt(c / C). So that the mean style of two
+        groups that merge stays as it is, sqrt(c_1 + c_2) h = sqrt(c_1) h_1 + sqrt(c_2) h_2.
         """
-        power = 0.5 if self.norm_channels == 'layer' else 1
         for kept, gone, share in self.grouping.merge(kernels):
             for rows in self.group_affine.parameters():
-                rows[kept] = rows[kept] * (1 - share) ** power + rows[gone] * share ** power
+                rows[kept] = rows[kept] * (1 - share) ** 0.5 + rows[gone] * share ** 0.5
             if self.norm == 'feature':
                 for rows in self.group_shift.parameters():
                     rows[kept] = rows[kept] * (1 - share) + rows[gone] * share
@@ -255,11 +259,13 @@ class SynthesisLayer(torch.nn.Module):
 
         noise = None
         if self.use_noise and noise_mode == 'random':
-            noise = torch.randn([x.shape[0], 1, self.resolution, self.resolution], device=x.device) * self.noise_strength
+            noise = torch.randn([x.shape[0], 1, self.resolution, self.resolution], device=x.device)
+            noise = noise * self.noise_strength
         if self.use_noise and noise_mode == 'const':
             noise = self.noise_const * self.noise_strength
 
-        resampling = dict(up=self.up, padding=self.padding, resample_filter=self.resample_filter, flip_weight=(self.up == 1)) # As upstream: flips when upsampling.
+        resampling = dict(up=self.up, padding=self.padding, resample_filter=self.resample_filter,
+            flip_weight=(self.up == 1)) # As upstream: flips when upsampling.
         kernels, squares, membership = (self.shared_weights or self.weight_parts)(x.dtype)
         styles = self.styles(w, membership)
         if self.norm == 'weight':
@@ -272,7 +278,8 @@ class SynthesisLayer(torch.nn.Module):
 def _convolutions(synthesis):
     """(name, layer) of each convolution, in the order of the codes that they read."""
     blocks = [(res, getattr(synthesis, f'b{res}')) for res in synthesis.block_resolutions]
-    return [(f'b{res}.{conv}', getattr(block, conv)) for res, block in blocks for conv in ['conv0', 'conv1'] if hasattr(block, conv)]
+    return [(f'b{res}.{conv}', getattr(block, conv))
+        for res, block in blocks for conv in ['conv0', 'conv1'] if hasattr(block, conv)]
 
 def grouped_layers(synthesis):
     """The grouped layers of a generator's synthesis network, in order.
@@ -281,13 +288,14 @@ def grouped_layers(synthesis):
     produce those channels, e.g. ('b8.conv1', <SynthesisLayer>, <SynthesisLayer b8.conv0>). Empty for other networks.
     """
     convs = _convolutions(synthesis)
-    return [(name, layer, source) for (name, layer), (_name, source) in zip(convs[1:], convs) if getattr(layer, 'grouping', None) is not None]
+    return [(name, layer, source) for (name, layer), (_name, source) in zip(convs[1:], convs)
+        if getattr(layer, 'grouping', None) is not None]
 
 def code_styles(synthesis, ws):
-    """What grouped layers make of the two codes before they are folded into one (paper: h and z; with their means in the feature form).
+    """What grouped layers make of the two codes before they are folded into one (paper: h and z).
 
-    ws: [N, num_ws, 2 * code_dim]; under style mixing each layer has codes of its own. Returns (inter, intra), [N, sum of g] and [N, sum of C],
-    layer by layer.
+    ws: [N, num_ws, 2 * code_dim]; under style mixing each layer has codes of its own.
+    Returns (inter, intra), [N, sum of g] and [N, sum of C], layer by layer, with their means in the feature form.
     """
     inter, intra = [], []
     for (_name, layer), w in zip(_convolutions(synthesis), ws.unbind(dim=1)):
@@ -302,7 +310,7 @@ def code_styles(synthesis, ws):
 
 @contextlib.contextmanager
 def captured_features(synthesis, layers=None):
-    """Inside the `with`, what each of some layers got to read last: {layer name: [N, C, H, W]}, filled as images are made.
+    """Record the latest input of each layer inside the `with`: {layer name: [N, C, H, W]}, filled as images are made.
 
     layers: {name: layer}, None = those that are grouped.
     """
@@ -318,8 +326,8 @@ def captured_features(synthesis, layers=None):
 def layer_num_groups(num_groups, name):
     """The number of groups of one layer, e.g. 'b16.conv0'.
 
-    num_groups: one number, or 'auto', for all layers, or {layer or resolution: number} with keys such as 'b16.conv0', '16' or 16, where
-    a layer goes before its resolution. Raises ValueError for a layer without a number.
+    num_groups: one number, or 'auto', for all layers, or {layer or resolution: number} with keys such as 'b16.conv0',
+    '16' or 16, where a layer goes before its resolution. Raises ValueError for a layer without a number.
     """
     if not isinstance(num_groups, dict):
         return num_groups
@@ -331,7 +339,7 @@ def layer_num_groups(num_groups, name):
 
 @persistence.persistent_class
 class Generator(torch.nn.Module):
-    """Upstream's generator over two codes: ws [N, num_ws, 2 * code_dim] = [inter-group (paper: h) | intra-group (paper: z)].
+    """Upstream's generator over two codes: ws [N, num_ws, 2 * code_dim] = [inter-group (paper: h) | intra-group (z)].
 
     Every convolution after the first (4x4) is grouped; the first and the ToRGB layers read the intra-group code alone
     (Section 4.1). To tools, w is one opaque vector: truncation, style mixing and projection work as ever.
@@ -346,14 +354,15 @@ class Generator(torch.nn.Module):
         grouping            = 'similarity', # How channels come to their groups, see SynthesisLayer.
         threshold           = 'auto',       # How similar kernels of one group are, see ChannelGrouping.
         inertia             = 3,            # How much channels keep to their groups, see ChannelGrouping.
-        norm                = 'weight',     # What is normalised, see SynthesisLayer, and
-        norm_channels       = 'layer',      # over how many channels, and
-        norm_eps            = 0,            # what keeps it smooth, see group_styles().
-        inter_gain          = 1,            # How much the inter-group code does at the start, see SynthesisLayer.
+        norm                = 'weight',     # What is normalised, see SynthesisLayer.
         mapping_kwargs      = {},   # Arguments for upstream's MappingNetwork.
         synthesis_kwargs    = {},   # Arguments for upstream's SynthesisNetwork.
+        **retired,                  # See RETIRED.
     ):
         super().__init__()
+        drop_retired(retired)
+        if retired:
+            raise TypeError(f'Generator takes no argument {next(iter(retired))!r}')
         self.z_dim = z_dim
         self.c_dim = c_dim
         self.w_dim = 2 * code_dim
@@ -361,12 +370,13 @@ class Generator(torch.nn.Module):
         self.img_resolution = img_resolution
         self.img_channels = img_channels
         self.num_groups = num_groups
-        self.synthesis = _upstream('SynthesisNetwork', w_dim=self.w_dim, img_resolution=img_resolution, img_channels=img_channels, **synthesis_kwargs)
-        self._group_channels(dict(grouping=grouping, threshold=threshold, inertia=inertia, norm=norm, norm_channels=norm_channels, norm_eps=norm_eps,
-            inter_gain=inter_gain))
+        self.synthesis = _upstream('SynthesisNetwork', w_dim=self.w_dim, img_resolution=img_resolution,
+            img_channels=img_channels, **synthesis_kwargs)
+        self._group_channels(dict(grouping=grouping, threshold=threshold, inertia=inertia, norm=norm))
         self.num_ws = self.synthesis.num_ws
         widths = dict(layer_features=code_dim, embed_features=code_dim) # Only the last layer is as wide as both codes.
-        self.mapping = _upstream('MappingNetwork', z_dim=z_dim, c_dim=c_dim, w_dim=self.w_dim, num_ws=self.num_ws, **{**widths, **mapping_kwargs})
+        self.mapping = _upstream('MappingNetwork', z_dim=z_dim, c_dim=c_dim, w_dim=self.w_dim, num_ws=self.num_ws,
+            **{**widths, **mapping_kwargs})
 
     def _group_channels(self, how):
         """Exchange upstream's layers for ours, in place, with the same geometry."""
@@ -374,15 +384,18 @@ class Generator(torch.nn.Module):
             block = getattr(self.synthesis, f'b{res}')
             for name in ['conv0', 'conv1']:
                 if hasattr(block, name):
-                    setattr(block, name, self._grouped(getattr(block, name), block.channels_last,
-                        dict(how, num_groups=layer_num_groups(self.num_groups, f'b{res}.{name}')) if res > 4 else dict(grouping='none')))
+                    of_layer = dict(grouping='none')
+                    if res > 4:
+                        of_layer = dict(how, num_groups=layer_num_groups(self.num_groups, f'b{res}.{name}'))
+                    setattr(block, name, self._grouped(getattr(block, name), block.channels_last, of_layer))
             if hasattr(block, 'torgb'):
                 block.torgb.affine = IntraAffine(self.code_dim, block.torgb.weight.shape[1])
 
     def _grouped(self, layer, channels_last, how):
         out_channels, in_channels, kernel_size, _ = layer.weight.shape
-        ours = SynthesisLayer(in_channels, out_channels, self.code_dim, layer.resolution, kernel_size=kernel_size, up=layer.up,
-            use_noise=layer.use_noise, activation=layer.activation, conv_clamp=layer.conv_clamp, channels_last=channels_last, **how)
+        ours = SynthesisLayer(in_channels, out_channels, self.code_dim, layer.resolution, kernel_size=kernel_size,
+            up=layer.up, use_noise=layer.use_noise, activation=layer.activation, conv_clamp=layer.conv_clamp,
+            channels_last=channels_last, **how)
         ours.resample_filter.copy_(layer.resample_filter)
         return ours
 
@@ -398,8 +411,8 @@ class Generator(torch.nn.Module):
 class Discriminator(torch.nn.Module):
     """Upstream's discriminator with a second head: Q reads both codes back from the image (Section 3.3).
 
-    D and Q share everything but their last linear layer. Parameter names are upstream's, plus `q`. What Q predicts is the
-    concern of the loss: the codes in w, or what grouped layers make of them, see code_styles().
+    D and Q share everything but their last linear layer. Parameter names are upstream's, plus `q`. What Q predicts is
+    the concern of the loss: the codes in w, or what grouped layers make of them, see code_styles().
     """
     def __init__(self,
         c_dim,                  # Conditioning label (C) dimensionality, 0 = unconditional.
@@ -407,26 +420,26 @@ class Discriminator(torch.nn.Module):
         img_channels,           # Number of input color channels.
         code_dim        = 512,  # Dimensionality of each of the two codes in w.
         q_features      = None, # (inter, intra), how many numbers of each code Q predicts, None = those in w.
-        info_variance   = 'unit', # Variance of Q's Gaussian: 'unit', or 'learned' for each dimension.
         **trunk_kwargs,         # Arguments for upstream's Discriminator.
     ):
         super().__init__()
+        drop_retired(trunk_kwargs)
         self.c_dim = c_dim
         self.img_resolution = img_resolution
         self.img_channels = img_channels
-        trunk = _upstream('Discriminator', c_dim=c_dim, img_resolution=img_resolution, img_channels=img_channels, **trunk_kwargs)
+        trunk = _upstream('Discriminator', c_dim=c_dim, img_resolution=img_resolution, img_channels=img_channels,
+            **trunk_kwargs)
         self.block_resolutions = trunk.block_resolutions
         for name, module in trunk.named_children():
             self.add_module(name, module)
         self.q_features = q_features
         num_predicted = 2 * code_dim if q_features is None else sum(q_features)
         self.q = _upstream('FullyConnectedLayer', self.b4.out.weight.shape[1], num_predicted)
-        self.q_log_variance = torch.nn.Parameter(torch.zeros([num_predicted])) if info_variance == 'learned' else None
 
     def features(self, img, num_batches=1, **block_kwargs):
         """All that D and Q share. img: [N, img_channels, H, W]. Returns [N, F], fp32.
 
-        num_batches: as how many batches of equal size, one after the other, the minibatch standard deviation takes them.
+        num_batches: as how many batches of equal size, one after another, the minibatch standard deviation takes them.
         """
         x = None
         for res in self.block_resolutions:
@@ -435,11 +448,16 @@ class Discriminator(torch.nn.Module):
         if self.b4.architecture == 'skip':
             x = x + self.b4.fromrgb(img.to(torch.float32))
         if self.b4.mbstd is not None:
-            x = self.b4.mbstd(x) if num_batches == 1 else torch.cat([self.b4.mbstd(batch) for batch in x.chunk(num_batches)])
+            batches = [x] if num_batches == 1 else x.chunk(num_batches)
+            batches = [self.b4.mbstd(batch) for batch in batches]
+            x = batches[0] if num_batches == 1 else torch.cat(batches)
         return self.b4.fc(self.b4.conv(x).flatten(1))
 
     def forward(self, img, c, return_codes=False, **block_kwargs):
-        """img: [N, img_channels, H, W], c: [N, c_dim]. Returns logits [N, 1], and with return_codes also what Q predicts, inter-group first: [N, 2 * code_dim], see q_features."""
+        """img: [N, img_channels, H, W], c: [N, c_dim]. Returns logits [N, 1].
+
+        With return_codes also what Q predicts, inter-group first: [N, 2 * code_dim], see q_features.
+        """
         features = self.features(img, **block_kwargs)
         logits = self.b4.out(features)
         if self.c_dim > 0:
@@ -447,7 +465,6 @@ class Discriminator(torch.nn.Module):
             logits = (logits * label).sum(dim=1, keepdim=True) / np.sqrt(label.shape[1])
         if not return_codes:
             return logits
-        codes = self.q(features)
-        return logits, codes if self.q_log_variance is None else codes + 0 * self.q_log_variance # For DDP, see WithoutGradient.
+        return logits, self.q(features)
 
 #----------------------------------------------------------------------------

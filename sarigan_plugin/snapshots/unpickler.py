@@ -17,6 +17,7 @@ import dnnlib
 import numpy as np
 import torch
 
+from sarigan_plugin.model import networks
 from sarigan_plugin.snapshots import label_kind
 from sarigan_plugin.snapshots import rebuild
 from sarigan_plugin.snapshots import stylegan2_of_stylegan3
@@ -108,6 +109,11 @@ def _network(record, classes, file_size):
         kwargs = stylegan2_of_stylegan3.arguments(record.class_name, kwargs)
         other_attributes = stylegan2_of_stylegan3.MORE_ATTRIBUTES
     class_name = classes[min(_class_index(record), len(classes) - 1)]
+    if isinstance(kwargs, dict):
+        try:
+            networks.drop_retired(dict(kwargs))
+        except ValueError as error: # The code in the pickle can still do it.
+            raise ForeignCode(str(error)) from None
     try:
         network = rebuild.construct(class_name, record.state.get('_init_args'), kwargs, file_size)
     except TypeError as error: # Arguments that our class doesn't take.
@@ -130,8 +136,9 @@ def _collect(record, module, prefix, tensors, wanted_gradients, other_attributes
     for name, value in record.state.items():
         if name in other_attributes and not hasattr(module, name):
             continue
-        if not name.startswith('_') and name != 'training' and not _is_same(value, getattr(module, name, _MISSING)):
-            raise ForeignCode(f'{prefix}{name} is {_shown(value)}, and ours {_shown(getattr(module, name, _MISSING))}')
+        ours = getattr(module, name, RETIRED_ATTRIBUTES.get(name, _MISSING))
+        if not name.startswith('_') and name != 'training' and not _is_same(value, ours):
+            raise ForeignCode(f'{prefix}{name} is {_shown(value)}, and ours {_shown(ours)}')
     for name, value in [*record.part('_parameters').items(), *record.part('_buffers').items()]:
         if type(value) not in (torch.Tensor, torch.nn.Parameter) or type(name) is not str:
             raise ValueError(f'{prefix}{rebuild.shorten(name)} is no tensor')
@@ -147,6 +154,7 @@ def _collect(record, module, prefix, tensors, wanted_gradients, other_attributes
         _collect(children[name], child, f'{prefix}{name}.', tensors, wanted_gradients, other_attributes)
 
 _MISSING = object()
+RETIRED_ATTRIBUTES = dict(norm_channels='layer', norm_eps=0, q_log_variance=None) # Layers of earlier versions have them.
 
 def _is_same(theirs, ours):
     """Whether a plain attribute is what our constructor made of it: otherwise the class behind the record is another one."""

@@ -25,6 +25,7 @@ from sarigan_plugin.support import files
 from sarigan_plugin.support import streams
 from sarigan_plugin.support.world import World, is_lost_peer
 from sarigan_plugin.trainer import checkpoint
+from sarigan_plugin.trainer import options
 from sarigan_plugin.trainer import progress
 from sarigan_plugin.trainer import runs
 from sarigan_plugin.trainer import soundness
@@ -50,7 +51,7 @@ class Care:
 def launch(args, device_type, minutes=None, world=None):
     """Create args.run_dir and train there, or go on with the training that is there.
 
-    args:        from recipes.training_options(), plus run_dir; the same in all processes.
+    args:        from arguments.training_options(), plus run_dir; the same in all processes.
     device_type: 'cuda' or 'cpu'.
     minutes:     stop at the first tick after so long; None = after args.total_kimg.
     world:       world.World; where it is alone, args.num_gpus processes are started on this machine.
@@ -224,7 +225,7 @@ def train_process(world, args, device_type, minutes, state_path, signals=None):
             with cpu_formats.using(*precision):
                 if device_type == 'cpu' and world.rank == 0:
                     resolution, size = args.training_set_kwargs.resolution, args.G_kwargs.synthesis_kwargs
-                    print(cpu_formats.explained(resolution, min(size.channel_base // resolution, size.channel_max)))
+                    print(cpu_formats.explained(resolution, options.channels_at(size, resolution)))
                 _train(world, args, care, state_path, signals, abort_fn=_alarm(minutes, device, args.num_gpus))
             if world.size > 1:
                 torch.distributed.destroy_process_group()

@@ -6,18 +6,22 @@ import os
 import re
 
 from sarigan_plugin.errors import UserError
+from sarigan_plugin.model.networks import RETIRED
 from sarigan_plugin.snapshots import exported
 from sarigan_plugin.snapshots import what_is
+from sarigan_plugin.trainer import arguments
 from sarigan_plugin.trainer import checkpoint
-from sarigan_plugin.trainer import recipes
 
 OPTIONS = 'training_options.json'
 
 # What may change when a run goes on: how long, how often, by how many. The rest would make it another training.
-CHANGEABLE = re.compile(r'run_dir|ada_start|total_kimg|(image|network)_snapshot_ticks|metrics|care|grid|ops|cpu_bf16|num_gpus|batch_gpu|data_loader_kwargs|training_set_kwargs\.path|left_out')
+CHANGEABLE = re.compile(r'run_dir|ada_start|total_kimg|(image|network)_snapshot_ticks|metrics|care|grid|ops|cpu_bf16|'
+    r'num_gpus|batch_gpu|data_loader_kwargs|training_set_kwargs\.path|left_out')
 OF_THE_RUN = re.compile(r'run_dir|ada_start|left_out') # What differs in the options of the same command, and
-OF_THE_IMAGES = re.compile(r'run_dir|ada_start|left_out|training_set_kwargs\.max_size') # where images went bad or were mended.
-OF_TRANSFER = ('resume_pkl', 'ada_start', 'ada_kimg', 'ema_rampup') # Set by --resume=PKL, so they are the run's own when it goes on.
+# where images went bad or were mended.
+OF_THE_IMAGES = re.compile(r'run_dir|ada_start|left_out|training_set_kwargs\.max_size')
+# Set by --resume=PKL, so they are the run's own when it goes on.
+OF_TRANSFER = ('resume_pkl', 'ada_start', 'ada_kimg', 'ema_rampup')
 
 #----------------------------------------------------------------------------
 
@@ -31,7 +35,8 @@ def _numbered(outdir):
         names = [entry.name for entry in os.scandir(outdir) if entry.is_dir()] if os.path.isdir(outdir) else []
     except OSError as error:
         raise UserError(f'--outdir: {outdir} cannot be read: {error.strerror}.') from None
-    found = [(int(match.group()), os.path.join(outdir, name)) for name in names if (match := re.match(r'\d+', name)) is not None]
+    found = [(int(match.group()), os.path.join(outdir, name)) for name in names
+        if (match := re.match(r'\d+', name)) is not None]
     return sorted(found, reverse=True)
 
 def stored_options(run_dir):
@@ -56,7 +61,7 @@ def is_over(run_dir, args):
 # Images that runs leave out.
 
 def known_left_out(outdir, data):
-    """What the newest run in outdir with --skip-bad-images has left out of a data set, for datasets.check.check(), or None."""
+    """What the newest run in outdir with --skip-bad-images has left out of a data set, for datasets.check, or None."""
     for _number, run_dir in _numbered(outdir):
         stored = stored_options(run_dir) or dict()
         if stored.get('left_out') is not None and _flat(stored).get('training_set_kwargs.path') == data:
@@ -70,11 +75,14 @@ def _left_out(options):
     return images if isinstance(images, list) and all(isinstance(name, str) for name in images) else []
 
 def _as_begun(stored, args):
-    """args, or where a run began with other images, a copy about these: what was mended stays out, what went bad stays in."""
+    """args, or where a run began with other images a copy about these.
+
+    What was mended stays out, what went bad stays in.
+    """
     if stored is None or _left_out(stored) == _left_out(args):
         return args
     args = copy.deepcopy(args)
-    recipes.leave_out(args, _left_out(stored))
+    arguments.leave_out(args, _left_out(stored))
     return args
 
 def _go_on_as(begun, args):
@@ -97,7 +105,7 @@ def run_to_continue(outdir, resume, args):
 
     resume: --resume. 'latest' is the newest run in outdir that has a training state, if there is one; a folder is that
             run; 'noresume' none. Anything else goes on with a run that the same options started and did not finish.
-    args:   from recipes.training_options(). What a run that is named goes on with is changed in place.
+    args:   from arguments.training_options(). What a run that is named goes on with is changed in place.
     Raises UserError where it can't go on.
     """
     if resume == 'noresume':
@@ -131,10 +139,14 @@ def is_run(resume):
     return resume == 'latest' or (resume is not None and os.path.isdir(resume) and not exported.is_exported(resume))
 
 def go_on_with(run_dir, args):
-    """Give args, in place, what is the run's own. Raises UserError unless the rest is what the run was started with, but for CHANGEABLE."""
+    """Give args, in place, what is the run's own.
+
+    Raises UserError unless the rest is what the run was started with, but for CHANGEABLE.
+    """
     stored = stored_options(run_dir)
     if stored is None:
-        raise UserError(f'--resume: {os.path.join(run_dir, OPTIONS)} cannot be read, so there is no telling how the run was trained.')
+        raise UserError(f'--resume: {os.path.join(run_dir, OPTIONS)} cannot be read, so there is no telling how '
+            'the run was trained.')
     for name in OF_TRANSFER:
         args.pop(name, None)
         if name in stored:
@@ -142,8 +154,9 @@ def go_on_with(run_dir, args):
     begun = _as_begun(stored, args)
     different = _differences(stored, begun, ignored=CHANGEABLE)
     if different:
-        listed = '; '.join(f'{name} was {_shown(before)} and would be {_shown(now)}' for name, before, now in different[:3])
-        raise UserError(f'--resume: {run_dir} goes on only with the options that it was started with: {listed}{"; ..." if len(different) > 3 else ""}.')
+        listed = [f'{name} was {_shown(before)} and would be {_shown(now)}' for name, before, now in different[:3]]
+        listed = '; '.join(listed + ['...'] * (len(different) > 3))
+        raise UserError(f'--resume: {run_dir} goes on only with the options that it was started with: {listed}.')
     _go_on_as(begun, args)
 
 def _shown(value):
@@ -152,8 +165,14 @@ def _shown(value):
 def _differences(stored, args, ignored):
     """[(name, value stored, value now)] of all options that differ, names with dots."""
     before, now = _flat(stored), _flat(json.loads(json.dumps(args)))
+    before = {name: value for name, value in before.items() if not _is_retired(name, value)}
     return [(name, before.get(name), now.get(name)) for name in sorted({*before, *now})
         if before.get(name) != now.get(name) and ignored.match(name) is None]
+
+def _is_retired(name, value):
+    """Whether an option of an earlier version says what has become the rule."""
+    table, _dot, option = name.partition('.')
+    return table in ['G_kwargs', 'D_kwargs'] and option in RETIRED and value == RETIRED[option]
 
 def _flat(options, prefix=''):
     if not isinstance(options, dict):

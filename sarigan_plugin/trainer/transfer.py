@@ -5,7 +5,7 @@ with w for both codes. Its intra-group code then gives the source's styles s thr
 Eq. 5 turns them into f_j = h_i s_j / n_i for each channel j of group i, n_i = sqrt(1/C sum_{k in group i} s_k^2). So h_i
 has to be n_i. That is no affine function of the inter-group code, and h_i is one: the closest, in least squares over
 codes that the mapping network makes, is what group_affine starts as. Layers that are not grouped are copied exactly.
-With --norm=feature the same is done, but there features are normalised, the source's were not, and its images don't stay.
+With norm = "feature" the same is done, but there features are normalised, the source's were not, and its images don't stay.
 
 All this holds for one grouping, and a fresh one would change with each of the first steps. So the groups are learned
 first: the grouping loss needs the source's kernels alone.
@@ -32,7 +32,7 @@ RIDGE     = 1e-3    # Share of the codes' mean variance, so that directions whic
 def examine(args, trust=False):
     """Read the networks that training is to start from, and see whether they fit.
 
-    args:  from recipes.training_options(), with resume_pkl; gets ada_start, the p that ADA starts with, where it has a target.
+    args:  from arguments.training_options(), with resume_pkl; gets ada_start, the p that ADA starts with, where it has a target.
     trust: see reading.read().
     Returns a sentence on p, or None. Raises UserError.
     """
@@ -186,11 +186,11 @@ def fit_group_styles(G):
         membership = layer.grouping().double() # [Cg]
         sizes = membership.sum(dim=0) # [g]
         empty = sizes == 0
-        power = layer.affine(intra).square() + layer.norm_eps
+        power = layer.affine(intra).square()
         powers = power @ membership # [Ng]
         sizes[empty] = len(membership) / membership.shape[1] # Ready for the channels that may come, as many as others have.
         powers[:, empty] = power.mean(dim=1, keepdim=True) * sizes[empty]
-        wanted = (powers / (sizes if layer.norm_channels == 'group' else len(membership))).sqrt() # [Ng]: n_i.
+        wanted = (powers / len(membership)).sqrt() # [Ng]: n_i.
         slope = solver @ wanted # [Dg]
         layer.group_affine.weight.copy_(slope.t() / layer.group_affine.weight_gain)
         layer.group_affine.bias.copy_(wanted.mean(dim=0) - inter.mean(dim=0) @ slope)

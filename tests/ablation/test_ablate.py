@@ -364,7 +364,7 @@ def test_a_mistake_gets_one_sentence_and_leaves_nothing(more, sentence, files_of
 
 def test_a_table_that_is_not_there_lists_ours():
     done = CliRunner().invoke(ablate.ablate, ['infos', '--data=x', '--outdir=y'])
-    assert done.exit_code == 2 and "There is no ablation 'infos'; give the path of a .toml file, or one of grouping, groups, info, mixing, norm, stylegan2, target." in done.stderr
+    assert done.exit_code == 2 and "There is no ablation 'infos'; give the path of a .toml file, or one of grouping, groups, info, mixing, stylegan2, target." in done.stderr
 
 def test_a_row_that_cannot_be_trained_is_named_before_anything_is(files_of, images, tmp_path):
     toml = tmp_path / 'wide.toml'

@@ -20,6 +20,7 @@ from sarigan_plugin.errors import UserError
 from sarigan_plugin.losses.sarigan import SariGANLoss
 from sarigan_plugin.model import inpainting
 from sarigan_plugin.model.networks import Discriminator, Generator
+from sarigan_plugin.trainer import arguments
 from sarigan_plugin.trainer import recipes
 
 EPS = 2 ** -8 # Of bfloat16: the largest relative error of one rounding.
@@ -249,12 +250,12 @@ def images(tmp_path):
 
 def test_what_is_asked_for_is_in_the_options_and_auto_is_not(images):
     for given, stored in [(None, None), ('auto', None), ('1', '1'), ('0', '0')]:
-        _desc, args = recipes.training_options(data=images, cfg='tiny', metrics=[], cpu_bf16=given)
+        _desc, args = arguments.training_options(data=images, cfg='tiny', metrics=[], cpu_bf16=given)
         assert args.get('cpu_bf16') == stored
 
 def test_two_precisions_at_once_are_refused(images):
     with pytest.raises(UserError, match='--fp32=1 and --cpu-bf16=1: one of them alone'):
-        recipes.training_options(data=images, cfg='tiny', metrics=[], fp32=True, cpu_bf16='1')
+        arguments.training_options(data=images, cfg='tiny', metrics=[], fp32=True, cpu_bf16='1')
 
 @pytest.mark.parametrize('value, stored', [('true', '1'), ('false', '0'), ('"auto"', 'auto')])
 def test_configs_have_it_as_well(tmp_path, value, stored):

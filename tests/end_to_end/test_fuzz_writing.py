@@ -249,6 +249,8 @@ def yard(workbench, tmp_path_factory):
     here = tmp_path_factory.mktemp('yard') / 'here'
     shutil.copytree(workbench, here, symlinks=True)
     (here / 'mine.toml').write_text(CONFIG)
+    for name, method in METHODS.items():
+        (here / f'{name}.toml').write_text(CONFIG.replace('[method]', f'[method]\n{method}'))
     rng = np.random.RandomState(0)
     pictures = {f'{index}.png': rng.randint(256, size=[8, 8, 3]).astype(np.uint8) for index in range(6)}
     for folder in ['images', 'spotty']:
@@ -266,11 +268,16 @@ def yard(workbench, tmp_path_factory):
 DATA = ['images'] * 20 + ['zipped.zip', 'spotty', 'notes.txt']
 OUTDIRS = ['out'] * 12 + ['out/nested/deeper', './out', 'ünï ☃', '\udcff', 'o*[u]?', '', '.', 'images', 'notes.txt', 'notes.txt/new', 'locked', 'locked/new', 'full', '/proc/nowhere', '/dev/null', 'x' * 300, '~', '-']
 RESUMES = ['latest', 'latest', 'noresume', 'LAST', 'LAST', 'SNAPSHOT', 'sarigan.pkl', 'plain.pkl', 'labelled.pkl', 'exported', 'cut.pkl', 'notes.txt', 'missing', 'out', 'full'] # In capitals: of the newest run.
+METHODS = { # Configs beside mine.toml, and what they say of the method.
+    'often': 'regroup_kimg = 0.1', 'kmeans': 'grouping = "kmeans"', 'feature': 'norm = "feature"',
+    'responses': 'similarity = "responses"',
+}
 SETTINGS = {
     'resume': RESUMES, 'kimg': [1, 2, 3], 'snap': [1, 2, 0], 'keep-states': [1, 2, 5], 'checkpoint-minutes': [0.0001, 1], 'grid': ['1x1', '3x2', '99x99', '2'], 'batch': [1000, 250, 334, 501, 2000], 'workers': [1, 2],
     'cond': [1], 'subset': [1, 3, 6, 9], 'mirror': [1], 'skip-bad-images': [1], 'seed': [1, -1, 2 ** 40], 'aug': ['noaug', 'ada', 'fixed'], 'p': [0.5], 'target': [0.9], 'augpipe': ['blit', 'bgcfnc'],
-    'gamma': [0, 1e38, 'nan', 'inf'], 'max-bad-iterations': [1, 2], 'max-rollbacks': [0, 1], 'num-groups': ['auto', 1, '8:4'], 'regroup-kimg': [0.1], 'grouping': ['kmeans', 'none', 'random'], 'norm': ['feature'],
-    'similarity': ['responses'], 'info-variance': ['learned'], 'freezed': [1, 99], 'fp32': [1], 'nhwc': [1], 'code-dim': [2, 3], 'timeout': [1e-9], 'cfg': ['mine.toml', 'missing.toml'],
+    'gamma': [0, 1e38, 'nan', 'inf'], 'max-bad-iterations': [1, 2], 'max-rollbacks': [0, 1], 'num-groups': ['auto', 1, '8:4'], 'grouping': ['none', 'random'], 'inertia': [1],
+    'freezed': [1, 99], 'fp32': [1], 'nhwc': [1], 'timeout': [1e-9],
+    'cfg': ['mine.toml', 'missing.toml', *(f'{name}.toml' for name in METHODS)],
 }
 CHOICES = st.sampled_from([name for name in SETTINGS for _ in range(4 if name in ['resume', 'kimg', 'snap', 'keep-states', 'checkpoint-minutes'] else 1)])
 SETTING = CHOICES.flatmap(lambda name: st.sampled_from(SETTINGS[name]).map(lambda value: (name, value)))

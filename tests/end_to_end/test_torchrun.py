@@ -101,8 +101,8 @@ def test_all_processes_share_one_run_folder(trained):
     assert len((folder / 'stats.jsonl').read_text().splitlines()) == 2
 
 def test_torchrun_trains_the_same_network_as_processes_of_our_own(trained, images, cfg, tmp_path):
-    code = ("import sys, os; from sarigan_plugin.trainer import recipes as config; from sarigan_plugin.trainer import launch\n"
-        "_, args = config.training_options(data=sys.argv[1], cfg=sys.argv[2], gpus=4, batch=256, metrics=[])\n" # Past the check for four cores.
+    code = ("import sys, os; from sarigan_plugin.trainer import arguments; from sarigan_plugin.trainer import launch\n"
+        "_, args = arguments.training_options(data=sys.argv[1], cfg=sys.argv[2], gpus=4, batch=256, metrics=[])\n" # Past the check for four cores.
         "args.run_dir = os.path.join(sys.argv[3], 'run')\n"
         "sys.exit(launch.launch(args, 'cpu'))")
     with started([sys.executable, '-c', code, images, cfg, tmp_path]) as (process,):

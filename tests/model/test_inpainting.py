@@ -32,6 +32,7 @@ from sarigan_plugin.model.inpainting import join_condition, split_condition
 from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.snapshots import exported
 from sarigan_plugin.snapshots import reading
+from sarigan_plugin.trainer import arguments
 from sarigan_plugin.trainer import recipes
 from sarigan_plugin.trainer import transfer
 from sarigan_plugin.upstream import host
@@ -180,11 +181,11 @@ def test_a_negative_weight_is_refused():
     with pytest.raises(ValueError, match='lambda_l1 must be non-negative, not -1'):
         InpaintingLoss('cpu', G.mapping, G.synthesis, D, lambda_l1=-1)
 
-def run_phase(phase, grouping='similarity', info_variance='unit', **kwargs):
+def run_phase(phase, grouping='similarity', **kwargs):
     """Gradients {name: tensor} of G and D that one phase leaves, with labels that must not matter."""
     torch.manual_seed(0)
     np.random.seed(0)
-    G, D = make_generator(grouping=grouping), make_discriminator(info_variance=info_variance)
+    G, D = make_generator(grouping=grouping), make_discriminator()
     loss = InpaintingLoss('cpu', G.mapping, G.synthesis, D, **kwargs)
     module = G if phase.startswith('G') else D
     for network in [G, D]:
@@ -196,7 +197,7 @@ def run_phase(phase, grouping='similarity', info_variance='unit', **kwargs):
 @pytest.mark.parametrize('grouping', ['similarity', 'none'])
 @pytest.mark.parametrize('phase', ['Gmain', 'Greg', 'Gboth', 'Dmain', 'Dreg', 'Dboth'])
 def test_every_parameter_gets_a_gradient_in_every_phase_as_ddp_requires(phase, grouping):
-    gradients = run_phase(phase, grouping, info_variance='learned', style_mixing_prob=0.9)
+    gradients = run_phase(phase, grouping, style_mixing_prob=0.9)
     assert [name for name, gradient in gradients.items() if gradient is None] == []
     assert all(gradient.isfinite().all() for gradient in gradients.values())
 
@@ -359,12 +360,12 @@ def test_a_sample_sheet_shows_input_output_and_truth(images, tmp_path):
 # Config.
 
 def test_the_configs_of_inpainting_say_so_to_every_part(images):
-    desc, args = recipes.training_options(data=images, cfg='tiny-inpaint', masks='centre', lambda_l1=3.0, grouping='none')
+    desc, args = arguments.training_options(data=images, cfg='tiny-inpaint', masks='centre', lambda_l1=3.0, grouping='none')
     assert args.training_set_kwargs.class_name.endswith('InpaintingDataset') and args.training_set_kwargs.mask_source == args.loss_kwargs.mask_source == 'centre'
     assert args.loss_kwargs.lambda_l1 == 3 and args.G_kwargs.grouping == 'none'
     assert desc == 'images-tiny-inpaint-groupingnone-maskscentre-lambdal13.0'
     assert (args.training_set_kwargs.split, args.training_set_kwargs.max_size) == ('train', 22)
-    _desc, args = recipes.training_options(data=images, cfg='sarigan-inpaint', gpus=8)
+    _desc, args = arguments.training_options(data=images, cfg='sarigan-inpaint', gpus=8)
     assert args.G_kwargs.class_name == 'sarigan_plugin.inpainting.Generator' and args.D_kwargs.class_name == 'sarigan_plugin.inpainting.Discriminator'
 
 @pytest.mark.parametrize('options, sentence', [
@@ -381,7 +382,7 @@ def test_the_configs_of_inpainting_say_so_to_every_part(images):
 ])
 def test_options_that_make_no_sense_get_a_sentence(images, options, sentence):
     with pytest.raises(UserError) as error:
-        recipes.training_options(data=images, **options)
+        arguments.training_options(data=images, **options)
     assert str(error.value) == sentence
 
 def test_inpainting_without_a_method_is_refused(tmp_path):

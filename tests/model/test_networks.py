@@ -143,50 +143,24 @@ def test_group_styles_are_equation_5():
     assignment = torch.tensor([0, 0, 1, 3, 3, 3, 0, 1, 1, 0, 3, 3]) # Group 2 is empty.
     torch.testing.assert_close(group_styles(z, h, one_hot(assignment, 4)), brute_force_styles(z, h, assignment, 4), rtol=1e-10, atol=1e-12)
 
-@pytest.mark.parametrize('norm_channels', ['layer', 'group'])
-@pytest.mark.parametrize('eps', [0, 0.3])
-def test_the_norm_of_a_group_by_hand(norm_channels, eps):
+def test_the_norm_of_a_group_by_hand():
     z, h = torch.randn(3, 12, dtype=torch.double), torch.randn(3, 4, dtype=torch.double)
     assignment = torch.tensor([0, 0, 1, 3, 3, 3, 0, 0, 0, 0, 3, 3]) # Group 1 has one channel, group 2 none.
-    styles = group_styles(z, h, one_hot(assignment, 4), norm_channels=norm_channels, eps=eps)
+    styles = group_styles(z, h, one_hot(assignment, 4))
     for n, j in [(0, 0), (1, 2), (2, 11)]:
         of_group = assignment == assignment[j]
-        mean_square = (z[n, of_group].square() + eps).sum() / (12 if norm_channels == 'layer' else of_group.sum())
+        mean_square = z[n, of_group].square().sum() / 12
         torch.testing.assert_close(styles[n, j], h[n, assignment[j]] * z[n, j] / mean_square.sqrt(), rtol=1e-4, atol=0)
 
-def test_small_groups_are_louder_in_equation_5_and_not_where_the_norm_counts_their_own_channels():
+def test_small_groups_are_louder():
     z, h, membership = torch.ones(1, 8).double(), torch.ones(1, 2).double(), one_hot([0] * 7 + [1], 2)
     torch.testing.assert_close(group_styles(z, h, membership)[0, -1] / group_styles(z, h, membership)[0, 0], torch.tensor(7 ** 0.5).double())
-    torch.testing.assert_close(group_styles(z, h, membership, norm_channels='group'), z)
 
-def test_styles_of_a_group_of_one_channel_jump_in_equation_5_and_not_with_an_eps():
+def test_styles_of_a_group_of_one_channel_jump():
     z, h = torch.tensor([[-1e-3, 1.0, 1.0, 1.0], [1e-3, 1.0, 1.0, 1.0]]).double(), torch.ones(2, 2).double()
     membership = one_hot([0, 1, 1, 1], 2)
     low, high = group_styles(z, h, membership)[:, 0]
     assert high - low > 3.9 # From -sqrt(C) h to sqrt(C) h.
-    low, high = group_styles(z, h, membership, eps=0.3)[:, 0]
-    assert 0 < high - low < 0.01
-
-@pytest.mark.parametrize('norm', ['weight', 'feature'])
-@pytest.mark.parametrize('changed, papers', [(dict(norm_eps=0.3), 0), (dict(norm_channels='group'), 'layer')], ids=str)
-def test_the_norm_of_groups_is_that_of_the_arguments_and_the_papers_without(norm, changed, papers, make_generator):
-    (name, value), = changed.items()
-    assert all(getattr(layer, name) == papers for _name, layer, _source in grouped_layers(make_generator(norm=norm).synthesis))
-    G = make_generator(norm=norm, **changed)
-    layers = [layer for _name, layer, _source in grouped_layers(G.synthesis)]
-    assert layers and all(getattr(layer, name) == value for layer in layers)
-    z, c = torch.randn(2, G.z_dim), torch.zeros(2, 0)
-    images = G(z, c, noise_mode='const')
-    for layer in layers:
-        setattr(layer, name, papers)
-    assert (G(z, c, noise_mode='const') - images).abs().max() > 1e-3
-
-def test_an_inter_gain_of_zero_starts_with_inter_group_styles_of_one(make_generator):
-    G = make_generator(inter_gain=0)
-    for _name, layer, _source in grouped_layers(G.synthesis):
-        assert (layer.group_affine(torch.randn(5, G.code_dim)) == 1).all()
-        layer.group_affine(torch.randn(5, G.code_dim)).square().sum().backward()
-        assert layer.group_affine.weight.grad.abs().min() > 0 # It learns.
 
 def test_group_styles_have_first_and_second_derivatives():
     z, h = torch.randn(2, 6, dtype=torch.double, requires_grad=True), torch.randn(2, 3, dtype=torch.double, requires_grad=True)
@@ -271,11 +245,28 @@ def test_modulated_convolution_in_fp16_of_zeros_is_zero():
 @pytest.mark.parametrize('options, sentence', [
     (dict(grouping='kmean'), "grouping must be 'similarity', 'kmeans', 'blocks', 'random' or 'none', not 'kmean'"),
     (dict(norm='weights'), "norm must be 'weight' or 'feature', not 'weights'"),
-    (dict(norm_channels='all'), "norm_channels must be 'layer' or 'group', not 'all'"),
 ])
 def test_unknown_names_are_refused(make_generator, options, sentence):
     with pytest.raises(ValueError, match=re.escape(sentence)):
         make_generator(**options)
+
+RETIRED = [(dict(norm_channels='layer', norm_eps=0.0, inter_gain=1.0), dict(norm_channels='group'), dict(norm_eps=0.3), dict(inter_gain=0)), (dict(info_variance='unit'), dict(info_variance='learned'))]
+
+def test_options_of_earlier_versions_may_have_the_value_that_is_left(make_generator, make_discriminator):
+    for make, (left, *gone) in zip([make_generator, make_discriminator], RETIRED):
+        torch.manual_seed(0)
+        with_them = make(**left)
+        torch.manual_seed(0)
+        without = make()
+        assert all(torch.equal(a, b) for a, b in zip(with_them.parameters(), without.parameters()))
+        for options in gone:
+            (name, value), = options.items()
+            with pytest.raises(ValueError, match=f'^{name} can only be .* by now, not {value!r}$'):
+                make(**options)
+
+def test_a_generator_refuses_arguments_that_never_were(make_generator):
+    with pytest.raises(TypeError, match="^Generator takes no argument 'xyzzy'$"):
+        make_generator(xyzzy=1)
 
 @pytest.mark.parametrize('norm', ['weight', 'feature'])
 def test_generator_in_fp16_makes_the_images_of_fp32(make_generator, norm):

@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 
+import dnnlib
 import legacy
 import numpy as np
 import pytest
@@ -13,9 +14,13 @@ import small_training
 import trees
 from click.testing import CliRunner
 
+from sarigan_plugin.ablation import table_spec
 from sarigan_plugin.cli import main
+from sarigan_plugin.errors import UserError
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.snapshots import what_is
+from sarigan_plugin.trainer import recipes
+from sarigan_plugin.trainer import runs
 
 FLAT = trees.ROOT / 'tests' / 'fixtures' / 'flat_layout'
 sys.path.append(str(FLAT))
@@ -85,6 +90,56 @@ def test_an_old_training_goes_on(tmp_path):
     assert [path.name for path in (tmp_path / 'runs').iterdir()] == [RUN.name]
     before, after = [reading.load(str(path), 'PKL') for path in [NETWORK, tmp_path / 'runs' / RUN.name / 'network-snapshot-000002.pkl']]
     assert list(before.state_dict()) == list(after.state_dict())
+
+#----------------------------------------------------------------------------
+# Options that are gone: norm_channels, norm_eps, inter_gain, info_variance.
+
+GONE = 'norm_eps can only be 0 by now, not 0.3'
+
+def test_a_pickle_that_needs_an_option_that_is_gone_gets_a_sentence(tmp_path):
+    with open(NETWORK, 'rb') as f:
+        data = pickle.load(f)
+    data['G_ema'].synthesis.b8.conv0.norm_eps = 0.3
+    (tmp_path / 'network.pkl').write_bytes(pickle.dumps(data))
+    with pytest.raises(UserError, match=r'^PKL: .* \(synthesis.b8.conv0.norm_eps is 0.3, and ours 0\); --trust-pickle runs the code inside it.$'):
+        reading.load(str(tmp_path / 'network.pkl'), 'PKL')
+    data['G_ema']._init_kwargs['norm_eps'] = 0.3
+    (tmp_path / 'network.pkl').write_bytes(pickle.dumps(data))
+    with pytest.raises(UserError, match=rf'^PKL: .* \({GONE}\); --trust-pickle runs the code inside it.$'):
+        reading.load(str(tmp_path / 'network.pkl'), 'PKL')
+
+def test_so_does_an_export(tmp_path):
+    folder = shutil.copytree(EXPORTS['network'], tmp_path / 'network')
+    description = (folder / 'network.json').read_text()
+    (folder / 'network.json').write_text(description.replace('"norm_eps": 0.0', '"norm_eps": 0.3'))
+    with pytest.raises(UserError, match=rf'^PKL: .* \({GONE}\).$'):
+        reading.load(str(folder), 'PKL')
+
+def test_a_config_and_a_table_may_give_options_that_are_gone_their_last_value(tmp_path):
+    config, table = tmp_path / 'mine.toml', tmp_path / 'table.toml'
+    for value in ['0.0', '0.3']:
+        config.write_text(f'base = "sarigan"\n[method]\ninfo_variance = "unit"\nnorm_eps = {value}\n')
+        table.write_text(f'title = "x"\ncfg = "tiny"\nmetrics = ["fd10k"]\n[options]\ninter_gain = 1\n[rows.a]\nnorm_eps = {value}\n')
+        if value == '0.0':
+            assert recipes.read_recipe(str(config)).method == recipes.find_recipe('sarigan', 256, 1).method
+            assert table_spec.read(str(table)).rows[0].options == {}
+            continue
+        for path, read in [(config, recipes.read_recipe), (table, table_spec.read)]:
+            with pytest.raises(UserError, match=rf'^{path}: {GONE}$'):
+                read(str(path))
+
+def test_a_run_that_was_trained_with_an_option_that_is_gone_does_not_go_on(tmp_path):
+    run = Path(shutil.copytree(FLAT / 'runs', tmp_path / 'runs')) / RUN.name
+    options = json.loads((run / 'training_options.json').read_text())
+    args = json.loads(json.dumps(options))
+    for name in ['norm_channels', 'norm_eps', 'inter_gain']:
+        del args['G_kwargs'][name]
+    del args['D_kwargs']['info_variance']
+    runs.go_on_with(str(run), dnnlib.EasyDict(args))
+    options['G_kwargs']['norm_eps'] = 0.3
+    (run / 'training_options.json').write_text(json.dumps(options))
+    with pytest.raises(UserError, match='started with: G_kwargs.norm_eps was 0.3 and would be not set.'):
+        runs.go_on_with(str(run), dnnlib.EasyDict(args))
 
 #----------------------------------------------------------------------------
 # What is written today opens with the plugin of before.

@@ -443,7 +443,7 @@ def test_upstreams_networks_are_what_its_own_reader_makes_of_them(kind, tmp_path
 @pytest.mark.parametrize('options', [dict(grouping='similarity'), dict(threshold='learned'), dict(threshold=0.1, inertia=0), dict(grouping='kmeans'), dict(grouping='blocks'), dict(num_groups='auto'),
     dict(grouping='random'), dict(grouping='none'), dict(norm='feature'), dict(norm='feature', grouping='kmeans'), dict(c_dim=3), dict(num_groups={'8': 2, 16: 4, 'b32.conv0': 8, 32: 4})], ids=str)
 def test_sarigan_of_every_kind_is_what_upstreams_reader_makes_of_it(make_generator, make_discriminator, options, tmp_path):
-    D = make_discriminator(c_dim=options.get('c_dim', 0), info_variance='learned')
+    D = make_discriminator(c_dim=options.get('c_dim', 0))
     assert_both_alike(dict(G=make_generator(**options).train().requires_grad_(False), D=D, G_ema=shaken(make_generator(**options))), tmp_path / 'network.pkl')
 
 def test_a_q_of_styles_is_what_upstreams_reader_makes_of_it(make_generator, make_discriminator, tmp_path):

@@ -18,6 +18,7 @@ from sarigan_plugin.commands import train
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.losses import sarigan as loss
 from sarigan_plugin.model import networks
+from sarigan_plugin.trainer import arguments
 from sarigan_plugin.trainer import recipes
 
 GOLDEN = trees.SUPPORT / 'upstream_options.json'
@@ -66,7 +67,7 @@ def test_the_golden_options_are_what_an_unpatched_checkout_prints(images, submod
 # Our configs.
 
 def test_sarigan_is_the_papers_setting(images):
-    _desc, args = recipes.training_options(data=images, cfg='sarigan', gpus=8)
+    _desc, args = arguments.training_options(data=images, cfg='sarigan', gpus=8)
     assert (args.batch_size, args.batch_gpu) == (32, 4)
     assert args.G_opt_kwargs.lr == args.D_opt_kwargs.lr == 0.002
     assert args.G_kwargs.class_name == 'sarigan_plugin.networks.Generator'
@@ -79,27 +80,27 @@ def test_sarigan_is_the_papers_setting(images):
 
 def test_fewer_gpus_than_the_papers_take_turns(images):
     for gpus in [1, 2, 8, 16]:
-        _desc, args = recipes.training_options(data=images, cfg='sarigan', gpus=gpus)
+        _desc, args = arguments.training_options(data=images, cfg='sarigan', gpus=gpus)
         assert args.batch_size == 32 and args.batch_gpu == min(4, 32 // gpus)
 
 def test_options_of_the_command_line_overrule_the_file(images):
-    desc, args = recipes.training_options(data=images, cfg='sarigan', num_groups=8, lambda_group=0.5, lambda_info=0.0, grouping='blocks', norm='feature')
+    desc, args = arguments.training_options(data=images, cfg='sarigan', num_groups=8, lambda_group=0.5, lambda_info=0.0, grouping='blocks', norm='feature')
     assert (args.G_kwargs.num_groups, args.G_kwargs.grouping, args.G_kwargs.norm) == (8, 'blocks', 'feature')
     assert (args.loss_kwargs.lambda_group, args.loss_kwargs.lambda_info) == (0.5, 0)
     assert 'numgroups8' in desc and 'lambdainfo0.0' in desc
-    _desc, args = recipes.training_options(data=images, cfg='sarigan', similarity='responses')
+    _desc, args = arguments.training_options(data=images, cfg='sarigan', similarity='responses')
     assert args.loss_kwargs.similarity == 'responses'
 
 @pytest.mark.parametrize('options, of_each', [(dict(), 1), (dict(norm='feature'), 2), (dict(num_groups='auto'), 1), (dict(num_groups={'8': 2, '16': 4, 'b32.conv0': 8, '32': 4, '64': 4}), 1)])
 def test_q_has_a_number_for_each_style_that_layers_make_of_the_codes(images, options, of_each):
-    _desc, args = recipes.training_options(data=images, cfg='tiny', info_target='styles', **options)
+    _desc, args = arguments.training_options(data=images, cfg='tiny', info_target='styles', **options)
     G = networks.Generator(c_dim=0, img_resolution=64, img_channels=3, **{name: value for name, value in args.G_kwargs.items() if name != 'class_name'})
     inter, intra = loss.info_targets(torch.zeros(1, G.num_ws, G.w_dim), G.synthesis)
     assert args.D_kwargs.q_features == [inter.shape[1], intra.shape[1]] and args.loss_kwargs.info_target == 'styles'
     assert intra.shape[1] == of_each * sum(layer.weight.shape[1] for _name, layer, _source in networks.grouped_layers(G.synthesis))
 
 def test_without_groups_q_predicts_the_only_code(images):
-    _desc, args = recipes.training_options(data=images, cfg='tiny', info_target='styles', grouping='none')
+    _desc, args = arguments.training_options(data=images, cfg='tiny', info_target='styles', grouping='none')
     assert 'q_features' not in args.D_kwargs and 'info_target' not in args.loss_kwargs
 
 def test_every_config_file_can_be_read_and_summarised():
@@ -121,8 +122,8 @@ def test_configs_of_the_papers_data_sets_train_as_long_and_as_deep_as_it_says(cf
     assert len(layers) == layers_of_d
 
 def test_the_papers_baseline_is_upstreams_own_generator_and_loss_at_half_of_config_f(images):
-    _desc, baseline = recipes.training_options(data=images, cfg='stylegan2-e', gpus=8)
-    _desc, ours = recipes.training_options(data=images, cfg='sarigan-cats256', gpus=8)
+    _desc, baseline = arguments.training_options(data=images, cfg='stylegan2-e', gpus=8)
+    _desc, ours = arguments.training_options(data=images, cfg='sarigan-cats256', gpus=8)
     assert baseline.G_kwargs.class_name == 'training.networks.Generator' and baseline.loss_kwargs.class_name == 'training.loss.StyleGAN2Loss'
     assert baseline.G_kwargs.synthesis_kwargs == ours.G_kwargs.synthesis_kwargs and baseline.G_kwargs.synthesis_kwargs.channel_base == 16384
     for name in ['total_kimg', 'batch_size', 'batch_gpu', 'ema_kimg', 'ema_rampup']:
@@ -131,9 +132,9 @@ def test_the_papers_baseline_is_upstreams_own_generator_and_loss_at_half_of_conf
         assert dict(baseline[name], fused=True) == ours[name], name # The same optimizer, in one pass over memory.
 
 def test_sarigan_ada_augments_and_sarigan_released_weighs_as_the_released_code_does(images):
-    _desc, ada = recipes.training_options(data=images, cfg='sarigan-ada')
+    _desc, ada = arguments.training_options(data=images, cfg='sarigan-ada')
     assert ada.ada_target == 0.6 and ada.augment_kwargs.class_name == 'training.augment.AugmentPipe'
-    _desc, released = recipes.training_options(data=images, cfg='sarigan-released')
+    _desc, released = arguments.training_options(data=images, cfg='sarigan-released')
     assert (released.loss_kwargs.lambda_group, released.loss_kwargs.lambda_info) == (2.56, 20)
 
 @pytest.mark.parametrize('cfg', ['sarigan', 'sarigan-ada', 'sarigan-cats256'])
@@ -144,14 +145,14 @@ def test_upstreams_pickles_of_256x256_have_the_size_of_our_networks(cfg):
 def test_a_toml_file_says_only_what_differs_from_its_base(images, tmp_path):
     mine = tmp_path / 'mine.toml'
     mine.write_text('base = "sarigan"\n[method]\nnum_groups = 4\n')
-    _desc, args = recipes.training_options(data=images, cfg=str(mine))
-    _desc, sarigan = recipes.training_options(data=images, cfg='sarigan')
+    _desc, args = arguments.training_options(data=images, cfg=str(mine))
+    _desc, sarigan = arguments.training_options(data=images, cfg='sarigan')
     assert args.G_kwargs == {**sarigan.G_kwargs, 'num_groups': 4} and args.loss_kwargs == sarigan.loss_kwargs
 
 def test_a_toml_file_of_ones_own_works_like_a_name(images, tmp_path):
     mine = tmp_path / 'mine.toml'
     mine.write_text(recipes.our_configs()['sarigan'].read_text().replace('num_groups          = 16', 'num_groups = 4'))
-    desc, args = recipes.training_options(data=images, cfg=str(mine))
+    desc, args = arguments.training_options(data=images, cfg=str(mine))
     assert args.G_kwargs.num_groups == 4 and desc == 'images-mine'
 
 def test_the_commands_of_the_documentation_are_understood():
@@ -198,7 +199,7 @@ GOOD = '[networks]\nchannel_base = 256\nmapping_layers = 2\nmbstd_group = 4\n[tr
     ('kimg = = 3', ' is not valid TOML: '),
     (GOOD + '[methods]\n', ": unknown key 'methods' in the file; did you mean method?"),
     (GOOD + 'kimgs = 3\n', ": unknown key 'kimgs' in [training]; did you mean kimg?"),
-    (GOOD + '[method]\nxyzzy = 3\n', ": unknown key 'xyzzy' in [method]; it takes grouping, norm, norm_channels, norm_eps, inter_gain, num_groups, lambda_group, lambda_info, info_variance, info_target, info_mixing, code_dim"),
+    (GOOD + '[method]\nxyzzy = 3\n', ": unknown key 'xyzzy' in [method]; it takes num_groups, grouping, lambda_group, lambda_info, code_dim, norm, threshold, inertia, similarity, info_target"),
     (GOOD + '[method]\nnum_groups = 0\n', ': num_groups must be at least 1, not 0'),
     (GOOD + '[method]\nnum_groups = 2.5\n', ': num_groups must be an integer, not 2.5'),
     (GOOD + '[method]\nnum_groups = true\n', ': num_groups must be an integer, not True'),
@@ -253,7 +254,7 @@ def test_a_broken_toml_names_its_file_and_key(text, sentence, tmp_path):
 ])
 def test_a_mistaken_option_is_named_with_what_it_takes(images, options, sentence):
     with pytest.raises(UserError) as caught:
-        recipes.training_options(**dict(dict(data=images), **options))
+        arguments.training_options(**dict(dict(data=images), **options))
     assert str(caught.value).startswith(sentence)
 
 #----------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from torch_utils import training_stats
 
 from sarigan_plugin.features import statistics as feature_stats
 from sarigan_plugin.losses.sarigan import SariGANLoss
-from sarigan_plugin.trainer import recipes
+from sarigan_plugin.trainer import arguments
 from sarigan_plugin.trainer import soundness
 from sarigan_plugin.upstream import host
 
@@ -228,7 +228,7 @@ def eight_and_eight(tmp_path):
 @pytest.mark.parametrize('options, count', [(dict(), 8), (dict(mirror=True), 8), (dict(subset=4), 4), (dict(cfg='tiny-inpaint', split='all'), 8), (dict(cfg='tiny-inpaint', split='train'), 7)])
 def test_with_bad_images_left_out_each_good_one_is_shown_equally_often(eight_and_eight, packed, options, count):
     path = str(packed(eight_and_eight))
-    _desc, args = recipes.training_options(**{'data': path, 'cfg': 'tiny', 'metrics': [], 'skip_bad_images': True, **options})
+    _desc, args = arguments.training_options(**{'data': path, 'cfg': 'tiny', 'metrics': [], 'skip_bad_images': True, **options})
     left_out = args.left_out['images']
     assert len(left_out) == 8
     host.prepare('cpu', skip_bad_images=True, left_out={path: left_out})

@@ -17,7 +17,8 @@ from sarigan_plugin.commands.train import main
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.model.networks import Generator, grouped_layers
 from sarigan_plugin.trainer import checkpoint
-from sarigan_plugin.trainer import recipes
+from sarigan_plugin.trainer import arguments
+from sarigan_plugin.trainer import options
 from sarigan_plugin.trainer import runs
 from sarigan_plugin.trainer import transfer
 
@@ -80,13 +81,6 @@ def test_images_of_a_wide_generator_stay_nearly_the_same():
     # Sixteen channels to a group, as 256 channels in the paper's 16 groups. Seen: 0.05.
     source = plain_generator(width=128, resolution=16, channel_max=128)
     target = sarigan_for(source, num_groups=8)
-    transfer.copy_with_report(source, target)
-    assert distance(target, source) < 0.1
-
-@pytest.mark.parametrize('norm', [dict(norm_channels='group'), dict(norm_eps=1.0), dict(norm_channels='group', norm_eps=0.3)], ids=str)
-def test_images_stay_with_other_norms_of_groups(norm):
-    source = plain_generator(width=128, resolution=16, channel_max=128)
-    target = sarigan_for(source, num_groups=8, **norm)
     transfer.copy_with_report(source, target)
     assert distance(target, source) < 0.1
 
@@ -272,7 +266,7 @@ def test_a_dry_run_refuses_the_pickle_that_training_refuses_with_the_same_words(
 def test_a_dry_run_downloads_nothing(images, cfg, tmp_path, monkeypatch):
     monkeypatch.setenv('DNNLIB_CACHE_DIR', str(tmp_path / 'cache'))
     done = CliRunner().invoke(main, [*command_line(images, cfg, tmp_path), '--resume=ffhq256', '--dry-run'])
-    url = recipes.TRANSFER_SOURCES['ffhq256']
+    url = options.TRANSFER_SOURCES['ffhq256']
     assert done.exit_code == 0 and f'{url} is downloaded, and looked at, when training starts.\n' in done.stdout
 
 #----------------------------------------------------------------------------
@@ -315,7 +309,7 @@ def test_training_starts_with_p_where_the_pickle_has_it_also_without_workers(pla
 
 def test_a_run_that_began_so_goes_on_with_the_same_command(plain_pickle, images, cfg, tmp_path):
     start = with_augmentation(plain_pickle(), path=str(images), max_size=24)
-    _desc, args = recipes.training_options(data=str(images), cfg=str(cfg), metrics=[], aug='ada', resume=str(start))
+    _desc, args = arguments.training_options(data=str(images), cfg=str(cfg), metrics=[], aug='ada', resume=str(start))
     run = tmp_path / 'out' / '00000-run'
     run.mkdir(parents=True)
     checkpoint.write_state(checkpoint.state_path(run, 512), dict(shared=dict()))
