@@ -21,7 +21,7 @@ from sarigan_plugin.datasets import splits
 from sarigan_plugin.datasets.masks import KINDS as MASKS, Source as MaskSource
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.snapshots import exported
-from sarigan_plugin.upstream import tree as upstream
+from sarigan_plugin.support import places
 
 try:
     import tomllib
@@ -183,7 +183,7 @@ UPSTREAM_RECIPES = {
 
 def config_dir():
     """The folder of configs/*.toml."""
-    return upstream.root() / 'configs'
+    return places.configs()
 
 def our_configs():
     """{name: path} of our own configs, sorted."""
