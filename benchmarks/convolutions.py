@@ -13,12 +13,10 @@ import click
 import torch
 
 from common import ListOf, as_count
-
-from sarigan_plugin.acceleration import cpu
-from sarigan_plugin.acceleration import winograd
+from sarigan_plugin.acceleration import cpu, winograd
 from sarigan_plugin.commands.options import PATH
 
-from torch_utils.ops import conv2d_gradfix # Upstream's, importable by now.
+from torch_utils.ops import conv2d_gradfix  # Upstream's, importable by now.
 
 MEASURES = ('forward', 'gradients', 'second ones')
 

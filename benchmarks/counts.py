@@ -15,13 +15,12 @@ from torch import library
 import charts
 from common import ListOf, as_setting, random_images
 from floor import Counter, phases_of
-
 from sarigan_plugin.acceleration import cuda_build
 from sarigan_plugin.commands.options import PATH
 from sarigan_plugin.trainer import recipes
 from sarigan_plugin.upstream import host
 
-import dnnlib # Upstream's, importable by now.
+import dnnlib  # Upstream's, importable by now.
 
 SIDES = dict(upstream='stylegan2-e', sarigan='sarigan')
 INTERVALS = dict(Gmain=1, Greg=4, Dmain=1, Dreg=16) # Iterations from one to the next.

@@ -21,7 +21,6 @@ import numpy as np
 import PIL.Image
 
 from common import ListOf, as_count
-
 from sarigan_plugin.commands.options import PATH
 from sarigan_plugin.upstream import tree as upstream
 

@@ -19,11 +19,10 @@ import click
 from playwright.sync_api import sync_playwright
 
 from common import ListOf, random_images
-
 from sarigan_plugin.commands.options import PATH
 from sarigan_plugin.trainer import recipes
 
-import dnnlib # Upstream's, importable by now.
+import dnnlib  # Upstream's, importable by now.
 
 CHROMIUM = next(filter(None, map(shutil.which, ['chromium', 'chromium-browser', 'google-chrome'])), None)
 SWITCHES = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']

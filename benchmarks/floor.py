@@ -17,13 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from common import Device, as_setting, random_images
-
 from sarigan_plugin.acceleration import cpu
 from sarigan_plugin.commands.options import PATH
 from sarigan_plugin.trainer import recipes
 from sarigan_plugin.upstream import host
 
-import dnnlib # Upstream's, importable by now.
+import dnnlib  # Upstream's, importable by now.
 
 PHASES = ('Gmain', 'Greg', 'Dmain', 'Dreg')
 REPEATS = 3

@@ -17,12 +17,11 @@ import PIL.Image
 import torch
 
 from common import ListOf, as_count
-
 from sarigan_plugin.commands.options import PATH
 from sarigan_plugin.trainer import recipes
 from sarigan_plugin.upstream import host
 
-import dnnlib # Upstream's, importable by now.
+import dnnlib  # Upstream's, importable by now.
 from torch_utils import misc
 
 IMAGES = 64

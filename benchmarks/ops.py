@@ -13,13 +13,11 @@ import click
 import torch
 
 from common import random_images
-from scaling import measure
-
-from sarigan_plugin.acceleration import cuda_build
-from sarigan_plugin.acceleration import ops
+from sarigan_plugin.acceleration import cuda_build, ops
 from sarigan_plugin.commands.options import PATH
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.support.world import World
+from scaling import measure
 
 IMPLEMENTATIONS = ops.CHOICES[1:]
 WARM_UP, REPEATS = 5, 30

@@ -19,7 +19,6 @@ import torch
 
 import charts
 from common import Device, ListOf, as_count, random_images
-
 from sarigan_plugin.commands.options import PATH
 
 ROOT = Path(__file__).resolve().parents[1]

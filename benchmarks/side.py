@@ -13,16 +13,13 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from sarigan_plugin.acceleration import cpu
-from sarigan_plugin.acceleration import cpu_formats
-from sarigan_plugin.acceleration import ops
+from sarigan_plugin.acceleration import cpu, cpu_formats, ops
 from sarigan_plugin.losses.sarigan import SariGANLoss, unwrapped
 from sarigan_plugin.support.world import DEFAULT_TIMEOUT, World
-from sarigan_plugin.trainer import launch
-from sarigan_plugin.trainer import recipes
+from sarigan_plugin.trainer import launch, recipes
 from sarigan_plugin.upstream import host
 
-import dnnlib # Upstream's, importable by now.
+import dnnlib  # Upstream's, importable by now.
 
 CYCLE = 16 # Iterations until every phase was due: R1 every 16, path length every 4.
 PHASES = ('Gmain', 'Greg', 'Dmain', 'Dreg')
@@ -124,7 +121,7 @@ def train(settings, args, connection):
 def train_upstream(world, args, device):
     """As upstream's train.py starts each of its processes, and on the CPU as well."""
     from torch_utils import training_stats
-    from training import training_loop # The unpatched tree's.
+    from training import training_loop  # The unpatched tree's.
     host.prepare(device, grid=args.pop('grid'), local_rank=world.rank)
     host.fit_to_device(args, device)
     training_stats.init_multiprocessing(rank=world.rank, sync_device=torch.device(device, world.rank) if world.size > 1 else None)

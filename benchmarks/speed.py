@@ -18,7 +18,6 @@ import torch
 
 import charts
 from common import Device, ListOf, as_setting, random_images
-
 from sarigan_plugin.commands.options import PATH
 from sarigan_plugin.upstream import tree as upstream
 

@@ -26,8 +26,7 @@ from dataclasses import dataclass, field
 import click
 import PIL.Image
 
-from sarigan_plugin.datasets import listing
-from sarigan_plugin.datasets import mending as dataset_mending
+from sarigan_plugin.datasets import listing, mending as dataset_mending
 from sarigan_plugin.datasets.mending import spread as _spread
 
 PIXEL_BUDGET   = 64 << 20

@@ -4,11 +4,11 @@ import functools
 
 import numpy as np
 import torch
-from training.dataset import ImageFolderDataset
 
-from sarigan_plugin.datasets import masks
-from sarigan_plugin.datasets import splits
+from sarigan_plugin.datasets import masks, splits
 from sarigan_plugin.model.inpainting import join_condition, split_condition
+
+from training.dataset import ImageFolderDataset
 
 #----------------------------------------------------------------------------
 

@@ -10,8 +10,7 @@ import os
 import safetensors.torch
 import torch
 
-from sarigan_plugin.snapshots import label_kind
-from sarigan_plugin.snapshots import rebuild
+from sarigan_plugin.snapshots import label_kind, rebuild
 from sarigan_plugin.support import files
 
 DESCRIPTION = 'network.json'
@@ -41,13 +40,13 @@ def write(data, folder):
     safetensors.torch.save_file(tensors, path)
     description = dict(format=FORMAT, version=VERSION, tensors_sha256=files.sha256(path), networks=described,
         training_set_kwargs=rebuild.plain_dataset(data.get('training_set_kwargs')))
-    with open(os.path.join(folder, DESCRIPTION), 'wt', encoding='utf-8') as f:
+    with open(os.path.join(folder, DESCRIPTION), 'w', encoding='utf-8') as f:
         json.dump(description, f, indent=2)
 
 def read(folder):
     """The networks in a folder that write() made: a dict as that of reading.read(). Raises ValueError or OSError, or what a
     constructor raises at arguments that make no sense."""
-    with open(os.path.join(folder, DESCRIPTION), 'rt', encoding='utf-8') as f:
+    with open(os.path.join(folder, DESCRIPTION), encoding='utf-8') as f:
         description = json.loads(f.read(MAX_DESCRIPTION))
     if not isinstance(description, dict) or description.get('format') != FORMAT or not isinstance(description.get('networks'), dict):
         raise ValueError('it was not written by `sarigan export`')

@@ -7,17 +7,15 @@ import math
 import os
 
 import click
-import dnnlib
-import legacy
 import torch
 
-from sarigan_plugin.acceleration import cpu
-from sarigan_plugin.acceleration import ops
+from sarigan_plugin.acceleration import cpu, ops
 from sarigan_plugin.errors import UserError, first_line
 from sarigan_plugin.model.networks import grouped_layers
-from sarigan_plugin.snapshots import exported
-from sarigan_plugin.snapshots import unpickler
-from sarigan_plugin.snapshots import what_is
+from sarigan_plugin.snapshots import exported, unpickler, what_is
+
+import dnnlib
+import legacy
 
 #----------------------------------------------------------------------------
 

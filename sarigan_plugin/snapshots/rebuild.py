@@ -7,11 +7,12 @@ hardly more numbers than the file could hold, and names, shapes and types of the
 import importlib
 import math
 
-import dnnlib
 import torch
-from torch_utils.ops import bias_act
 
 from sarigan_plugin import compat
+
+import dnnlib
+from torch_utils.ops import bias_act
 
 # What files may name, and nothing else is ever imported for them.
 CLASSES = (
@@ -92,7 +93,7 @@ def fill(network, tensors):
             raise ValueError(f'{name} is {describe(theirs)} where its network has {describe(ours[name])}')
         if name.endswith(GROUP_NUMBERS):
             num_groups = network.get_submodule(name.rsplit('.', maxsplit=1)[0]).num_groups
-            if not (0 <= theirs.min() and theirs.max() < num_groups):
+            if not (theirs.min() >= 0 and theirs.max() < num_groups):
                 raise ValueError(f'{name} names groups that are not there')
         ours[name].copy_(theirs)
 

@@ -13,13 +13,12 @@ import io
 import pickletools
 import struct
 
-import dnnlib
 import numpy as np
 import torch
 
-from sarigan_plugin.snapshots import label_kind
-from sarigan_plugin.snapshots import rebuild
-from sarigan_plugin.snapshots import stylegan2_of_stylegan3
+from sarigan_plugin.snapshots import label_kind, rebuild, stylegan2_of_stylegan3
+
+import dnnlib
 
 MAX_INSTRUCTIONS = 2_000_000 # The pickle of a SariGAN for 256x256 has 44,000.
 

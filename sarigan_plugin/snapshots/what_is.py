@@ -13,11 +13,12 @@ import shlex
 import warnings
 import zipfile
 
-import dnnlib
 import PIL.Image
 
 from sarigan_plugin.snapshots import exported
 from sarigan_plugin.support import picture_files
+
+import dnnlib
 
 HEAD             = 4096             # Bytes that most formats are known by.
 MAX_INSTRUCTIONS = 2_000_000        # Of pickles; those of networks have tens of thousands.

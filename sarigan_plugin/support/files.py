@@ -12,8 +12,7 @@ import socket
 import tempfile
 import zipfile
 
-from sarigan_plugin.support import picture_files
-from sarigan_plugin.support import streams
+from sarigan_plugin.support import picture_files, streams
 
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

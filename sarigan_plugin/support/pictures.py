@@ -11,8 +11,7 @@ import PIL.ImageOps
 import torch
 
 from sarigan_plugin.errors import first_line
-from sarigan_plugin.support import files
-from sarigan_plugin.support import picture_files
+from sarigan_plugin.support import files, picture_files
 
 #----------------------------------------------------------------------------
 
@@ -199,7 +198,7 @@ def save_video(stem, frames, fps):
         save_animation(path, frames, fps)
         return path
     with files.atomic_open(path) as f:
-        import imageio # pylint: disable=import-outside-toplevel # Takes every other command a sixth of a second.
+        import imageio  # pylint: disable=import-outside-toplevel # Takes every other command a sixth of a second.
         arrays = [np.asarray(frame) for frame in frames]
         f.write(imageio.mimwrite('<bytes>', arrays, format='mp4', fps=fps, codec='libx264', quality=9))
     return path
@@ -212,7 +211,7 @@ def save_animation(path, frames, fps):
 def has_mp4():
     """Whether imageio finds ffmpeg, which comes with the package imageio-ffmpeg."""
     try:
-        import imageio_ffmpeg # pylint: disable=import-outside-toplevel
+        import imageio_ffmpeg  # pylint: disable=import-outside-toplevel
         return bool(imageio_ffmpeg.get_ffmpeg_exe())
     except (ImportError, RuntimeError):
         return False
