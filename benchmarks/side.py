@@ -1,7 +1,8 @@
 """One side of a comparison: a process that does what it is asked for and answers with what that took.
 
-Started by speed.py, with its settings as JSON and a connection. It runs upstream's own training loop, in which one thing is
-exchanged, the loss, for one that waits before each cycle of the phases; or it makes images with a fresh generator.
+Started by speed.py, with its settings as JSON and a connection. It runs upstream's own training loop, in which one
+thing is exchanged, the loss, for one that waits before each cycle of the phases; or it makes images with a fresh
+generator.
 """
 
 import contextlib
@@ -106,12 +107,15 @@ class WaitingLoss:
 
 def train(settings, args, connection):
     rank, size = settings['rank'], args.num_gpus
-    args.update(run_dir=settings['run_dir'], network_snapshot_ticks=None, image_snapshot_ticks=None, kimg_per_tick=10 ** 6, total_kimg=10 ** 7, grid=[1, 1])
+    args.update(run_dir=settings['run_dir'], network_snapshot_ticks=None, image_snapshot_ticks=None,
+        kimg_per_tick=10 ** 6, total_kimg=10 ** 7, grid=[1, 1])
     if settings['bare']:
         args.loss_kwargs.class_name = '__main__.BareLoss'
     if rank == 0: # The others wait for it at the next exchange of gradients.
-        args.loss_kwargs = dnnlib.EasyDict(class_name='__main__.WaitingLoss', loss_kwargs=args.loss_kwargs, connection=connection)
-    world = World.on_this_machine(rank, size, os.path.dirname(settings['run_dir']), DEFAULT_TIMEOUT) if size > 1 else World()
+        args.loss_kwargs = dnnlib.EasyDict(class_name='__main__.WaitingLoss', loss_kwargs=args.loss_kwargs,
+            connection=connection)
+    world = (World.on_this_machine(rank, size, os.path.dirname(settings['run_dir']), DEFAULT_TIMEOUT)
+        if size > 1 else World())
     with contextlib.suppress(Over):
         if settings['upstream']:
             train_upstream(world, args, settings['device'])
@@ -124,9 +128,11 @@ def train_upstream(world, args, device):
     from training import training_loop  # The unpatched tree's.
     host.prepare(device, grid=args.pop('grid'), local_rank=world.rank)
     host.fit_to_device(args, device)
-    training_stats.init_multiprocessing(rank=world.rank, sync_device=torch.device(device, world.rank) if world.size > 1 else None)
+    training_stats.init_multiprocessing(rank=world.rank,
+        sync_device=torch.device(device, world.rank) if world.size > 1 else None)
     if world.size > 1:
-        torch.distributed.init_process_group('nccl' if device == 'cuda' else 'gloo', rank=world.rank, world_size=world.size, store=world.store)
+        torch.distributed.init_process_group('nccl' if device == 'cuda' else 'gloo', rank=world.rank,
+            world_size=world.size, store=world.store)
     training_loop.training_loop(rank=world.rank, **args)
 
 def make_images(settings, args, connection):
@@ -136,7 +142,8 @@ def make_images(settings, args, connection):
     if not settings['upstream']:
         ops.choose_at_first_use()
         cpu.prepare()
-    G = dnnlib.util.construct_class_by_name(**args.G_kwargs, c_dim=0, img_resolution=args.training_set_kwargs.resolution, img_channels=3).eval().requires_grad_(False).to(device)
+    G = dnnlib.util.construct_class_by_name(**args.G_kwargs, c_dim=0,
+        img_resolution=args.training_set_kwargs.resolution, img_channels=3).eval().requires_grad_(False).to(device)
     z = torch.randn([args.batch_size, G.z_dim], device=device)
     connection = Connection(connection)
     while (what := connection.recv()) != 'end':

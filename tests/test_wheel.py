@@ -23,14 +23,16 @@ def wheel(tmp_path_factory):
             shutil.copytree(source, folder / 'project' / name, ignore=shutil.ignore_patterns('__pycache__'))
         else:
             shutil.copy(source, folder / 'project' / name)
-    done = trees.run([sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps', '--no-build-isolation', '--no-index',
+    done = trees.run([sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps',
+        '--no-build-isolation', '--no-index',
         f'--wheel-dir={folder}', folder / 'project'], folder)
     assert done.returncode == 0, done.stderr
     return next(folder.glob('*.whl'))
 
 @pytest.fixture
 def sarigan(wheel, tmp_path):
-    """sarigan(*arguments, **environment) -> the finished process of the wheel's `sarigan`; its home is tmp_path/home."""
+    """sarigan(*arguments, **environment) -> the finished process of the wheel's `sarigan`;
+    its home is tmp_path/home."""
     site, home, elsewhere = (tmp_path / name for name in ('site', 'home', 'elsewhere'))
     home.mkdir()
     elsewhere.mkdir()
@@ -45,7 +47,8 @@ def test_the_wheel_has_every_file_of_the_package_and_the_configs_and_patches(whe
     def files(name):
         return {path.relative_to(trees.ROOT) for path in (trees.ROOT / name).rglob('*')
                 if path.is_file() and '__pycache__' not in path.parts}
-    wanted = files('sarigan_plugin') | {Path('sarigan_plugin', path) for name in ('configs', 'patches') for path in files(name)}
+    wanted = files('sarigan_plugin') | {Path('sarigan_plugin', path) for name in ('configs', 'patches')
+        for path in files(name)}
     with zipfile.ZipFile(wheel) as archive:
         found = {Path(name) for name in archive.namelist() if '.dist-info/' not in name}
         entry_points, = [name for name in archive.namelist() if name.endswith('.dist-info/entry_points.txt')]
@@ -65,10 +68,13 @@ def test_its_configs_and_patches_are_found_and_the_users_own_tree_is_patched_and
     tree = tmp_path / 'my tree'
     shutil.copytree(pypi_tree, tree)
     done = sarigan('upstream', SARIGAN_UPSTREAM=tree)
-    assert done.stdout == f'{tree}: assembled from Python packages, commit d72cc7d, patches networks, tools, train, training applied\n', done.stderr
+    assert (done.stdout == f'{tree}: assembled from Python packages, commit d72cc7d, patches networks, tools, train, '
+        'training applied\n'), done.stderr
 
-    findings = {found['part']: found for found in json.loads(sarigan('doctor', '--json', SARIGAN_UPSTREAM=tree).stdout)['findings']}
-    assert findings['upstream']['detail'] == 'assembled from Python packages, commit d72cc7d, unmodified apart from our patches'
+    findings = {found['part']: found
+        for found in json.loads(sarigan('doctor', '--json', SARIGAN_UPSTREAM=tree).stdout)['findings']}
+    assert (findings['upstream']['detail'] == 'assembled from Python packages, commit d72cc7d, '
+        'unmodified apart from our patches')
     assert findings['patches']['detail'] == 'networks, tools, train, training applied'
     assert findings['disk']['state'] != 'error'
 
@@ -76,7 +82,8 @@ def test_its_configs_and_patches_are_found_and_the_users_own_tree_is_patched_and
     images.mkdir()
     for name in '1234':
         PIL.Image.new('RGB', (32, 32)).save(images / f'{name}.png')
-    done = sarigan('train', '--cfg=tiny', f'--data={images}', f'--outdir={tmp_path / "runs"}', '--dry-run', SARIGAN_UPSTREAM=tree)
+    done = sarigan('train', '--cfg=tiny', f'--data={images}', f'--outdir={tmp_path / "runs"}', '--dry-run',
+        SARIGAN_UPSTREAM=tree)
     assert done.returncode == 0, done.stderr
     assert '"class_name": "sarigan_plugin.networks.Generator"' in done.stdout
     assert not (tmp_path / 'runs').exists()
@@ -93,7 +100,8 @@ def test_where_no_package_can_be_had_one_sentence_names_no_checkout(sarigan, tmp
     done = sarigan('upstream', PIP_NO_INDEX=1, PIP_FIND_LINKS='', PIP_CONFIG_FILE='/dev/null')
     folder = tmp_path / 'home' / '.local' / 'share' / 'sarigan'
     assert done.returncode == 2
-    assert done.stderr.startswith(f'Error: stylegan2-ada-pytorch cannot be had: {folder} is not a git checkout of sarigan, ')
+    assert done.stderr.startswith('Error: stylegan2-ada-pytorch cannot be had: '
+        f'{folder} is not a git checkout of sarigan, ')
     assert done.stderr.count('\n') == 1
 
 #----------------------------------------------------------------------------
