@@ -49,5 +49,6 @@ def random_images(folder, resolution, number=64):
     folder.mkdir()
     rng = np.random.RandomState(0)
     for index in range(number):
-        PIL.Image.fromarray(rng.randint(256, size=[resolution, resolution, 3], dtype=np.uint8)).save(folder / f'{index:03d}.png')
+        PIL.Image.fromarray(rng.randint(256, size=[resolution, resolution, 3], dtype=np.uint8)).save(
+            folder / f'{index:03d}.png')
     return folder

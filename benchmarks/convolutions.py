@@ -13,12 +13,10 @@ import click
 import torch
 
 from common import ListOf, as_count
-
-from sarigan_plugin.acceleration import cpu
-from sarigan_plugin.acceleration import winograd
+from sarigan_plugin.acceleration import cpu, winograd
 from sarigan_plugin.commands.options import PATH
 
-from torch_utils.ops import conv2d_gradfix # Upstream's, importable by now.
+from torch_utils.ops import conv2d_gradfix  # Upstream's, importable by now.
 
 MEASURES = ('forward', 'gradients', 'second ones')
 
@@ -30,15 +28,19 @@ def as_shape(text):
     return images, channels, size
 
 @click.command()
-@click.option('--shapes',  help='Images, channels, pixels to a side', type=ListOf(as_shape, '4:512:32,4:256:64'), default='8:512:16,4:512:32,4:256:64,4:128:128', show_default=True, metavar='LIST')
-@click.option('--rounds',  help='Measurements of each; their medians are compared', type=click.IntRange(min=1), default=9, show_default=True, metavar='INT')
-@click.option('--threads', help='That work on each', type=click.IntRange(min=1), default=1, show_default=True, metavar='INT')
-@click.option('--outdir',  help='Where to leave convolutions.json', default='out/convolutions', show_default=True, type=PATH, metavar='DIR')
+@click.option('--shapes',  help='Images, channels, pixels to a side', type=ListOf(as_shape, '4:512:32,4:256:64'),
+                           default='8:512:16,4:512:32,4:256:64,4:128:128', show_default=True, metavar='LIST')
+@click.option('--rounds',  help='Measurements of each; their medians are compared', type=click.IntRange(min=1),
+                           default=9, show_default=True, metavar='INT')
+@click.option('--threads', help='That work on each', type=click.IntRange(min=1), default=1,
+                           show_default=True, metavar='INT')
+@click.option('--outdir',  help='Where to leave convolutions.json', default='out/convolutions', show_default=True,
+                           type=PATH, metavar='DIR')
 def main(shapes, rounds, threads, outdir):
     """Measure 3x3 convolutions on the CPU, ours relative to PyTorch's, by turns.
 
-    CPU seconds with one thread, and seconds with more. Gradients are those of features and kernels, and the second ones those that R1 needs. Rounding is the largest error
-    of what is convolved, relative to the largest number.
+    CPU seconds with one thread, and seconds with more. Gradients are those of features and kernels, and the second ones
+    those that R1 needs. Rounding is the largest error of what is convolved, relative to the largest number.
     """
     torch.set_num_threads(threads)
     cpu.keep_freed_memory()
@@ -48,16 +50,20 @@ def main(shapes, rounds, threads, outdir):
     for shape in shapes:
         row = dict(shape=shape, **compare(*shape, rounds, clock))
         rows.append(row)
-        print(f'{":".join(map(str, shape)):12}' + ''.join(f'{row["ratios"][measure]:13.2f}' for measure in MEASURES) + f'{row["rounding"]["ours"]:10.1e}{row["rounding"]["pytorch"]:9.1e}', flush=True)
+        print(f'{":".join(map(str, shape)):12}' + ''.join(f'{row["ratios"][measure]:13.2f}' for measure in MEASURES)
+            + f'{row["rounding"]["ours"]:10.1e}{row["rounding"]["pytorch"]:9.1e}', flush=True)
     os.makedirs(outdir, exist_ok=True)
-    Path(outdir, 'convolutions.json').write_text(json.dumps(dict(threads=threads, torch=torch.__version__, rows=rows), indent=2) + '\n', encoding='utf-8')
+    Path(outdir, 'convolutions.json').write_text(
+        json.dumps(dict(threads=threads, torch=torch.__version__, rows=rows), indent=2) + '\n', encoding='utf-8')
     print(f'Saved {outdir}/convolutions.json.')
 
 def compare(images, channels, size, rounds, clock):
     """Returns seconds and ratios of each measure, and the rounding of both."""
     generator = torch.Generator().manual_seed(0)
-    x, w, dy = [torch.randn(shape, generator=generator) for shape in [(images, channels, size, size), (channels, channels, 3, 3), (images, channels, size, size)]]
-    sides = dict(pytorch=lambda x, w: torch.nn.functional.conv2d(x, w, padding=1), ours=lambda x, w: winograd.Convolution.apply(x, w, False))
+    x, w, dy = [torch.randn(shape, generator=generator)
+        for shape in [(images, channels, size, size), (channels, channels, 3, 3), (images, channels, size, size)]]
+    sides = dict(pytorch=lambda x, w: torch.nn.functional.conv2d(x, w, padding=1),
+        ours=lambda x, w: winograd.Convolution.apply(x, w, False))
     taken = {(side, measure): [] for side in sides for measure in MEASURES}
     for _ in range(rounds):
         for side, convolution in sides.items():
@@ -65,8 +71,10 @@ def compare(images, channels, size, rounds, clock):
                 taken[side, measure].append(seconds)
     seconds = {side: {measure: statistics.median(taken[side, measure]) for measure in MEASURES} for side in sides}
     exact = sides['pytorch'](x.double(), w.double())
-    return dict(seconds=seconds, ratios={measure: seconds['ours'][measure] / seconds['pytorch'][measure] for measure in MEASURES},
-        rounding={side: float((convolution(x, w) - exact).abs().max() / exact.abs().max()) for side, convolution in sides.items()})
+    return dict(seconds=seconds,
+        ratios={measure: seconds['ours'][measure] / seconds['pytorch'][measure] for measure in MEASURES},
+        rounding={side: float((convolution(x, w) - exact).abs().max() / exact.abs().max())
+            for side, convolution in sides.items()})
 
 def derivatives(convolution, x, w, dy, clock):
     """Seconds of each of MEASURES."""
@@ -83,4 +91,4 @@ def derivatives(convolution, x, w, dy, clock):
     return [*(after - before for before, after in zip(times, times[1:])), clock() - start]
 
 if __name__ == '__main__':
-    main() # pylint: disable=no-value-for-parameter
+    main()

@@ -21,7 +21,6 @@ import numpy as np
 import PIL.Image
 
 from common import ListOf, as_count
-
 from sarigan_plugin.commands.options import PATH
 from sarigan_plugin.upstream import tree as upstream
 
@@ -29,11 +28,16 @@ DIFFERENT = 50          # Photos; the others are links to them.
 SIZE      = (1500, 1000)
 
 @click.command()
-@click.option('--pictures',   help='How many photos', type=click.IntRange(min=1), default=2000, show_default=True, metavar='INT')
-@click.option('--resolution', help='Size that they become', type=click.IntRange(min=8), default=256, show_default=True, metavar='INT')
-@click.option('--workers',    help='Numbers of processes, each on a core of its own', type=ListOf(as_count, '1,2'), default='1,2', show_default=True, metavar='LIST')
-@click.option('--rounds',     help='Measurements of each, by turns', type=click.IntRange(min=1), default=3, show_default=True, metavar='INT')
-@click.option('--outdir',     help='Where to leave data_folder.json', default='out/data_folder', show_default=True, type=PATH, metavar='DIR')
+@click.option('--pictures',   help='How many photos', type=click.IntRange(min=1), default=2000,
+                              show_default=True, metavar='INT')
+@click.option('--resolution', help='Size that they become', type=click.IntRange(min=8), default=256,
+                              show_default=True, metavar='INT')
+@click.option('--workers',    help='Numbers of processes, each on a core of its own', type=ListOf(as_count, '1,2'),
+                              default='1,2', show_default=True, metavar='LIST')
+@click.option('--rounds',     help='Measurements of each, by turns', type=click.IntRange(min=1), default=3,
+                              show_default=True, metavar='INT')
+@click.option('--outdir',     help='Where to leave data_folder.json', default='out/data_folder', show_default=True,
+                              type=PATH, metavar='DIR')
 def main(pictures, resolution, workers, rounds, outdir):
     """Measure pictures per second, of upstream's tool on one core and of ours on one and more.
 
@@ -53,7 +57,8 @@ def main(pictures, resolution, workers, rounds, outdir):
         row['pictures_per_second'] = pictures / row['wall']
         row['ratios'] = {kind: rows[0][kind] / row[kind] for kind in ['wall', 'cpu']}
         print(f'{row["side"]}: {row["pictures_per_second"]:.1f} pictures/s, {row["ratios"]["wall"]:.2f} times as fast '
-            f'as upstream; {row["cpu"]:.1f} CPU seconds, of which upstream takes {row["ratios"]["cpu"]:.2f} times as many')
+            f'as upstream; {row["cpu"]:.1f} CPU seconds, '
+            f'of which upstream takes {row["ratios"]["cpu"]:.2f} times as many')
     os.makedirs(outdir, exist_ok=True)
     result = dict(cores=os.cpu_count(), pillow=PIL.__version__, pictures=pictures, resolution=resolution, rows=rows,
         measured=measured)
@@ -103,4 +108,4 @@ def contents(path):
         return [(entry.filename, entry.CRC) for entry in archive.infolist()]
 
 if __name__ == '__main__':
-    main() # pylint: disable=no-value-for-parameter
+    main()

@@ -1,5 +1,5 @@
-"""How long a visitor of `sarigan explore` waits, in a real browser: for the first image, and for the image to follow a slider, or
-the brush where the network completes images.
+"""How long a visitor of `sarigan explore` waits, in a real browser: for the first image, and for the image to follow a
+slider, or the brush where the network completes images.
 
 Run: python benchmarks/explore.py --resolutions=32,64
 """
@@ -19,20 +19,21 @@ import click
 from playwright.sync_api import sync_playwright
 
 from common import ListOf, random_images
-
 from sarigan_plugin.commands.options import PATH
 from sarigan_plugin.trainer import arguments
 
-import dnnlib # Upstream's, importable by now.
+import dnnlib  # Upstream's, importable by now.
 
 CHROMIUM = next(filter(None, map(shutil.which, ['chromium', 'chromium-browser', 'google-chrome'])), None)
-SWITCHES = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
+SWITCHES = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+    '--disable-background-networking', '--disable-component-update', '--disable-sync']
 PAGES, STEPS = 5, 30 # That are measured.
 
 # Milliseconds since the page was requested at which both pictures were there.
 FIRST_IMAGE = """() => {
     const pictures = [...document.querySelectorAll('figure img')];
-    return pictures.length === 2 && pictures.every(picture => picture.complete && picture.naturalWidth > 0) && performance.now();
+    const isThere = picture => picture.complete && picture.naturalWidth > 0;
+    return pictures.length === 2 && pictures.every(isThere) && performance.now();
 }"""
 
 # Milliseconds from a key on a slider, or from the end of a stroke, to another edited picture.
@@ -42,7 +43,8 @@ STEP = """() => {
     for (const kind of ['keydown', 'pointerup'])
         document.addEventListener(kind, () => { pressed = performance.now(); }, {once: true, capture: true});
     return {taken: new Promise(done => {
-        const look = () => picture.src !== before && picture.complete ? done(performance.now() - pressed) : requestAnimationFrame(look);
+        const isNew = () => picture.src !== before && picture.complete;
+        const look = () => isNew() ? done(performance.now() - pressed) : requestAnimationFrame(look);
         look();
     })};
 }"""
@@ -52,7 +54,8 @@ STEP = """() => {
 @contextlib.contextmanager
 def serving(network, *options, command=(sys.executable, '-m', 'sarigan_plugin.cli')):
     """`sarigan explore` on a free port. Gives (address, process)."""
-    environment = {name: value for name, value in os.environ.items() if name != 'PYTEST_CURRENT_TEST'} # By which NiceGUI knows tests of its own.
+    # By which NiceGUI knows tests of its own.
+    environment = {name: value for name, value in os.environ.items() if name != 'PYTEST_CURRENT_TEST'}
     words = [*command, 'explore', str(network), '--port=0', '--no-browser', '--device=cpu', *options]
     with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -86,19 +89,24 @@ def paint(page, *places):
 #----------------------------------------------------------------------------
 
 @click.command()
-@click.option('--resolutions',  help='Of untrained networks, which take as long as trained ones', type=ListOf(int, '32,64'), default='32,64', show_default=True, metavar='LIST')
-@click.option('--cfgs',         help='Configs of these networks', type=ListOf(str, 'tiny,tiny-inpaint'), default='tiny,tiny-inpaint', show_default=True, metavar='LIST')
-@click.option('--network', 'networks', help='Measure this one as well; may be given again', multiple=True, metavar='PKL')
+@click.option('--resolutions',  help='Of untrained networks, which take as long as trained ones',
+                                type=ListOf(int, '32,64'), default='32,64', show_default=True, metavar='LIST')
+@click.option('--cfgs',         help='Configs of these networks', type=ListOf(str, 'tiny,tiny-inpaint'),
+                                default='tiny,tiny-inpaint', show_default=True, metavar='LIST')
+@click.option('--network', 'networks', help='Measure this one as well; may be given again',
+    multiple=True, metavar='PKL')
 @click.option('--images',       help='Photos for these, if they complete images', metavar='DIR|ZIP|FILE')
-@click.option('--outdir',       help='Where to leave explore.json', default='out/benchmark', show_default=True, type=PATH, metavar='DIR')
+@click.option('--outdir',       help='Where to leave explore.json', default='out/benchmark', show_default=True,
+                                type=PATH, metavar='DIR')
 def main(resolutions, cfgs, networks, images, outdir):
-    """Measure the page of `sarigan explore` in headless Chromium: milliseconds from the request to the first image, and from a step
-    of a slider, or the end of a stroke, to the image that shows it. Median and largest."""
+    """Measure the page of `sarigan explore` in headless Chromium: milliseconds from the request to the first image, and
+    from a step of a slider, or the end of a stroke, to the image that shows it. Median and largest."""
     if CHROMIUM is None:
         raise click.ClickException('No Chromium was found: apt-get install chromium.')
     rows = []
     with tempfile.TemporaryDirectory() as folder, browsing() as browser:
-        jobs = {f'untrained {cfg}, {resolution}x{resolution}': untrained(Path(folder), resolution, cfg) for resolution in resolutions for cfg in cfgs}
+        jobs = {f'untrained {cfg}, {resolution}x{resolution}': untrained(Path(folder), resolution, cfg)
+            for resolution in resolutions for cfg in cfgs}
         jobs |= {path: (path, *([f'--images={images}'] if images is not None else [])) for path in networks}
         print(f'{"":40}{"first image, ms":>20}{"step, ms":>25}')
         for name, words in jobs.items():
@@ -106,7 +114,8 @@ def main(resolutions, cfgs, networks, images, outdir):
                 first, steps = zip(*[measure(browser, address) for _page in range(PAGES)])
             steps = [step for page in steps for step in page]
             rows.append(dict(network=name, first=first, steps=steps))
-            print(f'{name:40}{statistics.median(first):12.0f}{max(first):8.0f}{statistics.median(steps):17.0f}{max(steps):8.0f}')
+            print(f'{name:40}{statistics.median(first):12.0f}{max(first):8.0f}'
+                f'{statistics.median(steps):17.0f}{max(steps):8.0f}')
     os.makedirs(outdir, exist_ok=True)
     Path(outdir, 'explore.json').write_text(json.dumps(rows, indent=2) + '\n', encoding='utf-8')
 
@@ -144,4 +153,4 @@ def measure(browser, address):
         return first, steps
 
 if __name__ == '__main__':
-    main() # pylint: disable=no-value-for-parameter
+    main()

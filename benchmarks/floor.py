@@ -1,4 +1,5 @@
-"""How far from the machine's floor each training phase is: its arithmetic and memory traffic beside what the machine can do.
+"""How far from the machine's floor each training phase is: its arithmetic and memory traffic beside what the machine
+can do.
 
 Run: python benchmarks/floor.py --setting=128:4
 """
@@ -17,19 +18,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from common import Device, as_setting, random_images
-
 from sarigan_plugin.acceleration import cpu
 from sarigan_plugin.commands.options import PATH
 from sarigan_plugin.trainer import arguments
 from sarigan_plugin.upstream import host
 
-import dnnlib # Upstream's, importable by now.
+import dnnlib  # Upstream's, importable by now.
 
 PHASES = ('Gmain', 'Greg', 'Dmain', 'Dreg')
 REPEATS = 3
 
 class Counter(TorchDispatchMode):
-    """Adds up what operations calculate and what they read and write, that of convolutions and matrix products only if they `move` bytes.
+    """Adds up what operations calculate and what they read and write,
+    that of convolutions and matrix products only if they `move` bytes.
 
     `memory` is the most that tensors made here have held at a time, bytes.
     """
@@ -44,43 +45,46 @@ class Counter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        tensors = [x for x in torch.utils._pytree.tree_leaves([args, kwargs, out]) if isinstance(x, torch.Tensor)] # pylint: disable=protected-access
-        count = flop_registry.get(func._overloadpacket) # pylint: disable=protected-access
+        tensors = [x for x in torch.utils._pytree.tree_leaves([args, kwargs, out]) if isinstance(x, torch.Tensor)]
+        count = flop_registry.get(func._overloadpacket)
         if count is not None:
             self.flops += count(*args, **(kwargs or {}), out_val=out)
         if tensors and not func.is_view and not func.__name__.startswith(('empty', 'new_empty', 'detach')):
             self.kernels += 1
             if count is None or self.convolutions_move:
                 self.bytes += sum(x.numel() * x.element_size() for x in tensors)
-        for x in torch.utils._pytree.tree_leaves(out): # pylint: disable=protected-access
+        for x in torch.utils._pytree.tree_leaves(out):
             if isinstance(x, torch.Tensor):
                 self._hold(x.untyped_storage())
         return out
 
     def _hold(self, storage):
-        address = storage._cdata # Of a tensor with shapes alone as well. pylint: disable=protected-access
+        address = storage._cdata # Of a tensor with shapes alone as well.
         if address not in self.held:
             self.held[address] = storage.nbytes()
             weakref.finalize(storage, self.held.pop, address)
             self.memory = max(self.memory, sum(self.held.values()))
 
 @click.command()
-@click.option('--setting',  help='Resolution and batch', type=as_setting, default='128:4', show_default=True, metavar='PAIR')
+@click.option('--setting',  help='Resolution and batch', type=as_setting, default='128:4',
+                            show_default=True, metavar='PAIR')
 @click.option('--cfg',      help='Base config', default='sarigan', show_default=True, metavar='NAME')
 @click.option('--device',   help='Where to run', type=Device(), default='auto', show_default=True)
 @click.option('--threads',  help='On the CPU', type=click.IntRange(min=1), default=1, show_default=True, metavar='INT')
-@click.option('--outdir',   help='Where to leave floor.json', default='out/floor', show_default=True, type=PATH, metavar='DIR')
+@click.option('--outdir',   help='Where to leave floor.json', default='out/floor', show_default=True,
+                            type=PATH, metavar='DIR')
 def main(setting, cfg, device, threads, outdir):
     """Count floating-point operations and bytes of each phase and compare with the machine's own speed.
 
-    The machine's speeds are those of the best 3x3 convolution and of a large copy. Convolutions at the one and all the rest
-    at the other is the floor; the rest may still be more than it has to be.
+    The machine's speeds are those of the best 3x3 convolution and of a large copy. Convolutions at the one and all the
+    rest at the other is the floor; the rest may still be more than it has to be.
     """
     resolution, batch = setting
     device = torch.device(device)
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
-        _desc, args = arguments.training_options(data=str(random_images(Path(folder, 'images'), resolution)), cfg=cfg, batch=batch, gpus=1, metrics=[], fp32=True)
+        _desc, args = arguments.training_options(data=str(random_images(Path(folder, 'images'), resolution)), cfg=cfg,
+            batch=batch, gpus=1, metrics=[], fp32=True)
     host.fit_to_device(args, device.type)
     if device.type == 'cpu':
         cpu.prepare()
@@ -88,17 +92,21 @@ def main(setting, cfg, device, threads, outdir):
     print(f'The machine: {peak / 1e9:.0f} GFLOP/s in a 3x3 convolution, {bandwidth / 1e9:.0f} GB/s reading and writing')
     rows = []
     run, _networks = phases_of(args, device)
-    print(f'{"":6} {"GFLOP":>7} {"GB":>6} {"floor, s":>9} {"of it convolutions":>19} {"taken, s":>9} {"floor / taken":>14}')
+    print(f'{"":6} {"GFLOP":>7} {"GB":>6} {"floor, s":>9} {"of it convolutions":>19} {"taken, s":>9} '
+        f'{"floor / taken":>14}')
     for phase in PHASES:
         run(phase)
         with Counter() as counter:
             run(phase)
         taken = statistics.median(seconds(lambda phase=phase: run(phase), device) for _ in range(REPEATS))
         arithmetic, traffic = counter.flops / peak, counter.bytes / bandwidth
-        rows.append(dict(phase=phase, flops=counter.flops, bytes=counter.bytes, arithmetic=arithmetic, traffic=traffic, taken=taken))
-        print(f'{phase:6} {counter.flops / 1e9:7.0f} {counter.bytes / 1e9:6.1f} {arithmetic + traffic:9.2f} {arithmetic:19.2f} {taken:9.2f} {(arithmetic + traffic) / taken:14.2f}')
+        rows.append(dict(phase=phase, flops=counter.flops, bytes=counter.bytes, arithmetic=arithmetic,
+            traffic=traffic, taken=taken))
+        print(f'{phase:6} {counter.flops / 1e9:7.0f} {counter.bytes / 1e9:6.1f} {arithmetic + traffic:9.2f} '
+            f'{arithmetic:19.2f} {taken:9.2f} {(arithmetic + traffic) / taken:14.2f}')
     os.makedirs(outdir, exist_ok=True)
-    Path(outdir, 'floor.json').write_text(json.dumps(dict(setting=setting, cfg=cfg, peak=peak, bandwidth=bandwidth, rows=rows), indent=2) + '\n', encoding='utf-8')
+    Path(outdir, 'floor.json').write_text(json.dumps(dict(setting=setting, cfg=cfg, peak=peak, bandwidth=bandwidth,
+        rows=rows), indent=2) + '\n', encoding='utf-8')
 
 def seconds(function, device):
     """Processor seconds on the CPU, where other programs may be running, and wall seconds on a GPU."""
@@ -127,8 +135,10 @@ def copying(device):
 def phases_of(args, device):
     """A function that runs one round of a phase as upstream's loop does, without the optimizer, and G and D."""
     size = dict(c_dim=0, img_resolution=args.training_set_kwargs.resolution, img_channels=3)
-    G, D = [dnnlib.util.construct_class_by_name(**kwargs, **size).train().to(device) for kwargs in [args.G_kwargs, args.D_kwargs]]
-    loss = dnnlib.util.construct_class_by_name(device=device, G_mapping=G.mapping, G_synthesis=G.synthesis, D=D, **args.loss_kwargs)
+    G, D = [dnnlib.util.construct_class_by_name(**kwargs, **size).train().to(device)
+        for kwargs in [args.G_kwargs, args.D_kwargs]]
+    loss = dnnlib.util.construct_class_by_name(device=device, G_mapping=G.mapping, G_synthesis=G.synthesis, D=D,
+        **args.loss_kwargs)
     images = torch.randn([args.batch_size, 3, size['img_resolution'], size['img_resolution']], device=device)
     z, c = torch.randn([args.batch_size, G.z_dim], device=device), torch.zeros([args.batch_size, 0], device=device)
     def run(phase):
@@ -138,4 +148,4 @@ def phases_of(args, device):
     return run, [G, D]
 
 if __name__ == '__main__':
-    main() # pylint: disable=no-value-for-parameter
+    main()

@@ -1,7 +1,8 @@
 """One side of a comparison: a process that does what it is asked for and answers with what that took.
 
-Started by speed.py, with its settings as JSON and a connection. It runs upstream's own training loop, in which one thing is
-exchanged, the loss, for one that waits before each cycle of the phases; or it makes images with a fresh generator.
+Started by speed.py, with its settings as JSON and a connection. It runs upstream's own training loop, in which one
+thing is exchanged, the loss, for one that waits before each cycle of the phases; or it makes images with a fresh
+generator.
 """
 
 import contextlib
@@ -13,16 +14,13 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from sarigan_plugin.acceleration import cpu
-from sarigan_plugin.acceleration import cpu_formats
-from sarigan_plugin.acceleration import ops
+from sarigan_plugin.acceleration import cpu, cpu_formats, ops
 from sarigan_plugin.losses.sarigan import SariGANLoss, unwrapped
 from sarigan_plugin.support.world import DEFAULT_TIMEOUT, World
-from sarigan_plugin.trainer import launch
-from sarigan_plugin.trainer import arguments
+from sarigan_plugin.trainer import arguments, launch
 from sarigan_plugin.upstream import host
 
-import dnnlib # Upstream's, importable by now.
+import dnnlib  # Upstream's, importable by now.
 
 CYCLE = 16 # Iterations until every phase was due: R1 every 16, path length every 4.
 PHASES = ('Gmain', 'Greg', 'Dmain', 'Dreg')
@@ -109,12 +107,15 @@ class WaitingLoss:
 
 def train(settings, args, connection):
     rank, size = settings['rank'], args.num_gpus
-    args.update(run_dir=settings['run_dir'], network_snapshot_ticks=None, image_snapshot_ticks=None, kimg_per_tick=10 ** 6, total_kimg=10 ** 7, grid=[1, 1])
+    args.update(run_dir=settings['run_dir'], network_snapshot_ticks=None, image_snapshot_ticks=None,
+        kimg_per_tick=10 ** 6, total_kimg=10 ** 7, grid=[1, 1])
     if settings['bare']:
         args.loss_kwargs.class_name = '__main__.BareLoss'
     if rank == 0: # The others wait for it at the next exchange of gradients.
-        args.loss_kwargs = dnnlib.EasyDict(class_name='__main__.WaitingLoss', loss_kwargs=args.loss_kwargs, connection=connection)
-    world = World.on_this_machine(rank, size, os.path.dirname(settings['run_dir']), DEFAULT_TIMEOUT) if size > 1 else World()
+        args.loss_kwargs = dnnlib.EasyDict(class_name='__main__.WaitingLoss', loss_kwargs=args.loss_kwargs,
+            connection=connection)
+    world = (World.on_this_machine(rank, size, os.path.dirname(settings['run_dir']), DEFAULT_TIMEOUT)
+        if size > 1 else World())
     with contextlib.suppress(Over):
         if settings['upstream']:
             train_upstream(world, args, settings['device'])
@@ -124,12 +125,14 @@ def train(settings, args, connection):
 def train_upstream(world, args, device):
     """As upstream's train.py starts each of its processes, and on the CPU as well."""
     from torch_utils import training_stats
-    from training import training_loop # The unpatched tree's.
+    from training import training_loop  # The unpatched tree's.
     host.prepare(device, grid=args.pop('grid'), local_rank=world.rank)
     host.fit_to_device(args, device)
-    training_stats.init_multiprocessing(rank=world.rank, sync_device=torch.device(device, world.rank) if world.size > 1 else None)
+    training_stats.init_multiprocessing(rank=world.rank,
+        sync_device=torch.device(device, world.rank) if world.size > 1 else None)
     if world.size > 1:
-        torch.distributed.init_process_group('nccl' if device == 'cuda' else 'gloo', rank=world.rank, world_size=world.size, store=world.store)
+        torch.distributed.init_process_group('nccl' if device == 'cuda' else 'gloo', rank=world.rank,
+            world_size=world.size, store=world.store)
     training_loop.training_loop(rank=world.rank, **args)
 
 def make_images(settings, args, connection):
@@ -139,7 +142,8 @@ def make_images(settings, args, connection):
     if not settings['upstream']:
         ops.choose_at_first_use()
         cpu.prepare()
-    G = dnnlib.util.construct_class_by_name(**args.G_kwargs, c_dim=0, img_resolution=args.training_set_kwargs.resolution, img_channels=3).eval().requires_grad_(False).to(device)
+    G = dnnlib.util.construct_class_by_name(**args.G_kwargs, c_dim=0,
+        img_resolution=args.training_set_kwargs.resolution, img_channels=3).eval().requires_grad_(False).to(device)
     z = torch.randn([args.batch_size, G.z_dim], device=device)
     connection = Connection(connection)
     while (what := connection.recv()) != 'end':

@@ -6,6 +6,7 @@ import click
 
 from sarigan_plugin import __version__
 from sarigan_plugin.errors import UserError
+from sarigan_plugin.support import places
 from sarigan_plugin.support import streams
 
 #----------------------------------------------------------------------------
@@ -45,7 +46,7 @@ class LazyGroup(streams.Program):
         try:
             return getattr(importlib.import_module(module_name), attribute)
         except ModuleNotFoundError as err:
-            raise UserError(f'`sarigan {cmd_name}` needs the Python module {err.name}, which is not installed: run ./install.sh.') from err
+            raise UserError(f'`sarigan {cmd_name}` needs the Python module {err.name}, which is not installed: run {places.install_command(err.name)}.') from err
 
     def resolve_command(self, ctx, args):
         if args and args[0] not in COMMANDS:

@@ -18,7 +18,8 @@ class UserError(click.ClickException):
 
 @contextlib.contextmanager
 def writing(option, path):
-    """Inside the `with`, what can't be written there is a mistake in the option that named the place: OSError becomes UserError."""
+    """Inside the `with`, what can't be written there is a mistake in the option that named the place:
+    OSError becomes UserError."""
     try:
         yield
     except OSError as error:

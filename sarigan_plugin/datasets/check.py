@@ -26,8 +26,7 @@ from dataclasses import dataclass, field
 import click
 import PIL.Image
 
-from sarigan_plugin.datasets import listing
-from sarigan_plugin.datasets import mending as dataset_mending
+from sarigan_plugin.datasets import listing, mending as dataset_mending
 from sarigan_plugin.datasets.mending import spread as _spread
 
 PIXEL_BUDGET   = 64 << 20
@@ -152,7 +151,8 @@ def _verdicts(source, names):
         if len(names) < MANY:
             found = map(functools.partial(_of_portion, source), portions)
         else:
-            deaf = dict(initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) # Ctrl-C is for this process.
+            # Ctrl-C is for this process.
+            deaf = dict(initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
             pool = concurrent.futures.ProcessPoolExecutor(**deaf)
             stack.callback(pool.shutdown, cancel_futures=True)
             found = pool.map(functools.partial(_of_portion_at, source.path), portions)
@@ -230,14 +230,16 @@ def _check_presence(labels, names):
     first = missing[0]
     of_windows = first.replace('/', '\\')
     if of_windows in labels:
-        raise _Mendable(f'dataset.json writes names with backslashes, as {of_windows}, where images are looked up as {first}')
+        raise _Mendable(f'dataset.json writes names with backslashes, as {of_windows}, '
+            f'where images are looked up as {first}')
     others = f' and {_plural(len(missing) - 1, "more image")}' if len(missing) > 1 else ''
     raise ValueError(f'dataset.json has no label for {first}{others}')
 
 def _check_label_values(labels):
     first_name, first = labels[0]
     if isinstance(first, list):
-        kind = f'like that of {first_name}, a list of {_plural(len(first), "number")}' if first else 'a list of numbers that is not empty'
+        kind = (f'like that of {first_name}, a list of {_plural(len(first), "number")}' if first
+            else 'a list of numbers that is not empty')
     else:
         kind = f'a class, an integer from 0 to {listing.NUM_CLASSES - 1}'
     good = listing.is_label_like(first)
@@ -310,6 +312,7 @@ def _check(path, skip_bad_images, known):
         labels = _read_labels(source, names)
     name = os.path.splitext(os.path.basename(os.path.normpath(path)))[0]
     return DatasetSummary(path=path, name=name, count=len(names), resolution=shape[0], channels=shape[2],
-        has_labels=labels is not None, **_classes(labels), left_out=tuple(sorted(set(listed).difference(names))), stamp=stamp)
+        has_labels=labels is not None, **_classes(labels),
+        left_out=tuple(sorted(set(listed).difference(names))), stamp=stamp)
 
 #----------------------------------------------------------------------------

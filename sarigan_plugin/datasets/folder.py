@@ -24,16 +24,12 @@ import PIL.ImageColor
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from sarigan_plugin.datasets import archive as dataset_zip
-from sarigan_plugin.datasets import picture_conversion
-from sarigan_plugin.datasets import picture_labels
-from sarigan_plugin.datasets import picture_sources
+from sarigan_plugin.datasets import archive as dataset_zip, picture_conversion, picture_labels, picture_sources
 from sarigan_plugin.datasets.picture_conversion import Refused
 from sarigan_plugin.datasets.picture_labels import shown, some
 from sarigan_plugin.datasets.picture_sources import PREVIEW, REPORT
 from sarigan_plugin.errors import UserError, writing
-from sarigan_plugin.support import files
-from sarigan_plugin.support import processes
+from sarigan_plugin.support import files, processes
 
 RESOLUTIONS        = tuple(2 ** power for power in range(3, 14)) # D needs a block above its 4x4 epilogue.
 DEFAULT_RESOLUTION = 256        # At most, where none is asked for: what a single GPU trains in days.

@@ -4,19 +4,20 @@ import functools
 
 import numpy as np
 import torch
-from training.dataset import ImageFolderDataset
 
-from sarigan_plugin.datasets import masks
-from sarigan_plugin.datasets import splits
+from sarigan_plugin.datasets import masks, splits
 from sarigan_plugin.model.inpainting import join_condition, split_condition
+
+from training.dataset import ImageFolderDataset
 
 #----------------------------------------------------------------------------
 
 class InpaintingDataset(ImageFolderDataset):
-    """Upstream's data set of a folder or zip; the label of an image is the condition of inpainting, see join_condition().
+    """Upstream's data set of a folder or zip; the label of an image is the condition of inpainting,
+    see join_condition().
 
-    An image has the same hole every time, so that metrics of two networks are about the same holes; their FID is that of
-    completed images. Training draws its own holes, see losses/inpainting.py.
+    An image has the same hole every time, so that metrics of two networks are about the same holes; their FID is that
+    of completed images. Training draws its own holes, see losses/inpainting.py.
     """
     def __init__(self,
         path,                   # Directory or zip.
@@ -63,7 +64,8 @@ class InpaintingDataset(ImageFolderDataset):
         return self.conditions(image[np.newaxis], [self._raw_idx[idx]])[0]
 
     def conditions(self, images, indices):
-        """Labels [N, label_dim] of images [N, C, H, W] in uint8, with the holes of the images that have these indices in the split."""
+        """Labels [N, label_dim] of images [N, C, H, W] in uint8,
+        with the holes of the images that have these indices in the split."""
         holes = np.stack([self.masks.of_index(self._split[index]) for index in indices])
         return join_condition(_as_tensor(images), torch.from_numpy(holes).unsqueeze(1)).numpy()
 
@@ -79,13 +81,16 @@ def _as_tensor(images):
 #----------------------------------------------------------------------------
 
 class Sheets:
-    """Sample sheets of upstream's loop. Where it trains inpainting, each sample is input, output and truth side by side."""
+    """Sample sheets of upstream's loop.
+
+    Where it trains inpainting, each sample is input, output and truth side by side.
+    """
 
     def __init__(self):
         self.images = None # The truth in [0, 255] and its labels, [N, ...].
         self.labels = None
 
-    @functools.cache # One wrapper for one function, however often a process is prepared.
+    @functools.cache # noqa: B019 # One wrapper for one function, however often a process is prepared.
     def setting_up(self, setup_snapshot_image_grid):
         """In place of upstream's function, as saving() is."""
         def wrapper(training_set, **kwargs):
@@ -97,7 +102,7 @@ class Sheets:
             return size, images, labels
         return wrapper
 
-    @functools.cache
+    @functools.cache # noqa: B019
     def saving(self, save_image_grid):
         def wrapper(img, fname, drange, **kwargs):
             if self.images is not None and drange == [-1, 1]: # Those of reals.png are in [0, 255].

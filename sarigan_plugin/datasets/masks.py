@@ -16,7 +16,8 @@ from sarigan_plugin.support import pictures
 
 KINDS       = ('centre', 'rectangle', 'free-form', 'mixed')
 AREA        = (0.1, 0.5)    # Share of the pixels that is missing, lowest and highest.
-TOLERANCE   = 0.1           # A mask is done when so little of the area it aims at is missing: no crumbs to make it exact.
+TOLERANCE   = 0.1           # A mask is done when so little of the area it aims at is missing:
+                            # no crumbs to make it exact.
 BRUSH       = (0.03, 0.15)  # Width of free-form strokes, in sides of the image.
 STROKE      = (0.15, 0.45)   # Length of each straight part of them, in sides of the image.
 VERTICES    = 8             # Straight parts of a stroke, at most.
@@ -33,9 +34,9 @@ def draw(kind, resolution, random, area=AREA):
     free-form:  strokes of a brush that goes to and fro, as in gated convolution (Yu et al., ICCV 2019).
     mixed:      one of these each time; centre where `area` has room for a quarter.
 
-    resolution: side of the mask, pixels. random: numpy RandomState. area: lowest and highest share of the pixels that is
-    missing, inclusive. Returns bool [resolution, resolution], True = hole, never empty and never everything. Raises ValueError for a
-    kind that is not there and an area that no mask of the resolution has.
+    resolution: side of the mask, pixels. random: numpy RandomState. area: lowest and highest share of the pixels that
+    is missing, inclusive. Returns bool [resolution, resolution], True = hole, never empty and never everything. Raises
+    ValueError for a kind that is not there and an area that no mask of the resolution has.
     """
     low, high = _pixel_counts(resolution, area)
     if kind == 'mixed':
@@ -70,7 +71,8 @@ def _pixel_counts(resolution, area):
     return fewest, most
 
 def _rectangle(resolution, random, most):
-    """A rectangle of `most` pixels at most and about half of them at least, whose sides are in a ratio of two at most."""
+    """A rectangle of `most` pixels at most and about half of them at least,
+    whose sides are in a ratio of two at most."""
     count = max(int(most * random.uniform(0.5, 1)), 1)
     height = int(np.clip(np.sqrt(count * 2 ** random.uniform(-1, 1)), 1, min(count, resolution)))
     width = min(count // height, resolution)
@@ -80,7 +82,8 @@ def _rectangle(resolution, random, most):
     return mask
 
 def _stroke(resolution, random, most):
-    """A stroke of about `most` pixels at most: straight parts with round ends, each of which turns back from the last."""
+    """A stroke of about `most` pixels at most: straight parts with round ends,
+    each of which turns back from the last."""
     mask = np.zeros([resolution, resolution], dtype=bool)
     radius = min(max(random.uniform(*BRUSH) * resolution, 1), np.sqrt(most)) / 2 # Thinner ones would have gaps.
     left = most - np.pi * radius ** 2 # Area of what is to come, after the round ends.
@@ -94,13 +97,16 @@ def _stroke(resolution, random, most):
     return mask
 
 def paint(mask, start, end, radius):
-    """Set the pixels whose centres are no further than `radius` from a line between two points, (y, x) each, in pixels from the first one's centre."""
+    """Set the pixels whose centres are no further than `radius` from a line between two points, (y, x) each,
+    in pixels from the first one's centre."""
     first = np.floor(np.minimum(start, end) - radius).astype(int).clip(min=0)
     last = np.ceil(np.maximum(start, end) + radius).astype(int)
     window = mask[first[0] : last[0] + 1, first[1] : last[1] + 1]
     (dy, dx), (top, left) = np.float32(end - start), np.float32(first - start)
-    y, x = top + np.arange(window.shape[0], dtype=np.float32)[:, None], left + np.arange(window.shape[1], dtype=np.float32)
-    place = ((y * dy + x * dx) / max(dy * dy + dx * dx, 1e-12)).clip(0, 1) # Of the nearest point of the line, 0 = start, 1 = end.
+    y = top + np.arange(window.shape[0], dtype=np.float32)[:, None]
+    x = left + np.arange(window.shape[1], dtype=np.float32)
+    # Of the nearest point of the line, 0 = start, 1 = end.
+    place = ((y * dy + x * dx) / max(dy * dy + dx * dx, 1e-12)).clip(0, 1)
     window |= (y - place * dy) ** 2 + (x - place * dx) ** 2 <= np.float32(radius ** 2)
 
 PIECES = {'rectangle': _rectangle, 'free-form': _stroke} # Of which masks are put together.
@@ -111,14 +117,16 @@ PIECES = {'rectangle': _rectangle, 'free-form': _stroke} # Of which masks are pu
 def read(path, **limits):
     """The mask in an image file, bool [H, W]: white is the hole, black is known, and greys are the nearer of the two.
 
-    limits: see pictures.read(). Raises ValueError with one sentence, also for a mask without a hole and for one that is nothing else.
+    limits: see pictures.read(). Raises ValueError with one sentence,
+    also for a mask without a hole and for one that is nothing else.
     """
     return check(np.asarray(pictures.eight_bits(pictures.read(path, **limits), path).convert('L')) >= 128, repr(path))
 
 @functools.lru_cache(maxsize=4) # Data set and loss have the same ones.
 def _read_folder(path, resolution):
     """The masks in a folder, in the order of their names, eight pixels to a byte: there may be thousands."""
-    return [np.packbits(check(resized(read(file), resolution, resolution), f'{file!r} at {resolution}x{resolution}')) for file in pictures.files_in(path)]
+    return [np.packbits(check(resized(read(file), resolution, resolution), f'{file!r} at {resolution}x{resolution}'))
+        for file in pictures.files_in(path)]
 
 def check(mask, name):
     """Returns the mask. Raises ValueError where it has no hole, or nothing else."""
@@ -129,7 +137,8 @@ def check(mask, name):
     return mask
 
 def resized(mask, height, width):
-    """A mask of another size: each pixel is a hole that has the least part in one, so that nothing of a hole is taken as known."""
+    """A mask of another size: each pixel is a hole that has the least part in one,
+    so that nothing of a hole is taken as known."""
     for size in [height, width]:
         edges = np.arange(size + 1) * len(mask)
         first, last = edges[:-1] // size, -(-edges[1:] // size) # Of the rows that a row of the new one touches.
@@ -143,20 +152,28 @@ class Source:
     """Masks for images of one resolution, bool [R, R] each, which are drawn or in a folder."""
 
     def __init__(self, source, resolution):
-        """source: one of the KINDS, or a folder. Raises ValueError with one sentence, for a file in it that is no mask as well."""
+        """source: one of the KINDS, or a folder.
+
+        Raises ValueError with one sentence, for a file in it that is no mask as well.
+        """
         self.kind = source
         self.resolution = resolution
         self.packed = None if source in KINDS else _read_folder(source, resolution)
 
     def draw(self, random):
         """One of them at random. random: numpy RandomState."""
-        return draw(self.kind, self.resolution, random) if self.packed is None else self._unpacked(random.randint(len(self.packed)))
+        if self.packed is None:
+            return draw(self.kind, self.resolution, random)
+        return self._unpacked(random.randint(len(self.packed)))
 
     def of_index(self, index):
         """The one of an image in a data set, always the same: those in a folder in turn."""
-        return of_index(self.kind, self.resolution, index) if self.packed is None else self._unpacked(index % len(self.packed))
+        if self.packed is None:
+            return of_index(self.kind, self.resolution, index)
+        return self._unpacked(index % len(self.packed))
 
     def _unpacked(self, number):
-        return np.unpackbits(self.packed[number], count=self.resolution ** 2).astype(bool).reshape(self.resolution, self.resolution)
+        bits = np.unpackbits(self.packed[number], count=self.resolution ** 2)
+        return bits.astype(bool).reshape(self.resolution, self.resolution)
 
 #----------------------------------------------------------------------------

@@ -15,9 +15,11 @@ import PIL.Image
 from sarigan_plugin.datasets import listing
 from sarigan_plugin.support import picture_files
 
-MAX_LOOKED_AT   = 2000      # Pictures whose size is looked at: evenly spread, but the first of a tar file, which is read in turn.
+MAX_LOOKED_AT   = 2000      # Pictures whose size is looked at: evenly spread, but the first of a tar file,
+                            # which is read in turn.
 SMALLEST, LARGEST = 8, 1024 # Resolutions that are proposed.
-FEW             = 20        # One picture in so many may be too small for what is proposed: no thumbnail decides for all.
+FEW             = 20        # One picture in so many may be too small for what is proposed:
+                            # no thumbnail decides for all.
 
 def spread(count, wanted):
     """`wanted` indices below `count`, or all, evenly spaced from the first to the last."""
@@ -41,11 +43,15 @@ def line(path, resolution=None, colour=None, labels=None):
     if resolution is None:
         resolution = min(max(1 << side.bit_length() - 1, SMALLEST), LARGEST)
     options = dict(dest=_free_place(path, resolution), resolution=resolution, labels=labels, colour=colour)
-    words = [f'--{name}={value}' for name, value in options.items() if value is not None] + ['--enlarge'] * (side < resolution)
+    words = [f'--{name}={value}' for name, value in options.items() if value is not None]
+    words += ['--enlarge'] * (side < resolution)
     return shlex.join(['sarigan', 'data', 'folder', _no_option(path), *words])
 
 def has_folders_of_classes(path):
-    """Are all its pictures in folders, two at least, that may be classes? Those of upstream's dataset_tool.py, 00000, are none."""
+    """Are all its pictures in folders, two at least, that may be classes?
+
+    Those of upstream's dataset_tool.py, 00000, are none.
+    """
     with contextlib.closing(listing.opened(path)) as source:
         pictures = [name.replace('\\', '/') for name in source.names if picture_files.is_picture(name)]
     tops = {name.partition('/')[0] for name in pictures if '/' in name}
@@ -57,9 +63,9 @@ def has_folders_of_classes(path):
 def _sides(path):
     """The shorter side of each picture that is looked at, of those that can be read."""
     for file in _pictures(path):
-        with contextlib.suppress(Exception): # Decoders raise whatever they like on bad bytes.
-            with PIL.Image.open(file) as image:
-                yield min(image.size)
+        # Decoders raise whatever they like on bad bytes.
+        with contextlib.suppress(Exception), PIL.Image.open(file) as image:
+            yield min(image.size)
 
 def _pictures(path):
     """Open files of the pictures that are looked at."""
@@ -73,12 +79,13 @@ def _pictures(path):
     with contextlib.closing(listing.opened(path)) as source:
         names = sorted(filter(picture_files.is_picture, source.names))
         for index in spread(len(names), MAX_LOOKED_AT):
-            with contextlib.suppress(Exception): # Locked by a password, or as above.
-                with source.open(names[index]) as file:
-                    yield file
+            # Locked by a password, or as above.
+            with contextlib.suppress(Exception), source.open(names[index]) as file:
+                yield file
 
 def _free_place(path, resolution):
-    """The name of a zip that is not there yet: beside what it is made of, or in the current folder where it can't be."""
+    """The name of a zip that is not there yet: beside what it is made of,
+    or in the current folder where it can't be."""
     path = os.path.normpath(path)
     if os.path.basename(path) in ('', os.curdir, os.pardir):
         path = os.path.abspath(path)

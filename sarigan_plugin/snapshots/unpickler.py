@@ -13,14 +13,13 @@ import io
 import pickletools
 import struct
 
-import dnnlib
 import numpy as np
 import torch
 
 from sarigan_plugin.model import networks
-from sarigan_plugin.snapshots import label_kind
-from sarigan_plugin.snapshots import rebuild
-from sarigan_plugin.snapshots import stylegan2_of_stylegan3
+from sarigan_plugin.snapshots import label_kind, rebuild, stylegan2_of_stylegan3
+
+import dnnlib
 
 MAX_INSTRUCTIONS = 2_000_000 # The pickle of a SariGAN for 256x256 has 44,000.
 
@@ -70,15 +69,19 @@ def read(data):
 #----------------------------------------------------------------------------
 # From records to networks.
 
-# What the pickle calls the class, and our classes of the same name: upstream's, SariGAN's, and SariGAN's for inpainting.
-_GENERATOR = ('Generator', 'training.networks.Generator', 'sarigan_plugin.networks.Generator', 'sarigan_plugin.inpainting.Generator')
-_DISCRIMINATOR = ('Discriminator', 'training.networks.Discriminator', 'sarigan_plugin.networks.Discriminator', 'sarigan_plugin.inpainting.Discriminator')
+# What the pickle calls the class, and our classes of the same name: upstream's, SariGAN's,
+# and SariGAN's for inpainting.
+_GENERATOR = ('Generator', 'training.networks.Generator', 'sarigan_plugin.networks.Generator',
+    'sarigan_plugin.inpainting.Generator')
+_DISCRIMINATOR = ('Discriminator', 'training.networks.Discriminator', 'sarigan_plugin.networks.Discriminator',
+    'sarigan_plugin.inpainting.Discriminator')
 _PIPE = ('AugmentPipe', 'training.augment.AugmentPipe')
 
 class _Record:
     """A persistent object of the pickle: what its class is called, and its state."""
     def __init__(self, meta):
-        if type(meta) is not dict or meta.get('type') != 'class' or type(meta.get('class_name')) is not str or type(meta.get('state')) is not dict:
+        if (type(meta) is not dict or meta.get('type') != 'class' or type(meta.get('class_name')) is not str
+                or type(meta.get('state')) is not dict):
             raise ValueError('an object in it has no class or no state')
         self.class_name = meta['class_name']
         self.state = meta['state']
@@ -157,14 +160,18 @@ _MISSING = object()
 RETIRED_ATTRIBUTES = dict(norm_channels='layer', norm_eps=0, q_log_variance=None) # Layers of earlier versions have them.
 
 def _is_same(theirs, ours):
-    """Whether a plain attribute is what our constructor made of it: otherwise the class behind the record is another one."""
+    """Whether a plain attribute is what our constructor made of it:
+    otherwise the class behind the record is another one."""
     return type(theirs) in (int, float, str, bool, type(None), list, tuple, dict, dnnlib.EasyDict) and theirs == ours
 
 def _shown(value):
-    return 'has none' if value is _MISSING else rebuild.shorten(value) if isinstance(value, (int, float, str, type(None))) else type(value).__name__
+    if value is _MISSING:
+        return 'has none'
+    return rebuild.shorten(value) if isinstance(value, (int, float, str, type(None))) else type(value).__name__
 
 def _kind(record):
-    return f'of the class {rebuild.shorten(record.class_name)}' if isinstance(record, _Record) else f'of the type {type(record).__name__}'
+    return (f'of the class {rebuild.shorten(record.class_name)}' if isinstance(record, _Record)
+        else f'of the type {type(record).__name__}')
 
 #----------------------------------------------------------------------------
 # What the names in a pickle stand for.
@@ -185,8 +192,12 @@ def _scalar(dtype, data):
     return np.frombuffer(data, dtype=f'<{dtype.code}', count=1)[0].item()
 
 def _rebuild_tensor(storage, offset, size, stride, _requires_grad, _hooks):
-    """A view of a storage, which is a tensor here. No element is in it twice, so that it can't be larger than the file."""
-    if type(storage) is not torch.Tensor or len(size) != len(stride) or not all(type(n) is int and 0 <= n < 2 ** 40 for n in (offset, *size, *stride)):
+    """A view of a storage, which is a tensor here.
+
+    No element is in it twice, so that it can't be larger than the file.
+    """
+    if type(storage) is not torch.Tensor or len(size) != len(stride) or not all(type(n) is int and 0 <= n < 2 ** 40
+            for n in (offset, *size, *stride)):
         raise ValueError('a tensor in it has no sensible shape')
     if 0 in size:
         return storage.new_empty(size)
@@ -202,13 +213,17 @@ def _rebuild_tensor(storage, offset, size, stride, _requires_grad, _hooks):
 def _rebuild_parameter(tensor, requires_grad, _hooks):
     return torch.nn.Parameter(tensor, requires_grad=requires_grad is True)
 
-_STORAGES = {_Name('torch', f'{name}Storage'): dtype for name, dtype in dict(Float=torch.float32, Double=torch.float64, Half=torch.float16,
-    BFloat16=torch.bfloat16, Long=torch.int64, Int=torch.int32, Short=torch.int16, Char=torch.int8, Byte=torch.uint8, Bool=torch.bool).items()}
+_STORAGES = {_Name('torch', f'{name}Storage'): dtype
+    for name, dtype in dict(Float=torch.float32, Double=torch.float64, Half=torch.float16,
+    BFloat16=torch.bfloat16, Long=torch.int64, Int=torch.int32, Short=torch.int16, Char=torch.int8, Byte=torch.uint8,
+    Bool=torch.bool).items()}
 
 def _load_storage(data):
-    """A storage as torch.save() writes it inside of pickles, in its old format: five small pickles, a length, the numbers.
+    """A storage as torch.save() writes it inside of pickles, in its old format: five small pickles, a length,
+    the numbers.
 
-    torch.load() would run a pickle of its own here, and before release 2.6 it could be tricked even with weights_only=True.
+    torch.load() would run a pickle of its own here, and before release 2.6 it could be tricked even with
+    weights_only=True.
     """
     file = io.BytesIO(data)
     _magic, version, system, storage, _keys = [_run(file, _STORAGES, max_instructions=1000) for _part in range(5)]
@@ -227,7 +242,8 @@ def _load_storage(data):
 _LOAD_FROM_BYTES = _Name('torch.storage', '_load_from_bytes')
 _NAMES = {_Name(*key.split(' ')): function for key, function in {
     'torch_utils.persistence _reconstruct_persistent_obj': _Record,
-    'dnnlib.util EasyDict':             lambda: dnnlib.EasyDict(), # Without arguments: items come one by one and are looked at.
+    # Without arguments: items come one by one and are looked at.
+    'dnnlib.util EasyDict':             lambda: dnnlib.EasyDict(),
     'collections OrderedDict':          lambda: {},
     'builtins set':                     _strings,
     'torch._utils _rebuild_tensor_v2':  _rebuild_tensor,
@@ -241,12 +257,16 @@ _NAMES = {_Name(*key.split(' ')): function for key, function in {
 # The machine.
 
 _CONSTANTS = dict(NONE=None, NEWTRUE=True, NEWFALSE=False)
-_LITERALS = ('BININT', 'BININT1', 'BININT2', 'LONG1', 'LONG4', 'BINFLOAT', 'SHORT_BINUNICODE', 'BINUNICODE', 'BINUNICODE8',
+_LITERALS = ('BININT', 'BININT1', 'BININT2', 'LONG1', 'LONG4', 'BINFLOAT', 'SHORT_BINUNICODE',
+    'BINUNICODE', 'BINUNICODE8',
     'SHORT_BINBYTES', 'BINBYTES', 'BINBYTES8')
 _EMPTY = dict(EMPTY_DICT=dict, EMPTY_LIST=list, EMPTY_TUPLE=tuple, EMPTY_SET=set)
 
 def _run(file, names, max_instructions=MAX_INSTRUCTIONS):
-    """Run the next pickle in a file of bytes and return what it leaves. names: {_Name: function or anything else to know}."""
+    """Run the next pickle in a file of bytes and return what it leaves.
+
+    names: {_Name: function or anything else to know}.
+    """
     stack, marks, memo = [], [], dict()
 
     def since_mark():
@@ -286,7 +306,8 @@ def _run(file, names, max_instructions=MAX_INSTRUCTIONS):
             items = since_mark()
             _expect(stack[-1], set).update(_strings(items))
         elif op in ('GLOBAL', 'STACK_GLOBAL'):
-            stack.append(_look_up(arg.split(' ', maxsplit=1) if op == 'GLOBAL' else [stack.pop(-2), stack.pop()], names))
+            stack.append(_look_up(arg.split(' ', maxsplit=1) if op == 'GLOBAL'
+                else [stack.pop(-2), stack.pop()], names))
         elif op in ('REDUCE', 'NEWOBJ'):
             args = _expect(stack.pop(), tuple)
             function = names[_expect(stack.pop(), _Name)]
@@ -312,14 +333,16 @@ def _set_items(target, items):
     if type(target) not in (dict, dnnlib.EasyDict) or len(items) % 2 != 0:
         raise ValueError('a key or a dict is missing')
     for key, value in zip(items[::2], items[1::2]):
-        if type(key) is not str and not (type(key) is int and abs(key) < 2 ** 31): # Numbers beyond could collide on purpose.
+        # Numbers beyond could collide on purpose.
+        if type(key) is not str and not (type(key) is int and abs(key) < 2 ** 31):
             raise ValueError(f'a dict in it has {type(key).__name__.strip("_")} for a key')
         target[key] = value
 
 def _look_up(words, names):
     name = _Name(*[_expect(word, str) for word in words])
     if name not in names:
-        raise ForeignCode(f'it asks for {rebuild.shorten(".".join(name))}, which no network of StyleGAN2-ADA or SariGAN needs')
+        raise ForeignCode(f'it asks for {rebuild.shorten(".".join(name))}, '
+            'which no network of StyleGAN2-ADA or SariGAN needs')
     return name
 
 #----------------------------------------------------------------------------

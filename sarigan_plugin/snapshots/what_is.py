@@ -13,11 +13,12 @@ import shlex
 import warnings
 import zipfile
 
-import dnnlib
 import PIL.Image
 
 from sarigan_plugin.snapshots import exported
 from sarigan_plugin.support import picture_files
+
+import dnnlib
 
 HEAD             = 4096             # Bytes that most formats are known by.
 MAX_INSTRUCTIONS = 2_000_000        # Of pickles; those of networks have tens of thousands.
@@ -34,7 +35,7 @@ def other_format(file, path):
     """What an open file is whose format is another one than that of pickles, or None. path: what the user calls it."""
     try:
         return _other_format(file, path)
-    except Exception: # pylint: disable=broad-except # Who knows what a broken or hostile file leads to.
+    except Exception: # Who knows what a broken or hostile file leads to.
         return None
 
 def _other_format(file, path):
@@ -47,7 +48,8 @@ def _other_format(file, path):
         return 'a web page, not the file that the page offers for download'
     if head.startswith(b'sarigan training state '):
         run = _quoted(os.path.dirname(path) or '.')
-        return f'a training state: `sarigan train --resume={run}` goes on from it, and the networks of that run are its network-snapshot-*.pkl'
+        return (f'a training state: `sarigan train --resume={run}` goes on from it, '
+            'and the networks of that run are its network-snapshot-*.pkl')
     if zipfile.is_zipfile(file):
         return _zip(file, path)
     if head.startswith(b'PK\x03\x04'):
@@ -97,7 +99,7 @@ def folder(path):
         return f'an exported network without its {exported.DESCRIPTION}'
     return f'a folder without the {exported.DESCRIPTION} that `sarigan export` writes'
 
-def newest_network(folder): # pylint: disable=redefined-outer-name
+def newest_network(folder):
     """The path of the last network that a training left in its folder, or None."""
     return max(glob.glob(os.path.join(glob.escape(folder), 'network-snapshot-*.pkl')), default=None)
 
@@ -146,7 +148,7 @@ def _words(file, pickles=1):
                     words.update(arg.split(' '))
                 elif isinstance(arg, str) and 'class SuperresGenerator' in arg:
                     words.add('SuperresGenerator')
-    except Exception as error: # pylint: disable=broad-except # Who knows what a broken or hostile file leads to.
+    except Exception as error: # Who knows what a broken or hostile file leads to.
         return words, str(error)
     return words, None
 
@@ -198,7 +200,7 @@ def _picture(file):
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             return f'a picture ({PIL.Image.open(file).format})'
-    except Exception: # pylint: disable=broad-except # As for whatever Pillow says of what it doesn't know.
+    except Exception: # As for whatever Pillow says of what it doesn't know.
         return None
 
 def _is_text(head):

@@ -12,14 +12,13 @@ import socket
 import tempfile
 import zipfile
 
-from sarigan_plugin.support import picture_files
-from sarigan_plugin.support import streams
+from sarigan_plugin.support import picture_files, streams
 
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 #----------------------------------------------------------------------------
 
-class atomic_open: # pylint: disable=invalid-name
+class atomic_open:
     """open() for writing bytes that never leaves half a file: what is written appears under its name when it is whole.
 
     A file of that name stays as it was until then, and if anything goes wrong.
@@ -66,7 +65,10 @@ def write_json(path, content):
     write_text(path, json.dumps(content, indent=2) + '\n')
 
 def read_json(path):
-    """What a JSON file says that people may have written. Raises ValueError, with one sentence, for a file of something else."""
+    """What a JSON file says that people may have written.
+
+    Raises ValueError, with one sentence, for a file of something else.
+    """
     try:
         with open(path, encoding='utf-8') as f:
             return json.load(f)
@@ -85,11 +87,13 @@ def remove_unfinished(folder):
 # Whether a file is what it was.
 
 def fingerprint(path):
-    """What tells apart what is at a path: of a zip, the checksums that are in it; of other files, size and time of the last change, of all
-    in a folder; the name itself of what is no file. Junk, which systems change as they please, does not count."""
+    """What tells apart what is at a path: of a zip, the checksums that are in it; of other files, size and time of the
+    last change, of all in a folder; the name itself of what is no file. Junk, which systems change as they please, does
+    not count."""
     path = str(path)
     if os.path.isdir(path):
-        return _digest([(name, *_size_and_time(os.path.join(path, name))) for name in picture_files.walk(path) if not picture_files.is_junk(name)])
+        return _digest([(name, *_size_and_time(os.path.join(path, name)))
+            for name in picture_files.walk(path) if not picture_files.is_junk(name)])
     if not os.path.isfile(path):
         return path
     status = os.stat(path)
@@ -104,7 +108,8 @@ def _fingerprint_at(path, _size, _changed):
 
 def fingerprint_of_zip(archive):
     """Of what is in a zip, by the checksums that are in it, so that a large one need not be read."""
-    return _digest([(entry.filename, entry.file_size, entry.CRC) for entry in archive.infolist() if not picture_files.is_junk(entry.filename)])
+    return _digest([(entry.filename, entry.file_size, entry.CRC)
+        for entry in archive.infolist() if not picture_files.is_junk(entry.filename)])
 
 def _size_and_time(path):
     try:
@@ -128,10 +133,12 @@ def _digest(content):
 # A full disk.
 
 def warn_out_of_space(path, error):
-    """One line on the real stderr, whose copy in log.txt would need space as well; training goes on without this file."""
-    print(f'Warning: {os.path.basename(path)} could not be written: {error.strerror}. Training goes on; free some space.', file=streams.terminal(), flush=True)
+    """One line on the real stderr, whose copy in log.txt would need space as well;
+    training goes on without this file."""
+    print(f'Warning: {os.path.basename(path)} could not be written: {error.strerror}. Training goes on; '
+        'free some space.', file=streams.terminal(), flush=True)
 
-class _forgiving_atomic_open(atomic_open): # pylint: disable=invalid-name
+class _forgiving_atomic_open(atomic_open):
     """atomic_open() that only warns where the disk is full."""
     def __exit__(self, error, value, *traceback):
         try:
@@ -152,7 +159,8 @@ class _ForgivingLines:
         self.file = builtins.open(path, 'ab', buffering=0)
 
     def write(self, line):
-        end, content = self.file.tell(), line.encode(errors='backslashreplace') # Names of files may hold what is no text.
+        # Names of files may hold what is no text.
+        end, content = self.file.tell(), line.encode(errors='backslashreplace')
         try:
             written = self.file.write(content)
             if written < len(content): # The disk took a part.

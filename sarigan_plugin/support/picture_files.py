@@ -1,26 +1,32 @@
-"""Which files are pictures. One rule for all that reads folders and archives: training, `data folder`, `inpaint`, `project`, `explore`."""
+"""Which files are pictures.
+
+One rule for all that reads folders and archives: training, `data folder`, `inpaint`, `project`, `explore`.
+"""
 
 import functools
 import os
 
 import PIL.Image
 
-# What systems and programs leave beside pictures, in lower case. Names that begin with a dot are hidden, and junk as well:
-# ._img.png of macOS, .ipynb_checkpoints, .DS_Store.
-JUNK = frozenset(['__macosx', '@eadir', 'thumbs.db', 'ehthumbs.db', 'desktop.ini', '$recycle.bin', 'system volume information', 'lost+found'])
+# What systems and programs leave beside pictures, in lower case. Names that begin with a dot are hidden, and junk as
+# well: ._img.png of macOS, .ipynb_checkpoints, .DS_Store.
+JUNK = frozenset(['__macosx', '@eadir', 'thumbs.db', 'ehthumbs.db', 'desktop.ini', '$recycle.bin',
+    'system volume information', 'lost+found'])
 
 # Pillow knows the first bytes of these, but not how to read what follows.
 UNREADABLE_FORMATS = frozenset(['BUFR', 'GRIB', 'HDF5', 'MPEG'])
 
 def is_junk(name):
     """Is it hidden, or left there by a system? name: a path within the folder or archive; each of its parts counts."""
-    return any(part.startswith('.') or part.lower() in JUNK for part in name.replace('\\', '/').split('/') if part not in ('', '.'))
+    return any(part.startswith('.') or part.lower() in JUNK
+        for part in name.replace('\\', '/').split('/') if part not in ('', '.'))
 
 @functools.cache
 def extensions():
     """The extensions of all formats that Pillow can read, in lower case, with their dots."""
     PIL.Image.init()
-    return frozenset(extension for extension, kind in PIL.Image.EXTENSION.items() if kind in PIL.Image.OPEN and kind not in UNREADABLE_FORMATS)
+    return frozenset(extension for extension, kind in PIL.Image.EXTENSION.items() if kind in PIL.Image.OPEN
+        and kind not in UNREADABLE_FORMATS)
 
 def is_picture(name):
     """Does its name say that a file is a picture, and is it no junk? The case of the extension does not count."""
@@ -30,7 +36,8 @@ def walk(folder, junk=None):
     """The files in a folder and all folders below it, as paths relative to it, sorted.
 
     Links to folders are followed, and each real folder is read once, under its own name where it has one here.
-    Folders that are junk are left alone; the list `junk` gets their paths. Raises OSError for a folder that can't be read.
+    Folders that are junk are left alone; the list `junk` gets their paths.
+    Raises OSError for a folder that can't be read.
     """
     found, seen, links = [], set(), []
     def enter(path, prefix):

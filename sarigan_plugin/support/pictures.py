@@ -1,4 +1,5 @@
-"""From tensors to pictures: contact sheets, heat maps laid over images, captions, videos; and from photos of any kind to squares."""
+"""From tensors to pictures: contact sheets, heat maps laid over images, captions, videos;
+and from photos of any kind to squares."""
 
 import os
 import warnings
@@ -11,8 +12,7 @@ import PIL.ImageOps
 import torch
 
 from sarigan_plugin.errors import first_line
-from sarigan_plugin.support import files
-from sarigan_plugin.support import picture_files
+from sarigan_plugin.support import files, picture_files
 
 #----------------------------------------------------------------------------
 
@@ -27,10 +27,14 @@ def enlarge(images, size):
     return images.repeat(factor, axis=1).repeat(factor, axis=2)
 
 def shrink(images, size):
-    """Average blocks of pixels of [N, H, W, 3] until they are at most `size` wide; sides are powers of two. The opposite of enlarge()."""
+    """Average blocks of pixels of [N, H, W, 3] until they are at most `size` wide; sides are powers of two.
+
+    The opposite of enlarge().
+    """
     factor = max(images.shape[2] // size, 1)
     count, height, width, _ = images.shape
-    return images.reshape(count, height // factor, factor, width // factor, factor, 3).mean(axis=(2, 4)).astype(np.uint8)
+    blocks = images.reshape(count, height // factor, factor, width // factor, factor, 3)
+    return blocks.mean(axis=(2, 4)).astype(np.uint8)
 
 def save(image, path):
     """Write an image as PNG, whole or not at all. A link of that name is replaced, and what it points to stays."""
@@ -52,14 +56,15 @@ def sheet(images, columns, gap=2):
 def read(path, formats=None, max_pixels=None):
     """A photo with the camera's orientation obeyed, as a PIL image of any mode. Of several frames it is the first.
 
-    formats: those that will do, as PIL calls them, None = all that it knows. max_pixels: how large it may be, None = as large as PIL
-    bears. Raises ValueError with one sentence.
+    formats: those that will do, as PIL calls them, None = all that it knows. max_pixels: how large it may be, None = as
+    large as PIL bears. Raises ValueError with one sentence.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', PIL.Image.DecompressionBombWarning) # Large is fine; huge is an error.
             with PIL.Image.open(path, formats=formats) as file:
-                if max_pixels is not None and file.width * file.height > max_pixels: # So far nothing but its head has been read.
+                # So far nothing but its head has been read.
+                if max_pixels is not None and file.width * file.height > max_pixels:
                     raise ValueError(f'{file.width}x{file.height} are more than {max_pixels / 1e6:.0f} megapixels')
                 image = PIL.ImageOps.exif_transpose(file)
                 image.load()
@@ -70,11 +75,13 @@ def read(path, formats=None, max_pixels=None):
         if isinstance(path, str) and picture_files.is_junk(os.path.basename(path)):
             raise ValueError(f'{path!r} is a file that the system has left beside images, and none itself.') from None
         raise ValueError(f'{path!r} is not an image, or one of an unknown format.') from None
-    except Exception as error: # pylint: disable=broad-except # Decoders raise whatever they like on bad bytes.
+    except Exception as error: # Decoders raise whatever they like on bad bytes.
         raise ValueError(f'{path!r} is not an image that can be read ({first_line(error)}).') from None
 
 def files_in(folder):
-    """The files in a folder that are images by their endings, in the order of their names. Raises ValueError with one sentence.
+    """The files in a folder that are images by their endings, in the order of their names.
+
+    Raises ValueError with one sentence.
 
     What is in its sub-folders is not taken: these may be masks or results.
     """
@@ -85,8 +92,11 @@ def files_in(folder):
         raise ValueError(f'{folder!r} cannot be read: {error.strerror}.') from None
     names = [name for name in sorted(folders) if not folders[name] and picture_files.is_picture(name)]
     if not names:
-        deeper = next((os.path.join(folder, path) for path in _paths_below(folder) if picture_files.is_picture(path)), None)
-        elsewhere = f', but in folders in it, as {os.path.dirname(deeper)!r}: give one of these' if deeper is not None else ''
+        elsewhere = ''
+        for path in filter(picture_files.is_picture, _paths_below(folder)):
+            below = os.path.dirname(os.path.join(folder, path))
+            elsewhere = f', but in folders in it, as {below!r}: give one of these'
+            break
         raise ValueError(f'{folder!r} has no images in it{elsewhere}.')
     return [os.path.join(folder, name) for name in names]
 
@@ -99,8 +109,8 @@ def _paths_below(folder):
 def read_square(path, size, channels=3):
     """A photo as a generator would have made it: uint8 [size, size, 3], the three alike where channels is 1.
 
-    It is read(), what is transparent is laid on white, 16 bits become 8, and the largest square in the middle is resized. Raises
-    ValueError with one sentence.
+    It is read(), what is transparent is laid on white, 16 bits become 8, and the largest square in the middle is
+    resized. Raises ValueError with one sentence.
     """
     image = eight_bits(read(path), path)
     if image.has_transparency_data:
@@ -123,11 +133,14 @@ def eight_bits(image, path):
 #----------------------------------------------------------------------------
 
 def heat_overlay(images, maps):
-    """Lay attention maps over images: the less a place is attended to the greyer and darker it gets, the more the redder.
+    """Lay attention maps over images: the less a place is attended to the greyer and darker it gets,
+    the more the redder.
 
-    images: uint8 [N, H, W, 3]. maps: [N, h, w], any range; scaled to [0, 1] over all N together. Returns uint8 [N, H, W, 3].
+    images: uint8 [N, H, W, 3]. maps: [N, h, w], any range; scaled to [0, 1] over all N together.
+    Returns uint8 [N, H, W, 3].
     """
-    maps = torch.nn.functional.interpolate(maps[:, None].float(), size=images.shape[1:3], mode='bilinear')[:, 0].cpu().numpy()
+    maps = torch.nn.functional.interpolate(maps[:, None].float(), size=images.shape[1:3], mode='bilinear')
+    maps = maps[:, 0].cpu().numpy()
     low, high = np.quantile(maps, [0.02, 0.98]) # A single hot pixel must not decide.
     heat = ((maps - low) / max(high - low, 1e-8)).clip(0, 1)[..., None]
     grey = images.mean(axis=3, keepdims=True) * 0.55
@@ -142,14 +155,16 @@ def caption(image, title, row_labels=(), row_height=0, column_labels=(), column_
     font = PIL.ImageFont.load_default(13)
     margin = 8 + max([int(font.getlength(label)) for label in row_labels], default=0)
     top = 22 + 18 * bool(column_labels)
-    canvas = PIL.Image.new('RGB', (margin + max(image.width, int(font.getlength(title)) + 12), image.height + top), 'white')
+    canvas = PIL.Image.new('RGB',
+        (margin + max(image.width, int(font.getlength(title)) + 12), image.height + top), 'white')
     canvas.paste(image, (margin, top))
     draw = PIL.ImageDraw.Draw(canvas)
     draw.text((margin + 2, 3), title, fill='black', font=font)
     for row, label in enumerate(row_labels):
         draw.text((4, top + row * row_height + row_height // 2 - 8), label, fill='black', font=font)
     for column, label in enumerate(column_labels):
-        draw.text((margin + column * column_width + (column_width - int(font.getlength(label))) // 2, 22), label, fill='black', font=font)
+        draw.text((margin + column * column_width + (column_width - int(font.getlength(label))) // 2, 22), label,
+            fill='black', font=font)
     return canvas
 
 def strip(columns, title, row_labels=(), size=96):
@@ -160,10 +175,12 @@ def strip(columns, title, row_labels=(), size=96):
 def bars(title, rows, width=220):
     """A chart of horizontal bars from 0, with their numbers. Returns an image.
 
-    rows: (label, value, margin, colour) each; a whisker goes from value - margin to value + margin, and a bar to the left where a value is negative.
+    rows: (label, value, margin, colour) each; a whisker goes from value - margin to value + margin,
+    and a bar to the left where a value is negative.
     """
     font, row_height = PIL.ImageFont.load_default(12), 20
-    low, high = min([0, *(value - margin for _label, value, margin, _colour in rows)]), max([1e-12, *(value + margin for _label, value, margin, _colour in rows)])
+    low = min([0, *(value - margin for _label, value, margin, _colour in rows)])
+    high = max([1e-12, *(value + margin for _label, value, margin, _colour in rows)])
     place = lambda value: round((value - low) / (high - low) * width)
     canvas = PIL.Image.new('RGB', (width + 60, row_height * len(rows)), 'white')
     draw = PIL.ImageDraw.Draw(canvas)
@@ -190,7 +207,9 @@ def mosaic(pictures, columns):
 #----------------------------------------------------------------------------
 
 def save_video(stem, frames, fps):
-    """Write RGB images of one size as `stem`.mp4, or where imageio can't, as an animated `stem`.png, which loops. Returns its path.
+    """Write RGB images of one size as `stem`.mp4, or where imageio can't, as an animated `stem`.png, which loops.
+
+    Returns its path.
 
     For MP4 width and height must be multiples of 16.
     """
@@ -199,7 +218,7 @@ def save_video(stem, frames, fps):
         save_animation(path, frames, fps)
         return path
     with files.atomic_open(path) as f:
-        import imageio # pylint: disable=import-outside-toplevel # Takes every other command a sixth of a second.
+        import imageio  # Takes every other command a sixth of a second.
         arrays = [np.asarray(frame) for frame in frames]
         f.write(imageio.mimwrite('<bytes>', arrays, format='mp4', fps=fps, codec='libx264', quality=9))
     return path
@@ -212,7 +231,7 @@ def save_animation(path, frames, fps):
 def has_mp4():
     """Whether imageio finds ffmpeg, which comes with the package imageio-ffmpeg."""
     try:
-        import imageio_ffmpeg # pylint: disable=import-outside-toplevel
+        import imageio_ffmpeg
         return bool(imageio_ffmpeg.get_ffmpeg_exe())
     except (ImportError, RuntimeError):
         return False

@@ -15,7 +15,8 @@ AHEAD = 3 # Tasks for each process that are under way or wait to be taken: memor
 
 def available_cores():
     """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() # Linux knows which are ours.
+    # Linux knows which are ours.
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 def map_in_order(function, tasks, workers):
     """Yield function(task) for each of the tasks, in their order, whatever number of processes works.

@@ -4,6 +4,7 @@ Either torchrun has started them, on one machine or many, or launch.py does so o
 reads the environment for it.
 """
 
+import contextlib
 import datetime
 import hashlib
 import os
@@ -18,7 +19,8 @@ import torch
 
 from sarigan_plugin.errors import UserError
 
-VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT') # torchrun sets all of them.
+# torchrun sets all of them.
+VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
 DEFAULT_TIMEOUT = 10 # Minutes, as PyTorch's own with NCCL.
 GOODBYE_SECONDS = 10 # The first process stays at most so long for others that have yet to hear what it decided.
 
@@ -61,7 +63,8 @@ class World:
                 store = torch.distributed.PrefixStore(gather(store, place['rank'], place['size'], timeout), store)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f'Rank {place["rank"]} cannot reach the first machine at {os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}: {reason}') from None
+            raise UserError(f'Rank {place["rank"]} cannot reach the first machine at '
+                f'{os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]}: {reason}') from None
         return cls(**place, store=store, timeout=timeout)
 
     @classmethod
@@ -92,8 +95,12 @@ class World:
         return answer
 
     def check_everywhere(self, obstacle):
-        """Leave if any process has an obstacle, a sentence or None; the first process speaks for all. Not where alone."""
-        self.store.set(f'obstacle {self.rank}', '' if obstacle is None else f'Rank {self.rank} on {socket.gethostname()}: {obstacle}')
+        """Leave if any process has an obstacle, a sentence or None; the first process speaks for all.
+
+        Not where alone.
+        """
+        self.store.set(f'obstacle {self.rank}',
+            '' if obstacle is None else f'Rank {self.rank} on {socket.gethostname()}: {obstacle}')
         def decide():
             for rank in range(self.size):
                 sentence = self._heard(f'obstacle {rank}', rank).decode()
@@ -105,15 +112,14 @@ class World:
         try:
             return self.store.get(key)
         except RuntimeError:
-            raise UserError(f'Rank {self.rank} on {socket.gethostname()} has waited {self.minutes()} for rank {speaker}, which has ended or is slow: '
-                'see its own output; --timeout takes more minutes.') from None
+            raise UserError(f'Rank {self.rank} on {socket.gethostname()} has waited {self.minutes()} for rank '
+                f'{speaker}, which has ended or is slow: see its own output; --timeout takes more minutes.') from None
 
     def _wait_until_heard(self, key):
         """The first process may leave next, and may be the one that keeps the store."""
-        try:
-            self.store.wait([f'{key} heard by {rank}' for rank in range(1, self.size)], datetime.timedelta(seconds=GOODBYE_SECONDS))
-        except RuntimeError:
-            pass
+        with contextlib.suppress(RuntimeError):
+            self.store.wait([f'{key} heard by {rank}' for rank in range(1, self.size)],
+                datetime.timedelta(seconds=GOODBYE_SECONDS))
 
     def speaks(self, sentence=''):
         """Whether this process is the first of its machine to report that training has failed, or to say this of it.
@@ -133,7 +139,9 @@ class World:
         return f'{self.timeout / datetime.timedelta(minutes=1):g} minutes'
 
 def gather(store, rank, size, timeout):
-    """Wait until all processes are there. Returns a name for this gathering, the same on each of them, that no other has.
+    """Wait until all processes are there.
+
+    Returns a name for this gathering, the same on each of them, that no other has.
 
     torchrun's store outlives a restart, and its count of restarts differs between machines: under names of an earlier
     gathering a process would find addresses of dead ones, and decisions that were theirs. So each process shows a
@@ -146,7 +154,8 @@ def gather(store, rank, size, timeout):
     end = time.monotonic() + timeout * 60
     while time.monotonic() < end:
         if rank == 0 and store.check(everybody := [f'number of {other}' for other in range(size)]):
-            store.set('list', ' '.join(store.get(key).decode() for key in everybody)) # Again and again: some may be of the dead.
+            # Again and again: some may be of the dead.
+            store.set('list', ' '.join(store.get(key).decode() for key in everybody))
         text = store.get('list') if store.check(['list']) else b''
         numbers = text.decode().split()
         if len(numbers) == size and numbers[rank] == number:
@@ -157,17 +166,20 @@ def gather(store, rank, size, timeout):
             if store.check([f'{name} is complete']):
                 return name
         time.sleep(0.05)
-    raise UserError(f'Rank {rank} on {socket.gethostname()} has waited {timeout:g} minutes for all {size} processes to start: '
-        'is the command running on every machine? --timeout takes more minutes.')
+    raise UserError(f'Rank {rank} on {socket.gethostname()} has waited {timeout:g} minutes for all {size} processes to '
+        'start: is the command running on every machine? --timeout takes more minutes.')
 
 def _decide(decide):
-    """Returns (exit code, answer). Says what went wrong at once: when another process leaves, torchrun ends this one."""
+    """Returns (exit code, answer).
+
+    Says what went wrong at once: when another process leaves, torchrun ends this one.
+    """
     try:
         return 0, decide()
     except UserError as error:
         error.show()
         return error.exit_code, None
-    except Exception: # pylint: disable=broad-except
+    except Exception:
         traceback.print_exc()
         return 1, None
 
@@ -179,14 +191,17 @@ def _place_in_environment(environment):
     missing = [name for name, value in given.items() if not value]
     if missing:
         present = 'RANK' if given['RANK'] else 'WORLD_SIZE'
-        raise UserError(f'{present} is set in the environment, but {" and ".join(missing)} {"are" if len(missing) > 1 else "is"} not: '
+        raise UserError(f'{present} is set in the environment, '
+            f'but {" and ".join(missing)} {"are" if len(missing) > 1 else "is"} not: '
             f'start with torchrun, which sets all of them, or unset {present} to train on this machine alone.')
     for name in ['RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE', 'MASTER_PORT']:
         if not given[name].isdecimal():
             raise UserError(f'{name} in the environment must be a number, not {given[name]!r}; torchrun sets it.')
-    rank, size, local_rank, local_size = [int(given[name]) for name in ['RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE']]
+    rank, size, local_rank, local_size = [int(given[name])
+        for name in ['RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE']]
     if not (local_rank < local_size <= size and local_rank <= rank < size):
-        raise UserError(f'The environment contradicts itself: RANK={rank} of WORLD_SIZE={size}, LOCAL_RANK={local_rank} of LOCAL_WORLD_SIZE={local_size}; torchrun sets all four.')
+        raise UserError(f'The environment contradicts itself: RANK={rank} of WORLD_SIZE={size}, '
+            f'LOCAL_RANK={local_rank} of LOCAL_WORLD_SIZE={local_size}; torchrun sets all four.')
     return dict(rank=rank, size=size, local_rank=local_rank, local_size=local_size)
 
 def is_lost_peer(error):

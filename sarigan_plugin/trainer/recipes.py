@@ -4,9 +4,8 @@ import dataclasses
 from typing import Optional
 
 from sarigan_plugin.errors import UserError
-from sarigan_plugin.support import toml
+from sarigan_plugin.support import places, toml
 from sarigan_plugin.trainer.options import Inpainting, Method, Networks, Training
-from sarigan_plugin.upstream import tree as upstream
 
 #----------------------------------------------------------------------------
 
@@ -59,7 +58,7 @@ TABLES = dict(method=Method, inpainting=Inpainting, networks=Networks, training=
 
 def config_dir():
     """The folder of configs/*.toml."""
-    return upstream.root() / 'configs'
+    return places.configs()
 
 def our_configs():
     """{name: path} of our own configs, sorted."""

@@ -1,7 +1,8 @@
 """Find, fetch, verify and patch the StyleGAN2-ADA tree, and put it on sys.path.
 
-The tree is the folder stylegan2-ada-pytorch/ beside the plugin's package: a git submodule or, where GitHub can't be reached,
-assembled from Python packages (assemble.py). Either holds the same code; either can be exchanged for the other.
+The tree is the folder stylegan2-ada-pytorch/ of the checkout (support/places.py has the other places): a git submodule or,
+where GitHub can't be reached, assembled from Python packages (assemble.py). Either holds the same code; either can be
+exchanged for the other.
 What a user has changed or put into the folder is never lost: changed files stop us, added files move along.
 """
 
@@ -21,9 +22,11 @@ from pathlib import Path
 import click
 
 from sarigan_plugin.errors import UserError
+from sarigan_plugin.support import places
+from sarigan_plugin.support.places import root, upstream_tree
 
 COMMIT = 'd72cc7d041b42ec8e806021a205ed9349f87c6a4'
-FOLDER = 'stylegan2-ada-pytorch'
+FOLDER = places.TREE
 KINDS  = ('auto', 'submodule', 'pypi')
 
 # Seconds that GitHub has to answer before the tree is assembled from Python packages instead.
@@ -32,13 +35,9 @@ REACH_TIMEOUT = 15
 #----------------------------------------------------------------------------
 # Finding.
 
-def root() -> Path:
-    """The folder of this project's checkout."""
-    return Path(__file__).resolve().parents[2]
-
 def find() -> Path | None:
     """The tree's folder, or None where it is missing or empty."""
-    tree = root() / FOLDER
+    tree = upstream_tree()
     return tree if (tree / 'dnnlib' / '__init__.py').is_file() and (tree / 'training').is_dir() else None
 
 def activate():
@@ -116,7 +115,7 @@ class Patch:
 def patches(kind, folder=None):
     """The patches in a folder (default: this project's) for a kind of tree."""
     found = []
-    for path in sorted((folder or root() / 'patches').glob('*.patch')):
+    for path in sorted((folder or places.patches()).glob('*.patch')):
         text = path.read_text(encoding='utf-8')
         header = re.search(r'^Tree: (\w+)$', text, flags=re.M)
         patch = Patch(path, tuple(re.findall(r'^\+\+\+ b/(\S+)$', text, flags=re.M)), header and header[1])
@@ -218,7 +217,7 @@ def _without_patches(tree, kind, names):
 
 def copy_unpatched(folder, tree=None):
     """Copy a tree (default: this project's) to a new folder, without our patches. Returns the folder."""
-    tree = root() / FOLDER if tree is None else tree
+    tree = upstream_tree() if tree is None else tree
     shutil.copytree(tree, folder, ignore=shutil.ignore_patterns('.git', '.sarigan-patches', '__pycache__'))
     _remove_patches(Path(folder), tree, _kind(tree))
     return folder
@@ -348,7 +347,9 @@ def _finish_exchange(tree):
         os.rename(aside, tree)
 
 def _module_folder():
-    """Where git keeps the submodule's history, or None where the project is no git checkout."""
+    """Where git keeps the submodule's history, or None where the tree can't be a submodule of a git checkout."""
+    if not places.is_checkout() or upstream_tree() != root() / FOLDER:
+        return None
     top = _git(root(), 'rev-parse', '--show-toplevel')
     if top.returncode != 0 or Path(os.fsdecode(top.stdout.rstrip(b'\n'))).resolve() != root():
         return None
@@ -365,7 +366,7 @@ def _submodule_problem(tree):
     """Why the submodule can't be had, or None."""
     modules = _module_folder()
     if modules is None:
-        return f'{root()} is not a git checkout, so that it cannot have a submodule'
+        return f'{tree.parent} is not a git checkout of sarigan, so that it cannot have a submodule'
     for history in (modules, tree):
         has_own = (history / '.git').exists() or (history / 'HEAD').is_file()
         if has_own and _git(history, 'cat-file', '-e', f'{COMMIT}^{{commit}}').returncode == 0:
@@ -410,7 +411,8 @@ def fill(kind='auto'):
 
     kind: 'submodule' or 'pypi' force one origin; 'auto' takes the submodule wherever it can be had.
     """
-    tree = root() / FOLDER
+    tree = upstream_tree()
+    tree.parent.mkdir(parents=True, exist_ok=True)
     _finish_exchange(tree)
     origin = identify(tree)
     if origin.ok and origin.kind == ('submodule' if kind == 'auto' else kind):
@@ -458,11 +460,13 @@ def upstream_command(kind):
 
     Does nothing where the tree is there and right.
     """
+    tree = upstream_tree()
     origin = fill(kind)
     if not origin.ok:
-        raise UserError(f'{root() / FOLDER} is not what it should be ({origin.detail}): remove the folder and run again.')
-    apply_patches(root() / FOLDER)
+        raise UserError(f'{tree} is not what it should be ({origin.detail}): remove the folder and run again.')
+    apply_patches(tree)
     source = dict(submodule='git submodule', pypi='assembled from Python packages')[origin.kind]
-    click.echo(f'{FOLDER}: {source}, commit {origin.commit[:7]}, patches {", ".join(patch_status(root() / FOLDER))} applied')
+    name = FOLDER if tree == root() / FOLDER and places.is_checkout() else tree
+    click.echo(f'{name}: {source}, commit {origin.commit[:7]}, patches {", ".join(patch_status(tree))} applied')
 
 #----------------------------------------------------------------------------
