@@ -19,7 +19,7 @@ from floor import Counter, phases_of
 from sarigan_plugin.acceleration import cuda_build
 from sarigan_plugin.commands.options import PATH
 from sarigan_plugin.trainer import recipes
-from sarigan_plugin.upstream import host
+from sarigan_plugin.trainer import upstream_loop
 
 import dnnlib # Upstream's, importable by now.
 
@@ -63,7 +63,7 @@ def count(cfg, resolution, batch, fp32):
     """Returns {phase, and 'iteration' for the mean over many: {quantity: number}}, memory being the largest of all phases there."""
     with tempfile.TemporaryDirectory() as folder:
         _desc, args = recipes.training_options(data=str(random_images(Path(folder, 'images'), resolution, number=1)), cfg=cfg, batch=batch, gpus=1, metrics=[], fp32=fp32 or None)
-    host.fit_to_device(args, 'cuda')
+    upstream_loop.fit_to_device(args, 'cuda')
     args.loss_kwargs.style_mixing_prob = 0 # Where it mixes depends on a number.
     launch_plugins()
     run, networks = phases_of(args, torch.device('meta'))

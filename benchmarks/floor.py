@@ -21,7 +21,7 @@ from common import Device, as_setting, random_images
 from sarigan_plugin.acceleration import cpu
 from sarigan_plugin.commands.options import PATH
 from sarigan_plugin.trainer import recipes
-from sarigan_plugin.upstream import host
+from sarigan_plugin.trainer import upstream_loop
 
 import dnnlib # Upstream's, importable by now.
 
@@ -81,7 +81,7 @@ def main(setting, cfg, device, threads, outdir):
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         _desc, args = recipes.training_options(data=str(random_images(Path(folder, 'images'), resolution)), cfg=cfg, batch=batch, gpus=1, metrics=[], fp32=True)
-    host.fit_to_device(args, device.type)
+    upstream_loop.fit_to_device(args, device.type)
     if device.type == 'cpu':
         cpu.prepare()
     peak, bandwidth = best_convolution(device), copying(device)

@@ -20,7 +20,7 @@ from common import ListOf, as_count
 
 from sarigan_plugin.commands.options import PATH
 from sarigan_plugin.trainer import recipes
-from sarigan_plugin.upstream import host
+from sarigan_plugin.trainer import upstream_loop
 
 import dnnlib # Upstream's, importable by now.
 from torch_utils import misc
@@ -64,8 +64,8 @@ def photo_like_images(path, resolution):
 
 def images_per_second(data, workers, seconds):
     _desc, args = recipes.training_options(data=str(data), cfg='sarigan', batch=BATCH, gpus=1, metrics=[], workers=workers)
-    host.prepare('cpu')
-    host.fit_to_device(args, 'cpu')
+    upstream_loop.prepare('cpu')
+    upstream_loop.fit_to_device(args, 'cpu')
     training_set = dnnlib.util.construct_class_by_name(**args.training_set_kwargs)
     loader = torch.utils.data.DataLoader(training_set, sampler=misc.InfiniteSampler(training_set), batch_size=BATCH, **args.data_loader_kwargs)
     batches = iter(loader)

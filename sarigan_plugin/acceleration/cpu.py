@@ -10,21 +10,21 @@ import functools
 import torch
 
 from sarigan_plugin.acceleration import cpu_formats
-from sarigan_plugin.acceleration import exchanges
 from sarigan_plugin.acceleration import layers
 from sarigan_plugin.acceleration import winograd
+from sarigan_plugin.upstream.exchanges import exchange
 
 BLOCK = 2 ** 17 # Numbers that several operations in a row find in the cache: 512 KiB.
 MOST_COLOURS, LARGEST_BY_MATRICES = 4, 32 # Images that matrices upsample in less time than convolutions.
 
 def prepare():
     """Exchange them, once per process."""
-    from torch_utils.ops import bias_act # Here, as upstream's tree may come to sys.path late.
-    from torch_utils.ops import conv2d_gradfix
-    from torch_utils.ops import upfirdn2d
-    exchanges.once(bias_act, '_bias_act_ref', _fused_lrelu)
-    exchanges.once(upfirdn2d, '_upfirdn2d_ref', _filtered_once)
-    exchanges.once(conv2d_gradfix, 'conv2d', _fewer_products)
+    exchange('torch_utils.ops.bias_act', '_bias_act_ref', _fused_lrelu,
+        'bias_act.py:94 reads and writes feature maps once for the bias, the activation, the gain and the clamp each')
+    exchange('torch_utils.ops.upfirdn2d', '_upfirdn2d_ref', _filtered_once,
+        'upfirdn2d.py:169 pads in memory, computes pixels that downsampling throws away, and convolves small images')
+    exchange('torch_utils.ops.conv2d_gradfix', 'conv2d', _fewer_products,
+        'conv2d_gradfix.py:35 takes four times the multiplications in 3x3 convolutions, and a slow operator for 1x1 ones')
     layers.prepare()
     cpu_formats.prepare()
     keep_freed_memory()

@@ -12,11 +12,10 @@ import contextlib
 import functools
 import math
 import time
-import types
 
 import torch
 
-from sarigan_plugin.acceleration import exchanges
+from sarigan_plugin.upstream.exchanges import Overlay, exchange
 
 CHOICES           = ('auto', '1', '0')
 RESOLUTIONS       = 4    # From the highest, as upstream's num_fp16_res is for its networks.
@@ -78,25 +77,23 @@ def _seconds(dtype):
 
 def prepare():
     """Exchange the methods of networks that run blocks, once per process."""
-    from training import networks # Here, as upstream's tree may come to sys.path late.
-    from sarigan_plugin.model import inpainting
-    from sarigan_plugin.model import networks as ours
-    for module in [networks, inpainting]:
-        if not isinstance(module.torch, _Torch):
-            module.torch = _Torch(module.torch)
-    for network, name in [(networks.SynthesisNetwork, 'forward'), (networks.Discriminator, 'forward'), (ours.Discriminator, 'features'), (inpainting.Synthesis, 'forward')]:
-        exchanges.once(network, name, _in_formats)
+    for module in ['training.networks', 'sarigan_plugin.model.inpainting']:
+        exchange(module, 'torch', _Torch, 'networks.py:382 and 557 compute in fp16, which CPUs are slow with')
+    for place, name in [
+        ('training.networks:SynthesisNetwork',          'forward'),
+        ('training.networks:Discriminator',             'forward'),
+        ('sarigan_plugin.model.networks:Discriminator', 'features'),
+        ('sarigan_plugin.model.inpainting:Synthesis',   'forward'),
+    ]:
+        exchange(place, name, _in_formats, 'networks.py:457 and 717 run blocks in the precision and memory order of a GPU')
 
-class _Torch(types.ModuleType):
+class _Torch(Overlay):
     """`torch` for modules that ask for fp16 by name: while a network runs on the CPU, half precision is bfloat16."""
     half = None
 
-    def __init__(self, original):
-        super().__init__(original.__name__)
-        self._original = original
-
-    def __getattr__(self, name):
-        return _Torch.half if name == 'float16' and _Torch.half is not None else getattr(self._original, name)
+    @property
+    def float16(self):
+        return _Torch.half if _Torch.half is not None else self._original.float16
 
 def _in_formats(method):
     @functools.wraps(method)

@@ -19,7 +19,7 @@ from sarigan_plugin.errors import first_line, UserError
 from sarigan_plugin.support import files
 from sarigan_plugin.support.world import is_lost_peer
 
-EXCHANGES = ('broadcast', 'barrier') # Of torch.distributed: those that upstream's metrics call.
+COLLECTIVES = ('broadcast', 'barrier') # Of torch.distributed: those that upstream's metrics call.
 
 #----------------------------------------------------------------------------
 # Files.

@@ -1,6 +1,6 @@
 """Features of real and generated images: upstream's metric_utils, told by which detector, of how many images, and what to keep.
 
-All metrics of upstream get their features from two functions there, which install() wraps; so calc_metrics.py, training and
+All metrics of upstream get their features from two functions there, which prepare() wraps; so calc_metrics.py, training and
 `sarigan metrics` measure alike. Every metric draws random numbers of its own: the same network has the same value each time,
 and a training goes on as if nothing had been measured.
 """
@@ -8,15 +8,16 @@ and a training goes on as if nothing had been measured.
 import contextlib
 import copy
 import dataclasses
-import importlib
 
 import dnnlib
 import numpy as np
 import torch
 
 from sarigan_plugin.datasets import listing
+from sarigan_plugin.datasets import loading
 from sarigan_plugin.features import detectors
 from sarigan_plugin.support import files
+from sarigan_plugin.upstream.exchanges import exchange
 
 MAX_KEPT = 200000 # Real images whose features are all kept, in memory and in the cache; as many as upstream's precision and recall take.
 
@@ -65,14 +66,16 @@ def orders():
 #----------------------------------------------------------------------------
 # Wrapped functions of upstream.
 
-def install(exchange):
-    """Wrap them. exchange: a function of module, name and wrapper, see host.prepare()."""
-    metric_utils = importlib.import_module('metrics.metric_utils')
-    metric_main = importlib.import_module('metrics.metric_main')
-    exchange(metric_utils, 'get_feature_detector', _any_detector)
-    exchange(metric_utils, 'compute_feature_stats_for_dataset', _of_dataset)
-    exchange(metric_utils, 'compute_feature_stats_for_generator', _of_generator)
-    exchange(metric_main, 'calc_metric', _with_its_own_random_numbers)
+def prepare():
+    """Let upstream's metrics follow orders()."""
+    exchange('metrics.metric_utils', 'get_feature_detector', _any_detector,
+        'metric_utils.py:40 knows detectors by their URLs alone')
+    exchange('metrics.metric_utils', 'compute_feature_stats_for_dataset', _of_dataset,
+        'metric_utils.py:180 takes the first images, and knows what it keeps by a path, whatever is there')
+    exchange('metrics.metric_utils', 'compute_feature_stats_for_generator', _of_generator,
+        'metric_utils.py:232 makes images anew for each metric')
+    exchange('metrics.metric_main', 'calc_metric', _with_its_own_random_numbers,
+        "metric_main.py:39 draws the training's random numbers")
 
 def _any_detector(get_feature_detector):
     """NVIDIA's by their URLs, as ever, and those of detectors.py."""
@@ -135,8 +138,7 @@ def _loading(device):
     """Arguments of the DataLoader. On a CPU it is the detector that takes the time."""
     if torch.device(device).type == 'cpu':
         return dict(num_workers=0)
-    runtime = importlib.import_module('sarigan_plugin.upstream.host') # Which imports this module.
-    return dict(pin_memory=True, num_workers=3, prefetch_factor=2, worker_init_fn=runtime.beginning_to_load())
+    return dict(pin_memory=True, num_workers=3, prefetch_factor=2, worker_init_fn=loading.beginning_to_load())
 
 def _with_its_own_random_numbers(calc_metric):
     def wrapper(metric, seed=0, num_gpus=1, rank=0, device=None, **kwargs):
