@@ -21,7 +21,8 @@ import torch
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.upstream.exchanges import Overlay, exchange
 
-STALE_SECONDS = 180 # Without a sign of life. Building both takes a minute or two, and a shared folder's lock may be another machine's.
+# Without a sign of life. Building both takes a minute or two, and a shared folder's lock may be another machine's.
+STALE_SECONDS = 180
 
 #----------------------------------------------------------------------------
 
@@ -49,8 +50,9 @@ def prepare(world, build=None, folders=None):
     try:
         world.store.wait([key], world.timeout)
     except RuntimeError:
-        raise UserError(f'Rank {world.rank} has waited {world.minutes()} for rank {world.first_local} to build the CUDA ops in {" and ".join(folders)}: '
-            'if nothing builds there, remove the file called lock and run the same command again; --timeout takes more minutes.') from None
+        raise UserError(f'Rank {world.rank} has waited {world.minutes()} '
+            f'for rank {world.first_local} to build the CUDA ops in {" and ".join(folders)}: if nothing builds there, '
+            'remove the file called lock and run the same command again; --timeout takes more minutes.') from None
     return world.store.get(key) == b'built' and build()
 
 def wait_for_lock(folder, world):
@@ -67,10 +69,12 @@ def wait_for_lock(folder, world):
                 pass
             return
         if time.monotonic() > end:
-            raise UserError(f'Rank {world.rank} has waited {world.minutes()} for another program that builds CUDA ops in {folder}: '
-                f'if there is none, remove {lock} and run the same command again; --timeout takes more minutes.')
+            raise UserError(f'Rank {world.rank} has waited {world.minutes()} for another program '
+                f'that builds CUDA ops in {folder}: if there is none, remove {lock} and run the same command again; '
+                '--timeout takes more minutes.')
         if not told:
-            print(f'Waiting for {lock}: another program builds there, or was killed {STALE_SECONDS} seconds ago or less.')
+            print(f'Waiting for {lock}: another program builds there, '
+                f'or was killed {STALE_SECONDS} seconds ago or less.')
             told = True
         time.sleep(0.2)
 
@@ -121,8 +125,8 @@ def build_upstreams(quiet=False):
 def current_pytorch():
     """Inside the `with`, upstream's custom_ops.get_plugin() builds and finds what current PyTorch builds.
 
-    PyTorch includes headers of cuBLAS, cuSPARSE and cuSOLVER, which a CUDA toolkit may lack, but which the Python packages
-    that PyTorch for CUDA asks for bring along.
+    PyTorch includes headers of cuBLAS, cuSPARSE and cuSOLVER, which a CUDA toolkit may lack, but which the Python
+    packages that PyTorch for CUDA asks for bring along.
     """
     exchange('torch_utils.custom_ops', 'torch', _with_loader_that_registers,
         'custom_ops.py:111 imports a plugin by name, which relies on the loader having entered it in sys.modules; '
@@ -160,7 +164,8 @@ def obstacle():
     nvcc = os.path.join(cpp_extension.CUDA_HOME, 'bin', 'nvcc')
     if not os.path.isfile(nvcc):
         return f'no nvcc in {os.path.dirname(nvcc)}'
-    release = re.search(r'release (\d+)\.(\d+)', subprocess.run([nvcc, '--version'], capture_output=True, text=True, check=False).stdout)
+    release = re.search(r'release (\d+)\.(\d+)',
+        subprocess.run([nvcc, '--version'], capture_output=True, text=True, check=False).stdout)
     if release and torch.version.cuda and release[1] != torch.version.cuda.split('.')[0]:
         return f'nvcc is of CUDA {release[1]}.{release[2]}, PyTorch of CUDA {torch.version.cuda}'
     compiler = os.environ.get('CXX', 'c++')
@@ -172,6 +177,7 @@ def obstacle():
 
 def are_built():
     """Whether an earlier run has built them."""
-    return all(os.path.isfile(os.path.join(folder, f'{name}_plugin.so')) for name, folder in zip(NAMES, build_folders()))
+    return all(os.path.isfile(os.path.join(folder, f'{name}_plugin.so'))
+        for name, folder in zip(NAMES, build_folders()))
 
 #----------------------------------------------------------------------------

@@ -20,12 +20,13 @@ from sarigan_plugin.upstream.exchanges import exchange, undo
 CHOICES = ('auto', 'cuda', 'triton', 'torch')
 NAMES   = dict(cuda="upstream's CUDA plugins", triton='Triton kernels', torch='PyTorch operations, which are slower')
 
-TOLERANCE = 1e-4 # Of the check below, whose numbers are about one: rounding is a hundredth of that, a wrong tap a hundred times it.
+# Of the check below, whose numbers are about one: rounding is a hundredth of that, a wrong tap a hundred times it.
+TOLERANCE = 1e-4
 
 #----------------------------------------------------------------------------
 
 def obstacle(choice, device_type, cuda_obstacle=cuda_build.obstacle):
-    """Why --ops=choice can't be had on this machine as one sentence, as far as one can tell without building; or None."""
+    """Why --ops=choice can't be had on this machine, as far as one can tell without building: one sentence, or None."""
     if choice in ('auto', 'torch'):
         return None
     if device_type == 'cpu':
@@ -50,7 +51,8 @@ def prepare(choice, world, build=None, cuda_obstacle=cuda_build.obstacle, triton
         if problem is not None or build(choice == 'auto'):
             return problem
         return 'building them failed' + (', as --ops=cuda shows in full' if choice == 'auto' else '')
-    name, problems = choose(choice, dict(cuda=cuda_problem, triton=triton_obstacle or triton_problem, torch=lambda: None))
+    obstacles = dict(cuda=cuda_problem, triton=triton_obstacle or triton_problem, torch=lambda: None)
+    name, problems = choose(choice, obstacles)
     for module in cuda_build.modules():
         _set(module, _plugin(name, module), True)
     reasons = '; '.join(f'{NAMES[other]}: {problem}' for other, problem in problems.items())
@@ -64,8 +66,10 @@ def _plugin(name, module):
     return module._plugin if name == 'cuda' else None
 
 def _set(module, plugin, inited):
-    exchange(module.__name__, '_plugin', lambda _none: plugin, 'bias_act.py:38 and upfirdn2d.py:24 know CUDA plugins alone')
-    exchange(module.__name__, '_inited', lambda _false: inited, 'bias_act.py:43 and upfirdn2d.py:28 build when they are first called')
+    exchange(module.__name__, '_plugin', lambda _none: plugin,
+        'bias_act.py:38 and upfirdn2d.py:24 know CUDA plugins alone')
+    exchange(module.__name__, '_inited', lambda _false: inited,
+        'bias_act.py:43 and upfirdn2d.py:28 build when they are first called')
 
 def choose(choice, problems):
     """Decide by problems = {name: () -> why it can't be used, or None}, of which no more are asked than needed.
@@ -82,7 +86,8 @@ def choose(choice, problems):
 
 def _refusal(choice, problem):
     others = [name for name in CHOICES if name != choice]
-    return f'--ops={choice}: {NAMES[choice]} cannot be used here: {problem}. The other choices are {", ".join(others[:-1])} and {others[-1]}.'
+    return (f'--ops={choice}: {NAMES[choice]} cannot be used here: {problem}. '
+        f'The other choices are {", ".join(others[:-1])} and {others[-1]}.')
 
 #----------------------------------------------------------------------------
 # Tools have no --ops.
@@ -132,9 +137,11 @@ def _error_of_triton(device):
     f = upfirdn2d.setup_filter([1, 3, 3, 1])
     lrelu = bias_act.activation_funcs['lrelu']
     none = torch.empty([0])
-    activated = triton_kernels.bias_act(x.to(device), b.to(device), none, none, none, 0, 1, lrelu.cuda_idx, lrelu.def_alpha, lrelu.def_gain, -1)
+    activated = triton_kernels.bias_act(x.to(device), b.to(device), none, none, none, 0, 1, lrelu.cuda_idx,
+        lrelu.def_alpha, lrelu.def_gain, -1)
     enlarged = triton_kernels.upfirdn2d(x.to(device), f.to(device), 2, 2, 1, 1, 2, 1, 2, 1, False, 4)
-    pairs = [(activated, bias_act.bias_act(x, b, act='lrelu', impl='ref')), (enlarged, upfirdn2d.upsample2d(x, f, impl='ref'))]
+    pairs = [(activated, bias_act.bias_act(x, b, act='lrelu', impl='ref')),
+        (enlarged, upfirdn2d.upsample2d(x, f, impl='ref'))]
     return max((ours.cpu() - theirs).abs().nan_to_num(nan=float('inf')).max().item() for ours, theirs in pairs)
 
 #----------------------------------------------------------------------------

@@ -36,7 +36,8 @@ def watch(skip):
     exchanges.exchange(INPAINTING, 'get_label', named, 'As ImageFolderDataset.__getitem__: the label is the image')
     for name, replace in [('__init__', _knowing_its_resolution), ('_load_raw_image', _of_any_good_image)]:
         if skip:
-            exchanges.exchange(FOLDER, name, replace, 'dataset.py:176 takes the shape of all images from the first, which may be bad')
+            exchanges.exchange(FOLDER, name, replace,
+                'dataset.py:176 takes the shape of all images from the first, which may be bad')
         else:
             exchanges.undo(FOLDER, name)
 

@@ -13,7 +13,8 @@ NUM_CLASSES = 1 << 16               # Labels become one-hot vectors of this leng
 FLOAT32_MAX = 3.4028234663852886e38
 
 def is_label_like(first):
-    """A function that says whether a label, of dataset.json, can stand beside the first one: classes, or lists of as many numbers."""
+    """A function that says whether a label, of dataset.json, can stand beside the first one: classes,
+    or lists of as many numbers."""
     if isinstance(first, list):
         return lambda label: isinstance(label, list) and len(label) == len(first) > 0 and all(map(_is_number, label))
     return lambda label: type(label) is int and 0 <= label < NUM_CLASSES # type(): JSON's true is no class.
@@ -36,7 +37,8 @@ def left_out(path):
     return tuple(_left_out.get(path, ()))
 
 def serve_upstream(left_out_of=None):
-    """Let upstream's ImageFolderDataset list what datasets/check.py looks at: linked folders, no junk, and none left out.
+    """Let upstream's ImageFolderDataset list what datasets/check.py looks at: linked folders, no junk,
+    and none left out.
 
     left_out_of: {path of a data set: names of images that are no part of it}.
     """
@@ -44,7 +46,8 @@ def serve_upstream(left_out_of=None):
     _left_out.update(left_out_of or {})
     for name, replace in [('os', _walking_as_we_do), ('zipfile', _listing_as_we_do)]:
         exchanges.exchange('training.dataset', name, replace,
-            'dataset.py:165 follows no links; dataset.py:171 takes whatever PIL can write, junk and documents, for an image')
+            'dataset.py:165 follows no links; '
+            'dataset.py:171 takes whatever PIL can write, junk and documents, for an image')
 
 def _walking_as_we_do(os):
     def walk(path):
@@ -99,7 +102,10 @@ class Zip:
         self.archive.close()
 
     def stamp(self):
-        """As of a Folder. Checksums in a zip are those of what it should hold, so its own size and time count as well."""
+        """As of a Folder.
+
+        Checksums in a zip are those of what it should hold, so its own size and time count as well.
+        """
         status = os.stat(self.path)
         return f'{files.fingerprint(self.path)}-{status.st_size}-{status.st_mtime_ns}'
 

@@ -19,15 +19,18 @@ def prepare(device_type, local_rank=None):
     local_rank:  index of this process's GPU in a training; None = whichever a tool names.
     """
     distributed = _watched_distributed()
-    exchange('metrics.metric_utils', 'torch', lambda _torch: host.stand_in(device_type, local_rank, distributed=distributed),
-        'metric_utils.py:29 wants CUDA by rank, :265 page-locked memory, and :46, 102 and 198 wait for processes that have failed')
+    exchange('metrics.metric_utils', 'torch',
+        lambda _torch: host.stand_in(device_type, local_rank, distributed=distributed),
+        'metric_utils.py:29 wants CUDA by rank, :265 page-locked memory, and :46, '
+        '102 and 198 wait for processes that have failed')
     exchange('metrics.perceptual_path_length', 'torch',
         lambda _torch: host.stand_in(device_type, local_rank, distributed=distributed),
         'perceptual_path_length.py:113 wants page-locked memory, and :118 waits for processes that have failed')
     exchange('metrics.metric_main', 'torch', lambda torch: Overlay(torch, distributed=distributed),
         'metric_main.py:52 waits for processes that have failed')
     exchange('metrics.precision_recall', 'torch', lambda torch: Overlay(torch, cdist=_cdist, distributed=distributed),
-        'precision_recall.py:26 takes fp16, which the CPU refuses for few images; :30 waits for processes that have failed')
+        'precision_recall.py:26 takes fp16, which the CPU refuses for few images; '
+        ':30 waits for processes that have failed')
     exchange('metrics.perceptual_path_length', 'np', _with_old_percentile,
         'perceptual_path_length.py:126 names an argument that NumPy 2.4 removed')
     statistics.prepare()
@@ -36,7 +39,8 @@ def prepare(device_type, local_rank=None):
     warnings.filterwarnings('ignore', message='Matrix is singular')
 
 def _watched_distributed():
-    watched = {name: snapshot_metrics.watched(getattr(torch.distributed, name)) for name in snapshot_metrics.COLLECTIVES}
+    watched = {name: snapshot_metrics.watched(getattr(torch.distributed, name))
+        for name in snapshot_metrics.COLLECTIVES}
     return Overlay(torch.distributed, **watched)
 
 def _with_old_percentile(np):

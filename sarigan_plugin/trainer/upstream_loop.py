@@ -1,4 +1,4 @@
-"""Upstream's training loop on current PyTorch, on this machine's device, and kept alive; and all else of upstream's with it."""
+"""Upstream's training loop, and all else of upstream's with it, on current PyTorch and on this machine's device."""
 
 import itertools
 import os
@@ -40,18 +40,22 @@ def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_image
     skip_samples(0)
     _show_samples(grid)
     exchange(LOOP, 'torch', lambda _torch: host.stand_in(device_type, local_rank),
-        'training_loop.py:124 wants CUDA by rank, :187 the DistributedDataParallel of before, :213 CUDA events, :266 page-locked memory')
+        'training_loop.py:124 wants CUDA by rank, :187 the DistributedDataParallel of before, :213 CUDA events, '
+        ':266 page-locked memory')
     exchange(LOOP, 'legacy', lambda legacy: Overlay(legacy, load_network_pkl=_reader(trust)),
         'training_loop.py:158 runs the code inside a pickle')
     exchange(LOOP, 'dnnlib', _with_our_util,
-        'training_loop.py:157 opens no exported folder; :136 and :150 make data sets and networks that are to know more')
-    exchange(LOOP, 'open', lambda _builtin: files.training_open, 'training_loop.py:237 and 366 end where a disk is full')
+        'training_loop.py:157 opens no exported folder; '
+        ':136 and :150 make data sets and networks that are to know more')
+    exchange(LOOP, 'open', lambda _builtin: files.training_open,
+        'training_loop.py:237 and 366 end where a disk is full')
     exchange('torch_utils.misc', 'print_module_summary', _without_side_effects,
-        'training_loop.py:164 runs G in training mode on uninitialised memory, and w_avg keeps what comes out, NaN at times')
+        'training_loop.py:164 runs G in training mode on uninitialised memory, '
+        'and w_avg keeps what comes out, NaN at times')
     exchange('torch_utils.misc', 'copy_params_and_buffers', lambda _copy: transfer.copy_with_report,
         'training_loop.py:160 skips what is missing without a word')
 
-    # Both fall back to the native operator, which has had the second derivatives they were written for since torch 1.10.
+    # Both fall back to the native operator, which has the second derivatives they were written for since torch 1.10.
     warnings.filterwarnings('ignore', message='(conv2d|grid_sample)_gradfix not supported')
     # host.stand_in() knows, and older releases have no other name for it.
     warnings.filterwarnings('ignore', message='`broadcast_buffers` is deprecated')
@@ -112,8 +116,10 @@ def _without_side_effects(print_module_summary):
 def _show_samples(grid):
     from sarigan_plugin.datasets.inpainting import sheets # Here, as upstream's tree may come to sys.path late.
     exchange(LOOP, 'save_image_grid', lambda save: _saved_whole(sheets.saving(save)),
-        'training_loop.py:350 leaves half a sheet where it is killed and ends where a disk is full; :223 makes those of a run that goes on again')
-    exchange(LOOP, 'setup_snapshot_image_grid', lambda setup: sheets.setting_up(setup if grid is None else _cut_grid(setup, *grid)),
+        'training_loop.py:350 leaves half a sheet where it is killed and ends where a disk is full; '
+        ':223 makes those of a run that goes on again')
+    exchange(LOOP, 'setup_snapshot_image_grid',
+        lambda setup: sheets.setting_up(setup if grid is None else _cut_grid(setup, *grid)),
         'training_loop.py:222 shows up to 1024 images, which cost a CPU ten seconds a time, and knows no inpainting')
 
 def _cut_grid(setup_snapshot_image_grid, columns, rows):
@@ -150,7 +156,8 @@ def _saved_whole(save_image_grid):
 def skip_samples(number):
     """The training loop that starts next takes so many images of the training set for seen, in each process."""
     exchange('torch_utils.misc', 'InfiniteSampler', lambda sampler: _starting_at(sampler, number),
-        'misc.py:115 hands the data set to its base class, which takes no argument from torch 2.5 on; and it starts at the first image')
+        'misc.py:115 hands the data set to its base class, which takes no argument from torch 2.5 on; '
+        'and it starts at the first image')
 
 class _Sampler(torch.utils.data.Sampler):
     """The base class as upstream knows it."""
@@ -174,9 +181,11 @@ def fit_to_device(args, device_type):
     if args.data_loader_kwargs.get('num_workers') == 0: # PyTorch refuses to load ahead without workers.
         args.data_loader_kwargs.prefetch_factor = None
     for kwargs in [args.G_opt_kwargs, args.D_opt_kwargs]:
-        kwargs.betas = [float(beta) for beta in kwargs.betas] # train.py:185 has an int, which torch 2 refuses beside a float.
+        # train.py:185 has an int, which torch 2 refuses beside a float.
+        kwargs.betas = [float(beta) for beta in kwargs.betas]
     if device_type == 'cpu':
         args.data_loader_kwargs.pin_memory = False
-        args.G_kwargs.synthesis_kwargs.num_fp16_res = args.D_kwargs.num_fp16_res = 0 # Eight to ten times slower than fp32 there.
+        # Eight to ten times slower than fp32 there.
+        args.G_kwargs.synthesis_kwargs.num_fp16_res = args.D_kwargs.num_fp16_res = 0
 
 #----------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """The registry of all names that are exchanged inside upstream's modules, each for a reason.
 
-Upstream was written for PyTorch 1.7 to 1.9 and one CUDA device per process. Its files stay as they are, and so does what
-belongs to others, as torch.Tensor: a name inside a module or class of upstream's stands for something else while this
-process runs, until it is undone. Where upstream looks a name up in somebody else's module, that module gets an Overlay.
+Upstream was written for PyTorch 1.7 to 1.9 and one CUDA device per process. Its files stay as they are, and so does
+what belongs to others, as torch.Tensor: a name inside a module or class of upstream's stands for something else while
+this process runs, until it is undone. Where upstream looks a name up in somebody else's module, it gets an Overlay of
+that module.
 
 Line numbers in reasons are those of the pinned commit.
 """
@@ -34,7 +35,7 @@ class Exchange:
     replace:     Callable[[Any], Any]   # What upstream has there -> what stands there now.
     upstreams:   Any                    # What upstream has there. None where it takes a builtin.
     replacement: Any
-    is_own:      bool                   # Whether the place itself has the name; a builtin or a parent class may have it.
+    is_own:      bool                   # Whether the place itself has the name; else builtins or a parent class.
 
     def make(self):
         setattr(_owner(self.place), self.name, self.replacement)
@@ -82,7 +83,7 @@ def undo(place, name):
 
 @contextlib.contextmanager
 def undone():
-    """Inside the `with`, all names are upstream's own; what is exchanged there ends with it, and what was exchanged before is so again."""
+    """Inside the `with`, all names are upstream's own, and what is exchanged there ends with it."""
     before = in_force()
     _undo_all()
     try:

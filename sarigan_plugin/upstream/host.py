@@ -1,7 +1,8 @@
 """The device that trainings and tools run on, and `torch` as upstream's modules see it there.
 
-Upstream was written for PyTorch 1.7 to 1.9 and one CUDA device per process. What adapts its modules to this machine is in
-trainer/upstream_loop.py, evaluation/upstream_metrics.py, datasets/loading.py and acceleration/, by way of exchanges.py.
+Upstream was written for PyTorch 1.7 to 1.9 and one CUDA device per process. What adapts its modules to this machine is
+in trainer/upstream_loop.py, evaluation/upstream_metrics.py, datasets/loading.py and acceleration/, by way of
+exchanges.py.
 """
 
 import functools
@@ -75,7 +76,7 @@ class _WallClockEvent:
         return (end.time - self.time) * 1e3 # Milliseconds.
 
 def _never_pinned(array):
-    """torch.from_numpy() whose tensor's pin_memory() leaves it where it is: page-locked memory is CUDA's (training_loop.py:266)."""
+    """torch.from_numpy() with a pin_memory() that does nothing: page-locked memory is CUDA's (training_loop.py:266)."""
     tensor = torch.from_numpy(array)
     tensor.pin_memory = functools.partial(torch.from_numpy, array)
     return tensor
