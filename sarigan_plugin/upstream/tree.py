@@ -1,8 +1,8 @@
 """Find, fetch, verify and patch the StyleGAN2-ADA tree, and put it on sys.path.
 
-The tree is the folder stylegan2-ada-pytorch/ beside the plugin's package: a git submodule or, where GitHub can't be
-reached, assembled from Python packages (assemble.py). Either holds the same code; either can be exchanged for the
-other. What a user has changed or put into the folder is never lost: changed files stop us, added files move along.
+The tree is the folder stylegan2-ada-pytorch/ beside the plugin's package: a git submodule or, where GitHub can't be reached,
+assembled from Python packages (assemble.py). Either holds the same code; either can be exchanged for the other.
+What a user has changed or put into the folder is never lost: changed files stop us, added files move along.
 """
 
 import hashlib
@@ -65,8 +65,7 @@ def _git_environment(folder):
     return environment | dict(
         LC_ALL                  = 'C',
         GIT_TERMINAL_PROMPT     = '0', # fail instead of asking for a password
-        # an assembled tree is no part of the project's repository
-        GIT_CEILING_DIRECTORIES = str(Path(folder).resolve().parent),
+        GIT_CEILING_DIRECTORIES = str(Path(folder).resolve().parent), # an assembled tree is no part of the project's repository
     )
 
 def _git(folder, *arguments, timeout=None):
@@ -79,8 +78,7 @@ def _git(folder, *arguments, timeout=None):
             stdin             = subprocess.DEVNULL,
             stdout            = subprocess.PIPE,
             stderr            = subprocess.PIPE,
-            # git's helpers keep the pipes open: on a timeout all of them must end
-            start_new_session = timeout is not None,
+            start_new_session = timeout is not None, # git's helpers keep the pipes open: on a timeout all of them must end
         )
     except FileNotFoundError as err:
         raise UserError('git is not installed; sarigan needs it to fetch and patch stylegan2-ada-pytorch.') from err
@@ -199,8 +197,7 @@ def apply_patches(tree):
         states = {name: _file_status(tree, patch, name) for name in patch.files}
         for name, state in states.items():
             if state == 'conflict':
-                raise UserError(f'{patch.path.name} does not fit {tree / name}: '
-                    'give the file its original content and run again.')
+                raise UserError(f'{patch.path.name} does not fit {tree / name}: give the file its original content and run again.')
             done = _change_file(tree, patch, name) if state == 'missing' else None
             if done is not None and done.returncode != 0:
                 raise UserError(f'{patch.path.name} could not be applied to {tree / name} ({_reason(done)}).')
@@ -250,8 +247,7 @@ def _judge(kind, commit, changed, missing, wrong=None):
     problems = [wrong] if wrong else []
     problems += [f'modified: {_listed(changed)}'] if changed else []
     problems += [f'missing: {_listed(missing)}'] if missing else []
-    return Origin(kind, commit, not problems, '; '.join(problems) or 'unmodified apart from our patches',
-        tuple(changed), tuple(missing), keep)
+    return Origin(kind, commit, not problems, '; '.join(problems) or 'unmodified apart from our patches', tuple(changed), tuple(missing), keep)
 
 def _identify_submodule(tree):
     head = _git(tree, 'rev-parse', '--verify', '--quiet', 'HEAD^{commit}')
@@ -260,8 +256,7 @@ def _identify_submodule(tree):
     commit = head.stdout.decode().strip()
     listed = _git(tree, 'diff', '--name-only', '-z', 'HEAD')
     if listed.returncode != 0:
-        return Origin('submodule', commit, False, f'git cannot read it ({_reason(listed)})',
-            keep='is a git repository in trouble')
+        return Origin('submodule', commit, False, f'git cannot read it ({_reason(listed)})', keep='is a git repository in trouble')
     names = [os.fsdecode(name) for name in listed.stdout.split(b'\0') if name]
     present = [name for name in names if (tree / name).is_file()]
     contents = _without_patches(tree, 'submodule', present)
@@ -297,8 +292,7 @@ def identify(tree):
     if kind == 'pypi':
         return _identify_pypi(tree)
     if kind == 'other':
-        return Origin('other', None, False, 'neither a submodule nor assembled by sarigan',
-            keep='holds files that sarigan did not put there')
+        return Origin('other', None, False, 'neither a submodule nor assembled by sarigan', keep='holds files that sarigan did not put there')
     return Origin('missing', None, False, 'not there')
 
 #----------------------------------------------------------------------------
@@ -319,8 +313,7 @@ def _carry_over(old, new):
     own = _own_files(old)
     for path in sorted(old.rglob('*')):
         name = path.relative_to(old)
-        is_ours = str(name) in own or name.parts[0] in ('.git', '.sarigan-patches') or '__pycache__' in name.parts
-        if is_ours or (path.is_dir() and not path.is_symlink()):
+        if str(name) in own or name.parts[0] in ('.git', '.sarigan-patches') or '__pycache__' in name.parts or (path.is_dir() and not path.is_symlink()):
             continue
         target = new / name
         if os.path.lexists(target): # the new tree has a file of that name
@@ -384,8 +377,7 @@ def _submodule_problem(tree):
 def _clear_interrupted_clone(tree):
     """Remove a clone that was killed before it had any branch or checkout: git does not mend it by itself."""
     modules = _module_folder()
-    if (modules.is_dir() and not (modules / 'index').is_file()
-            and not _git(modules, '--git-dir=.', 'for-each-ref').stdout):
+    if modules.is_dir() and not (modules / 'index').is_file() and not _git(modules, '--git-dir=.', 'for-each-ref').stdout:
         shutil.rmtree(modules)
         if (tree / '.git').is_file():
             (tree / '.git').unlink()
@@ -445,8 +437,7 @@ def fill(kind='auto'):
     if origin.kind == 'pypi' and origin.ok:
         return origin
     if origin.kind == 'submodule' and (tree / '.git').is_dir():
-        raise UserError(f'{tree} is a git clone of its own, with a history that may be yours: '
-            'move it away and run again.')
+        raise UserError(f'{tree} is a git clone of its own, with a history that may be yours: move it away and run again.')
     try:
         if origin.kind == 'missing':
             _assemble(tree)
@@ -455,15 +446,13 @@ def fill(kind='auto'):
     except click.ClickException as err:
         if problem is None:
             raise
-        raise UserError('stylegan2-ada-pytorch cannot be had: '
-            f'{problem}, and {err.message[0].lower()}{err.message[1:]}') from err
+        raise UserError(f'stylegan2-ada-pytorch cannot be had: {problem}, and {err.message[0].lower()}{err.message[1:]}') from err
     return identify(tree)
 
 #----------------------------------------------------------------------------
 
 @click.command()
-@click.option('--upstream', 'kind', help='Where to take the tree from; '
-    'auto = GitHub if it answers, else Python packages', type=click.Choice(KINDS), default='auto', show_default=True)
+@click.option('--upstream', 'kind', help='Where to take the tree from; auto = GitHub if it answers, else Python packages', type=click.Choice(KINDS), default='auto', show_default=True)
 def upstream_command(kind):
     """Fetch, verify and patch the stylegan2-ada-pytorch tree.
 
@@ -471,11 +460,9 @@ def upstream_command(kind):
     """
     origin = fill(kind)
     if not origin.ok:
-        raise UserError(f'{root() / FOLDER} is not what it should be ({origin.detail}): '
-            'remove the folder and run again.')
+        raise UserError(f'{root() / FOLDER} is not what it should be ({origin.detail}): remove the folder and run again.')
     apply_patches(root() / FOLDER)
     source = dict(submodule='git submodule', pypi='assembled from Python packages')[origin.kind]
-    click.echo(f'{FOLDER}: {source}, commit {origin.commit[:7]}, '
-        f'patches {", ".join(patch_status(root() / FOLDER))} applied')
+    click.echo(f'{FOLDER}: {source}, commit {origin.commit[:7]}, patches {", ".join(patch_status(root() / FOLDER))} applied')
 
 #----------------------------------------------------------------------------
