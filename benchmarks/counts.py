@@ -18,8 +18,7 @@ from common import ListOf, as_setting, random_images
 from floor import Counter, phases_of
 from sarigan_plugin.acceleration import cuda_build
 from sarigan_plugin.commands.options import PATH
-from sarigan_plugin.trainer import arguments
-from sarigan_plugin.upstream import host
+from sarigan_plugin.trainer import arguments, upstream_loop
 
 SIDES = dict(upstream='stylegan2-e', sarigan='sarigan')
 INTERVALS = dict(Gmain=1, Greg=4, Dmain=1, Dreg=16) # Iterations from one to the next.
@@ -70,7 +69,7 @@ def count(cfg, resolution, batch, fp32):
     with tempfile.TemporaryDirectory() as folder:
         _desc, args = arguments.training_options(data=str(random_images(Path(folder, 'images'), resolution, number=1)),
             cfg=cfg, batch=batch, gpus=1, metrics=[], fp32=fp32 or None)
-    host.fit_to_device(args, 'cuda')
+    upstream_loop.fit_to_device(args, 'cuda')
     args.loss_kwargs.style_mixing_prob = 0 # Where it mixes depends on a number.
     launch_plugins()
     run, networks = phases_of(args, torch.device('meta'))

@@ -20,8 +20,7 @@ from torch.utils.flop_counter import flop_registry
 from common import Device, as_setting, random_images
 from sarigan_plugin.acceleration import cpu
 from sarigan_plugin.commands.options import PATH
-from sarigan_plugin.trainer import arguments
-from sarigan_plugin.upstream import host
+from sarigan_plugin.trainer import arguments, upstream_loop
 
 import dnnlib  # Upstream's, importable by now.
 
@@ -85,7 +84,7 @@ def main(setting, cfg, device, threads, outdir):
     with tempfile.TemporaryDirectory() as folder:
         _desc, args = arguments.training_options(data=str(random_images(Path(folder, 'images'), resolution)), cfg=cfg,
             batch=batch, gpus=1, metrics=[], fp32=True)
-    host.fit_to_device(args, device.type)
+    upstream_loop.fit_to_device(args, device.type)
     if device.type == 'cpu':
         cpu.prepare()
     peak, bandwidth = best_convolution(device), copying(device)

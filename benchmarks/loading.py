@@ -19,8 +19,7 @@ import torch
 
 from common import ListOf, as_count
 from sarigan_plugin.commands.options import PATH
-from sarigan_plugin.trainer import arguments
-from sarigan_plugin.upstream import host
+from sarigan_plugin.trainer import arguments, upstream_loop
 
 import dnnlib  # Upstream's, importable by now.
 from torch_utils import misc
@@ -74,8 +73,8 @@ def photo_like_images(path, resolution):
 def images_per_second(data, workers, seconds):
     _desc, args = arguments.training_options(data=str(data), cfg='sarigan', batch=BATCH, gpus=1, metrics=[],
         workers=workers)
-    host.prepare('cpu')
-    host.fit_to_device(args, 'cpu')
+    upstream_loop.prepare('cpu')
+    upstream_loop.fit_to_device(args, 'cpu')
     training_set = dnnlib.util.construct_class_by_name(**args.training_set_kwargs)
     loader = torch.utils.data.DataLoader(training_set, sampler=misc.InfiniteSampler(training_set), batch_size=BATCH,
         **args.data_loader_kwargs)

@@ -17,8 +17,7 @@ import torch
 from sarigan_plugin.acceleration import cpu, cpu_formats, ops
 from sarigan_plugin.losses.sarigan import SariGANLoss, unwrapped
 from sarigan_plugin.support.world import DEFAULT_TIMEOUT, World
-from sarigan_plugin.trainer import arguments, launch
-from sarigan_plugin.upstream import host
+from sarigan_plugin.trainer import arguments, launch, upstream_loop
 
 import dnnlib  # Upstream's, importable by now.
 
@@ -126,8 +125,8 @@ def train_upstream(world, args, device):
     """As upstream's train.py starts each of its processes, and on the CPU as well."""
     from torch_utils import training_stats
     from training import training_loop  # The unpatched tree's.
-    host.prepare(device, grid=args.pop('grid'), local_rank=world.rank)
-    host.fit_to_device(args, device)
+    upstream_loop.prepare(device, grid=args.pop('grid'), local_rank=world.rank)
+    upstream_loop.fit_to_device(args, device)
     training_stats.init_multiprocessing(rank=world.rank,
         sync_device=torch.device(device, world.rank) if world.size > 1 else None)
     if world.size > 1:
@@ -138,7 +137,7 @@ def train_upstream(world, args, device):
 def make_images(settings, args, connection):
     device = torch.device(settings['device'])
     precision = launch.cpu_precision(args)
-    host.fit_to_device(args, settings['device'])
+    upstream_loop.fit_to_device(args, settings['device'])
     if not settings['upstream']:
         ops.choose_at_first_use()
         cpu.prepare()

@@ -23,7 +23,7 @@ MOVED = {
     'loss':            'losses.sarigan',        # Run records.
     'inpainting_loss': 'losses.inpainting',
     'monitor':         'trainer.progress',
-    'runtime':         'upstream.host',         # Patched trees.
+    'runtime':         'trainer.upstream_loop', # Patched trees.
     'scripts':         'upstream.scripts',
     'checkpoint':      'trainer.checkpoint',
     'train':           'commands.train',

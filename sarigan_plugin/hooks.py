@@ -7,11 +7,11 @@ import importlib
 
 # name -> (module, attribute)
 _PLACES = {
-    'host_torch':       ('sarigan_plugin.upstream.host',      'host_torch'),       # tools.patch, generate.patch: prepares the process when it is asked for.
-    'take_any_network': ('sarigan_plugin.upstream.scripts',   'take_any_network'), # networks.patch, generate.patch
-    'train':            ('sarigan_plugin.commands.train',     'main'),             # train.patch
-    'keeper':           ('sarigan_plugin.trainer.checkpoint', 'keeper'),           # training.patch
-    'generate':         ('sarigan_plugin.steering.sampling',  'generate'),         # The assembled tree's generate.py.
+    'host_torch':       ('sarigan_plugin.trainer.upstream_loop', 'host_torch'),       # tools.patch, generate.patch: prepares the process.
+    'take_any_network': ('sarigan_plugin.upstream.scripts',      'take_any_network'), # networks.patch, generate.patch
+    'train':            ('sarigan_plugin.commands.train',        'main'),             # train.patch
+    'keeper':           ('sarigan_plugin.trainer.checkpoint',    'keeper'),           # training.patch
+    'generate':         ('sarigan_plugin.steering.sampling',     'generate'),         # The assembled tree's generate.py.
 }
 
 def __getattr__(name):

@@ -10,27 +10,29 @@ import functools
 import torch
 
 from sarigan_plugin.acceleration import cpu_formats
-from sarigan_plugin.acceleration import exchanges
 from sarigan_plugin.acceleration import layers
 from sarigan_plugin.acceleration import winograd
+from sarigan_plugin.upstream.exchanges import exchange
 
 BLOCK = 2 ** 17 # Numbers that several operations in a row find in the cache: 512 KiB.
 MOST_COLOURS, LARGEST_BY_MATRICES = 4, 32 # Images that matrices upsample in less time than convolutions.
 
 def prepare():
     """Exchange them, once per process."""
-    from torch_utils.ops import bias_act # Here, as upstream's tree may come to sys.path late.
-    from torch_utils.ops import conv2d_gradfix
-    from torch_utils.ops import upfirdn2d
-    exchanges.once(bias_act, '_bias_act_ref', _fused_lrelu)
-    exchanges.once(upfirdn2d, '_upfirdn2d_ref', _filtered_once)
-    exchanges.once(conv2d_gradfix, 'conv2d', _fewer_products)
+    exchange('torch_utils.ops.bias_act', '_bias_act_ref', _fused_lrelu,
+        'bias_act.py:94 reads and writes feature maps once for the bias, the activation, the gain and the clamp each')
+    exchange('torch_utils.ops.upfirdn2d', '_upfirdn2d_ref', _filtered_once,
+        'upfirdn2d.py:169 pads in memory, computes pixels that downsampling throws away, and convolves small images')
+    exchange('torch_utils.ops.conv2d_gradfix', 'conv2d', _fewer_products,
+        'conv2d_gradfix.py:35 takes four times the multiplications in 3x3 convolutions, '
+        'and a slow operator for 1x1 ones')
     layers.prepare()
     cpu_formats.prepare()
     keep_freed_memory()
 
 def keep_freed_memory():
-    """Feature maps of 32 MiB and more are given back to the kernel when they are freed, and each page of the next has to be fetched and zeroed.
+    """Feature maps of 32 MiB and more are given back to the kernel when they are freed,
+    and each page of the next has to be fetched and zeroed.
 
     That was a fifth of a training at 128x128. From now on the process keeps what it has been given. Nothing happens
     where the C library is not glibc.
@@ -45,15 +47,18 @@ def keep_freed_memory():
 # Bias and activation.
 
 def _fused_lrelu(reference):
-    """Leaky ReLU of feature maps, the one activation of StyleGAN2, block by block; the rest is left to the reference."""
+    """Leaky ReLU of feature maps, the one activation of StyleGAN2, block by block;
+    the rest is left to the reference."""
     from torch_utils.ops.bias_act import activation_funcs
     @functools.wraps(reference)
     def bias_act(x, b=None, dim=1, act='linear', alpha=None, gain=None, clamp=None):
         spec = activation_funcs[act]
         gain_or_default = float(spec.def_gain if gain is None else gain)
-        if x.device.type != 'cpu' or act != 'lrelu' or dim != 1 or x.ndim != 4 or gain_or_default <= 0 or memory_format(x) is None:
+        if (x.device.type != 'cpu' or act != 'lrelu' or dim != 1 or x.ndim != 4 or gain_or_default <= 0
+                or memory_format(x) is None):
             return reference(x, b=b, dim=dim, act=act, alpha=alpha, gain=gain, clamp=clamp)
-        return LeakyReLU.apply(x, b, float(spec.def_alpha if alpha is None else alpha), gain_or_default, float('inf' if clamp is None or clamp < 0 else clamp))
+        return LeakyReLU.apply(x, b, float(spec.def_alpha if alpha is None else alpha), gain_or_default,
+            float('inf' if clamp is None or clamp < 0 else clamp))
     return bias_act
 
 class LeakyReLU(torch.autograd.Function):
@@ -63,10 +68,11 @@ class LeakyReLU(torch.autograd.Function):
         y = torch.empty_like(x)
         for block_x, block_y, *shift in _blocks(x, y, b * gain if b is not None else None):
             if shift:
-                block_x = torch.add(*shift, block_x, alpha=gain, out=block_y) # A positive gain may come before it as well.
+                # A positive gain may come before it as well.
+                block_x = torch.add(*shift, block_x, alpha=gain, out=block_y)
             elif gain != 1:
                 block_x = torch.mul(block_x, gain, out=block_y)
-            torch._C._nn.leaky_relu(block_x, alpha, out=block_y) # pylint: disable=protected-access
+            torch._C._nn.leaky_relu(block_x, alpha, out=block_y)
             if clamp < float('inf'):
                 block_y.clamp_(-clamp, clamp)
         ctx.save_for_backward(y)
@@ -90,7 +96,8 @@ class LeakyReLUGradient(torch.autograd.Function):
             if gain != 1:
                 block_dx.mul_(gain)
             if clamp < float('inf'):
-                torch.ops.aten.hardtanh_backward.grad_input(block_dx, block_y, -clamp, clamp, grad_input=block_dx) # Zero where it was reached.
+                # Zero where it was reached.
+                torch.ops.aten.hardtanh_backward.grad_input(block_dx, block_y, -clamp, clamp, grad_input=block_dx)
         ctx.save_for_backward(y)
         ctx.shape_of_function = (alpha, gain, clamp)
         return dx
@@ -102,16 +109,19 @@ class LeakyReLUGradient(torch.autograd.Function):
 
 def memory_format(x):
     """How feature maps [N, C, H, W] lie in memory; None = with gaps, or in another order."""
-    return next((order for order in [torch.contiguous_format, torch.channels_last] if x.is_contiguous(memory_format=order)), None)
+    return next((order for order in [torch.contiguous_format, torch.channels_last]
+        if x.is_contiguous(memory_format=order)), None)
 
 def _in_order(x):
     """A view of x [N, C, H, W] whose elements follow each other in memory."""
     return x if x.is_contiguous() else x.permute(0, 2, 3, 1)
 
 def _blocks(x, y, shift):
-    """Views of x and y [N, C, H, W] that are small enough for the cache, with what is added to their channels where shift, [C], is given."""
+    """Views of x and y [N, C, H, W] that are small enough for the cache,
+    with what is added to their channels where shift, [C], is given."""
     if x.is_contiguous():
-        images, channels = max(BLOCK // max(x[0].numel(), 1), 1), max(BLOCK // max(x[0, 0].numel(), 1), 1) # Small images several at a time, large ones map by map.
+        # Small images several at a time, large ones map by map.
+        images, channels = max(BLOCK // max(x[0].numel(), 1), 1), max(BLOCK // max(x[0, 0].numel(), 1), 1)
         shifts = [shift[:, None, None].split(channels)] if shift is not None else []
         for image_x, image_y in zip(x.split(images), y.split(images)):
             yield from zip(image_x.split(channels, dim=1), image_y.split(channels, dim=1), *shifts)
@@ -123,7 +133,8 @@ def _blocks(x, y, shift):
 # Filters and convolutions.
 
 def _filtered_once(reference):
-    """Pad inside the convolution, do not compute the pixels that downsampling throws away, and upsample small images by matrices."""
+    """Pad inside the convolution, do not compute the pixels that downsampling throws away,
+    and upsample small images by matrices."""
     from torch_utils.ops.upfirdn2d import _parse_padding, _parse_scaling
     def for_columns(taps, size, up, padding):
         """The matrix [size * up + ..., size] that does to a column of an image what a filter does."""
@@ -137,15 +148,18 @@ def _filtered_once(reference):
         along_y, along_x = f.sum(dim=1), f.sum(dim=0) / f.sum()
         if not torch.allclose(along_y.outer(along_x), f):
             return None
-        return for_columns(along_y * gain, size[0], up[1], (top, bottom)), for_columns(along_x, size[1], up[0], (left, right)).t()
+        of_rows = for_columns(along_x, size[1], up[0], (left, right)).t()
+        return for_columns(along_y * gain, size[0], up[1], (top, bottom)), of_rows
     @functools.wraps(reference)
     def upfirdn2d(x, f, up=1, down=1, padding=0, flip_filter=False, gain=1):
         if x.device.type != 'cpu' or f is None or f.ndim != 2:
             return reference(x, f, up=up, down=down, padding=padding, flip_filter=flip_filter, gain=gain)
         if _parse_scaling(up) != (1, 1):
-            is_small = x.dtype == torch.float32 and x.shape[1] <= MOST_COLOURS and max(x.shape[2:]) <= LARGEST_BY_MATRICES
+            is_small = (x.dtype == torch.float32 and x.shape[1] <= MOST_COLOURS
+                and max(x.shape[2:]) <= LARGEST_BY_MATRICES)
             if is_small and _parse_scaling(down) == (1, 1) and not flip_filter:
-                both = matrices(tuple(map(tuple, f.tolist())), tuple(x.shape[2:]), _parse_scaling(up), _parse_padding(padding), gain)
+                both = matrices(tuple(map(tuple, f.tolist())), tuple(x.shape[2:]), _parse_scaling(up),
+                    _parse_padding(padding), gain)
                 if both is not None:
                     return torch.matmul(torch.matmul(both[0], x), both[1])
             return reference(x, f, up=up, down=down, padding=padding, flip_filter=flip_filter, gain=gain)
@@ -161,8 +175,8 @@ def _filtered_once(reference):
 class Filter(torch.autograd.Function):
     """A convolution of each channel alone: x [N, C, H, W], f [C, 1, fh, fw]; stride and padding are pairs.
 
-    PyTorch's own derivative of its derivative works out the gradient of the filter as well, channel by channel, which was a
-    tenth of a step of the path length penalty.
+    PyTorch's own derivative of its derivative works out the gradient of the filter as well, channel by channel, which
+    was a tenth of a step of the path length penalty.
     """
     @staticmethod
     def forward(ctx, x, f, stride, padding):
@@ -187,17 +201,21 @@ class FilterGradient(torch.autograd.Function):
         return Filter.apply(ddx, *ctx.saved_tensors, *ctx.how), None, None, None, None
 
 def _adjoint_filter(dy, f, stride, padding, shape):
-    """The gradient by x, of a shape [N, C, H, W], of conv2d(x, f [C, 1, fh, fw]). PyTorch's own are slower, up to twenty times with 16 bits.
+    """The gradient by x, of a shape [N, C, H, W], of conv2d(x, f [C, 1, fh, fw]).
+
+    PyTorch's own are slower, up to twenty times with 16 bits.
 
     It is a convolution with the filter turned around. With a stride, zeros stand between the pixels of dy.
     """
-    rests = [size - fsize + 2 * pad - step * (dsize - 1) for size, fsize, pad, step, dsize in zip(shape[2:], f.shape[2:], padding, stride, dy.shape[2:])]
+    rests = [size - fsize + 2 * pad - step * (dsize - 1)
+        for size, fsize, pad, step, dsize in zip(shape[2:], f.shape[2:], padding, stride, dy.shape[2:])]
     margins = [fsize - 1 - pad for fsize, pad in zip(f.shape[2:], padding)]
     if min(margins) < 0 or stride != (1, 1) and dy.dtype == torch.float32 and dy.is_contiguous():
         return torch.nn.grad.conv2d_input(shape, f, dy, stride=stride, padding=padding, groups=len(f))
     if stride != (1, 1) or any(rests):
         (step_y, step_x), (rest_y, rest_x) = stride, rests
-        spread = torch.empty([*shape[:2], step_y * (dy.shape[2] - 1) + 1 + rest_y, step_x * (dy.shape[3] - 1) + 1 + rest_x], dtype=dy.dtype,
+        spread = torch.empty([*shape[:2], step_y * (dy.shape[2] - 1) + 1 + rest_y,
+            step_x * (dy.shape[3] - 1) + 1 + rest_x], dtype=dy.dtype,
             memory_format=memory_format(dy) or torch.contiguous_format).zero_()
         spread[:, :, :spread.shape[2] - rest_y:step_y, :spread.shape[3] - rest_x:step_x] = dy
         dy = spread
@@ -206,11 +224,15 @@ def _adjoint_filter(dy, f, stride, padding, shape):
 def _fewer_products(reference):
     """3x3 convolutions of many channels by winograd.py; and 1x1 ones by the faster of PyTorch's operators."""
     @functools.wraps(reference)
-    def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1): # pylint: disable=redefined-builtin
+    def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
         if bias is None and winograd.suits(input, weight, stride, padding, dilation, groups):
             return winograd.Convolution.apply(input, weight, False)
-        if input.device.type == 'cpu' and input.dtype == torch.float32 and weight.shape[2:] == (1, 1) and min(weight.shape[:2]) > 4: # Images have three channels.
-            dilation = 2 # Of a single pixel: the same. Small batches on one thread go to an operator three times slower if not dilated.
+        # Not for images, which have three channels.
+        if (input.device.type == 'cpu' and input.dtype == torch.float32 and weight.shape[2:] == (1, 1)
+                and min(weight.shape[:2]) > 4):
+            # Of a single pixel: the same. Small batches on one thread go to an operator three times slower if not
+            # dilated.
+            dilation = 2
         return reference(input, weight, bias=bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
     return conv2d
 

@@ -1,9 +1,9 @@
 """In which precision, and in which order of memory, blocks of G and D compute on the CPU.
 
 Where the CPU multiplies bfloat16 faster than fp32 (AVX512-BF16, AMX), the high resolutions of wide networks compute in
-it, as they compute in fp16 on a GPU: feature maps and convolutions, while parameters, mapping, styles, images and losses
-stay in fp32. bfloat16 has the range of fp32, so nothing needs scaling, and 8 bits of precision. Its kernels, and those
-for few channels in fp32, want channels last.
+it, as they compute in fp16 on a GPU: feature maps and convolutions, while parameters, mapping, styles, images and
+losses stay in fp32. bfloat16 has the range of fp32, so nothing needs scaling, and 8 bits of precision. Its kernels, and
+those for few channels in fp32, want channels last.
 
 Blocks are told while a network runs and forget it then, so that copies and pickles show nothing of the machine.
 """
@@ -12,17 +12,16 @@ import contextlib
 import functools
 import math
 import time
-import types
 
 import torch
 
-from sarigan_plugin.acceleration import exchanges
+from sarigan_plugin.upstream.exchanges import Overlay, exchange
 
 CHOICES           = ('auto', '1', '0')
 RESOLUTIONS       = 4    # From the highest, as upstream's num_fp16_res is for its networks.
-LEAST_CHANNELS    = 32   # At the highest resolution: with fewer, bookkeeping takes most of the time, and bfloat16 saves none of it.
-NARROW            = 64   # Channels from which on fp32 gains nothing by channels last; from 128 on winograd.py wants them first.
-FASTER            = 0.75 # Where bfloat16 takes no more than this share of fp32's time, the CPU has the instructions; where not, it takes more than 1.
+LEAST_CHANNELS    = 32   # At the highest resolution: with fewer, bookkeeping takes most of the time.
+NARROW            = 64   # Channels from which on fp32 gains nothing by channels last.
+FASTER            = 0.75 # Most of fp32's time where the CPU has instructions for bfloat16; without, it is more than 1.
 
 _choice, _resolutions = '0', RESOLUTIONS # See using(); in fp32 unless a command says otherwise.
 
@@ -32,7 +31,7 @@ def using(choice, resolutions=RESOLUTIONS):
 
     resolutions: how many, from the highest; 0 = none, whatever the choice.
     """
-    global _choice, _resolutions # Of this process. pylint: disable=global-statement
+    global _choice, _resolutions # Of this process.
     before = _choice, _resolutions
     _choice, _resolutions = choice, resolutions
     try:
@@ -57,7 +56,8 @@ def explained(img_resolution, channels):
     if _resolutions == 0 or _choice == '0':
         return 'Precision: fp32, as asked for.'
     if channels < LEAST_CHANNELS:
-        return f'Precision: fp32; with {channels} channels at {img_resolution}x{img_resolution}, fewer than {LEAST_CHANNELS}, bf16 would save nothing.'
+        return (f'Precision: fp32; with {channels} channels at {img_resolution}x{img_resolution}, '
+            f'fewer than {LEAST_CHANNELS}, bf16 would save nothing.')
     return 'Precision: fp32; this CPU is no faster in bf16.'
 
 @functools.cache
@@ -66,7 +66,8 @@ def is_faster():
     return _seconds(torch.bfloat16) <= FASTER * _seconds(torch.float32)
 
 def _seconds(dtype):
-    x, w = [torch.ones(shape, dtype=dtype).contiguous(memory_format=torch.channels_last) for shape in [[4, 64, 32, 32], [64, 64, 3, 3]]]
+    x, w = [torch.ones(shape, dtype=dtype).contiguous(memory_format=torch.channels_last)
+        for shape in [[4, 64, 32, 32], [64, 64, 3, 3]]]
     taken = []
     for _try in range(6): # The least counts: others share the CPU, and the first builds the kernel.
         start = time.thread_time()
@@ -78,25 +79,24 @@ def _seconds(dtype):
 
 def prepare():
     """Exchange the methods of networks that run blocks, once per process."""
-    from training import networks # Here, as upstream's tree may come to sys.path late.
-    from sarigan_plugin.model import inpainting
-    from sarigan_plugin.model import networks as ours
-    for module in [networks, inpainting]:
-        if not isinstance(module.torch, _Torch):
-            module.torch = _Torch(module.torch)
-    for network, name in [(networks.SynthesisNetwork, 'forward'), (networks.Discriminator, 'forward'), (ours.Discriminator, 'features'), (inpainting.Synthesis, 'forward')]:
-        exchanges.once(network, name, _in_formats)
+    for module in ['training.networks', 'sarigan_plugin.model.inpainting']:
+        exchange(module, 'torch', _Torch, 'networks.py:382 and 557 compute in fp16, which CPUs are slow with')
+    for place, name in [
+        ('training.networks:SynthesisNetwork',          'forward'),
+        ('training.networks:Discriminator',             'forward'),
+        ('sarigan_plugin.model.networks:Discriminator', 'features'),
+        ('sarigan_plugin.model.inpainting:Synthesis',   'forward'),
+    ]:
+        exchange(place, name, _in_formats,
+            'networks.py:457 and 717 run blocks in the precision and memory order of a GPU')
 
-class _Torch(types.ModuleType):
+class _Torch(Overlay):
     """`torch` for modules that ask for fp16 by name: while a network runs on the CPU, half precision is bfloat16."""
     half = None
 
-    def __init__(self, original):
-        super().__init__(original.__name__)
-        self._original = original
-
-    def __getattr__(self, name):
-        return _Torch.half if name == 'float16' and _Torch.half is not None else getattr(self._original, name)
+    @property
+    def float16(self):
+        return _Torch.half if _Torch.half is not None else self._original.float16
 
 def _in_formats(method):
     @functools.wraps(method)
@@ -109,12 +109,14 @@ def _in_formats(method):
 @contextlib.contextmanager
 def _told(network):
     """Inside the `with`, blocks, and the encoder of inpainting, know their precision and their order of memory."""
-    blocks = [getattr(network, f'b{res}') for res in network.block_resolutions if res > 4] # At 4x4 there is nothing to gain.
+    # At 4x4 there is nothing to gain.
+    blocks = [getattr(network, f'b{res}') for res in network.block_resolutions if res > 4]
     if not blocks or any(block.use_fp16 for block in blocks): # Some want to be looked at in fp16.
         yield
         return
     told = [(module, name, getattr(module, name)) for module in blocks for name in ['use_fp16', 'channels_last']]
-    lowest = lowest_in_bf16(network.img_resolution, getattr(network, f'b{network.img_resolution}').conv1.weight.shape[1])
+    lowest = lowest_in_bf16(network.img_resolution,
+        getattr(network, f'b{network.img_resolution}').conv1.weight.shape[1])
     for block in blocks:
         block.use_fp16 = lowest is not None and block.resolution >= lowest
         block.channels_last = block.use_fp16 or max(block.conv0.weight.shape[:2]) < NARROW

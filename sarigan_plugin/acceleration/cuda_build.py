@@ -19,8 +19,10 @@ import psutil
 import torch
 
 from sarigan_plugin.errors import UserError
+from sarigan_plugin.upstream.exchanges import Overlay, exchange
 
-STALE_SECONDS = 180 # Without a sign of life. Building both takes a minute or two, and a shared folder's lock may be another machine's.
+# Without a sign of life. Building both takes a minute or two, and a shared folder's lock may be another machine's.
+STALE_SECONDS = 180
 
 #----------------------------------------------------------------------------
 
@@ -48,8 +50,9 @@ def prepare(world, build=None, folders=None):
     try:
         world.store.wait([key], world.timeout)
     except RuntimeError:
-        raise UserError(f'Rank {world.rank} has waited {world.minutes()} for rank {world.first_local} to build the CUDA ops in {" and ".join(folders)}: '
-            'if nothing builds there, remove the file called lock and run the same command again; --timeout takes more minutes.') from None
+        raise UserError(f'Rank {world.rank} has waited {world.minutes()} '
+            f'for rank {world.first_local} to build the CUDA ops in {" and ".join(folders)}: if nothing builds there, '
+            'remove the file called lock and run the same command again; --timeout takes more minutes.') from None
     return world.store.get(key) == b'built' and build()
 
 def wait_for_lock(folder, world):
@@ -66,10 +69,12 @@ def wait_for_lock(folder, world):
                 pass
             return
         if time.monotonic() > end:
-            raise UserError(f'Rank {world.rank} has waited {world.minutes()} for another program that builds CUDA ops in {folder}: '
-                f'if there is none, remove {lock} and run the same command again; --timeout takes more minutes.')
+            raise UserError(f'Rank {world.rank} has waited {world.minutes()} for another program '
+                f'that builds CUDA ops in {folder}: if there is none, remove {lock} and run the same command again; '
+                '--timeout takes more minutes.')
         if not told:
-            print(f'Waiting for {lock}: another program builds there, or was killed {STALE_SECONDS} seconds ago or less.')
+            print(f'Waiting for {lock}: another program builds there, '
+                f'or was killed {STALE_SECONDS} seconds ago or less.')
             told = True
         time.sleep(0.2)
 
@@ -107,38 +112,40 @@ def modules():
 def build_folders():
     """Where PyTorch builds them."""
     from torch.utils import cpp_extension
-    return [cpp_extension._get_build_directory(f'{name}_plugin', verbose=False) for name in NAMES] # pylint: disable=protected-access
+    return [cpp_extension._get_build_directory(f'{name}_plugin', verbose=False) for name in NAMES]
 
 def build_upstreams(quiet=False):
     """Build or load both; whether both can be used. quiet: leave out upstream's page about what went wrong."""
     with warnings.catch_warnings(), current_pytorch():
         if quiet:
             warnings.simplefilter('ignore')
-        return all(module._init() for module in modules()) # pylint: disable=protected-access
+        return all(module._init() for module in modules())
 
 @contextlib.contextmanager
 def current_pytorch():
     """Inside the `with`, upstream's custom_ops.get_plugin() builds and finds what current PyTorch builds.
 
-    It imports a plugin by name after building it (custom_ops.py:113), which relies on the loader having entered it in
-    sys.modules. With pybind11 3, as PyTorch 2.13 has it, a loader no longer does, and every build ended in "No module named".
-    And PyTorch includes headers of cuBLAS, cuSPARSE and cuSOLVER, which a CUDA toolkit may lack, but which the Python
+    PyTorch includes headers of cuBLAS, cuSPARSE and cuSOLVER, which a CUDA toolkit may lack, but which the Python
     packages that PyTorch for CUDA asks for bring along.
     """
-    from torch.utils import cpp_extension
-    load, searched, headers = cpp_extension.load, os.environ.get('CPLUS_INCLUDE_PATH'), _packaged_headers()
-    def load_and_register(name, *args, **kwargs):
-        return sys.modules.setdefault(name, load(name, *args, **kwargs))
-    cpp_extension.load = load_and_register
+    exchange('torch_utils.custom_ops', 'torch', _with_loader_that_registers,
+        'custom_ops.py:111 imports a plugin by name, which relies on the loader having entered it in sys.modules; '
+        'with pybind11 3, as PyTorch 2.13 has it, a loader no longer does, and every build ended in "No module named"')
+    searched, headers = os.environ.get('CPLUS_INCLUDE_PATH'), _packaged_headers()
     if headers: # Searched last: a toolkit's own come first.
         os.environ['CPLUS_INCLUDE_PATH'] = os.pathsep.join(filter(None, [searched, *headers]))
     try:
         yield
     finally:
-        cpp_extension.load = load
         os.environ.pop('CPLUS_INCLUDE_PATH', None)
         if searched is not None:
             os.environ['CPLUS_INCLUDE_PATH'] = searched
+
+def _with_loader_that_registers(torch):
+    from torch.utils import cpp_extension # Slow to import.
+    def load(name, *args, **kwargs):
+        return sys.modules.setdefault(name, cpp_extension.load(name, *args, **kwargs))
+    return Overlay(torch, utils=Overlay(torch.utils, cpp_extension=Overlay(cpp_extension, load=load)))
 
 def _packaged_headers():
     """Folders of CUDA headers in Python packages."""
@@ -157,7 +164,8 @@ def obstacle():
     nvcc = os.path.join(cpp_extension.CUDA_HOME, 'bin', 'nvcc')
     if not os.path.isfile(nvcc):
         return f'no nvcc in {os.path.dirname(nvcc)}'
-    release = re.search(r'release (\d+)\.(\d+)', subprocess.run([nvcc, '--version'], capture_output=True, text=True, check=False).stdout)
+    release = re.search(r'release (\d+)\.(\d+)',
+        subprocess.run([nvcc, '--version'], capture_output=True, text=True, check=False).stdout)
     if release and torch.version.cuda and release[1] != torch.version.cuda.split('.')[0]:
         return f'nvcc is of CUDA {release[1]}.{release[2]}, PyTorch of CUDA {torch.version.cuda}'
     compiler = os.environ.get('CXX', 'c++')
@@ -169,6 +177,7 @@ def obstacle():
 
 def are_built():
     """Whether an earlier run has built them."""
-    return all(os.path.isfile(os.path.join(folder, f'{name}_plugin.so')) for name, folder in zip(NAMES, build_folders()))
+    return all(os.path.isfile(os.path.join(folder, f'{name}_plugin.so'))
+        for name, folder in zip(NAMES, build_folders()))
 
 #----------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 This module stands in for both plugins: ops.py hands it to upstream's bias_act.py and upfirdn2d.py, whose autograd
 functions make first and second order gradients of the same two functions. Sums are in float32, in float64 for float64.
-Needs Triton 3.3, which PyTorch 2.7 brings along. Kernels use no jitted functions of Triton's own, as tl.zeros is one: those
-can't be interpreted where Triton was imported to compile.
+Needs Triton 3.3, which PyTorch 2.7 brings along. Kernels use no jitted functions of Triton's own, as tl.zeros is one:
+those can't be interpreted where Triton was imported to compile.
 """
 
 import torch
@@ -59,7 +59,8 @@ def _bias_act_kernel(
     if b_ptr is not None:
         u += tl.load(b_ptr + index // step % num_biases, mask=inside, other=0).to(FLOAT)
 
-    # Its value, first or second derivative. Comparisons are such that NaN stays NaN, and 0 has the reference's derivatives.
+    # Its value, first or second derivative. Comparisons are such that NaN stays NaN,
+    # and 0 has the reference's derivatives.
     value = u
     if ACT == 'linear':
         if GRAD == 1:
@@ -143,17 +144,19 @@ def _bias_act_kernel(
 def bias_act(x, b, xref, yref, dy, grad, dim, act, alpha, gain, clamp):
     """gain * act(x + b), clamped, or its derivatives; what upstream's bias_act plugin does.
 
-    x:          a float tensor of any shape, without gaps, in any order of dimensions: the input for grad=0, the gradient of
-                the output for grad=1, and what came back through grad=1 for grad=2.
+    x:          a float tensor of any shape, without gaps, in any order of dimensions: the input for grad=0, the
+                gradient of the output for grad=1, and what came back through grad=1 for grad=2.
     b:          [x.shape[dim]] biases, added to x, or to xref where grad > 0.
     xref, yref: input and output of grad=0, laid out as x.
     dy:         the x of grad=1, laid out as x. All four may be empty: there is none.
     act:        1 + index into ACTIVATIONS.
-    clamp:      largest magnitude of the output; negative = no limit. Gradients are 0 where it was reached, and only acts
-                that keep xref or yref can tell: 'linear' keeps neither, so its gradients ignore the clamp, as upstream's.
+    clamp:      largest magnitude of the output; negative = no limit. Gradients are 0 where it was reached, and only
+                acts that keep xref or yref can tell: 'linear' keeps neither, so its gradients ignore the clamp, as
+                upstream's.
     Returns a tensor like x. Raises ValueError for tensors that don't fit together.
     """
-    b, xref, yref, dy = [tensor if tensor is not None and tensor.numel() > 0 else None for tensor in (b, xref, yref, dy)]
+    b, xref, yref, dy = [tensor if tensor is not None and tensor.numel() > 0 else None
+        for tensor in (b, xref, yref, dy)]
     for tensor in [xref, yref, dy]:
         if tensor is not None and _layout(tensor) != _layout(x):
             raise ValueError(f'bias_act: x is laid out as {_layout(x)}, its reference as {_layout(tensor)}')
@@ -176,10 +179,10 @@ def bias_act(x, b, xref, yref, dy, grad, dim, act, alpha, gain, clamp):
 # Output line oy sees lines oy * DOWN_Y - pad_y0 + ty of the upsampled and padded image, for filter lines ty. Only each
 # UP_Y-th of them was in the input: the taps that hit start at ty = phase_y and input line iy. All is the same in x.
 #
-# A program makes groups of LINES lines of the output, of which it has COLUMNS columns. Those lie side by side in memory,
-# pixels of a line, or with channels_last the channels of a pixel, so that neighbouring threads read neighbours. Lines are
-# taken together since they share input: of equal loads with no store between them the compiler keeps one. LINES is a
-# multiple of UP_Y, and so the phases of a group's lines are known when the kernel is compiled.
+# A program makes groups of LINES lines of the output, of which it has COLUMNS columns. Those lie side by side in
+# memory, pixels of a line, or with channels_last the channels of a pixel, so that neighbouring threads read
+# neighbours. Lines are taken together since they share input: of equal loads with no store between them the compiler
+# keeps one. LINES is a multiple of UP_Y, and so the phases of a group's lines are known when the kernel is compiled.
 
 LINES      = 8
 LOAD_BYTES = 16 # The most that a thread loads at once, with channels_last.
@@ -232,7 +235,8 @@ def _upfirdn2d_kernel(
     x = ox * DOWN_X + start_x
     ix = x // UP_X - skip_x
     iy = oy // UP_Y * DOWN_Y + first_y
-    phase_x = 0 if UP_X == 1 else UP_X - 1 - x % UP_X # One number where it is the same everywhere: then weights are, too.
+    # One number where it is the same everywhere: then weights are, too.
+    phase_x = 0 if UP_X == 1 else UP_X - 1 - x % UP_X
     x_ptr += n.to(tl.int64) * stride_n + c * stride_c + iy * stride_y + ix * stride_x
 
     # Sum over taps.
@@ -269,13 +273,15 @@ def upfirdn2d(x, f, upx, upy, downx, downy, padx0, padx1, pady0, pady1, flip, ga
     that leaves no pixel.
     """
     if f.ndim != 2 or f.dtype != torch.float32 or f.device != x.device:
-        raise ValueError(f'upfirdn2d: the filter must be float32 with two dimensions on {x.device}, not {f.dtype} with {f.ndim} on {f.device}')
+        raise ValueError(f'upfirdn2d: the filter must be float32 with two dimensions on {x.device}, '
+            f'not {f.dtype} with {f.ndim} on {f.device}')
     batch, channels, in_h, in_w = x.shape
     filter_h, filter_w = f.shape
     out_h = (in_h * upy + pady0 + pady1 - filter_h) // downy + 1
     out_w = (in_w * upx + padx0 + padx1 - filter_w) // downx + 1
     if out_h < 1 or out_w < 1:
-        raise ValueError(f'upfirdn2d: a filter of {filter_h}x{filter_w} leaves nothing of {in_h}x{in_w} pixels with padding {[padx0, padx1, pady0, pady1]}')
+        raise ValueError(f'upfirdn2d: a filter of {filter_h}x{filter_w} leaves nothing of {in_h}x{in_w} pixels with '
+            f'padding {[padx0, padx1, pady0, pady1]}')
     channels_last = x.stride(1) == 1 and channels > 1 and not x.is_contiguous()
     out = torch.empty([batch, channels, out_h, out_w], dtype=x.dtype, device=x.device,
         memory_format=torch.channels_last if channels_last else torch.contiguous_format)
@@ -287,14 +293,17 @@ def upfirdn2d(x, f, upx, upy, downx, downy, padx0, padx1, pady0, pady1, flip, ga
     lines = upy * triton.cdiv(LINES, upy)
     groups = batch * triton.cdiv(out_h, lines) * (out_w if channels_last else channels)
     columns = channels if channels_last else out_w
-    tile_columns = min(triton.next_power_of_2(columns), 64 if channels_last else 32) # Lines are often one pixel longer than a power of two.
+    # Lines are often one pixel longer than a power of two.
+    tile_columns = min(triton.next_power_of_2(columns), 64 if channels_last else 32)
     of_thread = LOAD_BYTES // x.element_size() if channels_last else 2
     tile_groups = min(triton.next_power_of_2(groups), THREADS * of_thread // tile_columns)
     skip_x = max(-(-padx0 // upx), 0) # A kernel's division rounds towards zero, and so gets no negative numbers.
     with torch.cuda.device_of(x):
         _upfirdn2d_kernel[(triton.cdiv(groups, tile_groups) * triton.cdiv(columns, tile_columns),)](x, f, out, groups,
-            channels, in_h, in_w, out_h, out_w, *x.stride(), *f.stride(), -(pady0 // upy), upx - 1 - padx0 + upx * skip_x, skip_x, float(gain),
-            UP_Y=upy, UP_X=upx, DOWN_Y=downy, DOWN_X=downx, FILTER_H=filter_h, FILTER_W=filter_w, FLIP=bool(flip), PHASE_Y=(upy - 1 - pady0) % upy,
+            channels, in_h, in_w, out_h, out_w, *x.stride(), *f.stride(), -(pady0 // upy),
+            upx - 1 - padx0 + upx * skip_x, skip_x, float(gain),
+            UP_Y=upy, UP_X=upx, DOWN_Y=downy, DOWN_X=downx, FILTER_H=filter_h, FILTER_W=filter_w, FLIP=bool(flip),
+            PHASE_Y=(upy - 1 - pady0) % upy,
             CHANNELS_LAST=channels_last, FLOAT=_float_of(x), LINES=lines, GROUPS=tile_groups, COLUMNS=tile_columns)
     return out
 

@@ -1,4 +1,6 @@
-"""Convolutions with 3x3 kernels in a quarter of the multiplications, for the CPU: F(4x4, 3x3) of Lavin & Gray 2016 (1509.09308).
+"""Convolutions with 3x3 kernels in a quarter of the multiplications, for the CPU.
+
+F(4x4, 3x3) of Lavin & Gray 2016 (1509.09308).
 
 Each 4x4 pixels of an output depend on 6x6 of the input, a tile. Tiles d and kernels k become 36 numbers each, B d B^T
 and K k K^T; these meet in 36 matrix products over channels, one for each position; and A m A^T are the 4x4 pixels. The
@@ -10,7 +12,7 @@ import torch
 
 LEAST_CHANNELS = 128     # With fewer, matrix products are too small to be worth what comes before and after.
 LEAST_FEATURES = 2 ** 19 # Numbers in x: with fewer, the kernels' 36 numbers cost more than is saved.
-BLOCK          = 2 ** 21 # Numbers in a block of tiles: 8 MiB. Much less makes small matrix products, much more leaves the cache.
+BLOCK          = 2 ** 21 # Numbers in a block of tiles, 8 MiB: small products are slow, large ones leave the cache.
 
 B = torch.tensor([
     [2, -3, -4,  3, 2, 0],
@@ -37,13 +39,18 @@ PIXELS, TILE = A.shape # 4 pixels of the output need 6 of the input, along both 
 def suits(x, w, stride, padding, dilation, groups):
     """Whether convolve() can do torch.nn.functional.conv2d() of x and w, in less time."""
     pairs = [(value, value) if isinstance(value, int) else tuple(value) for value in [stride, padding, dilation]]
-    return (x.device.type == 'cpu' and x.dtype == w.dtype == torch.float32 and pairs == [(1, 1)] * 3 and groups == 1 and x.ndim == 4 and w.shape[2:] == (3, 3)
-        and min(w.shape[:2]) >= LEAST_CHANNELS and x.shape[2] % PIXELS == x.shape[3] % PIXELS == 0 and x.numel() >= LEAST_FEATURES)
+    return (x.device.type == 'cpu' and x.dtype == w.dtype == torch.float32 and pairs == [(1, 1)] * 3 and groups == 1
+        and x.ndim == 4 and w.shape[2:] == (3, 3)
+        and min(w.shape[:2]) >= LEAST_CHANNELS and x.shape[2] % PIXELS == x.shape[3] % PIXELS == 0
+        and x.numel() >= LEAST_FEATURES)
 
 #----------------------------------------------------------------------------
 
 class Convolution(torch.autograd.Function):
-    """conv2d(x, w, padding=1) for x [N, C, H, W], whose H and W are multiples of four, and w [O, C, 3, 3]; adjoint: its gradient by x for x [N, O, H, W]."""
+    """conv2d(x, w, padding=1) for x [N, C, H, W], whose H and W are multiples of four, and w [O, C, 3, 3].
+
+    adjoint: its gradient by x for x [N, O, H, W].
+    """
     @staticmethod
     def forward(ctx, x, w, adjoint):
         ctx.save_for_backward(x, w)
@@ -55,12 +62,14 @@ class Convolution(torch.autograd.Function):
         from torch_utils.ops import conv2d_gradfix # Here, as upstream's tree may come to sys.path late.
         x, w = ctx.saved_tensors
         dx = Convolution.apply(dy, w, not ctx.adjoint) if ctx.needs_input_grad[0] else None
-        if not ctx.needs_input_grad[1] or conv2d_gradfix.weight_gradients_disabled: # R1 and the path length have no use for them.
+        # R1 and the path length have no use for them.
+        if not ctx.needs_input_grad[1] or conv2d_gradfix.weight_gradients_disabled:
             return dx, None, None
         return dx, KernelGradient.apply(*(dy, x) if ctx.adjoint else (x, dy)), None
 
 class KernelGradient(torch.autograd.Function):
-    """The gradient of w from x and the gradient of conv2d(x, w, padding=1); linear in both, as the convolution is in x and w."""
+    """The gradient of w from x and the gradient of conv2d(x, w, padding=1); linear in both,
+    as the convolution is in x and w."""
     @staticmethod
     def forward(ctx, x, dy):
         ctx.save_for_backward(x, dy)
@@ -69,12 +78,16 @@ class KernelGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx, ddw):
         x, dy = ctx.saved_tensors
-        return Convolution.apply(dy, ddw, True) if ctx.needs_input_grad[0] else None, Convolution.apply(x, ddw, False) if ctx.needs_input_grad[1] else None
+        return (Convolution.apply(dy, ddw, True) if ctx.needs_input_grad[0] else None,
+            Convolution.apply(x, ddw, False) if ctx.needs_input_grad[1] else None)
 
 #----------------------------------------------------------------------------
 
 def convolve(x, w, adjoint=False):
-    """conv2d(x, w, padding=1) for x [N, C, H, W], whose H and W are multiples of four, and w [O, C, 3, 3]; adjoint: of its gradient [N, O, H, W], that of x."""
+    """conv2d(x, w, padding=1) for x [N, C, H, W], whose H and W are multiples of four, and w [O, C, 3, 3].
+
+    adjoint: of its gradient [N, O, H, W], that of x.
+    """
     kernels = _for_both_axes(K.flip(1) if adjoint else K, w) @ w.reshape(-1, 9).t() # The adjoint turns kernels around
     kernels = kernels.view(TILE ** 2, *w.shape[:2])
     if adjoint:                                                                    # and swaps their channels.
@@ -89,7 +102,8 @@ def convolve(x, w, adjoint=False):
     return y
 
 def kernel_gradient(x, dy):
-    """The gradient [O, C, 3, 3] of w from x [N, C, H, W], whose H and W are multiples of four, and dy [N, O, H, W], that of conv2d(x, w, padding=1)."""
+    """The gradient [O, C, 3, 3] of w from x [N, C, H, W], whose H and W are multiples of four, and dy [N, O, H, W],
+    that of conv2d(x, w, padding=1)."""
     to_tiles, from_pixels = _for_both_axes(B, x), _for_both_axes(A.t(), x)
     padded = torch.nn.functional.pad(x, [1, 1, 1, 1])
     kernels = x.new_zeros([TILE ** 2, dy.shape[1], x.shape[1]])
@@ -103,7 +117,8 @@ def _for_both_axes(matrix, like):
     return torch.kron(matrix, matrix).to(like.dtype)
 
 def _blocks(x):
-    """Slices of images and of rows of tiles that cover x [N, C, H, W], about BLOCK numbers of tiles each, and one row at least."""
+    """Slices of images and of rows of tiles that cover x [N, C, H, W], about BLOCK numbers of tiles each,
+    and one row at least."""
     num_rows, num_columns = x.shape[2] // PIXELS, x.shape[3] // PIXELS
     rows_at_once = max(BLOCK // (TILE ** 2 * x.shape[1] * num_columns), 1)
     images_at_once = max(rows_at_once // num_rows, 1)
@@ -112,7 +127,8 @@ def _blocks(x):
 
 def _tiles(padded, images, rows, to_tiles):
     """B d B^T for a block of padded features [N, C, H + 2, W + 2]: [36, C, tiles]."""
-    tiles = padded[images, :, PIXELS * rows.start : PIXELS * rows.stop + 2].unfold(2, TILE, PIXELS).unfold(3, TILE, PIXELS) # [n, C, rows, W / 4, 6, 6]
+    block = padded[images, :, PIXELS * rows.start : PIXELS * rows.stop + 2]
+    tiles = block.unfold(2, TILE, PIXELS).unfold(3, TILE, PIXELS) # [n, C, rows, W / 4, 6, 6]
     return (to_tiles @ tiles.permute(4, 5, 1, 0, 2, 3).reshape(TILE ** 2, -1)).view(TILE ** 2, padded.shape[1], -1)
 
 def _pixels(y, images, rows):

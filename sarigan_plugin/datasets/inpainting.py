@@ -29,7 +29,7 @@ class InpaintingDataset(ImageFolderDataset):
         self.has_conditions = True
         self._last_image = (None, None) # An image and its label are asked for one after the other.
         super().__init__(path, **folder_kwargs)
-        self._last_image = (None, None) # It may be that of another, see host._of_any_good_image().
+        self._last_image = (None, None) # It may be that of another, see bad_images._of_any_good_image().
         self.masks = masks.Source(mask_source, self.resolution)
 
     @property

@@ -6,13 +6,15 @@ import zipfile
 
 from sarigan_plugin.support import files
 from sarigan_plugin.support import picture_files
+from sarigan_plugin.upstream import exchanges
 
 LABELS      = 'dataset.json'
 NUM_CLASSES = 1 << 16               # Labels become one-hot vectors of this length at most.
 FLOAT32_MAX = 3.4028234663852886e38
 
 def is_label_like(first):
-    """A function that says whether a label, of dataset.json, can stand beside the first one: classes, or lists of as many numbers."""
+    """A function that says whether a label, of dataset.json, can stand beside the first one: classes,
+    or lists of as many numbers."""
     if isinstance(first, list):
         return lambda label: isinstance(label, list) and len(label) == len(first) > 0 and all(map(_is_number, label))
     return lambda label: type(label) is int and 0 <= label < NUM_CLASSES # type(): JSON's true is no class.
@@ -30,14 +32,33 @@ def listed(names, left_out=()):
 
 _left_out = dict() # {path: names}, of this process.
 
-def leave_out(names_by_path):
-    """From now on upstream's ImageFolderDataset lists data sets without these images, see host.prepare()."""
-    _left_out.clear()
-    _left_out.update(names_by_path)
-
 def left_out(path):
     """The names of images that are no part of the data set at a path in this process."""
     return tuple(_left_out.get(path, ()))
+
+def serve_upstream(left_out_of=None):
+    """Let upstream's ImageFolderDataset list what datasets/check.py looks at: linked folders, no junk,
+    and none left out.
+
+    left_out_of: {path of a data set: names of images that are no part of it}.
+    """
+    _left_out.clear()
+    _left_out.update(left_out_of or {})
+    for name, replace in [('os', _walking_as_we_do), ('zipfile', _listing_as_we_do)]:
+        exchanges.exchange('training.dataset', name, replace,
+            'dataset.py:165 follows no links; '
+            'dataset.py:171 takes whatever PIL can write, junk and documents, for an image')
+
+def _walking_as_we_do(os):
+    def walk(path):
+        yield path, [], listed(picture_files.walk(path), left_out(path))
+    return exchanges.Overlay(os, walk=walk)
+
+def _listing_as_we_do(zipfile):
+    class Archive(zipfile.ZipFile):
+        def namelist(self):
+            return listed(super().namelist(), left_out(self.filename))
+    return exchanges.Overlay(zipfile, ZipFile=Archive)
 
 #----------------------------------------------------------------------------
 
@@ -81,7 +102,10 @@ class Zip:
         self.archive.close()
 
     def stamp(self):
-        """As of a Folder. Checksums in a zip are those of what it should hold, so its own size and time count as well."""
+        """As of a Folder.
+
+        Checksums in a zip are those of what it should hold, so its own size and time count as well.
+        """
         status = os.stat(self.path)
         return f'{files.fingerprint(self.path)}-{status.st_size}-{status.st_mtime_ns}'
 

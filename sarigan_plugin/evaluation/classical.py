@@ -28,8 +28,8 @@ def fill(method, image, hole):
     navier-stokes:  lines of equal brightness go on (Bertalmio et al., CVPR 2001), OpenCV's.
     biharmonic:     the smoothest surface that fits the edge (Damelin and Hoang, 2018), scikit-image's.
 
-    image: uint8 [H, W, 1 or 3]. hole: bool [H, W], not everything. Returns uint8 [H, W, C] whose known pixels are those of the image. Raises
-    MissingPackage.
+    image: uint8 [H, W, 1 or 3]. hole: bool [H, W], not everything. Returns uint8 [H, W, C] whose known pixels are those
+    of the image. Raises MissingPackage.
     """
     module = _module(method)
     known_only = np.where(hole[..., None], 0, image).astype(np.uint8) # Nothing of the truth must get through.
@@ -43,7 +43,10 @@ def fill(method, image, hole):
     return np.where(hole[..., None], filled, image).astype(np.uint8)
 
 def _module(method):
-    """The module that has the method, None where none is needed. Raises MissingPackage, ValueError for a method that is not there."""
+    """The module that has the method, None where none is needed.
+
+    Raises MissingPackage, ValueError for a method that is not there.
+    """
     if method not in METHODS:
         raise ValueError(f'{method!r} is not a classical method; they are {", ".join(METHODS)}.')
     if METHODS[method] is None:
@@ -52,7 +55,8 @@ def _module(method):
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise MissingPackage(f'{method} needs the Python package {package}, which is not installed: pip install {package}') from None
+        raise MissingPackage(f'{method} needs the Python package {package}, which is not installed: '
+            f'pip install {package}') from None
 
 def check(method):
     """Raise what fill() would raise for every image."""

@@ -17,9 +17,11 @@ SIGMA   = 1.5           # and its standard deviation.
 K1, K2  = 0.01, 0.03    # Its constants, which keep flat and dark windows from dividing by zero.
 
 def mean_absolute_error(images, truth, holes=None):
-    """Mean absolute difference of levels in [0, 1], over the whole image (Table 5), or over the pixels of holes, bool [N, H, W]."""
+    """Mean absolute difference of levels in [0, 1], over the whole image (Table 5), or over the pixels of holes,
+    bool [N, H, W]."""
     errors = np.abs(images.astype(np.float64) - truth).mean(axis=3) / 255
-    return np.stack([error[hole].mean() for error, hole in zip(errors, holes)]) if holes is not None else errors.mean(axis=(1, 2))
+    return (np.stack([error[hole].mean() for error, hole in zip(errors, holes)]) if holes is not None
+        else errors.mean(axis=(1, 2)))
 
 def mean_squared_error(images, truth):
     """Mean squared difference of levels in [0, 1]."""
@@ -31,12 +33,14 @@ def psnr(mse):
         return -10 * np.log10(mse)
 
 def ssim(images, truth):
-    """Structural similarity (Wang et al., TIP 2004), 1 for equal images: mean over channels and over the windows that lie in the image.
+    """Structural similarity (Wang et al., TIP 2004), 1 for equal images:
+    mean over channels and over the windows that lie in the image.
 
     Raises ValueError where no window does.
     """
     if min(images.shape[1:3]) < WINDOW:
-        raise ValueError(f'images of {images.shape[2]}x{images.shape[1]} are smaller than the window of SSIM, {WINDOW}x{WINDOW}.')
+        raise ValueError(f'images of {images.shape[2]}x{images.shape[1]} are smaller than the window of SSIM, '
+            f'{WINDOW}x{WINDOW}.')
     x, y = images / 255, truth / 255
     mean_x, mean_y = _window_means(x), _window_means(y)
     variance_x, variance_y = _window_means(x * x) - mean_x ** 2, _window_means(y * y) - mean_y ** 2

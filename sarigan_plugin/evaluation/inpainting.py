@@ -12,6 +12,7 @@ from training.dataset import ImageFolderDataset
 
 from sarigan_plugin.commands.options import PATH
 from sarigan_plugin.datasets import check as dataset_check
+from sarigan_plugin.datasets import listing
 from sarigan_plugin.datasets import masks
 from sarigan_plugin.datasets import splits
 from sarigan_plugin.errors import first_line, UserError, writing
@@ -26,7 +27,6 @@ from sarigan_plugin.steering.sampling import Choices, Number, NumberRange, devic
 from sarigan_plugin.support import files
 from sarigan_plugin.support import pictures
 from sarigan_plugin.support import tables
-from sarigan_plugin.upstream import host
 
 BATCH       = 16    # Images that a network completes at once.
 DRAWN       = 8     # Images in comparison.png.
@@ -172,7 +172,7 @@ def read_task(data, split, mask_source, max_images=None):
         source = masks.Source(mask_source, summary.resolution)
     except ValueError as error:
         raise UserError(f'--masks: {error} It may be a folder, or one of {", ".join(masks.KINDS)}.') from None
-    host.list_data_sets()
+    listing.serve_upstream()
     with contextlib.closing(ImageFolderDataset(data)) as dataset:
         try:
             images = [dataset[index][0].transpose(1, 2, 0) for index in indices]

@@ -17,13 +17,16 @@ import scipy.linalg
 import torch
 
 from sarigan_plugin.acceleration import cpu
+from sarigan_plugin.acceleration import ops
+from sarigan_plugin.datasets import bad_images
 from sarigan_plugin.datasets import check as dataset_check
+from sarigan_plugin.datasets import loading
 from sarigan_plugin.errors import UserError
+from sarigan_plugin.evaluation import upstream_metrics
 from sarigan_plugin.features import detectors
 from sarigan_plugin.features import perceptual
 from sarigan_plugin.features import statistics as feature_stats
 from sarigan_plugin.snapshots import reading
-from sarigan_plugin.upstream import host
 
 COUNT       = 10000     # Images of our metrics, as many of each kind where there are so many.
 MIN_COUNT   = 10        # Fewer say nothing.
@@ -62,6 +65,11 @@ def register():
     from metrics import metric_main # Here, as upstream's tree may come to sys.path late.
     for stem, kind in STEMS.items():
         metric_main.register_metric(_registrable(f'{stem}_lite0', kind))
+
+def _prepare(device_type):
+    ops.choose_at_first_use()
+    upstream_metrics.prepare(device_type)
+    register()
 
 def _registrable(name, kind):
     def metric(opts):
@@ -139,7 +147,8 @@ def measure(network, data, metrics, num_samples=None, detector=None, seed=0, dev
 def measurements(network, data, metrics, num_samples=None, detector=None, seed=0, device='cpu', trust=False, progress=None):
     """As measure(), but (name, Measurement) one after the other. progress: a ProgressMonitor of upstream, or what is used like one."""
     device = torch.device(device)
-    host.prepare(device.type)
+    loading.prepare()
+    _prepare(device.type)
     cpu.prepare()
     chosen = find(metrics, detector)
     if num_samples is not None and num_samples < MIN_COUNT:
@@ -174,7 +183,7 @@ def _naming_bad_images(path):
     """Inside the `with`, an image that can't be read, and that dataset_check did not look at, is a mistake in --data."""
     try:
         yield
-    except host.BadImage as error:
+    except bad_images.BadImage as error:
         raise UserError(f'--data: {dataset_check.ended(f"{error}{dataset_check.mending(path)}")}') from None
 
 def compare(images, others, detector='lite0', seed=0, device='cpu'):
@@ -195,7 +204,7 @@ def frechet_floor(real, device='cpu'):
 
 def frechet_distance(real, made, device='cpu'):
     """The Fréchet distance of two sets of features, [M, F] and [N, F]."""
-    host.prepare(torch.device(device).type)
+    _prepare(torch.device(device).type)
     with feature_stats.using(features=(real, made)):
         return _calculate(METRICS['fd10k'], 0, device)['fd10k']
 

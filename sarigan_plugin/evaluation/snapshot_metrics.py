@@ -19,7 +19,7 @@ from sarigan_plugin.errors import first_line, UserError
 from sarigan_plugin.support import files
 from sarigan_plugin.support.world import is_lost_peer
 
-EXCHANGES = ('broadcast', 'barrier') # Of torch.distributed: those that upstream's metrics call.
+COLLECTIVES = ('broadcast', 'barrier') # Of torch.distributed: those that upstream's metrics call.
 
 #----------------------------------------------------------------------------
 # Files.
@@ -52,7 +52,8 @@ def _path(run_dir, name):
 
 def _report(run_dir, name, snapshot_pkl, results, seconds, num_gpus, **why):
     """Print and log a line as upstream's metric_main.report_metric() does. why: `error`, where the results are null."""
-    line = json.dumps(dict(results=results, metric=name, total_time=seconds, total_time_str=dnnlib.util.format_time(seconds),
+    line = json.dumps(dict(results=results, metric=name, total_time=seconds,
+        total_time_str=dnnlib.util.format_time(seconds),
         num_gpus=num_gpus, snapshot_pkl=snapshot_pkl, timestamp=time.time(), **why))
     print(line)
     with contextlib.closing(files.training_open(_path(run_dir, name), 'wt')) as f:
@@ -68,7 +69,7 @@ _check = None # Called before each exchange; returns whether any process has fai
 
 @contextlib.contextmanager
 def _checked_by(check):
-    global _check # Upstream's metrics hand nothing through. pylint: disable=global-statement
+    global _check # Upstream's metrics hand nothing through.
     _check = check
     try:
         yield
@@ -107,7 +108,8 @@ def evaluate(names, snapshot_pkl, loop, peers, strict=False):
             reason = next(reason for reason in peers.told_to_all(reason) if reason is not None)
             story = f'{name} of {snapshot_pkl} failed: {reason}'
             if strict:
-                raise UserError(f'--strict-metrics: {story}. The training state is saved; the same command goes on with this metric.')
+                raise UserError(f'--strict-metrics: {story}. The training state is saved; '
+                    'the same command goes on with this metric.')
             if is_first:
                 print(f'Warning: {story}. Training goes on; --strict-metrics would stop it.', flush=True)
                 _report(loop['run_dir'], name, snapshot_pkl, {name: None}, seconds, loop['num_gpus'], error=reason)
@@ -127,7 +129,7 @@ def _calculate(name, loop, peers):
         return (None, None) if peers.failed_anywhere() else (dict(found.results), None)
     except FailedElsewhere:
         return None, None
-    except Exception as error: # pylint: disable=broad-except # Whatever it is, the training is whole.
+    except Exception as error: # Whatever it is, the training is whole.
         if is_lost_peer(error):
             raise
         peers.failed_anywhere(True)

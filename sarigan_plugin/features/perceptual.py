@@ -27,8 +27,9 @@ def distance(features, others):
 def stack_maps(maps):
     """One vector per image, of feature maps of several stages, so that distance() tells where images differ.
 
-    maps: list of [N, C, h, w], one per stage. Every pixel becomes a unit vector over the channels, as in LPIPS but with no
-    learned weights. The squared distance of two images is then the mean over stages and pixels, from 0 to 4. Returns [N, F].
+    maps: list of [N, C, h, w], one per stage. Every pixel becomes a unit vector over the channels, as in LPIPS but with
+    no learned weights. The squared distance of two images is then the mean over stages and pixels, from 0 to 4. Returns
+    [N, F].
     """
     vectors = []
     for x in maps:
@@ -37,10 +38,10 @@ def stack_maps(maps):
     return torch.cat(vectors, dim=1)
 
 class Features(torch.nn.Module):
-    """A detector network, frozen, behind one interface: images [N, 1 or 3, H, W] in [-1, 1] -> features [N, F] for distance()."""
+    """A detector network, frozen: images [N, 1 or 3, H, W] in [-1, 1] -> features [N, F] for distance()."""
     def __init__(self,
         name,       # What to call it.
-        detector,   # Takes RGB [N, 3, H, W] in [0, 255]; gives features [N, F] that distance() takes, or what stack_maps() takes.
+        detector,   # RGB [N, 3, H, W] in [0, 255] -> features [N, F] for distance(), or maps for stack_maps().
     ):
         super().__init__()
         self.name = name
@@ -55,7 +56,10 @@ class Features(torch.nn.Module):
 # Detectors.
 
 class Lite0(torch.nn.Module):
-    """EfficientNet-Lite0 of ImageNet: what four of its stages give, at 1/2, 1/4, 1/8 and 1/16 of the side. Needs no download."""
+    """EfficientNet-Lite0 of ImageNet: what four of its stages give, at 1/2, 1/4, 1/8 and 1/16 of the side.
+
+    Needs no download.
+    """
     last_blocks = (0, 2, 4, 10) # Of stages; those after them are too coarse to say where anything is.
 
     def __init__(self):
@@ -64,7 +68,7 @@ class Lite0(torch.nn.Module):
 
     def forward(self, images):
         """RGB [N, 3, H, W] in [0, 255] -> list of four feature maps."""
-        net = self.network # pylint: disable=protected-access
+        net = self.network
         x = net._swish(net._bn0(net._conv_stem((images - 127) / 128)))
         maps = []
         for index, block in enumerate(net._blocks[: self.last_blocks[-1] + 1]):
@@ -74,12 +78,14 @@ class Lite0(torch.nn.Module):
         return maps
 
 class Scripted(torch.nn.Module):
-    """A TorchScript file: NVIDIA's VGG16, or anything that makes one feature map or a list of them of RGB images in [0, 255]."""
+    """A TorchScript file: NVIDIA's VGG16, or anything that makes one feature map or a list of them of RGB images in
+    [0, 255]."""
     def __init__(self, file):
         super().__init__()
         self.network = torch.jit.load(file, map_location='cpu')
         arguments = [argument.name for argument in self.network.forward.schema.arguments]
-        self.options = dict(resize_images=False, return_lpips=True) if 'return_lpips' in arguments else {} # [N, F], weighted by its authors.
+        # [N, F], weighted by its authors.
+        self.options = dict(resize_images=False, return_lpips=True) if 'return_lpips' in arguments else {}
 
     def forward(self, images):
         """RGB [N, 3, H, W] in [0, 255] -> [N, F] or a list of maps, see Features."""
@@ -91,9 +97,9 @@ class Scripted(torch.nn.Module):
 def load(choice='auto', device='cpu'):
     """Features by name.
 
-    choice: 'vgg', NVIDIA's VGG16 that upstream's projector downloads as well (550 MB); 'lite0', EfficientNet-Lite0 from the
-    packages of the extra `features`, ImageNet weights inside; path of a TorchScript file; 'auto', the first of vgg and lite0 that is here
-    already; or 'none'. Returns Features, or None for none. Raises ValueError with one sentence.
+    choice: 'vgg', NVIDIA's VGG16 that upstream's projector downloads as well (550 MB); 'lite0', EfficientNet-Lite0 from
+    the packages of the extra `features`, ImageNet weights inside; path of a TorchScript file; 'auto', the first of vgg
+    and lite0 that is here already; or 'none'. Returns Features, or None for none. Raises ValueError with one sentence.
     """
     if choice == 'auto':
         choice = 'vgg' if upstream.is_cached(VGG_URL) else detectors.default() or 'none'
@@ -112,8 +118,9 @@ def _load_scripted(choice):
         raise ValueError(f'{choice!r} is neither one of {", ".join(CHOICES)} nor a TorchScript file.') from None
     except OSError as error:
         raise ValueError(f'{choice!r} cannot be read ({first_line(error)}).') from None
-    except Exception as error: # pylint: disable=broad-except # Who knows what a broken file leads to.
-        raise ValueError(f'{choice!r} is not a TorchScript file that makes feature maps of images ({first_line(error)}).') from None
+    except Exception as error: # Who knows what a broken file leads to.
+        raise ValueError(f'{choice!r} is not a TorchScript file that makes feature maps of images '
+            f'({first_line(error)}).') from None
     if found.ndim != 2 or len(found) != 2 or not found.is_floating_point():
         raise ValueError(f'{choice!r} makes no feature maps [N, C, H, W] of images.')
     return features

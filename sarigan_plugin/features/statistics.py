@@ -1,24 +1,26 @@
-"""Features of real and generated images: upstream's metric_utils, told by which detector, of how many images, and what to keep.
+"""Features of real and generated images: by which detector, of how many images, and what to keep.
 
-All metrics of upstream get their features from two functions there, which install() wraps; so calc_metrics.py, training and
-`sarigan metrics` measure alike. Every metric draws random numbers of its own: the same network has the same value each time,
-and a training goes on as if nothing had been measured.
+All metrics of upstream get their features from two functions of metric_utils, which prepare() wraps; so
+calc_metrics.py, training and `sarigan metrics` measure alike. Every metric draws random numbers of its own: the same
+network has the same value each time, and a training goes on as if nothing had been measured.
 """
 
 import contextlib
 import copy
 import dataclasses
-import importlib
 
 import dnnlib
 import numpy as np
 import torch
 
 from sarigan_plugin.datasets import listing
+from sarigan_plugin.datasets import loading
 from sarigan_plugin.features import detectors
 from sarigan_plugin.support import files
+from sarigan_plugin.upstream.exchanges import exchange
 
-MAX_KEPT = 200000 # Real images whose features are all kept, in memory and in the cache; as many as upstream's precision and recall take.
+# Real images whose features are all kept, in memory and in the cache; as many as upstream's precision and recall take.
+MAX_KEPT = 200000
 
 #----------------------------------------------------------------------------
 # What metrics are told.
@@ -27,7 +29,7 @@ MAX_KEPT = 200000 # Real images whose features are all kept, in memory and in th
 class Orders:
     """What differs from what a metric asks for by itself."""
     detector:   str | None = None   # Another detector: a name, a URL or a path, see detectors.address().
-    num_real:   int | None = None   # So many real images, drawn without replacement, where the metric takes the first ones, or all.
+    num_real:   int | None = None   # So many real images, drawn at random; metrics take the first, or all.
     num_made:   int | None = None   # So many generated images.
     features:   tuple | None = None # Features of real and of generated images, [M, F] and [N, F]: nothing is looked at.
     kept:       'Kept | None' = None # Takes the features of all images, so that each is looked at once.
@@ -50,7 +52,7 @@ _orders = Orders()
 @contextlib.contextmanager
 def using(**changes):
     """Inside the `with`, metrics of this process have these Orders, besides those that they have already."""
-    global _orders # Upstream's metrics hand nothing through. pylint: disable=global-statement
+    global _orders # Upstream's metrics hand nothing through.
     before = _orders
     _orders = dataclasses.replace(before, **changes)
     try:
@@ -65,19 +67,23 @@ def orders():
 #----------------------------------------------------------------------------
 # Wrapped functions of upstream.
 
-def install(exchange):
-    """Wrap them. exchange: a function of module, name and wrapper, see host.prepare()."""
-    metric_utils = importlib.import_module('metrics.metric_utils')
-    metric_main = importlib.import_module('metrics.metric_main')
-    exchange(metric_utils, 'get_feature_detector', _any_detector)
-    exchange(metric_utils, 'compute_feature_stats_for_dataset', _of_dataset)
-    exchange(metric_utils, 'compute_feature_stats_for_generator', _of_generator)
-    exchange(metric_main, 'calc_metric', _with_its_own_random_numbers)
+def prepare():
+    """Let upstream's metrics follow orders()."""
+    exchange('metrics.metric_utils', 'get_feature_detector', _any_detector,
+        'metric_utils.py:40 knows detectors by their URLs alone')
+    exchange('metrics.metric_utils', 'compute_feature_stats_for_dataset', _of_dataset,
+        'metric_utils.py:180 takes the first images, and knows what it keeps by a path, whatever is there')
+    exchange('metrics.metric_utils', 'compute_feature_stats_for_generator', _of_generator,
+        'metric_utils.py:232 makes images anew for each metric')
+    exchange('metrics.metric_main', 'calc_metric', _with_its_own_random_numbers,
+        "metric_main.py:39 draws the training's random numbers")
 
 def _any_detector(get_feature_detector):
     """NVIDIA's by their URLs, as ever, and those of detectors.py."""
     def wrapper(url, device=torch.device('cpu'), **kwargs):
-        return get_feature_detector(str(url), device, **kwargs) if dnnlib.util.is_url(url) else detectors.load(str(url), device)
+        if dnnlib.util.is_url(url):
+            return get_feature_detector(str(url), device, **kwargs)
+        return detectors.load(str(url), device)
     return wrapper
 
 def _of_dataset(compute):
@@ -97,7 +103,8 @@ def _of_dataset(compute):
             kwargs.update(capture_all=True, capture_mean_cov=True)
         def made():
             with torch.random.fork_rng(devices=[]): # Loading draws a number, a look into the cache does not.
-                return compute(opts, Stamped(url, files.fingerprint(url)), detector_kwargs, max_items=max_items, **kwargs)
+                return compute(opts, Stamped(url, files.fingerprint(url)), detector_kwargs,
+                    max_items=max_items, **kwargs)
         if orders.kept is None:
             return made()
         orders.kept.real = orders.kept.once(('real', url, repr(opts.dataset_kwargs)), made)
@@ -125,7 +132,8 @@ def _obeying(opts, orders):
     opts = copy.copy(opts)
     opts.dataset_kwargs = dnnlib.EasyDict(opts.dataset_kwargs)
     if orders.num_real is not None and orders.num_real < count_images(opts.dataset_kwargs):
-        opts.dataset_kwargs.update(max_size=orders.num_real, random_seed=0) # Upstream's first images may be all of one class.
+        # Upstream's first images may be all of one class.
+        opts.dataset_kwargs.update(max_size=orders.num_real, random_seed=0)
     return opts
 
 def _url(url, orders):
@@ -135,13 +143,13 @@ def _loading(device):
     """Arguments of the DataLoader. On a CPU it is the detector that takes the time."""
     if torch.device(device).type == 'cpu':
         return dict(num_workers=0)
-    runtime = importlib.import_module('sarigan_plugin.upstream.host') # Which imports this module.
-    return dict(pin_memory=True, num_workers=3, prefetch_factor=2, worker_init_fn=runtime.beginning_to_load())
+    return dict(pin_memory=True, num_workers=3, prefetch_factor=2, worker_init_fn=loading.beginning_to_load())
 
 def _with_its_own_random_numbers(calc_metric):
     def wrapper(metric, seed=0, num_gpus=1, rank=0, device=None, **kwargs):
         state = np.random.get_state()
-        with torch.random.fork_rng(devices=[device] if device is not None and device.type == 'cuda' else []), torch.no_grad():
+        devices = [device] if device is not None and device.type == 'cuda' else []
+        with torch.random.fork_rng(devices=devices), torch.no_grad():
             torch.manual_seed(seed * num_gpus + rank)
             np.random.seed((seed * num_gpus + rank) % 2 ** 32)
             try:
@@ -160,10 +168,11 @@ def stats_of(features):
     return stats
 
 def of_real(num_real):
-    """FeatureStats of another number of the real images that a metric was about, inside the `with` that kept their features."""
+    """FeatureStats of another number of a metric's real images, inside the `with` that kept their features."""
     from metrics import metric_utils
     with using(num_real=num_real):
-        return metric_utils.compute_feature_stats_for_dataset(_orders.kept.opts, _orders.detector, dict(return_features=True))
+        return metric_utils.compute_feature_stats_for_dataset(_orders.kept.opts, _orders.detector,
+            dict(return_features=True))
 
 def label_length(dataset_kwargs):
     with contextlib.closing(dnnlib.util.construct_class_by_name(**dataset_kwargs)) as dataset:
@@ -174,7 +183,8 @@ def count_images(dataset_kwargs):
         return len(dataset)
 
 #----------------------------------------------------------------------------
-# Statistics of a data set are in upstream's cache under the repr() of what they were made of: a path, whatever it held then.
+# Statistics of a data set are in upstream's cache under the repr() of what they were made of: a path,
+# whatever it held then.
 
 class Stamped(str):
     """A string whose repr() is of other things: those that the statistics in the cache depend on."""

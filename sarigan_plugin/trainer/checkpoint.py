@@ -4,7 +4,6 @@ A state is a file that torch.load(weights_only=True) reads, after a header with 
 the local variables of upstream's loop to `keeper`, once before the first iteration, after each iteration and each tick.
 """
 
-import functools
 import glob
 import hashlib
 import io
@@ -223,6 +222,7 @@ class Keeper:
             seed_everything(position['cur_nimg'], self.rank)
         self.state = None # Memory.
         start_time = time.time() - position['seconds']
+        go_on_with_tensorboard(loop['stats_tfevents'], position['cur_nimg'])
         self._finish_snapshot({**loop, **position, 'start_time': start_time}, shared.get('metrics', []))
         return *(position[name] for name in POSITION), start_time
 
@@ -362,13 +362,15 @@ keeper = Keeper() # Of this process; upstream's loop asks for it.
 #----------------------------------------------------------------------------
 # Before the loop.
 
-def go_on_with_tensorboard(nimg):
-    """TensorBoard forgets what earlier processes of this run logged after so many images: it will be logged again."""
-    try:
-        from torch.utils import tensorboard
-    except ImportError: # Upstream does without it as well.
-        return
-    tensorboard.SummaryWriter = functools.partial(tensorboard.SummaryWriter, purge_step=nimg // 1000 + 1) # Upstream's steps are kimg.
+def go_on_with_tensorboard(writer, nimg):
+    """TensorBoard forgets what earlier processes of this run logged after so many images: it will be logged again.
+
+    writer: upstream's SummaryWriter, new; None = it has none.
+    """
+    if writer is not None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog # Where there is a writer, there is TensorBoard.
+        step = nimg // 1000 + 1 # Upstream's steps are kimg.
+        writer.file_writer.add_event(Event(step=step, session_log=SessionLog(status=SessionLog.START)))
 
 def rewind_logs(run_dir, state):
     """Cut what was logged after a state was saved, so that nothing is there twice when it has happened again.

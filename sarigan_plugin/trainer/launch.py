@@ -20,6 +20,7 @@ import torch
 from sarigan_plugin.acceleration import cpu
 from sarigan_plugin.acceleration import cpu_formats
 from sarigan_plugin.acceleration import ops
+from sarigan_plugin.datasets import bad_images
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.support import files
 from sarigan_plugin.support import streams
@@ -29,6 +30,7 @@ from sarigan_plugin.trainer import options
 from sarigan_plugin.trainer import progress
 from sarigan_plugin.trainer import runs
 from sarigan_plugin.trainer import soundness
+from sarigan_plugin.trainer import upstream_loop
 from sarigan_plugin.upstream import host
 
 LOST = 1 # The exit code where another process was lost.
@@ -204,9 +206,9 @@ def train_process(world, args, device_type, minutes, state_path, signals=None):
     chosen_ops = args.pop('ops', 'auto')
     left_out = args.pop('left_out', dict(images=[]))['images']
     precision = cpu_precision(args)
-    host.prepare(device_type, grid=args.pop('grid', None), local_rank=world.local_rank, trust=care.trust_pickle, skip_bad_images=care.skip_bad_images,
+    upstream_loop.prepare(device_type, grid=args.pop('grid', None), local_rank=world.local_rank, trust=care.trust_pickle, skip_bad_images=care.skip_bad_images,
         left_out={args.training_set_kwargs.path: left_out})
-    host.fit_to_device(args, device_type)
+    upstream_loop.fit_to_device(args, device_type)
     args.loss_kwargs = dnnlib.EasyDict(class_name='sarigan_plugin.trainer.progress.MonitoredLoss', loss_kwargs=args.loss_kwargs, rank=world.rank, minutes=minutes,
         num_gpus=args.num_gpus, max_bad_iterations=care.max_bad_iterations, batch_size=args.batch_size, total_kimg=args.total_kimg, kimg_per_tick=args.get('kimg_per_tick', 4))
     try:
@@ -231,7 +233,7 @@ def train_process(world, args, device_type, minutes, state_path, signals=None):
                 torch.distributed.destroy_process_group()
     except UserError as error:
         return _complain(world, str(error))
-    except host.BadImage as error:
+    except bad_images.BadImage as error:
         return _complain(world, f'--data: {error}; mend it, and the same command goes on, or go on without it by --skip-bad-images=1 --resume=latest.')
     except requests.RequestException as error:
         url = getattr(error.request, 'url', 'a file')
@@ -249,7 +251,7 @@ def train_process(world, args, device_type, minutes, state_path, signals=None):
     return 0
 
 def cpu_precision(args):
-    """For cpu_formats.using(), before host.fit_to_device() takes what is meant for GPUs."""
+    """For cpu_formats.using(), before upstream_loop.fit_to_device() takes what is meant for GPUs."""
     choice, resolutions = args.pop('cpu_bf16', 'auto'), args.D_kwargs.get('num_fp16_res', 0)
     return choice, resolutions or (cpu_formats.RESOLUTIONS if choice == '1' else 0)
 
@@ -272,9 +274,7 @@ def _attempt(attempt, world, args, care, state_path, signals, abort_fn):
     from training import training_loop
     args = copy.deepcopy(args)
     if state_path is not None:
-        first_image = checkpoint.images_seen(state_path)
-        host.skip_samples(first_image // args.num_gpus)
-        checkpoint.go_on_with_tensorboard(first_image)
+        upstream_loop.skip_samples(checkpoint.images_seen(state_path) // args.num_gpus)
         args.resume_pkl = None # All that came from there is in the state.
         if world.rank == 0:
             print(f'Going on from {state_path}')

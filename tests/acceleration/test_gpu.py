@@ -13,6 +13,7 @@ from test_train import config_with, images, stats # pylint: disable=unused-impor
 from sarigan_plugin.acceleration import cuda_build
 from sarigan_plugin.acceleration import ops
 from sarigan_plugin.support.world import World
+from sarigan_plugin.upstream import exchanges
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason=skips.NO_CUDA)]
 
@@ -76,8 +77,8 @@ def ops_to_compare(half, memory_format):
 @pytest.fixture
 def chosen_ops():
     """Whatever ops a test has chosen, the next one starts without."""
-    yield
-    ops._forget()
+    with exchanges.undone():
+        yield
 
 @pytest.mark.usefixtures('chosen_ops')
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last], ids=['nchw', 'nhwc'])

@@ -16,7 +16,8 @@ from sarigan_plugin.acceleration import cuda_build
 from sarigan_plugin.acceleration import ops
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.support.world import World
-from sarigan_plugin.upstream import host
+from sarigan_plugin.trainer import upstream_loop
+from sarigan_plugin.upstream import exchanges
 
 without_nvcc = pytest.mark.skipif(cuda_build.obstacle() is None, reason=skips.HAS_NVCC)
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason=skips.HAS_CUDA)
@@ -25,12 +26,11 @@ has_triton = lambda: pytest.importorskip('triton', reason=skips.NO_TRITON)
 @pytest.fixture(autouse=True)
 def modules(monkeypatch):
     """Upstream's two, as if just imported."""
-    for module in cuda_build.modules():
-        monkeypatch.setattr(module, '_plugin', None)
-        monkeypatch.setattr(module, '_inited', False)
-    ops._forget()
-    yield cuda_build.modules()
-    ops._forget()
+    with exchanges.undone():
+        for module in cuda_build.modules():
+            monkeypatch.setattr(module, '_plugin', None)
+            monkeypatch.setattr(module, '_inited', False)
+        yield cuda_build.modules()
 
 def prepare(choice, cuda=None, builds=True, triton=None):
     """Choose on a machine where the given obstacles are in the way. Returns the line, and how often it built."""
@@ -180,7 +180,7 @@ def test_tools_choose_when_an_op_first_runs_on_a_gpu(modules, capsys):
     assert capsys.readouterr().out == ''
 
 def test_upstreams_tools_and_our_own_choose_so(modules):
-    host.prepare('cpu')
+    upstream_loop.prepare('cpu')
     assert all(module._init is ops._init_at_first_use for module in modules)
 
 #----------------------------------------------------------------------------

@@ -19,13 +19,13 @@ from sarigan_plugin.evaluation import inpainting as inpaint_table
 from sarigan_plugin.explore.inpaint_studio import Album
 from sarigan_plugin.support import files
 from sarigan_plugin.support import pictures
-from sarigan_plugin.upstream import host
+from sarigan_plugin.trainer import upstream_loop
 
 @pytest.fixture(autouse=True)
 def prepared():
-    host.prepare('cpu')
+    upstream_loop.prepare('cpu')
     yield
-    host.prepare('cpu')
+    upstream_loop.prepare('cpu')
 
 def save(path, red=0, size=16):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def test_junk_does_not_tell_a_data_set_from_another(messy, packed):
 def test_upstreams_own_metrics_script_lists_the_same(messy):
     """As calc_metrics.py does, whose patched line asks for host_torch; the class and its arguments are those of any tree."""
     code = ('import sys, dnnlib, pickle\n'
-        'from sarigan_plugin.upstream.host import host_torch as torch\n'
+        'from sarigan_plugin.hooks import host_torch as torch\n'
         'kwargs = dict(class_name="training.dataset.ImageFolderDataset", path=sys.argv[1])\n'
         'made = dnnlib.util.construct_class_by_name(**kwargs)\n'
         'print(len(made), type(made).__module__, type(made).__name__, len(pickle.loads(pickle.dumps(made))))\n')
@@ -108,10 +108,10 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
         dataset_check.check(tmp_path / 'set')
 
 def test_what_is_left_out_is_so_by_path_and_until_the_next_preparation(messy):
-    host.prepare('cpu', left_out={str(messy): ['x/2.PNG']})
+    upstream_loop.prepare('cpu', left_out={str(messy): ['x/2.PNG']})
     assert dataset.ImageFolderDataset(str(messy))._image_fnames == ['1.png', 'x/y/3.bmp']
     assert len(dataset.ImageFolderDataset(as_zip(messy))) == 3
-    host.prepare('cpu')
+    upstream_loop.prepare('cpu')
     assert len(dataset.ImageFolderDataset(str(messy))) == 3
 
 #----------------------------------------------------------------------------

@@ -26,8 +26,7 @@ from sarigan_plugin.evaluation import quality
 from sarigan_plugin.features import detectors
 from sarigan_plugin.features import perceptual
 from sarigan_plugin.features import statistics as feature_stats
-from sarigan_plugin.trainer import arguments
-from sarigan_plugin.upstream import host
+from sarigan_plugin.trainer import arguments, upstream_loop
 
 pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning') # It is what detectors come in.
 
@@ -55,7 +54,7 @@ def save_images(path, count=30, seed=0, labels=None, size=32):
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv('DNNLIB_CACHE_DIR', str(tmp_path / 'cache'))
-    host.prepare('cpu')
+    upstream_loop.prepare('cpu')
     return tmp_path / 'cache'
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from sarigan_plugin.snapshots import reading
 from sarigan_plugin.trainer import arguments
 from sarigan_plugin.trainer import recipes
 from sarigan_plugin.trainer import transfer
-from sarigan_plugin.upstream import host
+from sarigan_plugin.trainer import upstream_loop
 
 SIZE = dict(channel_base=256, channel_max=16)
 
@@ -330,7 +330,7 @@ class Corners(torch.nn.Module):
 
 @pytest.mark.filterwarnings('ignore:.torch.jit') # Upstream loads detectors so.
 def test_upstreams_metrics_are_about_completed_images_of_the_data_set(images, tmp_path):
-    host.prepare('cpu')
+    upstream_loop.prepare('cpu')
     torch.jit.script(Corners()).save(str(tmp_path / 'corners.pt'))
     dataset = dict(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', path=images, mask_source='centre', max_size=1, use_labels=False, xflip=False)
     G = inpainting.Generator(z_dim=8, c_dim=1024, img_resolution=16, img_channels=3, code_dim=8, num_groups=2, synthesis_kwargs=dict(channel_base=64, channel_max=8))
@@ -341,14 +341,14 @@ def test_upstreams_metrics_are_about_completed_images_of_the_data_set(images, tm
     assert real.shape == (1, 12) and made.shape == (4, 12) and (made == real).all()
 
 def test_a_sample_sheet_shows_input_output_and_truth(images, tmp_path):
-    host.prepare('cpu', grid=(2, 3))
+    upstream_loop.prepare('cpu', grid=(2, 3))
     dataset = InpaintingDataset(images, mask_source='centre')
     dataset.without_conditions()
     size, truth, labels = training_loop.setup_snapshot_image_grid(training_set=dataset)
     assert size == (2, 3) and labels.shape == (6, 1024)
     training_loop.save_image_grid(truth, str(tmp_path / 'reals.png'), drange=[0, 255], grid_size=size)
     training_loop.save_image_grid(np.ones([6, 3, 16, 16]), str(tmp_path / 'fakes.png'), drange=[-1, 1], grid_size=size)
-    host.prepare('cpu')
+    upstream_loop.prepare('cpu')
     reals, fakes = [np.asarray(PIL.Image.open(tmp_path / f'{name}.png')) for name in ['reals', 'fakes']]
     assert reals.shape == (48, 32, 3) and fakes.shape == (48, 96, 3)
     shown, output, real = fakes[:16, 48:64], fakes[:16, 64:80], fakes[:16, 80:96] # Of the second sample.

@@ -23,7 +23,7 @@ from sarigan_plugin.snapshots import reading
 from sarigan_plugin.snapshots import unpickler
 from sarigan_plugin.steering.edits import Edit, Recipe
 from sarigan_plugin.steering.sampling import label_vector, labels, latents, render, sample_ws
-from sarigan_plugin.upstream import host
+from sarigan_plugin.trainer import upstream_loop
 
 VECTOR = (0.2, 0.8)
 QUICK = ['--num-steps=1', '--features=none', '--space=w']
@@ -203,7 +203,7 @@ def constructed(tmp_path, of_index, cond):
     small_training.write_images(tmp_path / 'images', count=6)
     found = [[f'{index:02d}.png', of_index(index)] for index in range(6)]
     (tmp_path / 'images' / 'dataset.json').write_text(json.dumps(dict(labels=found)))
-    host.prepare('cpu')
+    upstream_loop.prepare('cpu')
     construct = training_loop.dnnlib.util.construct_class_by_name
     data = construct(class_name='training.dataset.ImageFolderDataset', path=str(tmp_path / 'images'), use_labels=cond)
     common = dict(c_dim=data.label_dim, img_resolution=16, img_channels=3)

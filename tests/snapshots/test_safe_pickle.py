@@ -24,7 +24,6 @@ from training import training_loop
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.snapshots import unpickler
-from sarigan_plugin.upstream import host
 
 import small_training
 from conftest import SIZE
@@ -340,6 +339,7 @@ import os, resource, sys
 from sarigan_plugin.snapshots import reading as snapshot
 from training import networks, augment
 from sarigan_plugin.errors import UserError
+from sarigan_plugin.trainer import upstream_loop
 used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 500 * 2 ** 20, resource.RLIM_INFINITY))
 for path in sys.argv[1:]:
@@ -512,7 +512,7 @@ def test_training_takes_an_exported_folder(images, tmp_path):
     assert run(*command, f'--resume={tmp_path / "folder"}').exit_code == 0
     assert "has no training state; give a run's folder, a network pickle, latest or noresume" in sentence(run(*command, f'--resume={tmp_path / "empty"}'))
 
-    host.prepare('cpu') # What upstream's training loop then does:
+    upstream_loop.prepare('cpu') # What upstream's training loop then does:
     with training_loop.dnnlib.util.open_url(str(tmp_path / 'folder')) as f:
         assert_same(training_loop.legacy.load_network_pkl(f)['G_ema'], data['G_ema'])
 
@@ -529,7 +529,7 @@ def test_training_runs_a_pickle_that_is_trusted(images, cfg, tmp_path):
     assert done.exit_code == 0 and '"trust_pickle": true' in done.stdout, done.output
     canary = tmp_path / 'canary'
     (tmp_path / 'evil.pkl').write_bytes(system(canary))
-    host.prepare('cpu', trust=True)
+    upstream_loop.prepare('cpu', trust=True)
     with open(tmp_path / 'evil.pkl', 'rb') as f, pytest.raises(UserError): # It holds no networks.
         training_loop.legacy.load_network_pkl(f)
     assert canary.exists()

@@ -25,8 +25,8 @@ import small_training
 from sarigan_plugin.commands.train import main
 from sarigan_plugin.support import files
 from sarigan_plugin.trainer import checkpoint
+from sarigan_plugin.trainer import upstream_loop
 from sarigan_plugin.trainer.checkpoint import DamagedState, read_state, write_state
-from sarigan_plugin.upstream import host
 
 # All that remembers something: ADA, path length, style mixing, groups that merge, the average, two ticks and more. In bf16; tables that go on, in test_ablate.py, are in fp32.
 CONFIG = small_training.config(method=dict(num_groups='auto', regroup_kimg=0.064), training=dict(kimg=2, ema_rampup=0.05, aug='ada', cpu_bf16=True))
@@ -292,11 +292,11 @@ def test_statistics_go_on_where_they_were():
     assert collector.mean('Test/a') == 6 and collector.num('Test/a') == 2
 
 def test_the_sampler_starts_where_it_was():
-    host.prepare('cpu')
+    upstream_loop.prepare('cpu')
     whole = list(itertools.islice(iter(misc.InfiniteSampler(list(range(10)), rank=1, num_replicas=2, seed=5)), 40))
-    host.skip_samples(13)
+    upstream_loop.skip_samples(13)
     assert list(itertools.islice(iter(misc.InfiniteSampler(list(range(10)), rank=1, num_replicas=2, seed=5)), 27)) == whole[13:]
-    host.skip_samples(0)
+    upstream_loop.skip_samples(0)
 
 def test_logs_are_cut_to_where_the_state_was_and_what_was_cut_is_kept(tmp_path):
     (tmp_path / 'stats.jsonl').write_text('one\n')
@@ -309,15 +309,14 @@ def test_logs_are_cut_to_where_the_state_was_and_what_was_cut_is_kept(tmp_path):
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == \
         {'stats.jsonl': 'one\n', 'log.txt': 'tick 0\n', 'metric-fid50k_full.jsonl': '', 'log-cut.txt': 'tick 1\n'}
 
-def test_tensorboard_forgets_what_will_happen_again(tmp_path, monkeypatch):
-    from torch.utils import tensorboard # Slow to import. pylint: disable=import-outside-toplevel
-    monkeypatch.setattr(tensorboard, 'SummaryWriter', tensorboard.SummaryWriter)
+def test_tensorboard_forgets_what_will_happen_again(tmp_path):
+    from torch.utils import tensorboard # Slow to import.
     first = tensorboard.SummaryWriter(tmp_path)
     for kimg in range(5):
         first.add_scalar('Loss', kimg, global_step=kimg)
     first.close()
-    checkpoint.go_on_with_tensorboard(2048)
     second = tensorboard.SummaryWriter(tmp_path)
+    checkpoint.go_on_with_tensorboard(second, 2048)
     second.add_scalar('Loss', 30, global_step=3)
     second.close()
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

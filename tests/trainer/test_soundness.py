@@ -22,11 +22,13 @@ from training import dataset
 from torch_utils import misc
 from torch_utils import training_stats
 
+from sarigan_plugin.datasets import bad_images
+from sarigan_plugin.datasets import loading
 from sarigan_plugin.features import statistics as feature_stats
 from sarigan_plugin.losses.sarigan import SariGANLoss
 from sarigan_plugin.trainer import arguments
 from sarigan_plugin.trainer import soundness
-from sarigan_plugin.upstream import host
+from sarigan_plugin.trainer import upstream_loop
 
 import small_training
 from test_checkpoint import CONFIG
@@ -176,18 +178,18 @@ def as_zip(folder):
 def read_images():
     """read_images(path, skip) -> the red of every image, in a worker process if asked for."""
     def read(path, skip_bad_images, workers=0, context=None):
-        host.prepare('cpu', skip_bad_images=skip_bad_images)
+        upstream_loop.prepare('cpu', skip_bad_images=skip_bad_images)
         loader = torch.utils.data.DataLoader(dataset.ImageFolderDataset(str(path), resolution=16), num_workers=workers, multiprocessing_context=context,
-            worker_init_fn=host.beginning_to_load())
+            worker_init_fn=loading.beginning_to_load())
         return [int(image[0, 0, 0, 0]) for image, _label in loader]
     yield read
-    host.prepare('cpu')
+    upstream_loop.prepare('cpu')
 
 LOADING = [(0, None), (1, 'fork'), (1, 'spawn')] # Processes that load images, and how they start: afresh where there are several GPUs.
 
 @pytest.mark.parametrize('loading', LOADING)
 def test_a_bad_image_is_named(squares, read_images, loading):
-    with pytest.raises(host.BadImage) as caught:
+    with pytest.raises(bad_images.BadImage) as caught:
         read_images(squares, False, *loading)
     assert re.fullmatch(r'2\.png cannot be read or has another size \(.+\)', str(caught.value))
 
@@ -231,7 +233,7 @@ def test_with_bad_images_left_out_each_good_one_is_shown_equally_often(eight_and
     _desc, args = arguments.training_options(**{'data': path, 'cfg': 'tiny', 'metrics': [], 'skip_bad_images': True, **options})
     left_out = args.left_out['images']
     assert len(left_out) == 8
-    host.prepare('cpu', skip_bad_images=True, left_out={path: left_out})
+    upstream_loop.prepare('cpu', skip_bad_images=True, left_out={path: left_out})
     try:
         made = dnnlib.util.construct_class_by_name(**args.training_set_kwargs)
         copies = 2 if options.get('mirror') else 1
@@ -242,7 +244,7 @@ def test_with_bad_images_left_out_each_good_one_is_shown_equally_often(eight_and
         of_metrics = dict(args.training_set_kwargs, max_size=None, xflip=False)
         assert feature_stats.count_images(of_metrics) == (8 if 'subset' in options else count)
     finally:
-        host.prepare('cpu')
+        upstream_loop.prepare('cpu')
 
 def test_a_data_set_still_ends_where_it_ends(squares, read_images):
     read_images(squares, True)

@@ -13,16 +13,21 @@ import pytest
 import skips
 import torch
 
+from metrics import metric_utils
 from metrics import perceptual_path_length
 from torch_utils import misc
 from training import dataset
 from training import training_loop
 
+from sarigan_plugin.trainer import upstream_loop
+from sarigan_plugin.upstream import exchanges
 from sarigan_plugin.upstream import host
 
 @pytest.fixture(autouse=True)
 def prepared():
-    host.prepare('cpu')
+    with exchanges.undone():
+        upstream_loop.prepare('cpu')
+        yield
 
 def test_device_names_are_resolved_and_wrong_ones_refused():
     assert host.resolve_device('cpu') == 'cpu'
@@ -57,9 +62,11 @@ def test_stand_in_events_measure_milliseconds():
     assert 0 <= start.elapsed_time(end) < 1000
 
 def test_preparing_twice_changes_nothing_more():
-    before = (training_loop.setup_snapshot_image_grid, misc.InfiniteSampler.__bases__)
-    host.prepare('cpu')
-    assert (training_loop.setup_snapshot_image_grid, misc.InfiniteSampler.__bases__) == before
+    before = [(made.place, made.name, made.upstreams) for made in exchanges.in_force()]
+    upstream_loop.prepare('cpu')
+    assert [(made.place, made.name, made.upstreams) for made in exchanges.in_force()] == before
+    with exchanges.undone():
+        assert all(getattr(sys.modules[place], name, None) is own for place, name, own in before if ':' not in place)
 
 def test_processes_that_load_images_open_a_zip_file_for_themselves(tmp_path):
     with zipfile.ZipFile(tmp_path / 'images.zip', 'w') as archive:
@@ -71,7 +78,7 @@ def test_processes_that_load_images_open_a_zip_file_for_themselves(tmp_path):
     expected = [data[index][0] for index in range(32)]
     place = os.lseek(opened, 0, os.SEEK_CUR)
     args = dnnlib.EasyDict(data_loader_kwargs=dnnlib.EasyDict(), G_opt_kwargs=dnnlib.EasyDict(betas=[0, 0.99]), D_opt_kwargs=dnnlib.EasyDict(betas=[0, 0.99]))
-    host.fit_to_device(args, 'cuda')
+    upstream_loop.fit_to_device(args, 'cuda')
     loaded = torch.utils.data.DataLoader(data, batch_size=None, num_workers=2, multiprocessing_context='fork', **args.data_loader_kwargs)
     assert all(np.array_equal(image, wanted) for (image, _label), wanted in zip(loaded, expected, strict=True))
     assert os.lseek(opened, 0, os.SEEK_CUR) == place # Nobody else has read through it.
@@ -94,8 +101,13 @@ def test_percentiles_of_path_lengths_work_on_current_numpy():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason=skips.HAS_CUDA)
 def test_pinning_memory_is_the_identity_without_cuda():
-    x = torch.ones(3)
-    assert x.pin_memory() is x
+    array = np.ones(3)
+    for module in [training_loop, metric_utils, perceptual_path_length]:
+        tensor = module.torch.from_numpy(array)
+        assert isinstance(tensor, torch.Tensor) and tensor.pin_memory().data_ptr() == tensor.data_ptr()
+        assert tensor.pin_memory().tolist() == [1, 1, 1]
+    with pytest.raises(RuntimeError): # Elsewhere it is what it was.
+        torch.from_numpy(array).pin_memory()
 
 class NineImages:
     has_labels = False
@@ -108,7 +120,7 @@ class NineImages:
 def test_sample_sheets_can_be_made_smaller():
     size, images, labels = training_loop.setup_snapshot_image_grid(NineImages())
     assert size == (7, 4)
-    host.prepare('cpu', grid=[3, 2])
+    upstream_loop.prepare('cpu', grid=[3, 2])
     small, few, labels = training_loop.setup_snapshot_image_grid(NineImages())
     assert small == (3, 2) and labels.shape == (6, 0)
     assert np.array_equal(few, images.reshape(4, 7, 3, 1, 1)[:2, :3].reshape(6, 3, 1, 1))
@@ -116,14 +128,15 @@ def test_sample_sheets_can_be_made_smaller():
 def test_options_fit_the_cpu():
     args = dnnlib.EasyDict(G_opt_kwargs=dnnlib.EasyDict(betas=[0, 0.99]), D_opt_kwargs=dnnlib.EasyDict(betas=[0, 0.99]),
         data_loader_kwargs=dnnlib.EasyDict(pin_memory=True), D_kwargs=dnnlib.EasyDict(num_fp16_res=4), G_kwargs=dnnlib.EasyDict(synthesis_kwargs=dnnlib.EasyDict(num_fp16_res=4)))
-    host.fit_to_device(args, 'cpu')
+    upstream_loop.fit_to_device(args, 'cpu')
     assert args.D_kwargs.num_fp16_res == args.G_kwargs.synthesis_kwargs.num_fp16_res == 0 and not args.data_loader_kwargs.pin_memory
     torch.optim.Adam([torch.nn.Parameter(torch.ones(1))], **args.G_opt_kwargs) # Raises if a beta is an int.
 
 #----------------------------------------------------------------------------
 
-def test_a_patched_tool_gets_a_prepared_process_by_importing_its_torch():
-    code = ("import sarigan_plugin\nfrom sarigan_plugin.upstream.host import host_torch as torch\nfrom torch_utils import misc\n"
+@pytest.mark.parametrize('place', ['hooks', 'runtime'], ids=['patched today', 'patched when modules lay flat'])
+def test_a_patched_tool_gets_a_prepared_process_by_importing_its_torch(place):
+    code = (f"import sarigan_plugin\nfrom sarigan_plugin.{place} import host_torch as torch\nfrom torch_utils import misc\n"
         "assert misc.InfiniteSampler(range(3)) is not None\nprint(torch.device('cuda').type)")
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
