@@ -323,19 +323,17 @@ def captured_features(synthesis, layers=None):
             stack.callback(hook.remove)
         yield features
 
-def layer_num_groups(num_groups, name):
-    """The number of groups of one layer, e.g. 'b16.conv0'.
+def groups_of_layers(num_groups, names):
+    """{layer: number of groups} of those layers, called e.g. 'b16.conv0', that have one.
 
     num_groups: one number, or 'auto', for all layers, or {layer or resolution: number} with keys such as 'b16.conv0',
-    '16' or 16, where a layer goes before its resolution. Raises ValueError for a layer without a number.
+    '16' or 16, where a layer goes before its resolution.
     """
     if not isinstance(num_groups, dict):
-        return num_groups
+        return dict.fromkeys(names, num_groups)
     numbers = {str(place): number for place, number in num_groups.items()}
-    resolution = name.split('.', maxsplit=1)[0][1:]
-    if name not in numbers and resolution not in numbers:
-        raise ValueError(f'num_groups has neither {name} nor {resolution}')
-    return numbers.get(name, numbers.get(resolution))
+    places = {name: name if name in numbers else name.split('.', maxsplit=1)[0][1:] for name in names}
+    return {name: numbers[place] for name, place in places.items() if place in numbers}
 
 @persistence.persistent_class
 class Generator(torch.nn.Module):
@@ -350,7 +348,7 @@ class Generator(torch.nn.Module):
         img_resolution,             # Output resolution, pixels, a power of two.
         img_channels,               # Number of output color channels.
         code_dim            = 512,  # Dimensionality of each of the two codes.
-        num_groups          = 16,   # Channel groups per layer (paper: g), a number, 'auto', or see layer_num_groups().
+        num_groups          = 16,   # Channel groups per layer (paper: g), a number, 'auto', or see groups_of_layers().
         grouping            = 'similarity', # How channels come to their groups, see SynthesisLayer.
         threshold           = 'auto',       # How similar kernels of one group are, see ChannelGrouping.
         inertia             = 3,            # How much channels keep to their groups, see ChannelGrouping.
@@ -380,14 +378,18 @@ class Generator(torch.nn.Module):
 
     def _group_channels(self, how):
         """Exchange upstream's layers for ours, in place, with the same geometry."""
+        _first, *grouped = [name for name, _layer in _convolutions(self.synthesis)]
+        numbers = groups_of_layers(self.num_groups, grouped)
+        for name in grouped:
+            if name not in numbers:
+                raise ValueError(f'num_groups has neither {name} nor {name.split(".", maxsplit=1)[0][1:]}')
         for res in self.synthesis.block_resolutions:
             block = getattr(self.synthesis, f'b{res}')
-            for name in ['conv0', 'conv1']:
-                if hasattr(block, name):
-                    of_layer = dict(grouping='none')
-                    if res > 4:
-                        of_layer = dict(how, num_groups=layer_num_groups(self.num_groups, f'b{res}.{name}'))
-                    setattr(block, name, self._grouped(getattr(block, name), block.channels_last, of_layer))
+            for conv in ['conv0', 'conv1']:
+                if hasattr(block, conv):
+                    name = f'b{res}.{conv}'
+                    of_layer = dict(how, num_groups=numbers[name]) if name in numbers else dict(grouping='none')
+                    setattr(block, conv, self._grouped(getattr(block, conv), block.channels_last, of_layer))
             if hasattr(block, 'torgb'):
                 block.torgb.affine = IntraAffine(self.code_dim, block.torgb.weight.shape[1])
 

@@ -4,7 +4,7 @@ import os
 
 #----------------------------------------------------------------------------
 
-def expanded(path):
+def expanded(path: str) -> str:
     """The path with ~ and ~user as a shell has them, which leaves them alone in --data=~/x. URLs and words stay as they are.
 
     Raises ValueError, with one sentence, where a folder named ~ would be made.

@@ -6,8 +6,10 @@ pydantic checks the types. Its findings become sentences here: "FILE: kimg must 
 import dataclasses
 import difflib
 import functools
+import os
 import re
-from typing import Annotated
+from collections.abc import Collection, Iterable
+from typing import Annotated, Any
 
 import pydantic
 from annotated_types import Ge
@@ -24,7 +26,7 @@ except ImportError: # Python 3.10
 #----------------------------------------------------------------------------
 # Types. A validator raises ValueError with what follows the name of the key in a sentence.
 
-def _path(value):
+def _path(value: object) -> str:
     if not (isinstance(value, str) and value):
         raise ValueError(f' must be a text, not {value!r}')
     try:
@@ -44,7 +46,7 @@ _MUST_BE = dict(int_type='an integer', float_type='a number', finite_number='a n
 
 #----------------------------------------------------------------------------
 
-def read(path):
+def read(path: str | os.PathLike) -> dict[str, Any]:
     """The tables of a TOML file. Raises UserError."""
     try:
         with open(path, 'rb') as f:
@@ -54,14 +56,14 @@ def read(path):
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f'{path} is not valid TOML: {error}') from None
 
-def typed(what, kind, value):
+def typed(what: str, kind: Any, value: object) -> Any:
     """`value` as one of the types above, or one made of them. Raises UserError saying what `what` takes."""
     try:
         return _adapter(kind).validate_python(value)
     except pydantic.ValidationError as error:
         raise UserError(what + _sentence(error.errors(include_url=False)[0])) from None
 
-def read_table(path, where, cls, table):
+def read_table(path: str | os.PathLike, where: str, cls: type, table: dict[str, Any]) -> Any:
     """A dataclass whose fields have such types, of what the table `where` of a file says. Raises UserError."""
     check_names(path, where, table, [field.name for field in dataclasses.fields(cls)])
     try:
@@ -73,7 +75,7 @@ def read_table(path, where, cls, table):
         raise UserError(f'{path}: {where} lacks {key}')
     raise UserError(f'{path}: {key}{_sentence(first)}')
 
-def check_names(path, where, given, known):
+def check_names(path: str | os.PathLike, where: str, given: Iterable[str], known: Collection[str]) -> None:
     """Raise UserError, with a hint, for a name that the table `where` of a file doesn't have."""
     for name in given:
         if name not in known:
@@ -82,10 +84,10 @@ def check_names(path, where, given, known):
             raise UserError(f'{path}: unknown key {name!r} in {where}; {hint}')
 
 @functools.cache
-def _adapter(kind):
+def _adapter(kind: Any) -> pydantic.TypeAdapter:
     return pydantic.TypeAdapter(kind)
 
-def _sentence(error):
+def _sentence(error: Any) -> str:
     """What follows the name of the key."""
     kind, value, context = error['type'], error['input'], error.get('ctx', {})
     if kind == 'value_error':

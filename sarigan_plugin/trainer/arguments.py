@@ -180,7 +180,7 @@ def _grouped_layers(method, size, resolution):
     Every grouped layer has a number of groups, no larger than that of its input channels; every number has a layer.
     """
     from sarigan_plugin.model.grouping import initial_groups # Here, as upstream's tree may come to sys.path late.
-    from sarigan_plugin.model.networks import layer_num_groups
+    from sarigan_plugin.model.networks import groups_of_layers
     _require(method.num_groups != 'auto' or method.grouping == 'similarity',
         f'--num-groups=auto: only with --grouping=similarity, not {method.grouping}')
     resolutions = [2 ** power for power in range(resolution.bit_length() - 1, 2, -1)] # The narrowest layers first.
@@ -191,14 +191,12 @@ def _grouped_layers(method, size, resolution):
         for place in method.num_groups:
             _require(place in layers or place in map(str, resolutions), f'--num-groups: {place} is none of the '
                 f'resolutions {listed}, nor a layer such as {next(reversed(layers))}')
-    found = dict()
+    numbers, found = groups_of_layers(method.num_groups, layers), dict()
     for name, source in layers.items():
+        _require(name in numbers, f'--num-groups must have a number for each of the resolutions {listed}, '
+            f'or for both layers of one; {name} has none')
         channels = options.channels_at(size, source)
-        try:
-            number = initial_groups(layer_num_groups(method.num_groups, name), channels)
-        except ValueError:
-            raise UserError(f'--num-groups must have a number for each of the resolutions {listed}, '
-                f'or for both layers of one; {name} has none') from None
+        number = initial_groups(numbers[name], channels)
         _require(number <= channels, f'--num-groups must be between 1 and {channels}, the channels of the layers at '
             f'{source}x{source}, not {number}')
         found[name] = number, channels

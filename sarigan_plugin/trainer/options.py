@@ -7,12 +7,12 @@ what TOML files may say, and what networks and losses are given are taken from h
 import dataclasses
 import math
 import re
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Any, Literal, Optional, TypeVar
 
 from pydantic import PlainValidator
 
 from sarigan_plugin.datasets.masks import KINDS as MASKS
-from sarigan_plugin.support.toml import Count, Flag, Number, Path, Text, Whole, typed
+from sarigan_plugin.support.toml import Count, Flag, Number, Path, Whole, typed
 
 AUGMENT_PIPES = { # As upstream's --augpipe names them, each built on the one before.
     'blit':   ['xflip', 'rotate90', 'xint'],
@@ -40,7 +40,7 @@ TRANSFER_SOURCES = { # As upstream's --resume names them.
 #----------------------------------------------------------------------------
 # Types that one option alone has.
 
-def _threshold(value):
+def _threshold(value: Any) -> str | float:
     if value in ['auto', 'learned']:
         return value
     try:
@@ -51,7 +51,7 @@ def _threshold(value):
         raise ValueError(f' must be auto, learned or a number in [-1, 1], not {value!r}')
     return number
 
-def _num_groups(value):
+def _num_groups(value: Any) -> Any:
     if value == 'auto':
         return value
     given = value
@@ -70,16 +70,16 @@ def _num_groups(value):
             raise ValueError(f'{of_place} must be at least 1, not {number}')
     return value
 
-def _integer(text):
+def _integer(text: str) -> int | str:
     """'8' -> 8; other text as it is."""
     return int(text) if re.fullmatch(r'\s*[+-]?\d+\s*', text) else text
 
-def _cpu_bf16(value):
+def _cpu_bf16(value: object) -> str:
     if value != 'auto' and not isinstance(value, bool):
         raise ValueError(f' must be "auto", true or false, not {value!r}')
     return value if value == 'auto' else str(int(value))
 
-def _grid(value):
+def _grid(value: object) -> list[int]:
     if not (isinstance(value, list) and len(value) == 2 and all(type(v) is int and v >= 1 for v in value)):
         raise ValueError(f' must be two positive integers, not {value!r}')
     return value
@@ -95,7 +95,8 @@ Augmentation = Literal['noaug', 'ada', 'fixed']
 
 #----------------------------------------------------------------------------
 
-def knob(default=dataclasses.MISSING, help='', symbol=None, to=(), section=None, metavar=None, typed_choices=None):
+def knob(default: Any = dataclasses.MISSING, help: str = '', symbol: str | None = None, to: tuple[str, ...] = (),
+         section: str | None = None, metavar: str | None = None, typed_choices: tuple[str, ...] | None = None) -> Any:
     """An option, a field of one of the classes below.
 
     help:    what it does for the user. symbol: what the paper calls it.
@@ -152,7 +153,7 @@ class Networks:
     num_fp16_res:   Whole               = 4             # The highest resolutions, in fp16 on CUDA and in bf16 on CPUs.
     architecture:   Optional[Literal['orig', 'skip', 'resnet']] = None # Of the discriminator.
 
-def channels_at(size, resolution):
+def channels_at(size: Any, resolution: int) -> int:
     """How many channels networks have at a resolution. size: Networks, or keyword arguments with the same names."""
     return min(size.channel_base // resolution, size.channel_max)
 
@@ -218,13 +219,15 @@ class CommandLine:
 
 #----------------------------------------------------------------------------
 
+Table = TypeVar('Table', Method, Inpainting)
+
 FIELDS = {field.name: field for cls in [CommandLine, Method, Inpainting] for field in dataclasses.fields(cls)}
 
-def flag(name):
+def flag(name: str) -> str:
     """What sentences call an option: its flag, or its name where it is a key of TOML files alone."""
     return f'--{name.replace("_", "-")}' if FIELDS[name].metadata['section'] is not None else name
 
-def setting(name, value):
+def setting(name: str, value: Any) -> str:
     """An option and its value as they are typed."""
     if FIELDS[name].metadata['section'] is None:
         return f'{name}={value}'
@@ -232,12 +235,12 @@ def setting(name, value):
         value = ','.join(f'{place}:{number}' for place, number in value.items())
     return f'{flag(name)}={value:g}' if isinstance(value, float) else f'{flag(name)}={value}'
 
-def overruled(table, overrides):
+def overruled(table: Table, overrides: dict[str, Any]) -> Table:
     """A table of a recipe with what is said instead. Raises UserError naming the flag."""
     checked = {name: typed(flag(name), FIELDS[name].type, value) for name, value in overrides.items()}
     return dataclasses.replace(table, **checked)
 
-def given_to(whom, table):
+def given_to(whom: str, table: Any) -> dict[str, Any]:
     """The keyword arguments that one of 'G', 'D' and 'loss' gets of a table of a recipe."""
     fields = [field for field in dataclasses.fields(table) if whom in field.metadata['to']]
     return {field.name: getattr(table, field.name) for field in fields}

@@ -148,8 +148,8 @@ def test_python_train_py_in_upstreams_folder_is_the_same_command(run, images, cf
 ], ids=str)
 def test_other_methods_train_too(images, tmp_path, method, options):
     cfg = config_with(tmp_path, method)
-    done = sarigan('train', f'--cfg={cfg}', *options, f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none',
-        '--device=cpu')
+    done = sarigan('train', f'--cfg={cfg}', *options, f'--data={images}', f'--outdir={tmp_path / "out"}',
+        '--metrics=none', '--device=cpu')
     assert done.returncode == 0, done.stderr
     folder, = (tmp_path / 'out').iterdir()
     assert np.isfinite(stats(folder)[-1]['Loss/G/loss']['mean'])
@@ -207,11 +207,12 @@ def test_on_a_full_disk_training_goes_on_with_a_warning_every_tick(images, cfg, 
     (['--num-groups=9'], '--num-groups must be between 1 and 8, the channels of the layers at 16x16, not 9'),
     (['--num-groups=many'], "--num-groups must be an integer, auto, or RESOLUTION:INTEGER or LAYER:INTEGER pairs as in 8:16,16:8,b32.conv0:4, not 'many'"),
     (['--lambda-info=-1'], '--lambda-info must be at least 0, not -1.0'),
-    (['--grouping=best'], "Invalid value for '--grouping': 'best' is not one of 'similarity', 'blocks', 'random', 'none'."),
-    (['--grouping=kmeans'], "Invalid value for '--grouping': 'kmeans' is for configs: give --cfg=FILE.toml, a file with "
-        'base = "sarigan" in its first line and grouping = "kmeans" in the table [method] below'),
-    (['--inertia=0'], '--inertia is for configs: give --cfg=FILE.toml, a file with base = "sarigan" in its first line and '
-        'inertia = ... in the table [method] below.'),
+    (['--grouping=best'],
+        "Invalid value for '--grouping': 'best' is not one of 'similarity', 'blocks', 'random', 'none'."),
+    (['--grouping=kmeans'], "Invalid value for '--grouping': 'kmeans' is for configs: give --cfg=FILE.toml, a file "
+        'with base = "sarigan" in its first line and grouping = "kmeans" in the table [method] below'),
+    (['--inertia=0'], '--inertia is for configs: give --cfg=FILE.toml, a file with base = "sarigan" in its first line '
+        'and inertia = ... in the table [method] below.'),
     (['--norm-eps', '0.3'], '--norm-eps is no longer an option: it made nothing better.'),
     (['--grid=3'], "Invalid value for '--grid': '3' is not COLUMNSxROWS, as in 8x4"),
     (['--device=tpu'], "Invalid value for '--device': 'tpu' is not one of 'auto', 'cuda', 'cpu'."),
@@ -263,14 +264,17 @@ def test_a_dry_run_names_the_ops_where_they_were_chosen(images, cfg, tmp_path):
     assert refused.exit_code == 0 and 'Without --dry-run this machine would refuse: --ops=cuda needs a CUDA device' in refused.output
 
 def test_a_config_does_what_is_advised_in_place_of_a_flag(images, tmp_path):
-    (tmp_path / 'FILE.toml').write_text('base = "sarigan"\n[method]\ninertia = 0.5\ngrouping = "kmeans"\nnum_groups = 4\n')
-    done = CliRunner().invoke(main, [f'--cfg={tmp_path / "FILE.toml"}', f'--data={images}', f'--outdir={tmp_path}', '--dry-run'])
-    assert done.exit_code == 0 and '"inertia": 0.5' in done.stdout and '"grouping": "kmeans"' in done.stdout, done.output
+    cfg = tmp_path / 'FILE.toml'
+    cfg.write_text('base = "sarigan"\n[method]\ninertia = 0.5\ngrouping = "kmeans"\nnum_groups = 4\n')
+    done = CliRunner().invoke(main, [f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--dry-run'])
+    assert done.exit_code == 0, done.output
+    assert '"inertia": 0.5' in done.stdout and '"grouping": "kmeans"' in done.stdout
 
 def test_help_fits_two_screens_and_all_of_it_is_there_for_the_asking():
     short, full = (CliRunner().invoke(main, [option], terminal_width=100).stdout for option in ['--help', '--help-all'])
     assert len(short.splitlines()) <= 80
-    for name in [param.opts[-1] for param in main.params if getattr(param, 'section', options.MORE) != options.MORE] + ['--help', '--help-all']:
+    shown = [param.opts[-1] for param in main.params if getattr(param, 'section', options.MORE) != options.MORE]
+    for name in ['--help', '--help-all', *shown]:
         assert re.search(rf'^  .*{name}\b', short, flags=re.M), name
     for param in main.params:
         assert re.search(rf'^  .*{param.opts[-1]}\b', full, flags=re.M), param

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import inspect
 import json
 import re
 import sys
@@ -16,9 +17,11 @@ from upstream_dry_run import dry_run
 
 from sarigan_plugin.commands import train
 from sarigan_plugin.errors import UserError
+from sarigan_plugin.losses import inpainting as inpainting_loss
 from sarigan_plugin.losses import sarigan as loss
 from sarigan_plugin.model import networks
 from sarigan_plugin.trainer import arguments
+from sarigan_plugin.trainer import options
 from sarigan_plugin.trainer import recipes
 
 GOLDEN = trees.SUPPORT / 'upstream_options.json'
@@ -27,7 +30,8 @@ CASES = {
     **{cfg: [f'--cfg={cfg}'] for cfg in recipes.UPSTREAM_RECIPES},
     **{f'{cfg} on 8 GPUs': [f'--cfg={cfg}', '--gpus=8'] for cfg in recipes.UPSTREAM_RECIPES},
     'nothing': [],
-    'data options': ['--cond=1', '--subset=5', '--mirror=1', '--seed=9', '--snap=3', '--metrics=kid50k_full,pr50k3_full'],
+    'data options': ['--cond=1', '--subset=5', '--mirror=1', '--seed=9', '--snap=3',
+        '--metrics=kid50k_full,pr50k3_full'],
     'the whole subset': ['--subset=12'],
     'training options': ['--cfg=stylegan2', '--gamma=5', '--kimg=7', '--batch=16', '--gpus=4', '--metrics=none'],
     'fixed augmentation': ['--aug=fixed', '--p=0.25', '--augpipe=bgcfnc', '--freezed=2'],
@@ -72,9 +76,10 @@ def test_sarigan_is_the_papers_setting(images):
     assert args.G_opt_kwargs.lr == args.D_opt_kwargs.lr == 0.002
     assert args.G_kwargs.class_name == 'sarigan_plugin.networks.Generator'
     assert args.G_kwargs.mapping_kwargs.num_layers == 8
-    assert (args.G_kwargs.num_groups, args.G_kwargs.code_dim, args.G_kwargs.grouping, args.G_kwargs.norm) == (16, 512, 'similarity', 'weight')
-    assert args.loss_kwargs == dict(class_name='sarigan_plugin.loss.SariGANLoss', lambda_group=2, lambda_info=10, similarity='kernels', info_mixing='mean',
-        r1_gamma=10, pl_weight=2, style_mixing_prob=0.9)
+    G = args.G_kwargs
+    assert (G.num_groups, G.code_dim, G.grouping, G.norm) == (16, 512, 'similarity', 'weight')
+    assert args.loss_kwargs == dict(class_name='sarigan_plugin.loss.SariGANLoss', lambda_group=2, lambda_info=10,
+        similarity='kernels', info_mixing='mean', r1_gamma=10, pl_weight=2, style_mixing_prob=0.9)
     assert args.ema_kimg == 10 and args.ema_rampup is None
     assert 'augment_kwargs' not in args and 'ada_target' not in args
 
@@ -84,20 +89,46 @@ def test_fewer_gpus_than_the_papers_take_turns(images):
         assert args.batch_size == 32 and args.batch_gpu == min(4, 32 // gpus)
 
 def test_options_of_the_command_line_overrule_the_file(images):
-    desc, args = arguments.training_options(data=images, cfg='sarigan', num_groups=8, lambda_group=0.5, lambda_info=0.0, grouping='blocks', norm='feature')
+    desc, args = arguments.training_options(data=images, cfg='sarigan', num_groups=8, lambda_group=0.5, lambda_info=0.0,
+        grouping='blocks', norm='feature')
     assert (args.G_kwargs.num_groups, args.G_kwargs.grouping, args.G_kwargs.norm) == (8, 'blocks', 'feature')
     assert (args.loss_kwargs.lambda_group, args.loss_kwargs.lambda_info) == (0.5, 0)
     assert 'numgroups8' in desc and 'lambdainfo0.0' in desc
     _desc, args = arguments.training_options(data=images, cfg='sarigan', similarity='responses')
     assert args.loss_kwargs.similarity == 'responses'
 
-@pytest.mark.parametrize('options, of_each', [(dict(), 1), (dict(norm='feature'), 2), (dict(num_groups='auto'), 1), (dict(num_groups={'8': 2, '16': 4, 'b32.conv0': 8, '32': 4, '64': 4}), 1)])
-def test_q_has_a_number_for_each_style_that_layers_make_of_the_codes(images, options, of_each):
-    _desc, args = arguments.training_options(data=images, cfg='tiny', info_target='styles', **options)
-    G = networks.Generator(c_dim=0, img_resolution=64, img_channels=3, **{name: value for name, value in args.G_kwargs.items() if name != 'class_name'})
+@pytest.mark.parametrize('method, of_each', [
+    (dict(), 1),
+    (dict(norm='feature'), 2),
+    (dict(num_groups='auto'), 1),
+    (dict(num_groups={'8': 2, '16': 4, 'b32.conv0': 8, '32': 4, '64': 4}), 1),
+])
+def test_q_has_a_number_for_each_style_that_layers_make_of_the_codes(images, method, of_each):
+    _desc, args = arguments.training_options(data=images, cfg='tiny', info_target='styles', **method)
+    kwargs = {name: value for name, value in args.G_kwargs.items() if name != 'class_name'}
+    G = networks.Generator(c_dim=0, img_resolution=64, img_channels=3, **kwargs)
     inter, intra = loss.info_targets(torch.zeros(1, G.num_ws, G.w_dim), G.synthesis)
     assert args.D_kwargs.q_features == [inter.shape[1], intra.shape[1]] and args.loss_kwargs.info_target == 'styles'
-    assert intra.shape[1] == of_each * sum(layer.weight.shape[1] for _name, layer, _source in networks.grouped_layers(G.synthesis))
+    layers = [layer for _name, layer, _source in networks.grouped_layers(G.synthesis)]
+    assert intra.shape[1] == of_each * sum(layer.weight.shape[1] for layer in layers)
+
+@pytest.mark.parametrize('whom, takers', [
+    ('G', [networks.Generator]),
+    ('D', [networks.Discriminator]),
+    ('loss', [loss.SariGANLoss, inpainting_loss.InpaintingLoss]),
+])
+def test_networks_and_loss_have_the_defaults_of_the_options_that_they_are_given(whom, takers):
+    constructors = [cls.__init__ for taker in takers for cls in taker.__mro__] # Some have a decorator's in front.
+    known = {name: parameter.default for constructor in reversed(constructors)
+        for name, parameter in inspect.signature(constructor).parameters.items()}
+    given = {**options.given_to(whom, options.Method()), **options.given_to(whom, options.Inpainting())}
+    assert given and {name: known[name] for name in given} == given
+    for name in ['info_target', 'regroup_kimg'] if whom == 'loss' else []: # Given where they are of use.
+        assert known[name] == getattr(options.Method(), name)
+
+def test_every_option_says_what_it_does():
+    for field in options.FIELDS.values():
+        assert len(field.metadata['help']) > 5, field.name
 
 def test_without_groups_q_predicts_the_only_code(images):
     _desc, args = arguments.training_options(data=images, cfg='tiny', info_target='styles', grouping='none')
@@ -116,16 +147,21 @@ def test_every_config_file_can_be_read_and_summarised():
 def test_configs_of_the_papers_data_sets_train_as_long_and_as_deep_as_it_says(cfg, resolution, kimg, layers_of_d):
     recipe = recipes.read_recipe(recipes.our_configs()[cfg])
     sarigan = recipes.read_recipe(recipes.our_configs()['sarigan'])
-    assert recipe == dataclasses.replace(sarigan, summary=recipe.summary, training=dataclasses.replace(sarigan.training, kimg=kimg))
-    D = networks.Discriminator(c_dim=0, img_resolution=resolution, img_channels=3, channel_base=8 * resolution, channel_max=8)
-    layers = [name for name, m in D.named_modules() if type(m).__name__ in ['Conv2dLayer', 'FullyConnectedLayer'] and not name.endswith(('.skip', 'q'))]
+    training = dataclasses.replace(sarigan.training, kimg=kimg)
+    assert recipe == dataclasses.replace(sarigan, summary=recipe.summary, training=training)
+    D = networks.Discriminator(c_dim=0, img_resolution=resolution, img_channels=3, channel_base=8 * resolution,
+        channel_max=8)
+    layers = [name for name, module in D.named_modules()
+        if type(module).__name__ in ['Conv2dLayer', 'FullyConnectedLayer'] and not name.endswith(('.skip', 'q'))]
     assert len(layers) == layers_of_d
 
 def test_the_papers_baseline_is_upstreams_own_generator_and_loss_at_half_of_config_f(images):
     _desc, baseline = arguments.training_options(data=images, cfg='stylegan2-e', gpus=8)
     _desc, ours = arguments.training_options(data=images, cfg='sarigan-cats256', gpus=8)
-    assert baseline.G_kwargs.class_name == 'training.networks.Generator' and baseline.loss_kwargs.class_name == 'training.loss.StyleGAN2Loss'
-    assert baseline.G_kwargs.synthesis_kwargs == ours.G_kwargs.synthesis_kwargs and baseline.G_kwargs.synthesis_kwargs.channel_base == 16384
+    assert baseline.G_kwargs.class_name == 'training.networks.Generator'
+    assert baseline.loss_kwargs.class_name == 'training.loss.StyleGAN2Loss'
+    assert baseline.G_kwargs.synthesis_kwargs == ours.G_kwargs.synthesis_kwargs
+    assert baseline.G_kwargs.synthesis_kwargs.channel_base == 16384
     for name in ['total_kimg', 'batch_size', 'batch_gpu', 'ema_kimg', 'ema_rampup']:
         assert baseline[name] == ours[name], name
     for name in ['G_opt_kwargs', 'D_opt_kwargs']:
@@ -139,8 +175,10 @@ def test_sarigan_ada_augments_and_sarigan_released_weighs_as_the_released_code_d
 
 @pytest.mark.parametrize('cfg', ['sarigan', 'sarigan-ada', 'sarigan-cats256'])
 def test_upstreams_pickles_of_256x256_have_the_size_of_our_networks(cfg):
-    theirs, ours = recipes.UPSTREAM_RECIPES['paper256'].networks, recipes.read_recipe(recipes.our_configs()[cfg]).networks # ffhq256 and two more.
-    assert (theirs.channel_base, theirs.channel_max, theirs.mapping_layers, theirs.architecture) == (ours.channel_base, ours.channel_max, ours.mapping_layers, ours.architecture)
+    theirs = recipes.UPSTREAM_RECIPES['paper256'].networks # ffhq256 and two more.
+    ours = recipes.read_recipe(recipes.our_configs()[cfg]).networks
+    for name in ['channel_base', 'channel_max', 'mapping_layers', 'architecture']:
+        assert getattr(theirs, name) == getattr(ours, name), name
 
 def test_a_toml_file_says_only_what_differs_from_its_base(images, tmp_path):
     mine = tmp_path / 'mine.toml'
@@ -193,13 +231,24 @@ def broken(text, tmp_path):
     assert sentence.startswith(str(path)) and '\n' not in sentence
     return sentence[len(str(path)):]
 
-GOOD = '[networks]\nchannel_base = 256\nmapping_layers = 2\nmbstd_group = 4\n[training]\nkimg = 1\nbatch = 8\nlearning_rate = 0.002\nr1_gamma = 1.0\nema_kimg = 1.0\n'
+GOOD = '''[networks]
+channel_base = 256
+mapping_layers = 2
+mbstd_group = 4
+[training]
+kimg = 1
+batch = 8
+learning_rate = 0.002
+r1_gamma = 1.0
+ema_kimg = 1.0
+'''
 
 @pytest.mark.parametrize('text, sentence', [
     ('kimg = = 3', ' is not valid TOML: '),
     (GOOD + '[methods]\n', ": unknown key 'methods' in the file; did you mean method?"),
     (GOOD + 'kimgs = 3\n', ": unknown key 'kimgs' in [training]; did you mean kimg?"),
-    (GOOD + '[method]\nxyzzy = 3\n', ": unknown key 'xyzzy' in [method]; it takes num_groups, grouping, lambda_group, lambda_info, code_dim, norm, threshold, inertia, similarity, info_target"),
+    (GOOD + '[method]\nxyzzy = 3\n', ": unknown key 'xyzzy' in [method]; it takes num_groups, grouping, lambda_group, "
+        'lambda_info, code_dim, norm, threshold, inertia, similarity, info_target, info_mixing, regroup_kimg'),
     (GOOD + '[method]\nnum_groups = 0\n', ': num_groups must be at least 1, not 0'),
     (GOOD + '[method]\nnum_groups = 2.5\n', ': num_groups must be an integer, not 2.5'),
     (GOOD + '[method]\nnum_groups = true\n', ': num_groups must be an integer, not True'),
@@ -207,7 +256,8 @@ GOOD = '[networks]\nchannel_base = 256\nmapping_layers = 2\nmbstd_group = 4\n[tr
     (GOOD + '[method]\nlambda_info = nan\n', ': lambda_info must be a number, not nan'),
     (GOOD + '[method]\nlambda_info = inf\n', ': lambda_info must be a number, not inf'),
     (GOOD + '[method]\nlambda_info = "much"\n', ": lambda_info must be a number, not 'much'"),
-    (GOOD + '[method]\ngrouping = "best"\n', ": grouping must be one of similarity, kmeans, blocks, random, none, not 'best'"),
+    (GOOD + '[method]\ngrouping = "best"\n',
+        ": grouping must be one of similarity, kmeans, blocks, random, none, not 'best'"),
     (GOOD + 'grid = [8]\n', ': grid must be two positive integers, not [8]'),
     (GOOD.replace('kimg = 1\n', ''), ': [training] lacks kimg'),
     (GOOD.split('[training]', maxsplit=1)[0], ': the table [training] is missing'),
@@ -220,8 +270,9 @@ GOOD = '[networks]\nchannel_base = 256\nmapping_layers = 2\nmbstd_group = 4\n[tr
 def test_a_broken_toml_names_its_file_and_key(text, sentence, tmp_path):
     assert broken(text, tmp_path).startswith(sentence)
 
-@pytest.mark.parametrize('options, sentence', [
-    (dict(cfg='sarigam'), f"--cfg must be one of {', '.join([*recipes.our_configs(), *recipes.UPSTREAM_RECIPES])}, or the path of a .toml file, not 'sarigam'"),
+@pytest.mark.parametrize('given, sentence', [
+    (dict(cfg='sarigam'), f"--cfg must be one of {', '.join([*recipes.our_configs(), *recipes.UPSTREAM_RECIPES])}, "
+        "or the path of a .toml file, not 'sarigam'"),
     (dict(cfg='missing.toml'), 'missing.toml: No such file or directory'),
     (dict(gpus=3), '--gpus must be a power of two, not 3'),
     (dict(gpus=0), '--gpus must be a power of two, not 0'),
@@ -231,7 +282,8 @@ def test_a_broken_toml_names_its_file_and_key(text, sentence, tmp_path):
     (dict(gamma=-1.0), '--gamma must be non-negative, not -1.0'),
     (dict(kimg=0), '--kimg must be at least 1, not 0'),
     (dict(batch=3, gpus=2), '--batch must be at least 1 and divisible by --gpus, not 3'),
-    (dict(cfg='tiny', batch=18), '--batch must give each GPU a multiple of 4 images, which the minibatch standard deviation compares, not 18'),
+    (dict(cfg='tiny', batch=18), '--batch must give each GPU a multiple of 4 images, which the minibatch '
+        'standard deviation compares, not 18'),
     (dict(seed=-1), '--seed must be between 0 and 4294967295, not -1'),
     (dict(gpus=2, seed=2 ** 31), '--seed must be between 0 and 2147483647, not 2147483648'),
     (dict(cfg='tiny', gpus=32), '--gpus must divide the batch of 16, not be 32; --batch sets another'),
@@ -243,18 +295,22 @@ def test_a_broken_toml_names_its_file_and_key(text, sentence, tmp_path):
     (dict(aug='noaug', augpipe='bg'), '--augpipe cannot be specified with --aug=noaug'),
     (dict(freezed=-1), '--freezed must be non-negative, not -1'),
     (dict(workers=-1), '--workers must be at least 0, not -1'),
-    (dict(resume='ffhq128'), "--resume must be a network pickle's path or URL, or one of ffhq256, ffhq512, ffhq1024, celebahq256, lsundog256, not 'ffhq128'"),
+    (dict(resume='ffhq128'), "--resume must be a network pickle's path or URL, or one of ffhq256, ffhq512, ffhq1024, "
+        "celebahq256, lsundog256, not 'ffhq128'"),
     (dict(data='missing.zip'), '--data: '),
     (dict(cfg='sarigan', num_groups=0), '--num-groups must be at least 1, not 0'),
     (dict(cfg='sarigan', num_groups=-4), '--num-groups must be at least 1, not -4'),
-    (dict(cfg='tiny', num_groups=9), '--num-groups must be between 1 and 8, the channels of the layers at 64x64, not 9'),
+    (dict(cfg='tiny', num_groups=9),
+        '--num-groups must be between 1 and 8, the channels of the layers at 64x64, not 9'),
     (dict(cfg='sarigan', lambda_group=-0.1), '--lambda-group must be at least 0, not -0.1'),
     (dict(cfg='sarigan', lambda_info=float('nan')), '--lambda-info must be a number, not nan'),
-    (dict(cfg='stylegan2', num_groups=8), '--num-groups: only for the configs of SariGAN, sarigan, sarigan-ada, sarigan-cars512, sarigan-cats256, sarigan-ffhq1024, sarigan-inpaint, sarigan-released, tiny, tiny-inpaint, tiny-mixing'),
+    (dict(cfg='stylegan2', num_groups=8), '--num-groups: only for the configs of SariGAN, sarigan, sarigan-ada, '
+        'sarigan-cars512, sarigan-cats256, sarigan-ffhq1024, sarigan-inpaint, sarigan-released, tiny, tiny-inpaint, '
+        'tiny-mixing'),
 ])
-def test_a_mistaken_option_is_named_with_what_it_takes(images, options, sentence):
+def test_a_mistaken_option_is_named_with_what_it_takes(images, given, sentence):
     with pytest.raises(UserError) as caught:
-        arguments.training_options(**dict(dict(data=images), **options))
+        arguments.training_options(**dict(dict(data=images), **given))
     assert str(caught.value).startswith(sentence)
 
 #----------------------------------------------------------------------------
