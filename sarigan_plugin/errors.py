@@ -2,6 +2,8 @@
 
 import contextlib
 import errno
+import os
+from collections.abc import Iterator
 
 import click
 
@@ -17,7 +19,7 @@ class UserError(click.ClickException):
     exit_code = 2
 
 @contextlib.contextmanager
-def writing(option, path):
+def writing(option: str, path: str | os.PathLike[str]) -> Iterator[None]:
     """Inside the `with`, what can't be written there is a mistake in the option that named the place:
     OSError becomes UserError."""
     try:
@@ -27,7 +29,7 @@ def writing(option, path):
             raise
         raise UserError(f'{option}: {path} cannot be written to: {error.strerror}.') from None
 
-def first_line(error):
+def first_line(error: object) -> str:
     """What an error says, fit for a sentence."""
     line = (str(error).splitlines() or [''])[0]
     return ''.join(letter if letter.isprintable() else '?' for letter in line[:200]) or type(error).__name__

@@ -11,6 +11,8 @@ import shutil
 import socket
 import tempfile
 import zipfile
+from types import TracebackType
+from typing import IO, Any
 
 from sarigan_plugin.support import picture_files, streams
 
@@ -23,14 +25,18 @@ class atomic_open:
 
     A file of that name stays as it was until then, and if anything goes wrong.
     """
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
         self.file = tempfile.NamedTemporaryFile(dir=os.path.dirname(path) or '.', prefix='.writing-', delete=False)
 
-    def __enter__(self):
+    def __enter__(self) -> IO[bytes]:
         return self.file
 
-    def __exit__(self, error, *_traceback):
+    def __exit__(self,
+        error:      type[BaseException] | None,
+        value:      BaseException | None,
+        traceback:  TracebackType | None,
+    ) -> bool | None:
         whole = False
         try:
             if error is None:
@@ -39,8 +45,9 @@ class atomic_open:
                 whole = True
         finally:
             self._close(keep=whole)
+        return None
 
-    def _close(self, keep):
+    def _close(self, keep: bool) -> None:
         try:
             self.file.close()
             if keep:
@@ -50,21 +57,21 @@ class atomic_open:
             if os.path.exists(self.file.name):
                 os.unlink(self.file.name)
 
-def _umask():
+def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
-def write_text(path, text):
+def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Make a file of it, in UTF-8, as atomic_open() does."""
     with atomic_open(path) as f:
         f.write(text.encode())
 
-def write_json(path, content):
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Make a file of it that people can read."""
     write_text(path, json.dumps(content, indent=2) + '\n')
 
-def read_json(path):
+def read_json(path: str | os.PathLike[str]) -> Any:
     """What a JSON file says that people may have written.
 
     Raises ValueError, with one sentence, for a file of something else.
@@ -77,16 +84,19 @@ def read_json(path):
     except (ValueError, RecursionError) as error:
         raise ValueError(f'it is not JSON ({error}).') from None
 
-def remove_unfinished(folder):
+def remove_unfinished(folder: str | os.PathLike[str]) -> None:
     """Remove what atomic_open() or `sarigan export` was writing there when its process was killed."""
     for entry in os.scandir(folder):
         if entry.name.startswith('.writing-'):
-            (shutil.rmtree if entry.is_dir(follow_symlinks=False) else os.unlink)(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
 
 #----------------------------------------------------------------------------
 # Whether a file is what it was.
 
-def fingerprint(path):
+def fingerprint(path: str | os.PathLike[str]) -> str:
     """What tells apart what is at a path: of a zip, the checksums that are in it; of other files, size and time of the
     last change, of all in a folder; the name itself of what is no file. Junk, which systems change as they please, does
     not count."""
@@ -102,23 +112,23 @@ def fingerprint(path):
     return _digest([os.path.realpath(path), status.st_size, status.st_mtime_ns])
 
 @functools.lru_cache(maxsize=16) # A directory of a million images takes seconds.
-def _fingerprint_at(path, _size, _changed):
+def _fingerprint_at(path: str, _size: int, _changed: int) -> str:
     with zipfile.ZipFile(path) as archive:
         return fingerprint_of_zip(archive)
 
-def fingerprint_of_zip(archive):
+def fingerprint_of_zip(archive: zipfile.ZipFile) -> str:
     """Of what is in a zip, by the checksums that are in it, so that a large one need not be read."""
     return _digest([(entry.filename, entry.file_size, entry.CRC)
         for entry in archive.infolist() if not picture_files.is_junk(entry.filename)])
 
-def _size_and_time(path):
+def _size_and_time(path: str) -> tuple[int, int]:
     try:
         status = os.stat(path)
     except OSError: # A link that leads nowhere.
         return 0, 0
     return status.st_size, status.st_mtime_ns
 
-def sha256(path):
+def sha256(path: str | os.PathLike[str]) -> str:
     """Of the content of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, 'rb') as f:
@@ -126,13 +136,13 @@ def sha256(path):
             digest.update(block)
     return digest.hexdigest()
 
-def _digest(content):
+def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 #----------------------------------------------------------------------------
 # A full disk.
 
-def warn_out_of_space(path, error):
+def warn_out_of_space(path: str | os.PathLike[str], error: OSError) -> None:
     """One line on the real stderr, whose copy in log.txt would need space as well;
     training goes on without this file."""
     print(f'Warning: {os.path.basename(path)} could not be written: {error.strerror}. Training goes on; '
@@ -140,9 +150,13 @@ def warn_out_of_space(path, error):
 
 class _forgiving_atomic_open(atomic_open):
     """atomic_open() that only warns where the disk is full."""
-    def __exit__(self, error, value, *traceback):
+    def __exit__(self,
+        error:      type[BaseException] | None,
+        value:      BaseException | None,
+        traceback:  TracebackType | None,
+    ) -> bool:
         try:
-            super().__exit__(error, value, *traceback)
+            super().__exit__(error, value, traceback)
         except OSError as caught:
             value = caught
         if isinstance(value, OSError) and value.errno in OUT_OF_SPACE:
@@ -154,11 +168,11 @@ class _forgiving_atomic_open(atomic_open):
 
 class _ForgivingLines:
     """A text file opened for appending whole lines; one that meets a full disk is left out, with a warning."""
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
         self.file = builtins.open(path, 'ab', buffering=0)
 
-    def write(self, line):
+    def write(self, line: str) -> None:
         # Names of files may hold what is no text.
         end, content = self.file.tell(), line.encode(errors='backslashreplace')
         try:
@@ -172,13 +186,13 @@ class _ForgivingLines:
             self.file.seek(end)
             warn_out_of_space(self.path, error)
 
-    def flush(self):
+    def flush(self) -> None:
         pass # Nothing is buffered.
 
-    def close(self):
+    def close(self) -> None:
         self.file.close()
 
-def training_open(path, mode='r', **kwargs):
+def training_open(path: str | os.PathLike[str], mode: str = 'r', **kwargs: Any) -> Any:
     """open() for upstream's training loop, which writes 'wb' network pickles and 'wt' stats.jsonl.
 
     Pickles are written whole or not at all, lines of statistics are added to those that are there, and a full disk ends
@@ -197,7 +211,7 @@ class FolderLock:
 
     Raises BlockingIOError, its text saying who holds the lock. The lock goes with the process, however it ends.
     """
-    def __init__(self, folder):
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
         path = os.path.join(folder, '.lock')
         self.file = builtins.open(path, 'a+', encoding='utf-8')
         try:
@@ -211,7 +225,7 @@ class FolderLock:
         self.file.write(f'process {os.getpid()} on {socket.gethostname()}')
         self.file.flush()
 
-    def release(self):
+    def release(self) -> None:
         self.file.close()
 
 #----------------------------------------------------------------------------

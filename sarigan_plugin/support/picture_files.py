@@ -16,31 +16,33 @@ JUNK = frozenset(['__macosx', '@eadir', 'thumbs.db', 'ehthumbs.db', 'desktop.ini
 # Pillow knows the first bytes of these, but not how to read what follows.
 UNREADABLE_FORMATS = frozenset(['BUFR', 'GRIB', 'HDF5', 'MPEG'])
 
-def is_junk(name):
+def is_junk(name: str) -> bool:
     """Is it hidden, or left there by a system? name: a path within the folder or archive; each of its parts counts."""
     return any(part.startswith('.') or part.lower() in JUNK
         for part in name.replace('\\', '/').split('/') if part not in ('', '.'))
 
 @functools.cache
-def extensions():
+def extensions() -> frozenset[str]:
     """The extensions of all formats that Pillow can read, in lower case, with their dots."""
     PIL.Image.init()
     return frozenset(extension for extension, kind in PIL.Image.EXTENSION.items() if kind in PIL.Image.OPEN
         and kind not in UNREADABLE_FORMATS)
 
-def is_picture(name):
+def is_picture(name: str) -> bool:
     """Does its name say that a file is a picture, and is it no junk? The case of the extension does not count."""
     return os.path.splitext(name)[1].lower() in extensions() and not is_junk(name)
 
-def walk(folder, junk=None):
+def walk(folder: str, junk: list[str] | None = None) -> list[str]:
     """The files in a folder and all folders below it, as paths relative to it, sorted.
 
     Links to folders are followed, and each real folder is read once, under its own name where it has one here.
     Folders that are junk are left alone; the list `junk` gets their paths.
     Raises OSError for a folder that can't be read.
     """
-    found, seen, links = [], set(), []
-    def enter(path, prefix):
+    found: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    links: list[tuple[str, str]] = []
+    def enter(path: str, prefix: str) -> None:
         status = os.stat(path)
         if (status.st_dev, status.st_ino) in seen:
             return

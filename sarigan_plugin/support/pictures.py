@@ -3,6 +3,8 @@ and from photos of any kind to squares."""
 
 import os
 import warnings
+from collections.abc import Sequence
+from typing import IO, Any
 
 import numpy as np
 import PIL.Image
@@ -10,23 +12,24 @@ import PIL.ImageDraw
 import PIL.ImageFont
 import PIL.ImageOps
 import torch
+from PIL.Image import Image
 
 from sarigan_plugin.errors import first_line
 from sarigan_plugin.support import files, picture_files
 
 #----------------------------------------------------------------------------
 
-def to_uint8(images):
+def to_uint8(images: torch.Tensor) -> np.ndarray:
     """[N, 1 or 3, H, W] in [-1, 1] -> uint8 array [N, H, W, 3]."""
     images = (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
     return images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
 
-def enlarge(images, size):
+def enlarge(images: np.ndarray, size: int) -> np.ndarray:
     """Repeat the pixels of [N, H, W, 3] until they are at least `size` wide, an integer factor."""
     factor = max(-(-size // images.shape[2]), 1)
     return images.repeat(factor, axis=1).repeat(factor, axis=2)
 
-def shrink(images, size):
+def shrink(images: np.ndarray, size: int) -> np.ndarray:
     """Average blocks of pixels of [N, H, W, 3] until they are at most `size` wide; sides are powers of two.
 
     The opposite of enlarge().
@@ -36,12 +39,12 @@ def shrink(images, size):
     blocks = images.reshape(count, height // factor, factor, width // factor, factor, 3)
     return blocks.mean(axis=(2, 4)).astype(np.uint8)
 
-def save(image, path):
+def save(image: Image, path: str | os.PathLike[str]) -> None:
     """Write an image as PNG, whole or not at all. A link of that name is replaced, and what it points to stays."""
     with files.atomic_open(path) as f:
         image.save(f, 'png')
 
-def sheet(images, columns, gap=2):
+def sheet(images: np.ndarray, columns: int, gap: int = 2) -> Image:
     """Lay [N, H, W, 3] out row by row. Returns an RGB image."""
     count, height, width, _ = images.shape
     rows = -(-count // columns)
@@ -53,7 +56,7 @@ def sheet(images, columns, gap=2):
 
 #----------------------------------------------------------------------------
 
-def read(path, formats=None, max_pixels=None):
+def read(path: str | IO[bytes], formats: tuple[str, ...] | None = None, max_pixels: int | None = None) -> Image:
     """A photo with the camera's orientation obeyed, as a PIL image of any mode. Of several frames it is the first.
 
     formats: those that will do, as PIL calls them, None = all that it knows. max_pixels: how large it may be, None = as
@@ -78,7 +81,7 @@ def read(path, formats=None, max_pixels=None):
     except Exception as error: # Decoders raise whatever they like on bad bytes.
         raise ValueError(f'{path!r} is not an image that can be read ({first_line(error)}).') from None
 
-def files_in(folder):
+def files_in(folder: str) -> list[str]:
     """The files in a folder that are images by their endings, in the order of their names.
 
     Raises ValueError with one sentence.
@@ -100,13 +103,13 @@ def files_in(folder):
         raise ValueError(f'{folder!r} has no images in it{elsewhere}.')
     return [os.path.join(folder, name) for name in names]
 
-def _paths_below(folder):
+def _paths_below(folder: str) -> list[str]:
     try:
         return picture_files.walk(folder)
     except OSError: # Of a folder that can't be read there is nothing to tell.
         return []
 
-def read_square(path, size, channels=3):
+def read_square(path: str | IO[bytes], size: int, channels: int = 3) -> np.ndarray:
     """A photo as a generator would have made it: uint8 [size, size, 3], the three alike where channels is 1.
 
     It is read(), what is transparent is laid on white, 16 bits become 8, and the largest square in the middle is
@@ -121,7 +124,7 @@ def read_square(path, size, channels=3):
     image = image.convert('L' if channels == 1 else 'RGB').crop((left, top, left + side, top + side))
     return np.array(image.resize((size, size), PIL.Image.Resampling.LANCZOS).convert('RGB'))
 
-def eight_bits(image, path):
+def eight_bits(image: Image, path: object) -> Image:
     """An image with the upper 8 bits of 16, or as it is. Raises ValueError with one sentence."""
     if not (image.mode == 'F' or image.mode.startswith('I')):
         return image
@@ -132,7 +135,7 @@ def eight_bits(image, path):
 
 #----------------------------------------------------------------------------
 
-def heat_overlay(images, maps):
+def heat_overlay(images: np.ndarray, maps: torch.Tensor) -> np.ndarray:
     """Lay attention maps over images: the less a place is attended to the greyer and darker it gets,
     the more the redder.
 
@@ -140,9 +143,9 @@ def heat_overlay(images, maps):
     Returns uint8 [N, H, W, 3].
     """
     maps = torch.nn.functional.interpolate(maps[:, None].float(), size=images.shape[1:3], mode='bilinear')
-    maps = maps[:, 0].cpu().numpy()
-    low, high = np.quantile(maps, [0.02, 0.98]) # A single hot pixel must not decide.
-    heat = ((maps - low) / max(high - low, 1e-8)).clip(0, 1)[..., None]
+    levels = maps[:, 0].cpu().numpy()
+    low, high = np.quantile(levels, [0.02, 0.98]) # A single hot pixel must not decide.
+    heat = ((levels - low) / max(high - low, 1e-8)).clip(0, 1)[..., None]
     grey = images.mean(axis=3, keepdims=True) * 0.55
     warm = np.concatenate([np.ones_like(heat), 0.85 * (1 - heat), np.zeros_like(heat)], axis=3) * 255 # Yellow to red.
     weight = 0.8 * heat ** 2 # What is attended to a little stays grey.
@@ -150,7 +153,14 @@ def heat_overlay(images, maps):
 
 #----------------------------------------------------------------------------
 
-def caption(image, title, row_labels=(), row_height=0, column_labels=(), column_width=0):
+def caption(
+    image:          Image,
+    title:          str,
+    row_labels:     Sequence[str] = (),
+    row_height:     int = 0,
+    column_labels:  Sequence[str] = (),
+    column_width:   int = 0,
+) -> Image:
     """Write a title above a picture, and labels beside its rows and above its columns. Returns a new image."""
     font = PIL.ImageFont.load_default(13)
     margin = 8 + max([int(font.getlength(label)) for label in row_labels], default=0)
@@ -167,12 +177,12 @@ def caption(image, title, row_labels=(), row_height=0, column_labels=(), column_
             fill='black', font=font)
     return canvas
 
-def strip(columns, title, row_labels=(), size=96):
+def strip(columns: Sequence[np.ndarray], title: str, row_labels: Sequence[str] = (), size: int = 96) -> Image:
     """Columns of images [N, H, W, 3] beside each other, a row for each of the N, and a title. Returns an image."""
     tiles = enlarge(np.stack(columns, axis=1).reshape(-1, *columns[0].shape[1:]), size)
     return caption(sheet(tiles, len(columns)), title, row_labels, tiles.shape[1] + 2)
 
-def bars(title, rows, width=220):
+def bars(title: str, rows: Sequence[tuple[str, float, float, str]], width: int = 220) -> Image:
     """A chart of horizontal bars from 0, with their numbers. Returns an image.
 
     rows: (label, value, margin, colour) each; a whisker goes from value - margin to value + margin,
@@ -194,7 +204,7 @@ def bars(title, rows, width=220):
     draw.line([place(0), 0, place(0), canvas.height], fill='grey')
     return caption(canvas, title, [label for label, *_numbers in rows], row_height)
 
-def mosaic(pictures, columns):
+def mosaic(pictures: Sequence[Image], columns: int) -> Image:
     """Put pictures of different sizes into cells of one width, a row as high as its highest."""
     rows = [pictures[first : first + columns] for first in range(0, len(pictures), columns)]
     width, heights = max(p.width for p in pictures) + 8, [max(p.height for p in row) + 8 for row in rows]
@@ -206,7 +216,7 @@ def mosaic(pictures, columns):
 
 #----------------------------------------------------------------------------
 
-def save_video(stem, frames, fps):
+def save_video(stem: str | os.PathLike[str], frames: Sequence[Image], fps: float) -> str:
     """Write RGB images of one size as `stem`.mp4, or where imageio can't, as an animated `stem`.png, which loops.
 
     Returns its path.
@@ -219,16 +229,17 @@ def save_video(stem, frames, fps):
         return path
     with files.atomic_open(path) as f:
         import imageio  # Takes every other command a sixth of a second.
-        arrays = [np.asarray(frame) for frame in frames]
-        f.write(imageio.mimwrite('<bytes>', arrays, format='mp4', fps=fps, codec='libx264', quality=9))
+        arrays: list[Any] = [np.asarray(frame) for frame in frames]
+        content: Any = imageio.mimwrite('<bytes>', arrays, format='mp4', fps=fps, codec='libx264', quality=9)
+        f.write(content)
     return path
 
-def save_animation(path, frames, fps):
+def save_animation(path: str | os.PathLike[str], frames: Sequence[Image], fps: float) -> None:
     """Write images of one size as an animated PNG, which loops."""
     with files.atomic_open(path) as f:
         frames[0].save(f, 'png', save_all=True, append_images=frames[1:], duration=1000 / fps, loop=0)
 
-def has_mp4():
+def has_mp4() -> bool:
     """Whether imageio finds ffmpeg, which comes with the package imageio-ffmpeg."""
     try:
         import imageio_ffmpeg

@@ -8,17 +8,22 @@ import multiprocessing.connection
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from sarigan_plugin.errors import UserError
 
+Task = TypeVar('Task')
+Result = TypeVar('Result')
+
 AHEAD = 3 # Tasks for each process that are under way or wait to be taken: memory is bounded by it.
 
-def available_cores():
+def available_cores() -> int:
     """How many this process may use."""
     # Linux knows which are ours.
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
-def map_in_order(function, tasks, workers):
+def map_in_order(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
     """Yield function(task) for each of the tasks, in their order, whatever number of processes works.
 
     Of more than one worker each is a process that imports the function's module anew. Raises UserError where one of
@@ -32,7 +37,8 @@ def map_in_order(function, tasks, workers):
     # Fresh processes: a fork of one with threads, as PyTorch's, may hang.
     context = multiprocessing.get_context('spawn')
     executor = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_end_with_parent)
-    pending, done = collections.deque(), False
+    pending: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
+    done = False
     try:
         for task in tasks:
             pending.append(_submit(executor, function, task))
@@ -50,7 +56,9 @@ def map_in_order(function, tasks, workers):
                 process.kill()
         executor.shutdown(cancel_futures=True)
 
-def _submit(executor, function, task):
+def _submit(
+    executor: concurrent.futures.Executor, function: Callable[[Task], Result], task: Task,
+) -> concurrent.futures.Future[Result]:
     # Processes that start here inherit it: Ctrl-C is this one's to answer.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
@@ -60,10 +68,12 @@ def _submit(executor, function, task):
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-def _end_with_parent():
+def _end_with_parent() -> None:
     """In a worker: end when the process that started it is killed. It would wait for tasks for ever."""
-    def wait():
-        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    def wait() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
         os._exit(1)
     threading.Thread(target=wait, daemon=True).start()
 

@@ -7,12 +7,14 @@ to work for, and end. A training has: its log.txt has what it says.
 import contextlib
 import os
 import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TextIO
 
 import click
 
 #----------------------------------------------------------------------------
 
-def show_everything():
+def show_everything() -> None:
     """Write characters that an encoding lacks as \\xfc, where Python would end the program."""
     for stream in [sys.stdout, sys.stderr]:
         if hasattr(stream, 'reconfigure'):
@@ -22,63 +24,64 @@ class Watched:
     """A text stream that remembers what went wrong with it. None is one whose file was closed before Python started."""
     buffer = None # click would write past us.
 
-    def __init__(self, stream):
+    def __init__(self, stream: TextIO | None) -> None:
         self.stream = stream
-        self.error = None
+        self.error: OSError | None = None
 
-    def write(self, text):
-        self._try(lambda: self.stream.write(text))
+    def write(self, text: str) -> int:
+        self._try(lambda stream: stream.write(text))
         return len(text)
 
-    def writelines(self, lines):
+    def writelines(self, lines: Iterable[str]) -> None:
         self.write(''.join(lines))
 
-    def flush(self):
-        self._try(lambda: self.stream.flush())
+    def flush(self) -> None:
+        self._try(lambda stream: stream.flush())
 
-    def isatty(self):
+    def isatty(self) -> bool:
         return self.stream is not None and self.stream.isatty()
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
 
-    def _try(self, action):
+    def _try(self, action: Callable[[TextIO], object]) -> None:
         if self.error is None and self.stream is not None:
             try:
-                action()
+                action(self.stream)
             except OSError as error:
                 self.error = error
-                self._let_go()
+                self._let_go(self.stream)
         if self.error is not None:
-            self._lost() # Each time: click tries streams out, and hears of nothing.
+            self._lost(self.error) # Each time: click tries streams out, and hears of nothing.
 
-    def _let_go(self):
+    def _let_go(self, stream: TextIO) -> None:
         """Send what is still to be written to nowhere, or Python would complain of it at its end."""
         with contextlib.suppress(OSError, ValueError): # As where it is no file.
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.stream.fileno())
+            os.dup2(nowhere, stream.fileno())
             os.close(nowhere)
 
-    def _lost(self):
-        raise self.error
+    def _lost(self, error: OSError) -> None:
+        raise error
 
-    def fails(self):
+    def fails(self) -> bool:
         return self.error is not None
 
 class Unbreakable(Watched):
     """One that drops what can't be written."""
-    def _lost(self):
+    def _lost(self, error: OSError) -> None:
         pass
 
-    def fails(self):
+    def fails(self) -> bool:
         return False
 
 @contextlib.contextmanager
-def watched(kind):
+def watched(kind: type[Watched]) -> Iterator[None]:
     """Inside the `with`, standard output and standard error are of this kind, and show everything."""
     show_everything()
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (stream if isinstance(stream, kind) else kind(stream) for stream in before)
+    streams: list[Any] = [stream if isinstance(stream, kind) else kind(stream) for stream in before]
+    sys.stdout, sys.stderr = streams
     try:
         yield
     finally:
@@ -87,15 +90,15 @@ def watched(kind):
                 stream.flush()
         sys.stdout, sys.stderr = before
 
-def unbreakable():
+def unbreakable() -> contextlib.AbstractContextManager[None]:
     """Inside the `with`, nothing that happens to standard output and standard error is an error."""
     return watched(Unbreakable)
 
-def is_lost():
+def is_lost() -> bool:
     """Whether it is standard output or standard error that can't be written to."""
     return any(isinstance(stream, Watched) and stream.fails() for stream in [sys.stdout, sys.stderr])
 
-def terminal():
+def terminal() -> Unbreakable:
     """The real standard error, where a progress bar is drawn."""
     return Unbreakable(sys.__stderr__)
 
@@ -103,13 +106,13 @@ def terminal():
 
 class LastingCommand(click.Command):
     """A command whose work is worth finishing with nobody looking on."""
-    def invoke(self, ctx):
+    def invoke(self, ctx: click.Context) -> Any:
         with unbreakable():
             return super().invoke(ctx)
 
 class Program(click.Group):
     """A group of commands that end quietly where their output has no reader, and say so where it can't be written."""
-    def main(self, *args, **kwargs):
+    def main(self, *args: Any, **kwargs: Any) -> Any:
         with watched(Watched):
             try:
                 return super().main(*args, **kwargs)

@@ -14,10 +14,14 @@ import sys
 import time
 import traceback
 import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 
 from sarigan_plugin.errors import UserError
+
+Answer = TypeVar('Answer')
 
 # torchrun sets all of them.
 VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
@@ -29,13 +33,13 @@ GOODBYE_SECONDS = 10 # The first process stays at most so long for others that h
 class World:
     """This process's place among those that train together; World() is alone."""
     def __init__(self,
-        rank        = 0,                # Among all processes.
-        size        = 1,                # Number of processes.
-        local_rank  = 0,                # Among those of this machine: the index of its GPU.
-        local_size  = 1,                # Number of processes on this machine.
-        store       = None,             # torch.distributed.Store that all of them reach; None = alone.
-        timeout     = DEFAULT_TIMEOUT,  # Minutes to wait for another process.
-    ):
+        rank:       int = 0,                    # Among all processes.
+        size:       int = 1,                    # Number of processes.
+        local_rank: int = 0,                    # Among those of this machine: the index of its GPU.
+        local_size: int = 1,                    # Number of processes on this machine.
+        store:      'torch.distributed.Store | None' = None, # That all of them reach; None = alone.
+        timeout:    float = DEFAULT_TIMEOUT,    # Minutes to wait for another process.
+    ) -> None:
         self.rank = rank
         self.size = size
         self.local_rank = local_rank
@@ -46,7 +50,7 @@ class World:
         self.num_agreements = 0
 
     @classmethod
-    def from_environment(cls, timeout=DEFAULT_TIMEOUT):
+    def from_environment(cls, timeout: float = DEFAULT_TIMEOUT) -> 'World':
         """Join the processes that torchrun has started, or be alone where it has not. Raises UserError.
 
         A LOCAL_RANK alone, as some cluster's job may have left it, is not torchrun.
@@ -68,24 +72,25 @@ class World:
         return cls(**place, store=store, timeout=timeout)
 
     @classmethod
-    def on_this_machine(cls, rank, size, folder, timeout=DEFAULT_TIMEOUT):
+    def on_this_machine(cls, rank: int, size: int, folder: str, timeout: float = DEFAULT_TIMEOUT) -> 'World':
         """One of `size` processes of this machine that meet in a temporary folder."""
         store = torch.distributed.FileStore(os.path.join(os.path.abspath(folder), 'rendezvous'), size)
         store.set_timeout(datetime.timedelta(minutes=timeout))
         return cls(rank, size, rank, size, store, timeout)
 
-    def agree(self, decide):
+    def agree(self, decide: Callable[[], Answer]) -> Answer:
         """What decide() returns in the first process, on all of them; it must pickle.
 
         Where it raises, the first process says why and all of them leave: the user reads a mistake once.
         """
         if self.size == 1:
             return decide()
+        assert self.store is not None
         key = f'agreement {self.num_agreements}'
         self.num_agreements += 1
         if self.rank == 0:
             code, answer = _decide(decide)
-            self.store.set(key, pickle.dumps((code, answer)))
+            self.store.set(key, pickle.dumps((code, answer))) # type: ignore[arg-type] # Bytes will do as well.
             self._wait_until_heard(key)
         else:
             code, answer = pickle.loads(self._heard(key, 0))
@@ -94,34 +99,37 @@ class World:
             sys.exit(code)
         return answer
 
-    def check_everywhere(self, obstacle):
+    def check_everywhere(self, obstacle: str | None) -> None:
         """Leave if any process has an obstacle, a sentence or None; the first process speaks for all.
 
         Not where alone.
         """
+        assert self.store is not None
         self.store.set(f'obstacle {self.rank}',
             '' if obstacle is None else f'Rank {self.rank} on {socket.gethostname()}: {obstacle}')
-        def decide():
+        def decide() -> None:
             for rank in range(self.size):
                 sentence = self._heard(f'obstacle {rank}', rank).decode()
                 if sentence:
                     raise UserError(sentence)
         self.agree(decide)
 
-    def _heard(self, key, speaker):
+    def _heard(self, key: str, speaker: int) -> bytes:
+        assert self.store is not None
         try:
             return self.store.get(key)
         except RuntimeError:
             raise UserError(f'Rank {self.rank} on {socket.gethostname()} has waited {self.minutes()} for rank '
                 f'{speaker}, which has ended or is slow: see its own output; --timeout takes more minutes.') from None
 
-    def _wait_until_heard(self, key):
+    def _wait_until_heard(self, key: str) -> None:
         """The first process may leave next, and may be the one that keeps the store."""
+        assert self.store is not None
         with contextlib.suppress(RuntimeError):
             self.store.wait([f'{key} heard by {rank}' for rank in range(1, self.size)],
                 datetime.timedelta(seconds=GOODBYE_SECONDS))
 
-    def speaks(self, sentence=''):
+    def speaks(self, sentence: str = '') -> bool:
         """Whether this process is the first of its machine to report that training has failed, or to say this of it.
 
         The others keep quiet.
@@ -134,11 +142,11 @@ class World:
         except RuntimeError: # The store was on a machine that is lost.
             return True
 
-    def minutes(self):
+    def minutes(self) -> str:
         """The timeout in words."""
         return f'{self.timeout / datetime.timedelta(minutes=1):g} minutes'
 
-def gather(store, rank, size, timeout):
+def gather(store: 'torch.distributed.Store', rank: int, size: int, timeout: float) -> str:
     """Wait until all processes are there.
 
     Returns a name for this gathering, the same on each of them, that no other has.
@@ -169,7 +177,7 @@ def gather(store, rank, size, timeout):
     raise UserError(f'Rank {rank} on {socket.gethostname()} has waited {timeout:g} minutes for all {size} processes to '
         'start: is the command running on every machine? --timeout takes more minutes.')
 
-def _decide(decide):
+def _decide(decide: Callable[[], Answer]) -> tuple[int, Any]:
     """Returns (exit code, answer).
 
     Says what went wrong at once: when another process leaves, torchrun ends this one.
@@ -185,7 +193,7 @@ def _decide(decide):
 
 #----------------------------------------------------------------------------
 
-def _place_in_environment(environment):
+def _place_in_environment(environment: Mapping[str, str]) -> dict[str, int]:
     """RANK and its like as keyword arguments of World. Raises UserError."""
     given = {name: environment.get(name, '') for name in VARIABLES}
     missing = [name for name, value in given.items() if not value]
@@ -204,7 +212,7 @@ def _place_in_environment(environment):
             f'LOCAL_RANK={local_rank} of LOCAL_WORLD_SIZE={local_size}; torchrun sets all four.')
     return dict(rank=rank, size=size, local_rank=local_rank, local_size=local_size)
 
-def is_lost_peer(error):
+def is_lost_peer(error: BaseException) -> bool:
     """Whether a RuntimeError means that another process has died or does not answer."""
     return isinstance(error, torch.distributed.DistError) or 'gloo/transport' in str(error)
 
