@@ -4,10 +4,11 @@ They count on images of three channels, two of them pass no label at all, and pr
 can be written.
 """
 
+import contextlib
 import functools
 import inspect
 import os
-import types
+import sys
 
 import click
 import numpy as np
@@ -17,31 +18,44 @@ from sarigan_plugin.commands.project import FRAMES
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering.sampling import class_options, labels, require_class
 from sarigan_plugin.support import pictures
+from sarigan_plugin.upstream.exchanges import Overlay, exchange, undo
 
 #----------------------------------------------------------------------------
 
 def take_any_network(command):
     """Have a script's click command take grey and conditional networks, with --class and --label, in place."""
     run = command.callback
-    names = inspect.unwrap(run).__globals__ # Of the script.
+    script = inspect.unwrap(run).__module__
     has_class = any(param.name == 'class_idx' for param in command.params)
 
     @class_options()
     @functools.wraps(run)
     def with_any_network(*args, class_idx, **options):
         needs_label = options.get('projected_w') is None
-        load = names['legacy'].load_network_pkl
-        load_adapted = lambda *args, **kwargs: _adapted(load(*args, **kwargs), class_idx, needs_label)
-        names['legacy'] = types.SimpleNamespace(load_network_pkl=load_adapted)
-        if 'imageio' in names and not pictures.has_mp4():
-            names['imageio'] = types.SimpleNamespace(get_writer=AnimatedPicture)
         if has_class:
-            options['class_idx'] = None if class_idx is None else 0 # Which one it is, the network knows by now.
-        run(*args, **options)
+            options['class_idx'] = None if class_idx is None else 0 # Which one it is, the network knows by then.
+        with _exchanged(script, class_idx, needs_label):
+            run(*args, **options)
 
     ours = click.command()(with_any_network).params
     command.params = [*(param for param in command.params if param.name != 'class_idx'), *ours]
     command.callback = with_any_network
+
+@contextlib.contextmanager
+def _exchanged(script, class_idx, needs_label):
+    """Inside the `with`, a script reads adapted networks, and writes animated PNGs where it can't write MP4."""
+    def adapting(legacy):
+        load = lambda *args, **kwargs: _adapted(legacy.load_network_pkl(*args, **kwargs), class_idx, needs_label)
+        return Overlay(legacy, load_network_pkl=load)
+    exchange(script, 'legacy', adapting, 'projector.py:165 and style_mixing.py:65 count on three channels and no label')
+    if hasattr(sys.modules[script], 'imageio') and not pictures.has_mp4():
+        exchange(script, 'imageio', lambda imageio: Overlay(imageio, get_writer=AnimatedPicture),
+            'projector.py:189 writes an MP4, which needs imageio-ffmpeg')
+    try:
+        yield
+    finally:
+        undo(script, 'legacy')
+        undo(script, 'imageio')
 
 def _adapted(data, class_idx, needs_label):
     """The networks of a pickle, with G_ema changed in place: three channels, and one label whatever it gets."""
