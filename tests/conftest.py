@@ -8,11 +8,14 @@ import signal
 os.environ.setdefault('OMP_NUM_THREADS', '1') # Before PyTorch is imported: on a busy machine more threads slow small networks down by an order of magnitude.
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
+import small_training
 import trees
-from skips import pytest_make_collect_report, pytest_runtest_makereport # pylint: disable=unused-import
+from skips import pytest_make_collect_report, pytest_runtest_makereport # noqa: F401 # Hooks.
+from small_networks import SIZE
 
 from sarigan_plugin.model import networks
 from sarigan_plugin.upstream import tree as upstream
@@ -69,8 +72,6 @@ def git_tree(_clean_git_tree, tmp_path, monkeypatch):
 #----------------------------------------------------------------------------
 # The small generator and discriminator that the tests share: 32x32, sixteen channels at most.
 
-SIZE = dict(channel_base=256, channel_max=16)
-
 @pytest.fixture
 def make_generator():
     """make_generator(**overrides) -> a fresh Generator in eval mode, 4 groups, codes of 32."""
@@ -95,3 +96,21 @@ def network(make_generator, make_discriminator, tmp_path):
     return path
 
 #----------------------------------------------------------------------------
+
+@pytest.fixture(scope='session')
+def images(tmp_path_factory):
+    """A folder of 24 images of 16x16."""
+    folder = tmp_path_factory.mktemp('images') / 'squares'
+    folder.mkdir()
+    rng = np.random.RandomState(0)
+    for i in range(24):
+        picture = np.full([16, 16, 3], rng.randint(256, size=3), dtype=np.uint8)
+        picture[4:12, 4:12] = rng.randint(256, size=3)
+        PIL.Image.fromarray(picture).save(folder / f'{i:02d}.png')
+    return folder
+
+@pytest.fixture(scope='session')
+def cfg(tmp_path_factory):
+    path = tmp_path_factory.mktemp('cfg') / 'small.toml'
+    path.write_text(small_training.config(method=dict(lambda_info=1.0), networks=dict(channel_base=128, num_fp16_res=4)))
+    return path

@@ -12,7 +12,7 @@ shift
 if (($# == 0)); then
     case $job in
         kernels) mapfile -t arguments < <(grep -rlE --include='test_*.py' 'rounding|assert_close|assert_allclose|approx\(' tests) ;;
-        busy)    mapfile -t arguments < <(grep -rlE --include='test_*.py' 'limits\.|started\(|Popen\(' tests) ;;
+        busy)    mapfile -t arguments < <(grep -rlE --include='test_*.py' 'limits\.|commands\.s|started\(|Popen\(' tests) ;;
     esac
 else
     arguments=("$@")

@@ -10,8 +10,6 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import limits
@@ -22,7 +20,8 @@ import torch
 from click.testing import CliRunner
 import small_training
 import trees
-from test_train import images, sarigan # pylint: disable=unused-import
+import commands
+from commands import sarigan
 
 from sarigan_plugin.ablation import job as ablation_job
 from sarigan_plugin.ablation import report
@@ -164,10 +163,10 @@ def test_all_rows_of_a_seed_see_the_same_images_in_the_same_order(files_of, imag
     toml = tmp_path / 'order.toml'
     head = TABLE.format(cfg=files_of / 'small.toml').partition('[rows.sarigan]')[0] # One row.
     toml.write_text(head.replace('[rows', 'seeds = [0, 1]\n[rows') + '[rows.groups2]\nnum_groups = 2\n')
-    done = subprocess.run([sys.executable, trees.SUPPORT / 'reals_seen.py', toml, images, tmp_path / 'out'], capture_output=True, text=True, check=False,
-        env=dict(os.environ, OMP_NUM_THREADS='1'))
-    assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout.splitlines()[-1])
+    process = commands.start(trees.SUPPORT / 'reals_seen.py', toml, images, tmp_path / 'out')
+    out, errors = process.communicate()
+    assert process.returncode == 0, errors
+    seen = json.loads(out.splitlines()[-1])
     assert len(seen) == 4 and all(len(batches) == 32 and len(set(batches)) > 16 for batches in seen.values())
     assert seen['stylegan2, seed 0'] == seen['groups2, seed 0'] != seen['stylegan2, seed 1'] == seen['groups2, seed 1']
 
@@ -175,8 +174,7 @@ def test_all_rows_of_a_seed_see_the_same_images_in_the_same_order(files_of, imag
 # Interruptions.
 
 def start(files_of, images, outdir, *more):
-    return subprocess.Popen([sys.executable, '-m', 'sarigan_plugin.cli', *map(str, arguments(files_of, images, outdir, *more))], text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ, OMP_NUM_THREADS='1'))
+    return commands.start('-m', 'sarigan_plugin.cli', *arguments(files_of, images, outdir, *more))
 
 def wait_for_a_state(outdir):
     limits.wait_until(lambda: list(outdir.glob('*/seed0/training-state-*.pt')), 'a training state')

@@ -6,9 +6,11 @@ import sys
 
 import pytest
 import skips
+import small_training
 import torch
+from trainings import stats
+from derivatives import FILTERS, FP16, FP32, assert_orders_agree, gradients_of_a_step, random
 
-from test_train import config_with, images, stats # pylint: disable=unused-import
 
 from sarigan_plugin.acceleration import cuda_build
 from sarigan_plugin.acceleration import ops
@@ -30,11 +32,13 @@ def test_generator_and_discriminator_agree_with_the_cpu(make_generator, make_dis
 
 @pytest.mark.parametrize('gpus', [count for count in [1, 2, 4] if count <= torch.cuda.device_count()])
 @pytest.mark.parametrize('method, options', [
-    ('', []), ('', ['--nhwc=1']), ('', ['--fp32=1']), ('', ['--aug=ada']), ('norm = "feature"', []), ('', ['--ops=triton']),
-    ('', ['--ops=triton', '--nhwc=1', '--aug=ada']), ('', ['--ops=torch']),
+    ({}, []), ({}, ['--nhwc=1']), ({}, ['--fp32=1']), ({}, ['--aug=ada']), (dict(norm='feature'), []), ({}, ['--ops=triton']),
+    ({}, ['--ops=triton', '--nhwc=1', '--aug=ada']), ({}, ['--ops=torch']),
 ], ids=str)
 def test_a_short_training_runs_with_mixed_precision(images, tmp_path, method, options, gpus):
-    cfg = config_with(tmp_path, method)
+    cfg = tmp_path / 'small.toml'
+    cfg.write_text(small_training.config(method=dict(lambda_info=1.0, **method),
+        networks=dict(channel_base=128, num_fp16_res=4)))
     done = subprocess.run([sys.executable, '-m', 'sarigan_plugin.cli', 'train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}',
         '--metrics=none', '--device=cuda', f'--gpus={gpus}', *options], capture_output=True, text=True, check=False, env=os.environ)
     assert done.returncode == 0, done.stderr
@@ -62,7 +66,6 @@ RESAMPLINGS = [('4x4', dict(padding=[1, 2, 1, 2], gain=4)), ('4x4', dict(up=2, p
 
 def ops_to_compare(half, memory_format):
     """(name, upstream's op, its inputs on the GPU): images as those of a network, larger than a tile and no multiple of one."""
-    from test_triton_ops import FILTERS, random
     bias_act, upfirdn2d = cuda_build.modules()
     dtype = torch.float16 if half else torch.float32
     def inputs(*shapes):
@@ -87,7 +90,6 @@ def chosen_ops():
 def test_triton_equals_the_reference_and_the_plugins(other, half, memory_format):
     if other == 'cuda' and cuda_build.obstacle() is not None:
         pytest.skip(skips.NO_NVCC)
-    from test_triton_ops import FP16, FP32, assert_orders_agree
     tolerance = FP16 if half else FP32 if other == 'the reference' else dict(rtol=1e-4, atol=1e-4) # The plugins are compiled with fast maths.
     for name, op, inputs in ops_to_compare(half, memory_format):
         if other == 'cuda' and half and 'selu' in name:
@@ -100,7 +102,6 @@ def test_triton_equals_the_reference_and_the_plugins(other, half, memory_format)
 
 @pytest.mark.usefixtures('chosen_ops')
 def test_a_network_has_the_same_gradients_with_triton_and_with_pytorch(make_generator, make_discriminator):
-    from test_triton_ops import gradients_of_a_step
     G, D = make_generator(), make_discriminator()
     expected = gradients_of_a_step(G, D)
     for actual, wanted in zip(with_ops('triton', gradients_of_a_step)(G.cuda(), D.cuda()), expected, strict=True):

@@ -10,7 +10,7 @@ import pytest
 import skips
 import torch
 
-from test_torchrun import together
+from worlds import together
 
 from sarigan_plugin.acceleration import cuda_build
 from sarigan_plugin.acceleration import ops

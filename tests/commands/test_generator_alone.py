@@ -8,17 +8,15 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from click.testing import CliRunner
 
-from sarigan_plugin.cli import main
 from sarigan_plugin.explore.studio import Studio
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import names
 
-from test_export import assert_same, plain_networks, published_generator, sentence, shaken
-from test_inpaint import make_inpainter
-from test_quality import save_script
-from test_train import cfg, images # pylint: disable=unused-import # Two fixtures.
+from commands import run, sentence
+from small_networks import assert_same, make_inpainter, plain_networks, shaken
+from published import published_generator
+from small_images import save_script
 
 pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning', 'ignore:The `disp` argument:DeprecationWarning') # Of detectors, and upstream's.
 
@@ -40,9 +38,6 @@ def write(make_generator, tmp_path):
         path.write_bytes(pickle.dumps(FORMS[form](G)))
         return path, G
     return write
-
-def run(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 @pytest.mark.parametrize('trust', [False, True])
 @pytest.mark.parametrize('form', FORMS)

@@ -5,9 +5,9 @@ import re
 
 import click
 import pytest
-from click.testing import CliRunner
 
 import trees
+from commands import run
 
 from sarigan_plugin.ablation import table_spec
 from sarigan_plugin.cli import COMMANDS, main
@@ -15,7 +15,6 @@ from sarigan_plugin.commands.options import PathName, expanded
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.trainer import recipes
 
-from test_train import cfg, images # pylint: disable=unused-import # Two fixtures.
 
 #----------------------------------------------------------------------------
 
@@ -54,9 +53,6 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv('HOME', str(tmp_path / 'home'))
     monkeypatch.chdir(tmp_path / 'here')
     return tmp_path / 'home'
-
-def run(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 def test_a_path_is_as_a_shell_has_it(home):
     assert expanded('~/x') == f'{home}/x' and expanded('~') == str(home)

@@ -4,7 +4,6 @@ import collections
 import fcntl
 import importlib
 import io
-import itertools
 import json
 import os
 import shlex

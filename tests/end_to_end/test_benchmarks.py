@@ -1,19 +1,17 @@
 """The benchmarks run, compare what they say, and know their options. What they measure is no test's business."""
 
 import json
-import subprocess
-import sys
 
-import limits
 import pytest
 import skips
 import torch
 import trees
+import commands
 
 SMALL = ['--settings=16:4', '--channel-base=256', '--channel-max=16', '--rounds=1']
 
 def benchmark(name, *arguments):
-    return subprocess.run([sys.executable, trees.ROOT / 'benchmarks' / name, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=limits.HANG)
+    return commands.finished(commands.start(trees.ROOT / 'benchmarks' / name, *arguments))
 
 def test_both_sides_are_measured_and_compared(tmp_path):
     done = benchmark('speed.py', *SMALL, '--sides=upstream,sarigan-g4', '--measures=cycle,Dreg', '--device=cpu', f'--outdir={tmp_path}')

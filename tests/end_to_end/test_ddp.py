@@ -5,28 +5,12 @@ import torch
 
 import rounding
 from ddp_steps import run
+from ddp_steps import assert_equal_on_both_ranks, assert_trained_alike, OF_EACH_RANK
 
 @pytest.fixture(scope='module')
 def states(tmp_path_factory):
     """After three iterations: one process with all eight images, and both of two with four each."""
     return run(tmp_path_factory.mktemp('ddp'), 'comparable', [(0, 1, 'alone'), (0, 2, 'first'), (1, 2, 'second')])
-
-OF_EACH_RANK = 'G.mapping.w_avg' # A running mean over a rank's own images, as upstream has it.
-
-def assert_equal_on_both_ranks(states):
-    for name, tensor in states['first'][1].items():
-        if name != OF_EACH_RANK:
-            assert tensor.isfinite().all() and torch.equal(tensor, states['second'][1][name]), name
-
-def assert_trained_alike(ours, theirs):
-    """Up to the rounding of three iterations of gradients: of a tensor's own, and of those that it may be a difference of, as large as the network's largest."""
-    moved = {name: (after - theirs[0][name]).abs().max() for name, after in theirs[1].items() if after.is_floating_point() and not name.endswith(('.steps', OF_EACH_RANK))}
-    for letter in 'GD':
-        largest = max(moved[name] for name in moved if name[0] == letter)
-        assert largest > 0.01 # Otherwise there is nothing to compare.
-        for name in [name for name in moved if name[0] == letter]:
-            apart = rounding.bound(terms=16 * 9, layers=3 * 16) * moved[name] + rounding.bound(terms=16 * 9) * largest
-            torch.testing.assert_close(ours[1][name], theirs[1][name], rtol=4e-7, atol=apart.item(), msg=lambda text, name=name: f'{name}: {text}')
 
 def test_both_ranks_hold_the_same_parameters_and_buffers(states):
     assert_equal_on_both_ranks(states)

@@ -3,8 +3,6 @@
 import io
 import os
 import re
-import subprocess
-import sys
 import zipfile
 
 import limits
@@ -12,12 +10,12 @@ import numpy as np
 import PIL.Image
 import pytest
 import skips
+import commands
 
 from sarigan_plugin.datasets import packaged
 
 def demo(*arguments):
-    return subprocess.run([sys.executable, '-m', 'sarigan_plugin.cli', 'demo', *arguments], capture_output=True, text=True, check=False, timeout=limits.HANG,
-        env=dict(os.environ, OMP_NUM_THREADS='1'))
+    return commands.sarigan('demo', *arguments)
 
 @pytest.mark.slow
 def test_the_first_demo_makes_the_data_set(tmp_path):
@@ -44,10 +42,10 @@ def test_demo_leaves_pictures_and_pickle_and_a_second_one_goes_on_from_the_first
     assert {'network.pkl', 'log.txt', 'punks.zip', 'runs'} <= set(os.listdir(outdir))
     assert 'Look at these' in first.stdout and 'sarigan demo' in first.stdout
 
-    words = [sys.executable, '-u', '-m', 'sarigan_plugin.cli', 'demo', f'--outdir={outdir}', '--device=cpu']
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=dict(os.environ, OMP_NUM_THREADS='1')) as second:
-        assert any(re.search(r'Going on from .*00000-.*training-state-.*\.pt', line) for line in second.stdout)
-        second.terminate()
+    second = commands.start('-m', 'sarigan_plugin.cli', 'demo', f'--outdir={outdir}', '--device=cpu')
+    limits.wait_until(lambda: re.search(r'Going on from .*00000-.*training-state-.*\.pt', second.printed()), 'a training that goes on')
+    second.terminate()
+    second.wait()
     assert len(os.listdir(outdir / 'runs')) == 1
 
 @pytest.mark.parametrize('arguments, sentence', [

@@ -7,9 +7,9 @@ import re
 
 import PIL.Image
 import pytest
-import test_quality
+import small_images
 import trees
-from conftest import SIZE
+from small_networks import SIZE
 
 from sarigan_plugin.model import inpainting
 
@@ -25,7 +25,7 @@ def folder_with_a_network(network, tmp_path, monkeypatch):
     photo = PIL.Image.new('RGBA', (40, 30), (200, 100, 50, 255))
     photo.paste((0, 0, 0, 0), (10, 10, 20, 20))
     photo.save(tmp_path / 'photo.png')
-    test_quality.save_images(tmp_path / 'punks.zip')
+    small_images.save_images(tmp_path / 'punks.zip')
     demo = tmp_path / 'out' / 'demo'
     demo.mkdir(parents=True)
     (demo / 'network.pkl').write_bytes(network.read_bytes())

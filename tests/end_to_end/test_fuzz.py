@@ -13,16 +13,14 @@ from pathlib import Path
 import PIL.Image
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from fuzzing import fuzz, NUMBERS, TEXTS, VALUES
 
 from sarigan_plugin.commands.train import main
 
 CASES = [100, pytest.param(1700, marks=pytest.mark.slow)] # Of each of three kinds.
 
-# Options of the command line, with values that are right, nearly right and wrong.
-NUMBERS = st.one_of(st.integers(-3, 2000), st.floats(allow_nan=True), st.sampled_from(['', '1e9', '-0', '٣', '0x10', '1_000', '9' * 30]))
-TEXTS = st.one_of(st.text(max_size=12), st.sampled_from(['auto', 'none', 'latest', 'noresume', '/', '..', '../..', '/dev/null', '/etc/passwd', 'similarity', 'a,b', 'x' * 300, '\x00', '\n']))
 PAIRS = st.lists(st.tuples(st.sampled_from(['8', '16', '32', 'b8.conv0', 'b16.conv1', 'b99', '']), st.integers(-1, 70)), max_size=4).map(
     lambda pairs: ','.join(f'{place}:{number}' for place, number in pairs))
 OPTIONS = ['gpus', 'device', 'snap', 'grid', 'metrics', 'seed', 'cond', 'subset', 'mirror', 'cfg', 'gamma', 'kimg', 'batch', 'num-groups', 'grouping', 'inertia',
@@ -86,9 +84,6 @@ def here():
     with tempfile.TemporaryDirectory() as folder:
         yield World(folder)
         os.chdir(before)
-
-def fuzz(cases):
-    return settings(max_examples=cases, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 @pytest.mark.parametrize('cases', CASES)
 def test_command_lines(here, cases):

@@ -31,7 +31,7 @@ from torch_utils import training_stats
 from training import networks as upstream_networks
 
 import small_training
-from test_fuzz import NUMBERS, TEXTS, VALUES, fuzz
+from fuzzing import NUMBERS, TEXTS, VALUES, fuzz
 
 #----------------------------------------------------------------------------
 # The world around a command.
@@ -245,7 +245,8 @@ CONFIG = small_training.config(method=dict(num_groups=2, code_dim=4), networks=d
 @pytest.fixture(scope='module')
 def yard(workbench, tmp_path_factory):
     """The workbench, with data sets and a config for trainings of a second."""
-    import training.training_loop, sarigan_plugin.losses.sarigan, sarigan_plugin.trainer.progress # Once, for all the processes that fork.
+    # Once, for all the processes that fork.
+    import torch._dynamo, training.training_loop, sarigan_plugin.losses.sarigan, sarigan_plugin.trainer.progress # noqa: E401, F401
     here = tmp_path_factory.mktemp('yard') / 'here'
     shutil.copytree(workbench, here, symlinks=True)
     (here / 'mine.toml').write_text(CONFIG)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import multiprocessing
 import os
 import pickle
 import re
@@ -18,15 +17,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from test_train import cfg, images # pylint: disable=unused-import
+from worlds import HANG_MINUTES, together
 
 from sarigan_plugin.acceleration import cuda_build
 from sarigan_plugin.commands.train import main
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.support.world import World, gather
 from sarigan_plugin.trainer import launch
-
-HANG_MINUTES = limits.HANG / 60 # Where it is the plugin that gives up.
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch):
@@ -79,12 +76,17 @@ def is_training(outdir, run='*'):
 #----------------------------------------------------------------------------
 # A training.
 
-@pytest.fixture(scope='module')
-def trained(images, cfg, tmp_path_factory):
-    """A training of two machines of two processes: ([(exit code, stdout, stderr)], outdir)."""
+BATCH = 64
+
+@pytest.fixture(scope='module', params=[1, pytest.param(2, marks=pytest.mark.slow)])
+def trained(request, images, cfg, tmp_path_factory):
+    """A training of two machines, of one or two processes each: ([(exit code, stdout, stderr)], run folder, number of processes)."""
     outdir = tmp_path_factory.mktemp('torchrun')
-    with started(*torchrun(2, 2, f'--cfg={cfg}', f'--data={images}', f'--outdir={outdir}', '--batch=256')) as machines:
-        return [finished(machine) for machine in machines], outdir
+    options = [f'--cfg={cfg}', f'--data={images}', f'--outdir={outdir}', f'--batch={BATCH}']
+    with started(*torchrun(2, request.param, *options)) as machines:
+        ends = [finished(machine) for machine in machines]
+    folder, = outdir.iterdir()
+    return ends, folder, 2 * request.param
 
 def test_two_machines_train_together_and_only_the_first_process_talks(trained):
     (code, out, errors), (other_code, other_out, other_errors) = trained[0]
@@ -94,21 +96,21 @@ def test_two_machines_train_together_and_only_the_first_process_talks(trained):
     assert other_out == '' and 'Traceback' not in other_errors
 
 def test_all_processes_share_one_run_folder(trained):
-    folder, = trained[1].iterdir()
-    assert folder.name == '00000-squares-small-batch256'
-    assert json.loads((folder / 'training_options.json').read_text())['num_gpus'] == 4 # Without --gpus.
+    _ends, folder, processes = trained
+    assert folder.name == f'00000-squares-small-batch{BATCH}'
+    assert json.loads((folder / 'training_options.json').read_text())['num_gpus'] == processes # Without --gpus.
     assert (folder / 'log.txt').read_text().count('Exiting...') == 1
     assert len((folder / 'stats.jsonl').read_text().splitlines()) == 2
 
 def test_torchrun_trains_the_same_network_as_processes_of_our_own(trained, images, cfg, tmp_path):
     code = ("import sys, os; from sarigan_plugin.trainer import arguments; from sarigan_plugin.trainer import launch\n"
-        "_, args = arguments.training_options(data=sys.argv[1], cfg=sys.argv[2], gpus=4, batch=256, metrics=[])\n" # Past the check for four cores.
+        "_, args = arguments.training_options(data=sys.argv[1], cfg=sys.argv[2], gpus=int(sys.argv[4]), batch=int(sys.argv[5]), metrics=[])\n"
         "args.run_dir = os.path.join(sys.argv[3], 'run')\n"
-        "sys.exit(launch.launch(args, 'cpu'))")
-    with started([sys.executable, '-c', code, images, cfg, tmp_path]) as (process,):
+        "sys.exit(launch.launch(args, 'cpu'))") # Past the check for as many cores.
+    _ends, theirs, processes = trained
+    with started([sys.executable, '-c', code, images, cfg, tmp_path, processes, BATCH]) as (process,):
         exit_code, _out, errors = finished(process)
     assert exit_code == 0, errors
-    theirs, = trained[1].iterdir()
     assert_equal_networks(theirs, tmp_path / 'run')
 
 def assert_equal_networks(*folders):
@@ -159,21 +161,20 @@ def test_a_process_that_hangs_is_given_up_after_the_timeout(images, cfg, tmp_pat
         assert re.search(LOST.format(rank='[01]', minutes='0.25'), errors), errors
 
 @pytest.mark.parametrize('meeting', ['static', pytest.param('c10d', marks=pytest.mark.slow)])
-def test_torchrun_starts_all_again_and_they_go_on_from_the_state(images, cfg, tmp_path, meeting):
-    options = [f'--cfg={cfg}', f'--data={images}', '--kimg=1', '--batch=64']
-    commands = torchrun(2, 1, *options, f'--outdir={tmp_path / "killed"}', meeting=meeting, restarts=1)
+def test_torchrun_starts_all_again_and_they_go_on_from_the_state(trained, images, cfg, tmp_path, meeting):
+    _ends, whole, processes = trained
+    options = [f'--cfg={cfg}', f'--data={images}', f'--batch={BATCH}']
+    commands = torchrun(2, processes // 2, *options, f'--outdir={tmp_path}', meeting=meeting, restarts=1)
     with started(*commands) as machines:
-        limits.wait_until(lambda: list((tmp_path / 'killed').glob('*/training-state-*.pt')), 'a training state')
-        victim, = workers(machines[1]).values()
+        limits.wait_until(lambda: list(tmp_path.glob('*/training-state-*.pt')), 'a training state')
+        victim, *_others = workers(machines[1]).values()
         victim.kill()
         ends = [finished(machine) for machine in machines]
-    with started(*torchrun(1, 2, *options, f'--outdir={tmp_path / "whole"}')) as (machine,):
-        ends.append(finished(machine))
-    assert [code for code, _out, _errors in ends] == [0, 0, 0], ends
+    assert [code for code, _out, _errors in ends] == [0, 0], ends
     assert re.search(r'Going on from \S+training-state-\d+\.pt', ends[0][1])
-    folders = [folder for outdir in ['killed', 'whole'] for folder in (tmp_path / outdir).iterdir()]
-    assert len(folders) == 2 and len({len((folder / 'stats.jsonl').read_text().splitlines()) for folder in folders}) == 1
-    assert_equal_networks(*folders)
+    killed, = tmp_path.iterdir()
+    assert len({len((folder / 'stats.jsonl').read_text().splitlines()) for folder in [killed, whole]}) == 1
+    assert_equal_networks(killed, whole)
 
 #----------------------------------------------------------------------------
 # Mistakes.
@@ -220,28 +221,6 @@ def test_a_stray_local_rank_is_no_torchrun(images, cfg, tmp_path, monkeypatch):
 
 #----------------------------------------------------------------------------
 # Without training: processes that only talk to each other, or build what takes its time.
-
-def together(tmp_path, size, work, timeout=HANG_MINUTES):
-    """Run work(world) in `size` processes that meet in tmp_path. Returns their exit codes: work's, or 2 for a UserError."""
-    context = multiprocessing.get_context('fork')
-    processes = [context.Process(target=_exit_with, args=(work, rank, size, tmp_path, timeout)) for rank in range(size)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(limits.HANG)
-    for process in processes:
-        process.kill() # One that builds for ever.
-        process.join()
-    return [process.exitcode for process in processes]
-
-def _exit_with(work, rank, size, folder, timeout):
-    try:
-        code = work(World.on_this_machine(rank, size, folder, timeout))
-    except UserError as error:
-        error.show()
-        code = error.exit_code
-    sys.stdout.flush()
-    os._exit(code or 0) # Not through pytest, which this process has inherited. pylint: disable=protected-access
 
 def test_a_gathering_waits_for_the_living_and_forgets_the_dead(tmp_path):
     """Twice three processes meet in a store that keeps everything; the last of them comes late."""

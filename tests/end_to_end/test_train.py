@@ -1,6 +1,7 @@
 """What a user types: training from the command line, with and without mistakes."""
 
 import dataclasses
+import functools
 import glob
 import json
 import os
@@ -10,14 +11,16 @@ import resource
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
-import limits
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
+from commands import sarigan
+from trainings import stats
+import small_training
+import trees
 
 
 from sarigan_plugin.commands.train import main
@@ -25,67 +28,14 @@ from sarigan_plugin.losses.sarigan import TARGET_STEPS
 from sarigan_plugin.trainer import options
 from sarigan_plugin.upstream import tree as upstream
 
-TINY = '''
-[method]
-num_groups      = 4
-code_dim        = 16
-lambda_info     = 1.0
-[networks]
-channel_base    = 128
-channel_max     = 8
-mapping_layers  = 2
-mbstd_group     = 4
-num_fp16_res    = 4
-[training]
-kimg            = 1
-batch           = 32
-learning_rate   = 0.002
-r1_gamma        = 1.0
-ema_kimg        = 1.0
-aug             = "noaug"
-grid            = [2, 2]
-snap            = 1
-workers         = 1
-'''
-
-@pytest.fixture(scope='session')
-def images(tmp_path_factory):
-    """A folder of 24 images of 16x16."""
-    folder = tmp_path_factory.mktemp('images') / 'squares'
-    folder.mkdir()
-    rng = np.random.RandomState(0)
-    for i in range(24):
-        picture = np.full([16, 16, 3], rng.randint(256, size=3), dtype=np.uint8)
-        picture[4:12, 4:12] = rng.randint(256, size=3)
-        PIL.Image.fromarray(picture).save(folder / f'{i:02d}.png')
-    return folder
-
-def config_with(folder, method):
-    """Path of a config like TINY with one more line in its table [method]."""
-    path = folder / 'small.toml'
-    path.write_text(TINY.replace('[method]', f'[method]\n{method}'))
-    return path
-
-@pytest.fixture(scope='session')
-def cfg(tmp_path_factory):
-    path = tmp_path_factory.mktemp('cfg') / 'small.toml'
-    path.write_text(TINY)
-    return path
-
-def sarigan(*arguments, cwd='.', **kwargs):
-    return subprocess.run([sys.executable, '-m', 'sarigan_plugin.cli', *map(str, arguments)], capture_output=True, text=True, cwd=cwd,
-        env=dict(os.environ, OMP_NUM_THREADS='1'), timeout=limits.HANG, check=False, **kwargs)
-
 @pytest.fixture(scope='session')
 def run(images, cfg, tmp_path_factory):
     """One finished training of 1 kimg in a single process: (process, run folder)."""
     outdir = tmp_path_factory.mktemp('out')
-    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={outdir}', '--metrics=none', '--device=cpu', '--seed=3')
+    done = trees.run([sys.executable, '-m', 'sarigan_plugin.cli', 'train', f'--cfg={cfg}', f'--data={images}', f'--outdir={outdir}',
+        '--metrics=none', '--device=cpu', '--seed=3'], outdir)
     assert done.returncode == 0, done.stderr
     return done, outdir / '00000-squares-small'
-
-def stats(folder):
-    return [json.loads(line) for line in (folder / 'stats.jsonl').read_text().splitlines()]
 
 #----------------------------------------------------------------------------
 # Runs.
@@ -142,12 +92,13 @@ def test_python_train_py_in_upstreams_folder_is_the_same_command(run, images, cf
     assert os.listdir(tmp_path) == [] # A dry run leaves nothing.
 
 @pytest.mark.parametrize('method, options', [
-    ('norm = "feature"', ['--aug=ada']),
-    ('', ['--grouping=blocks']),
-    pytest.param('', ['--grouping=none'], marks=pytest.mark.slow),
+    (dict(norm='feature'), ['--aug=ada']),
+    ({}, ['--grouping=blocks']),
+    pytest.param({}, ['--grouping=none'], marks=pytest.mark.slow),
 ], ids=str)
 def test_other_methods_train_too(images, tmp_path, method, options):
-    cfg = config_with(tmp_path, method)
+    cfg = tmp_path / 'small.toml'
+    cfg.write_text(small_training.config(method=method))
     done = sarigan('train', f'--cfg={cfg}', *options, f'--data={images}', f'--outdir={tmp_path / "out"}',
         '--metrics=none', '--device=cpu')
     assert done.returncode == 0, done.stderr
@@ -156,7 +107,7 @@ def test_other_methods_train_too(images, tmp_path, method, options):
 
 def test_plain_stylegan2_trains_with_upstreams_own_loss_and_networks(images, tmp_path):
     plain = tmp_path / 'plain.toml'
-    plain.write_text(TINY[TINY.index('[networks]'):])
+    plain.write_text(small_training.config(method=None))
     done = sarigan('train', f'--cfg={plain}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none', '--device=cpu')
     assert done.returncode == 0, done.stderr
     last = stats(tmp_path / 'out' / '00000-squares-plain')[-1]
@@ -181,16 +132,16 @@ def test_what_is_no_pickle_is_refused_by_every_process(images, cfg, tmp_path, gp
 
 def test_tensors_that_a_pickle_lacks_are_named(run, images, tmp_path):
     snapshot = run[1] / 'network-snapshot-000001.pkl'
-    cfg = config_with(tmp_path, 'norm = "feature"')
+    cfg = tmp_path / 'small.toml'
+    cfg.write_text(small_training.config(method=dict(lambda_info=1.0, norm='feature'), networks=dict(channel_base=128, num_fp16_res=4)))
     done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none',
         '--device=cpu', f'--resume={snapshot}')
     assert done.returncode == 0, done.stderr
     assert re.search(r'Generator: \d+ of \d+ tensors are not in the pickle and start afresh: synthesis\.b8\.conv0\.shift\.weight, ', done.stdout)
 
 def test_on_a_full_disk_training_goes_on_with_a_warning_every_tick(images, cfg, tmp_path):
-    def limit_file_size():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, 120_000)) # Sample sheets fit, pickles don't.
-    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none', '--device=cpu', preexec_fn=limit_file_size)
+    limit_file_size = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (120_000, 120_000)) # Sample sheets fit, pickles don't.
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none', '--device=cpu', before=limit_file_size)
     assert done.returncode == 0 and 'Traceback' not in done.stderr
     for name in ['network-snapshot-000000.pkl', 'network-snapshot-000001.pkl', r'training-state-\d+.pt']:
         assert re.search(rf'Warning: {name} could not be written: File too large. Training goes on; free some space.', done.stderr), name

@@ -22,10 +22,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-import test_features
-import test_project
-import test_quality
+import small_images
+import small_networks
 import trees
+import commands
 
 from sarigan_plugin.commands import doctor
 from sarigan_plugin.commands import train
@@ -38,7 +38,7 @@ from sarigan_plugin.snapshots import unpickler
 from sarigan_plugin.steering.sampling import label_vector, labels, render, sample_ws
 from sarigan_plugin.upstream import tree as upstream
 
-from conftest import SIZE
+from small_networks import SIZE
 
 INSTALLED = upstream.root() / upstream.FOLDER
 SCRIPTS = sorted(path.name for path in INSTALLED.glob('*.py'))
@@ -83,7 +83,7 @@ def test_there_are_the_scripts_that_upstream_has(tree):
 
 @pytest.mark.parametrize('script', SCRIPTS)
 def test_every_script_of_the_installed_tree_says_what_it_does(script):
-    done = trees.run([sys.executable, script, '--help'], INSTALLED)
+    done = commands.finished(commands.start(script, '--help', cwd=INSTALLED))
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f'Usage: {script} [OPTIONS]') and '  --help ' in done.stdout
 
@@ -235,8 +235,8 @@ def cache(tmp_path):
 def forward(self, x, resize_images: bool=False, return_lpips: bool=False):
     assert x.shape[1] == 3
     return x[:, :, ::4, ::4].flatten(1) / 255'''
-    for url, source in [(detectors.INCEPTION_URL, test_quality.COLOURS), (perceptual.VGG_URL, vgg)]:
-        test_project.save_script(folder / f'{hashlib.md5(url.encode()).hexdigest()}_{os.path.basename(url)}', source)
+    for url, source in [(detectors.INCEPTION_URL, small_images.COLOURS), (perceptual.VGG_URL, vgg)]:
+        small_images.save_script(folder / f'{hashlib.md5(url.encode()).hexdigest()}_{os.path.basename(url)}', source)
     return tmp_path / 'cache'
 
 def test_generate_and_style_mixing_draw_what_our_own_commands_do(tree, subjects, tmp_path):
@@ -249,7 +249,7 @@ def test_generate_and_style_mixing_draw_what_our_own_commands_do(tree, subjects,
         image = picture(tmp_path / 'generate.py' / name / 'seed0003.png').astype(int)
         assert np.abs(image - render(G, sample_ws(G, [3], 1, class_idx))).max() <= 1 # Upstream's rounds otherwise.
         c = labels(G, 1, class_idx) if G.c_dim > 0 else None
-        mixed = test_features.mixed_image(G, 1, 2, [0, 1, 2, 3], psi=0.5, c=c)
+        mixed = small_networks.mixed_image(G, 1, 2, [0, 1, 2, 3], psi=0.5, c=c)
         assert np.abs(picture(tmp_path / 'style_mixing.py' / name / '1-2.png').astype(int) - mixed).max() <= 1
         assert picture(tmp_path / 'style_mixing.py' / name / 'grid.png').shape == (64, 64, 3)
 

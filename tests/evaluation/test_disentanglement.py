@@ -12,10 +12,9 @@ import PIL.Image
 import pytest
 import rounding
 import torch
-from click.testing import CliRunner
-from conftest import SIZE
+from small_networks import SIZE
+import commands
 
-from sarigan_plugin.cli import main
 from sarigan_plugin.commands import disentanglement as disentanglement_command
 from sarigan_plugin.evaluation import attributes
 from sarigan_plugin.evaluation import disentanglement
@@ -291,7 +290,7 @@ def write_zip(path, with_attributes):
     return path
 
 def run(*arguments):
-    return CliRunner().invoke(main, ['disentanglement', *map(str, arguments)])
+    return commands.run('disentanglement', *arguments)
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):

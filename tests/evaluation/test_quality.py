@@ -13,14 +13,13 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from click.testing import CliRunner
 from metrics import metric_main
 
-import test_inpaint
-import test_project
+import small_networks
 import trees
+from small_images import COLOURS, save_images, save_script
+import commands
 
-from sarigan_plugin.cli import main
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.evaluation import quality
 from sarigan_plugin.features import detectors
@@ -29,27 +28,6 @@ from sarigan_plugin.features import statistics as feature_stats
 from sarigan_plugin.trainer import arguments, upstream_loop
 
 pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning') # It is what detectors come in.
-
-COLOURS = '''
-def forward(self, img, return_features: bool=False):
-    x = img.to(torch.float32)
-    return torch.cat([x.mean([2, 3]), x[:, :, ::15, ::15].flatten(1)[:, :5]], dim=1)'''
-
-def save_script(path, source=COLOURS):
-    test_project.save_script(path, source)
-    return str(path)
-
-def save_images(path, count=30, seed=0, labels=None, size=32):
-    """A zip of images that differ in brightness."""
-    random = np.random.RandomState(seed)
-    with zipfile.ZipFile(path, 'w') as archive:
-        for index in range(count):
-            pixels = (random.randint(256, size=[size, size, 3]) * random.rand()).astype(np.uint8)
-            with archive.open(f'{index:03d}.png', 'w') as f:
-                PIL.Image.fromarray(pixels).save(f, 'png')
-        if labels is not None:
-            archive.writestr('dataset.json', json.dumps(dict(labels=[[f'{index:03d}.png', index % labels] for index in range(count)])))
-    return str(path)
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
@@ -271,7 +249,7 @@ def test_conditional_networks_get_the_labels_of_the_data_set(make_generator, mak
 def test_networks_that_complete_images_do_so_with_those_of_the_data_set(data, tmp_path):
     """By a detector that sees nothing of the holes they are perfect: value and floor are those of drawing with replacement."""
     kwargs = dict(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', path=data, mask_source='centre')
-    path = test_inpaint.write_network(tmp_path / 'inpainter.pkl', test_inpaint.make_inpainter(), kwargs)
+    path = small_networks.write_network(tmp_path / 'inpainter.pkl', small_networks.make_inpainter(), kwargs)
     corners = save_script(tmp_path / 'corners.pt', 'def forward(self, x):\n    return x[:, 0, ::31, ::31].float().flatten(1)')
     found = quality.measure(str(path), None, ['fd10k'], 256, corners)['fd10k']
     apart = quality.compare(*np.split(np.random.RandomState(0).randint(256, size=[30, 32, 32, 3]).astype(np.uint8), 2), corners)['floor']
@@ -318,7 +296,7 @@ def test_training_knows_the_metrics_of_lite0_and_refuses_them_where_it_is_not_in
 # The command.
 
 def run(network, *arguments):
-    return CliRunner().invoke(main, ['metrics', str(network), '--device=cpu', *map(str, arguments)])
+    return commands.run('metrics', network, '--device=cpu', *arguments)
 
 def test_the_command_prints_and_saves_what_was_measured(network, data, colours, tmp_path):
     arguments = [f'--data={data}', '--metrics=fd10k,pr', '--num-samples=20', f'--detector={colours}']

@@ -4,8 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 
 import dnnlib
 import limits
@@ -13,7 +11,8 @@ import pytest
 
 import small_training
 import trees
-from test_checkpoint import networks, statistics
+from trainings import networks, statistics
+import commands
 
 from sarigan_plugin.trainer import checkpoint
 from sarigan_plugin.trainer import runs
@@ -38,9 +37,7 @@ def nothing_is_left_running():
             os.killpg(process.pid, signal.SIGKILL)
 
 def start(data, outdir, *arguments, program=(str(SCRIPT),), **environment):
-    STARTED.append(subprocess.Popen([sys.executable, *program, *data, f'--outdir={outdir}', *arguments], text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', **environment}))
+    STARTED.append(commands.start(*program, *data, f'--outdir={outdir}', *arguments, **environment))
     return STARTED[-1]
 
 def finish(process, code=0):

@@ -14,6 +14,7 @@ import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
+from visitors import LAYER, npz, pixels
 
 
 import sarigan_plugin.explore
@@ -24,8 +25,6 @@ from sarigan_plugin.steering import names
 from sarigan_plugin.steering.edits import Edit, Recipe, WrongField, edited
 from sarigan_plugin.steering.projection import noise_put_in
 from sarigan_plugin.steering.sampling import render, sample_ws
-
-LAYER = 'b16.conv0'
 
 @pytest.fixture
 def G(make_generator):
@@ -41,9 +40,6 @@ def session(G):
 @pytest.fixture
 def studio(G, tmp_path):
     return Studio(G, names.Names(tmp_path / 'names.json', G), tmp_path / 'out')
-
-def pixels(content):
-    return np.asarray(PIL.Image.open(io.BytesIO(content)).convert('RGB'))
 
 #----------------------------------------------------------------------------
 # A visitor's session.
@@ -171,11 +167,6 @@ def test_saved_files_get_names_that_are_free_and_the_recipe_is_what_edit_takes(s
     assert (tmp_path / 'out' / '0007.json').read_text() == 'precious'
     assert np.array_equal(np.asarray(PIL.Image.open(paths[0][0])), studio.draw(session.scene))
     assert Recipe.read(paths[0][1]) == session.recipe()
-
-def npz(**arrays):
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    return content.getvalue()
 
 def zip_bomb():
     content = io.BytesIO()

@@ -14,8 +14,9 @@ import PIL.ImageCms
 import pytest
 from click.testing import CliRunner
 
-from test_explore import LAYER, pixels
-from test_inpaint import make_inpainter, noise, write_network
+from small_images import noise
+from small_networks import make_inpainter, write_network
+from visitors import LAYER, pixels
 
 from sarigan_plugin.cli import main
 from sarigan_plugin.datasets import masks

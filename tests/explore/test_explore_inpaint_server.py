@@ -12,8 +12,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from test_explore_server import Tab, Visitor, ask, browser, browser_tools, form, needs_chromium, patient_context, until, upload_address, wait_for_message # pylint: disable=unused-import
-from test_inpaint import noise
+from small_images import noise
+from visitors import Tab, Visitor, ask, browser_tools, form, needs_chromium, patient_context, until, upload_address, wait_for_message
 
 from sarigan_plugin.cli import main
 from sarigan_plugin.datasets import masks

@@ -11,7 +11,7 @@ import torch
 from torch_utils import training_stats
 from training.loss import StyleGAN2Loss
 
-from conftest import SIZE
+from small_networks import SIZE
 
 from sarigan_plugin.losses.sarigan import TARGET_STEPS, SariGANLoss, SharedWeights, info_losses, info_targets
 from sarigan_plugin.model.networks import SynthesisLayer, grouped_layers

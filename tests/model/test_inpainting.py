@@ -17,9 +17,8 @@ from metrics import metric_utils
 from training import training_loop
 
 import small_training
-from test_checkpoint import assert_equal_runs, finish, last_run, start
-from ddp_steps import run as run_ddp
-from test_ddp import assert_equal_on_both_ranks, assert_trained_alike
+from ddp_steps import assert_equal_on_both_ranks, assert_trained_alike, run as run_ddp
+from trainings import assert_equal_runs, finish, last_run, start
 
 from sarigan_plugin import cli
 from sarigan_plugin.datasets import masks

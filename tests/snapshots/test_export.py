@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import pickle
 import subprocess
 import sys
 from argparse import Namespace
@@ -12,57 +11,19 @@ import pytest
 import rounding
 import safetensors.torch
 import torch
-from click.testing import CliRunner
 
 from training import augment
-from training import networks as upstream_networks
+from small_networks import assert_same, outputs, plain_networks, shaken, write
+from published import plain_checkpoint, published_generator, released_checkpoint
+from commands import run, sentence
 
-from sarigan_plugin.cli import main
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.snapshots import rosinality
 from sarigan_plugin.support import files
 
-from conftest import SIZE
+from small_networks import SIZE
 
 F = torch.nn.functional
-
-def run(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-def sentence(result):
-    """The one line that a refused command ends in."""
-    assert result.exit_code == 2 and 'Traceback' not in result.output, result.output
-    return result.stderr.strip().splitlines()[-1]
-
-def tensors_of(network):
-    return dict([*network.named_parameters(), *network.named_buffers()])
-
-def assert_same(a, b):
-    assert type(a).__name__ == type(b).__name__ and a.init_kwargs == b.init_kwargs
-    ours, theirs = tensors_of(a), tensors_of(b)
-    assert ours.keys() == theirs.keys()
-    for name, tensor in ours.items():
-        assert torch.equal(tensor, theirs[name]) and tensor.dtype == theirs[name].dtype and tensor.stride() == theirs[name].stride(), name
-
-def outputs(data):
-    """Images and scores: equal for equal networks, bit for bit."""
-    G, D = data['G_ema'], data['D']
-    torch.manual_seed(1)
-    c = torch.eye(G.c_dim)[:2] if G.c_dim > 0 else torch.zeros([2, 0])
-    images = G(torch.randn(2, G.z_dim), c, truncation_psi=0.7, noise_mode='const')
-    return images, D(images, c)
-
-def shaken(network):
-    """As after training: no tensor is left at its start."""
-    for parameter in network.parameters():
-        parameter.data.add_(torch.randn_like(parameter) * 0.1)
-    return network.eval().requires_grad_(False)
-
-def plain_networks(c_dim=0, resolution=32, **options):
-    G = dict(z_dim=32, c_dim=c_dim, w_dim=32, img_resolution=resolution, img_channels=3, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE)
-    D = dict(c_dim=c_dim, img_resolution=resolution, img_channels=3, **SIZE, **options)
-    return dict(G=shaken(upstream_networks.Generator(**G)), D=shaken(upstream_networks.Discriminator(**D)), G_ema=shaken(upstream_networks.Generator(**G)),
-        augment_pipe=None, training_set_kwargs=None)
 
 @pytest.fixture
 def sari_networks(make_generator, make_discriminator):
@@ -71,10 +32,6 @@ def sari_networks(make_generator, make_discriminator):
         return dict(G=shaken(make_generator(**kwargs)), D=shaken(make_discriminator()), G_ema=shaken(make_generator(**kwargs)),
             augment_pipe=None, training_set_kwargs=None)
     return make
-
-def write(data, path):
-    path.write_bytes(pickle.dumps(data))
-    return path
 
 #----------------------------------------------------------------------------
 # Folders of safetensors.
@@ -190,7 +147,6 @@ def test_a_folder_with_a_tensor_too_few_is_refused(sari_networks, tmp_path):
     tensors = safetensors.torch.load_file(path)
     del tensors['G.synthesis.b8.conv0.weight']
     safetensors.torch.save_file(tensors, path)
-    from sarigan_plugin.snapshots import exported
     edited(tmp_path / 'folder', tensors_sha256=lambda _old: files.sha256(path))
     assert 'its tensor synthesis.b8.conv0.weight is missing' in sentence(run('import', tmp_path / 'folder', f'--to={tmp_path / "back.pkl"}'))
 
@@ -289,66 +245,6 @@ def their_discriminator(state, image):
 
 #----------------------------------------------------------------------------
 # Checkpoints made from the published names and shapes.
-
-def published_generator(resolution=16, width=32, layers=8, channels=(16, 16, 8), groups=None):
-    """A random state dict with the names and shapes of their Generator; of the released SariGAN's where there are groups."""
-    shapes = dict()
-    def dense(name, out, dims):
-        shapes.update({f'{name}.weight': [out, dims], f'{name}.bias': [out]})
-    for index in range(1, layers + 1 - (groups is not None)):
-        dense(f'style.{index}', width, width)
-    if groups is not None:
-        dense('final_style', 2 * width, width)
-    shapes['input.input'] = [1, channels[0], 4, 4]
-    def layer(name, inputs, out, up, grouped):
-        shapes.update({f'{name}.conv.weight': [1, out, inputs, 3, 3], f'{name}.noise.weight': [1], f'{name}.activate.bias': [out]})
-        dense(f'{name}.conv.modulation', inputs, width)
-        if up:
-            shapes[f'{name}.conv.blur.kernel'] = 4
-        if grouped:
-            dense(f'{name}.conv.modulation_bases', groups, width)
-            shapes.update({f'{name}.conv.cluster': [groups, inputs], f'{name}.conv.gate': [1], f'{name}.conv.tmpr': [1]})
-    def to_rgb(name, inputs, up):
-        shapes.update({f'{name}.conv.weight': [1, 3, inputs, 1, 1], f'{name}.bias': [1, 3, 1, 1]})
-        dense(f'{name}.conv.modulation', inputs, width)
-        if up:
-            shapes[f'{name}.upsample.kernel'] = 4
-    layer('conv1', channels[0], channels[0], up=False, grouped=False)
-    to_rgb('to_rgb1', channels[0], up=False)
-    shapes['noises.noise_0'] = [1, 1, 4, 4]
-    for index, (inputs, out) in enumerate(zip(channels, channels[1:])):
-        layer(f'convs.{2 * index}', inputs, out, up=True, grouped=groups is not None)
-        layer(f'convs.{2 * index + 1}', out, out, up=False, grouped=groups is not None)
-        to_rgb(f'to_rgbs.{index}', out, up=True)
-        for number in [2 * index + 1, 2 * index + 2]:
-            shapes[f'noises.noise_{number}'] = [1, 1, 8 * 2 ** index, 8 * 2 ** index]
-    assert 4 * 2 ** (len(channels) - 1) == resolution
-    return random_state(shapes)
-
-def published_discriminator(channels=(16, 16, 8), codes=None):
-    shapes = {'convs.0.0.weight': [channels[-1], 3, 1, 1], 'convs.0.1.bias': [channels[-1]]}
-    for index, (inputs, out) in enumerate(zip(channels[::-1], channels[-2::-1]), start=1):
-        shapes.update({f'convs.{index}.conv1.0.weight': [inputs, inputs, 3, 3], f'convs.{index}.conv1.1.bias': [inputs],
-            f'convs.{index}.conv2.0.kernel': 1, f'convs.{index}.conv2.1.weight': [out, inputs, 3, 3], f'convs.{index}.conv2.2.bias': [out],
-            f'convs.{index}.skip.0.kernel': 1, f'convs.{index}.skip.1.weight': [out, inputs, 1, 1]})
-    last = channels[0]
-    shapes.update({'final_conv.0.weight': [last, last + 1, 3, 3], 'final_conv.1.bias': [last]})
-    first, second, outputs_ = ('final_linear.0', 'final_linear.1', 1) if codes is None else ('final_linear', 'final_info_linear', 1 + codes)
-    shapes.update({f'{first}.weight': [last, last * 16], f'{first}.bias': [last], f'{second}.weight': [outputs_, last], f'{second}.bias': [outputs_]})
-    return random_state(shapes)
-
-def random_state(shapes):
-    taps = torch.tensor([1.0, 3, 3, 1])
-    state = {name: taps[:, None] * taps / 64 * shape if isinstance(shape, int) else torch.randn(shape) for name, shape in shapes.items()}
-    for name in [name for name in state if name.endswith('.cluster')]: # No group is empty there, and no channel between two.
-        state[name] += 10 * F.one_hot(torch.arange(shapes[name][1]) % shapes[name][0]).t()
-    return {name: tensor * 100 if name.startswith(('style.', 'final_style.')) else tensor for name, tensor in state.items()} # Learned at 0.01.
-
-def plain_checkpoint():
-    return dict(g=published_generator(), d=published_discriminator(), g_ema=published_generator(), latent_avg=torch.randn(32))
-
-def released_checkpoint():
-    return dict(g=published_generator(groups=4), d=published_discriminator(codes=64), g_ema=published_generator(groups=4), g_optim=dict(), d_optim=dict())
 
 def assert_close(ours, theirs):
     rounding.assert_close(ours, theirs, terms=16 * 9, layers=10)

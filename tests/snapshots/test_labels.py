@@ -9,15 +9,14 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from click.testing import CliRunner
 from training import training_loop
 
 import small_training
-import test_quality
+from commands import run
+import small_images
 import trees
 
 from sarigan_plugin.ablation import job as ablation_job
-from sarigan_plugin.cli import main
 from sarigan_plugin.snapshots import label_kind
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.snapshots import unpickler
@@ -28,9 +27,6 @@ from sarigan_plugin.trainer import upstream_loop
 VECTOR = (0.2, 0.8)
 QUICK = ['--num-steps=1', '--features=none', '--space=w']
 EDIT = ['--layer=b8.conv1', '--group=0', '--inter=2']
-
-def run(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 def refusal(result):
     assert result.exit_code == 2, result.output
@@ -102,7 +98,7 @@ def test_quality_and_exports_need_no_class(save, tmp_path, shape):
     if G.c_dim > 0:
         found = [[f'{index:03d}.png', [index, 1]] for index in range(30)]
         (tmp_path / 'images' / 'dataset.json').write_text(json.dumps(dict(labels=found)))
-    detector = test_quality.save_script(tmp_path / 'colours.pt')
+    detector = small_images.save_script(tmp_path / 'colours.pt')
     done = run('metrics', path, '--device=cpu', f'--data={tmp_path / "images"}', '--metrics=fd10k', '--num-samples=20',
         f'--detector={detector}')
     assert done.exit_code == 0, (done.output, done.exception)

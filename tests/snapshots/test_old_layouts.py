@@ -13,6 +13,7 @@ import pytest
 import small_training
 import trees
 from click.testing import CliRunner
+import commands
 
 from sarigan_plugin.ablation import table_spec
 from sarigan_plugin.cli import main
@@ -86,7 +87,7 @@ def test_an_old_training_goes_on(tmp_path):
     shutil.copytree(FLAT / 'runs', tmp_path / 'runs')
     shutil.copy(FLAT / 'small.toml', tmp_path)
     small_training.write_images(tmp_path / 'images')
-    done = trees.run([sys.executable, '-m', 'sarigan_plugin.cli', *COMMAND, '--resume=latest', '--kimg=2'], tmp_path)
+    done = commands.sarigan(*COMMAND, '--resume=latest', '--kimg=2', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert 'Going on with runs/00000-images-small from 1.024 kimg' in done.stdout
     assert [path.name for path in (tmp_path / 'runs').iterdir()] == [RUN.name]

@@ -20,36 +20,19 @@ from torch_utils import persistence
 from training import augment
 from training import networks as upstream_networks
 from training import training_loop
+from hostile import call, name, networks_of, record, text
 
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.snapshots import unpickler
 
 import small_training
-from conftest import SIZE
-from test_export import assert_same, outputs, plain_networks, run, sentence, shaken, write
-from test_train import cfg, images, sarigan # pylint: disable=unused-import # Two fixtures and a function.
+from small_networks import SIZE
+from commands import run, sarigan, sentence
+from small_networks import assert_same, outputs, plain_networks, shaken, write
 
 #----------------------------------------------------------------------------
 # Pickles by hand: pieces of programs that each leave one thing on the stack.
-
-def text(value):
-    value = str(value).encode()
-    return b'X' + struct.pack('<I', len(value)) + value
-
-def name(module, attribute):
-    return f'c{module}\n{attribute}\n'.encode()
-
-def call(function, *args):
-    return function + b'(' + b''.join(args) + b'tR'
-
-def record(source, class_name='Generator', state=b'}'):
-    """An object of a persistent class, with its source."""
-    meta = b'}(' + text('type') + text('class') + text('version') + b'K\x06' + text('module_src') + text(source) + text('class_name') + text(class_name) + text('state') + state + b'u'
-    return call(name('torch_utils.persistence', '_reconstruct_persistent_obj'), meta)
-
-def networks_of(thing):
-    return b'}(' + text('G') + thing + text('D') + b'N' + text('G_ema') + b'Nu.'
 
 class Pickled:
     """Pickled as what a program leaves."""

@@ -18,8 +18,8 @@ from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import projector
 from sarigan_plugin.trainer import transfer
 
-from test_export import outputs, shaken, tensors_of
-from test_quality import save_script
+from small_networks import outputs, shaken, tensors_of
+from small_images import save_script
 
 pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning', 'ignore:The `disp` argument:DeprecationWarning') # Of detectors, and upstream's.
 

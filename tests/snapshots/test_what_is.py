@@ -21,10 +21,11 @@ from sarigan_plugin.errors import UserError
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.trainer import checkpoint
 
-from conftest import SIZE
-from test_export import plain_checkpoint, plain_networks, published_generator, released_checkpoint, run, sentence, tensors_of, write
-from test_safe_pickle import call, name, networks_of, record, text
-from test_train import cfg, images # pylint: disable=unused-import # Two fixtures.
+from small_networks import SIZE
+from commands import run, sentence
+from hostile import call, name, networks_of, record, text
+from small_networks import plain_networks, tensors_of, write
+from published import plain_checkpoint, published_generator, released_checkpoint
 
 pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning') # It is what detectors come in.
 

@@ -7,9 +7,8 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from click.testing import CliRunner
+import commands
 
-from sarigan_plugin.cli import main
 from sarigan_plugin.steering import attention
 from sarigan_plugin.steering import directions
 from sarigan_plugin.steering import names
@@ -90,7 +89,7 @@ def test_a_single_group_has_no_others(make_generator):
 # The command.
 
 def run(*arguments):
-    return CliRunner().invoke(main, ['directions', *map(str, arguments)])
+    return commands.run('directions', *arguments)
 
 def last_line(result):
     return result.stderr.strip().splitlines()[-1]

@@ -7,9 +7,8 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from click.testing import CliRunner
+import commands
 
-from sarigan_plugin.cli import main
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering.edits import Edit, Recipe, WrongField, edited, intra_components
 from sarigan_plugin.steering.sampling import sample_ws
@@ -227,7 +226,7 @@ def test_a_group_without_channels_and_a_class_that_is_not_there_are_named(G):
 # The command.
 
 def run(network, outdir, *arguments):
-    return CliRunner().invoke(main, ['edit', str(network), f'--outdir={outdir}', '--device=cpu', *arguments])
+    return commands.run('edit', network, f'--outdir={outdir}', '--device=cpu', *arguments)
 
 def picture(path):
     return np.asarray(PIL.Image.open(path))

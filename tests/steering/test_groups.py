@@ -9,9 +9,8 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from click.testing import CliRunner
+from commands import run
 
-from sarigan_plugin.cli import main
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.model.networks import captured_features, grouped_layers
 from sarigan_plugin.snapshots import reading
@@ -19,9 +18,6 @@ from sarigan_plugin.steering import attention
 from sarigan_plugin.steering.edits import Edit, edited
 from sarigan_plugin.steering.sampling import latents
 from sarigan_plugin.support import pictures
-
-def run(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 def last_line(result):
     return result.stderr.strip().splitlines()[-1]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 
 import hypothesis
 import numpy as np
@@ -11,6 +10,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 from hypothesis import strategies
+from small_networks import make_inpainter, write_network
+from small_images import noise, save_script
+import commands
 
 from sarigan_plugin.cli import main
 from sarigan_plugin.datasets import masks
@@ -24,18 +26,7 @@ from sarigan_plugin.steering import completion
 from sarigan_plugin.steering.edits import Edit, Recipe, edited
 from sarigan_plugin.steering.sampling import latents
 
-import test_project
 
-from conftest import SIZE
-
-def make_inpainter(img_channels=3, **kwargs):
-    return inpainting.Generator(z_dim=32, c_dim=(img_channels + 1) * 32 * 32, img_resolution=32, img_channels=img_channels, code_dim=32, num_groups=4, grouping='blocks',
-        mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE, **kwargs).eval().requires_grad_(False)
-
-def write_network(path, G, training_set_kwargs=None):
-    D = inpainting.Discriminator(c_dim=G.c_dim, img_resolution=32, img_channels=G.img_channels, code_dim=32, **SIZE)
-    path.write_bytes(pickle.dumps(dict(G=G, D=D, G_ema=G, training_set_kwargs=training_set_kwargs, augment_pipe=None)))
-    return path
 
 @pytest.fixture
 def G():
@@ -45,10 +36,6 @@ def G():
 def inpainter(G, tmp_path):
     """Path of a network pickle."""
     return write_network(tmp_path / 'inpainter.pkl', G)
-
-def noise(height, width, channels=3, seed=0):
-    pixels = np.random.RandomState(seed).randint(256, size=[height, width, channels]).astype(np.uint8)
-    return PIL.Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
 
 def hole_of(height, width):
     return masks.resized(masks.of_index('rectangle', 32, 0), height, width)
@@ -158,7 +145,7 @@ def test_what_is_wholly_transparent_is_the_hole():
 # The command.
 
 def run(network, images, outdir, *arguments):
-    return CliRunner().invoke(main, ['inpaint', str(network), f'--images={images}', f'--outdir={outdir}', '--device=cpu', *arguments])
+    return commands.run('inpaint', network, f'--images={images}', f'--outdir={outdir}', '--device=cpu', *arguments)
 
 def read(path):
     return np.asarray(PIL.Image.open(path))
@@ -314,7 +301,7 @@ def dataset(tmp_path):
     return folder
 
 def run_table(dataset, outdir, *arguments):
-    return CliRunner().invoke(main, ['inpaint-table', f'--data={dataset}', f'--outdir={outdir}', '--device=cpu', '--detector=none', *map(str, arguments)])
+    return commands.run('inpaint-table', f'--data={dataset}', f'--outdir={outdir}', '--device=cpu', '--detector=none', *arguments)
 
 def test_the_table_has_the_figures_of_what_the_methods_make_of_the_last_tenth(inpainter, G, dataset, tmp_path):
     out = tmp_path / 'out'
@@ -345,7 +332,7 @@ def test_the_table_has_the_figures_of_what_the_methods_make_of_the_last_tenth(in
 @pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning')
 def test_the_frechet_distance_to_the_true_images_is_a_column_of_its_own(inpainter, dataset, tmp_path):
     detector = str(tmp_path / 'colours.pt')
-    test_project.save_script(detector, 'def forward(self, x):\n    return x[:, :, ::8, ::8].float().flatten(1)[:, :8]')
+    save_script(detector, 'def forward(self, x):\n    return x[:, :, ::8, ::8].float().flatten(1)[:, :8]')
     done = run_table(dataset, tmp_path / 'out', inpainter, '--split=all', '--seeds=0,5', '--baselines=mean', f'--detector={detector}')
     assert done.exit_code == 0, done.output
     written, table = json.loads((tmp_path / 'out' / 'table.json').read_text()), (tmp_path / 'out' / 'table.md').read_text()

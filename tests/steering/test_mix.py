@@ -7,9 +7,8 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from click.testing import CliRunner
+import commands
 
-from sarigan_plugin.cli import main
 from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.steering import names
 from sarigan_plugin.steering.edits import Recipe, WrongField, edited
@@ -33,7 +32,7 @@ def network(G, make_discriminator, tmp_path):
     return path
 
 def run(*arguments):
-    return CliRunner().invoke(main, ['mix', *[str(argument) for argument in arguments]])
+    return commands.run('mix', *arguments)
 
 def styles(G, w, edits=()):
     with edited(G, edits):

@@ -7,18 +7,14 @@ import pickle
 import hypothesis
 import pytest
 import torch
-from click.testing import CliRunner
 from hypothesis import strategies
+from commands import run
 
-from sarigan_plugin.cli import main
 from sarigan_plugin.commands import edit
 from sarigan_plugin.steering import names
 from sarigan_plugin.steering.edits import Edit, Recipe
 
 LAYER = 'b16.conv0'
-
-def run(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 def sentence(done):
     """The one line that a refused command ends in."""

@@ -6,16 +6,15 @@ import os
 import pickle
 import runpy
 import struct
-import warnings
 import zlib
 
 import numpy as np
 import PIL.Image
 import pytest
 import torch
-from click.testing import CliRunner
+from small_images import save_script
+import commands
 
-from sarigan_plugin.cli import main
 from sarigan_plugin.commands import project as project_command
 from sarigan_plugin.features import detectors
 from sarigan_plugin.features import perceptual
@@ -84,15 +83,6 @@ def test_features_are_frozen_and_their_gradient_reaches_the_image(lite0):
     x = torch.zeros(1, 1, 32, 32, requires_grad=True) # Grey will do.
     lite0(x).square().sum().backward()
     assert x.grad.abs().max() > 0
-
-def save_script(path, source):
-    class Empty(torch.nn.Module):
-        pass
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', DeprecationWarning) # TorchScript is old, as are the files made with it.
-        module = torch.jit.script(Empty())
-        module.define(source + '\n')
-        torch.jit.save(module, str(path))
 
 def test_any_torchscript_file_that_makes_feature_maps_will_do(tmp_path):
     save_script(tmp_path / 'maps.pt', 'def forward(self, x):\n    return [x / 255, x[:, :, ::4, ::4]]')
@@ -332,7 +322,7 @@ def test_a_bad_target_gets_one_sentence_and_nothing_is_written(network, tmp_path
 # The commands.
 
 def run(command, network, *arguments):
-    return CliRunner().invoke(main, [command, *(['--network=' + str(network)] if command == 'generate' else [str(network)]), '--device=cpu', *map(str, arguments)])
+    return commands.run(command, f'--network={network}' if command == 'generate' else network, '--device=cpu', *arguments)
 
 def picture(path):
     return np.array(PIL.Image.open(path))

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-import sarigan_plugin # pylint: disable=unused-import # Finds upstream's tree.
+import sarigan_plugin # noqa: F401 # Finds upstream's tree.
 import torch
 from metrics import metric_main, metric_utils
 

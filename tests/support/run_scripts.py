@@ -27,7 +27,7 @@ def run(script, *arguments):
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        except Exception: # pylint: disable=broad-except
+        except Exception:
             traceback.print_exc(file=output)
             code = 1
     return code, output.getvalue()

@@ -1,4 +1,7 @@
-"""Why tests may skip themselves. CONTRIBUTING.md says of each what shows the same without; any other reason fails the test."""
+"""Why tests may skip themselves.
+
+CONTRIBUTING.md says of each what shows the same without; any other reason fails the test.
+"""
 
 import pytest
 
@@ -24,7 +27,8 @@ def refuse_others(report):
     if report.skipped and not hasattr(report, 'wasxfail'):
         reason = report.longrepr[2].removeprefix('Skipped: ')
         if reason not in REASONS:
-            report.outcome, report.longrepr = 'failed', f'skipped for a reason that tests/support/skips.py and CONTRIBUTING.md do not list: {reason}'
+            report.outcome, report.longrepr = ('failed',
+                f'skipped for a reason that tests/support/skips.py and CONTRIBUTING.md do not list: {reason}')
     return report
 
 @pytest.hookimpl(wrapper=True)

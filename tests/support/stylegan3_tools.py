@@ -2,8 +2,8 @@
 
 Knows nothing of the plugin, and hides it where it is installed. Leaves in OUTDIR: seed0001.png and seed0002.png by
 gen_images.py with truncation 0.5; seen.npz with `rendered`, what the visualizer's renderer shows of seed 1 with seed
-2's codes in the first three layers, `captured`, its view of layer b16.conv1, and `logits`, D's of seed 1. Without CUDA the
-tools' device is exchanged. Two modules need not be installed: matplotlib, which only colours spectra here, and
+2's codes in the first three layers, `captured`, its view of layer b16.conv1, and `logits`, D's of seed 1. Without CUDA
+the tools' device is exchanged. Two modules need not be installed: matplotlib, which only colours spectra here, and
 pkg_resources, which setuptools no longer has.
 """
 
@@ -52,7 +52,8 @@ def main(tree, pkl, outdir, label=None):
     stand_in('matplotlib.cm')
     stand_in('pkg_resources', parse_version=packaging.version.parse)
 
-    arguments = [f'--network={pkl}', '--seeds=1-2', '--trunc=0.5', f'--outdir={outdir}'] + ([f'--class={label}'] if label is not None else [])
+    arguments = [f'--network={pkl}', '--seeds=1-2', '--trunc=0.5', f'--outdir={outdir}'] + ([f'--class={label}']
+        if label is not None else [])
     import_tool('gen_images').generate_images.main(arguments, standalone_mode=False)
 
     renderer = import_tool('viz.renderer').Renderer()
@@ -67,7 +68,8 @@ def main(tree, pkl, outdir, label=None):
     G, D = networks['G_ema'], networks['D']
     z = torch.from_numpy(np.random.RandomState(1).randn(1, G.z_dim))
     c = torch.eye(G.c_dim)[[int(label)]] if label is not None else torch.zeros([1, 0])
-    np.savez(f'{outdir}/seen.npz', rendered=mixed.image, captured=captured.image, logits=D(G(z, c, noise_mode='const'), c).numpy())
+    np.savez(f'{outdir}/seen.npz', rendered=mixed.image, captured=captured.image,
+        logits=D(G(z, c, noise_mode='const'), c).numpy())
 
 if __name__ == '__main__':
     main(*sys.argv[1:])

@@ -17,16 +17,20 @@ def calls_of(path):
         if isinstance(node, ast.Call):
             yield node, ast.unparse(node.func).rpartition('.')[2]
 
-WAITING = ['run', 'check_output', 'check_call', 'communicate', 'wait', 'wait_for', 'join', 'get', 'create_connection', 'result', 'urlopen']
+WAITING = ['run', 'check_output', 'check_call', 'communicate', 'wait', 'wait_for', 'join', 'get', 'create_connection',
+    'result', 'urlopen']
 
-@pytest.mark.parametrize('path', [path for path in sorted(TESTS.rglob('*.py')) if path.name != 'limits.py'], ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', [path for path in sorted(TESTS.rglob('*.py')) if path.name != 'limits.py'],
+    ids=lambda path: path.stem)
 def test_who_waits_takes_the_one_limit(path):
     for call, name in calls_of(path):
-        own = [keyword for keyword in call.keywords if keyword.arg == 'timeout' and isinstance(keyword.value, ast.Constant) and keyword.value.value is not None]
+        own = [keyword for keyword in call.keywords if keyword.arg == 'timeout'
+            and isinstance(keyword.value, ast.Constant) and keyword.value.value is not None]
         assert name not in WAITING or not own, f'line {call.lineno}: timeout=limits.HANG'
 
 def test_patience_multiplies_it():
-    done = subprocess.run([sys.executable, '-c', 'import limits; print(limits.HANG)'], cwd=TESTS / 'support', env=os.environ | dict(SARIGAN_TEST_PATIENCE='2.5'),
+    done = subprocess.run([sys.executable, '-c', 'import limits; print(limits.HANG)'], cwd=TESTS / 'support',
+        env=os.environ | dict(SARIGAN_TEST_PATIENCE='2.5'),
         capture_output=True, text=True, check=True, timeout=limits.HANG)
     assert float(done.stdout) == 1500
 

@@ -13,7 +13,8 @@ import trees
 CONTRIBUTING = (trees.ROOT / 'CONTRIBUTING.md').read_text(encoding='utf-8')
 
 def test_contributing_has_the_reasons_in_a_table():
-    rows = [re.split(r' *\| *', line.strip('| ')) for line in CONTRIBUTING.partition('## What is skipped')[2].splitlines() if line.startswith('|')]
+    rows = [re.split(r' *\| *', line.strip('| '))
+        for line in CONTRIBUTING.partition('## What is skipped')[2].splitlines() if line.startswith('|')]
     assert [row[0] for row in rows[2:]] == skips.REASONS
     assert all(len(row) == 3 and row[1] and row[2] for row in rows)
 
@@ -33,10 +34,12 @@ def test_marked(): pass
 def test_missing(): pytest.importorskip('no_such_package')
 '''
 
-@pytest.mark.parametrize('before, outcome', [('', '2 failed, 1 skipped, 1 error'), ('import pytest; pytest.importorskip("no_such_package")', '1 error')], ids=['tests', 'a whole file'])
+@pytest.mark.parametrize('before, outcome', [('', '2 failed, 1 skipped, 1 error'),
+    ('import pytest; pytest.importorskip("no_such_package")', '1 error')], ids=['tests', 'a whole file'])
 def test_a_skip_for_another_reason_is_a_failure(tmp_path, before, outcome):
     (tmp_path / 'test_it.py').write_text(before + SKIPPING)
-    done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-p', 'skips', '--noconftest', tmp_path], cwd=trees.SUPPORT,
+    done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-p', 'skips',
+        '--noconftest', tmp_path], cwd=trees.SUPPORT,
         capture_output=True, text=True, check=False, timeout=limits.HANG)
     assert outcome in done.stdout, done.stdout
     assert 'skipped for a reason that tests/support/skips.py and CONTRIBUTING.md do not list: ' in done.stdout

@@ -37,8 +37,10 @@ def git(folder, *arguments):
 def submodule_history():
     """The git folder that holds upstream's pinned commit, or None. SARIGAN_UPSTREAM_GIT may name a clone."""
     named = os.environ.get('SARIGAN_UPSTREAM_GIT')
-    for folder in ([Path(named)] if named else []) + [ROOT / '.git' / 'modules' / upstream.FOLDER, ROOT / upstream.FOLDER / '.git']:
-        if folder.is_dir() and run(['git', '--git-dir', folder, 'cat-file', '-e', upstream.COMMIT], ROOT).returncode == 0:
+    for folder in ([Path(named)] if named else []) + [ROOT / '.git' / 'modules' / upstream.FOLDER,
+            ROOT / upstream.FOLDER / '.git']:
+        if folder.is_dir() and run(['git', '--git-dir', folder, 'cat-file', '-e', upstream.COMMIT],
+                ROOT).returncode == 0:
             return folder
     return None
 
@@ -49,7 +51,7 @@ def generate_images():
     print(torch.__version__)
 
 if __name__ == "__main__":
-    generate_images() # pylint: disable=no-value-for-parameter
+    generate_images()
 '''
 
 @functools.cache
@@ -74,8 +76,8 @@ def any_history():
 def installed_files():
     """{name: content} of the installed tree, without our patches and what users have added."""
     tree = ROOT / upstream.FOLDER
-    names = upstream._own_files(tree) - {assemble.MARKER} # pylint: disable=protected-access
-    return upstream._without_patches(tree, upstream.identify(tree).kind, sorted(names)) # pylint: disable=protected-access
+    names = upstream._own_files(tree) - {assemble.MARKER}
+    return upstream._without_patches(tree, upstream.identify(tree).kind, sorted(names))
 
 def write_files(folder, files):
     for name, content in files.items():

@@ -1,14 +1,13 @@
 """Trainings that are interrupted, in every way, and go on as if they had not been."""
 
+import functools
 import itertools
 import json
 import os
-import pickle
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,15 +20,14 @@ from torch_utils import misc
 from torch_utils import training_stats
 
 import small_training
+import commands
+from trainings import CONFIG, assert_equal_runs, finish, last_run, start
 
 from sarigan_plugin.commands.train import main
 from sarigan_plugin.support import files
 from sarigan_plugin.trainer import checkpoint
 from sarigan_plugin.trainer import upstream_loop
 from sarigan_plugin.trainer.checkpoint import DamagedState, read_state, write_state
-
-# All that remembers something: ADA, path length, style mixing, groups that merge, the average, two ticks and more. In bf16; tables that go on, in test_ablate.py, are in fp32.
-CONFIG = small_training.config(method=dict(num_groups='auto', regroup_kimg=0.064), training=dict(kimg=2, ema_rampup=0.05, aug='ada', cpu_bf16=True))
 
 @pytest.fixture(scope='session')
 def command(tmp_path_factory):
@@ -38,40 +36,6 @@ def command(tmp_path_factory):
     small_training.write_images(folder / 'images')
     (folder / 'small.toml').write_text(CONFIG)
     return ['train', f'--cfg={folder / "small.toml"}', f'--data={folder / "images"}', '--metrics=none', '--device=cpu', '--checkpoint-minutes=0.01']
-
-def start(command, outdir, *arguments, **kwargs):
-    return subprocess.Popen([sys.executable, '-m', 'sarigan_plugin.cli', *command, f'--outdir={outdir}', *arguments], text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ, OMP_NUM_THREADS='1'), start_new_session=True, **kwargs)
-
-def finish(process):
-    """Returns what it printed."""
-    out, errors = process.communicate(timeout=limits.HANG)
-    assert process.returncode == 0, errors
-    return out
-
-def last_run(outdir):
-    return sorted(outdir.iterdir())[-1]
-
-def networks(run):
-    """{network.tensor: value} of the last snapshot."""
-    with open(sorted(run.glob('network-snapshot-*.pkl'))[-1], 'rb') as f:
-        snapshot = pickle.load(f)
-    return {f'{name}.{key}': tensor for name in ['G', 'D', 'G_ema', 'augment_pipe'] if snapshot[name] is not None
-        for key, tensor in snapshot[name].state_dict().items()}
-
-def statistics(run):
-    """All that was logged but how long it took."""
-    lines = [json.loads(line) for line in (run / 'stats.jsonl').read_text().splitlines()]
-    return [{name: value for name, value in line.items() if not name.startswith(('Timing', 'Resources', 'timestamp'))} for line in lines]
-
-def assert_equal_runs(run, reference):
-    theirs = networks(reference)
-    for name, tensor in networks(run).items():
-        assert torch.equal(tensor, theirs[name]), name
-    assert statistics(run) == statistics(reference)
-    assert [path.name for path in sorted(run.glob('*.png'))] == [path.name for path in sorted(reference.glob('*.png'))]
-    for path in run.glob('*.png'):
-        assert path.read_bytes() == (reference / path.name).read_bytes(), path.name
 
 @pytest.fixture(scope='session')
 def uninterrupted(command, tmp_path_factory):
@@ -130,10 +94,10 @@ def test_an_interrupted_training_ends_as_one_that_was_not(command, uninterrupted
     assert count > times // 2
     assert_equal_runs(run, uninterrupted(gpus, kimg))
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_all_processes_of_a_job_stops_it_with_a_state(command, tmp_path, number):
-    nohup = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    process = start(command, tmp_path, '--gpus=2', '--kimg=1000', preexec_fn=nohup if number == signal.SIGTERM else None)
+@pytest.mark.parametrize('gpus, number', [(1, signal.SIGTERM), (2, signal.SIGINT)])
+def test_a_signal_to_all_processes_of_a_job_stops_it_with_a_state(command, tmp_path, gpus, number):
+    nohup = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
+    process = start(command, tmp_path, f'--gpus={gpus}', '--kimg=1000', before=nohup if number == signal.SIGTERM else None)
     limits.wait_until(lambda: list(tmp_path.glob('*/training-state-*.pt')), 'a training state')
     if number == signal.SIGTERM:
         os.killpg(process.pid, signal.SIGHUP) # As the terminal of what `nohup` has started hangs up: nothing happens.
@@ -144,7 +108,7 @@ def test_a_signal_to_all_processes_of_a_job_stops_it_with_a_state(command, tmp_p
 def test_a_mistake_in_the_midst_of_training_does_not_hang(command, tmp_path):
     code = ("import sys, sarigan_plugin\nfrom sarigan_plugin.commands import train\nfrom sarigan_plugin.trainer.progress import MonitoredLoss\n"
         "def fail(self, **_kwargs):\n    raise KeyError('something')\nMonitoredLoss.accumulate_gradients = fail\ntrain.main()")
-    done = subprocess.run([sys.executable, '-c', code, *command[1:], f'--outdir={tmp_path}'], capture_output=True, text=True, timeout=limits.HANG, check=False)
+    done = commands.finished(commands.start('-c', code, *command[1:], f'--outdir={tmp_path}'))
     assert done.returncode == 1 and "KeyError: 'something'" in done.stderr
 
 #----------------------------------------------------------------------------

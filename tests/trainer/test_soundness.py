@@ -2,16 +2,12 @@
 
 import collections
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import textwrap
 import zipfile
 
 import dnnlib
-import limits
 import numpy as np
 import PIL.Image
 import pytest
@@ -21,6 +17,7 @@ from training import dataset
 
 from torch_utils import misc
 from torch_utils import training_stats
+import commands
 
 from sarigan_plugin.datasets import bad_images
 from sarigan_plugin.datasets import loading
@@ -31,7 +28,7 @@ from sarigan_plugin.trainer import soundness
 from sarigan_plugin.trainer import upstream_loop
 
 import small_training
-from test_checkpoint import CONFIG
+from trainings import CONFIG
 
 @pytest.fixture
 def watch(make_generator, make_discriminator):
@@ -132,9 +129,8 @@ def poisoned(tmp_path):
     (tmp_path / 'small.toml').write_text(CONFIG)
     small_training.write_images(tmp_path / 'images')
     def run(iterations, *options):
-        return subprocess.run([sys.executable, '-c', POISONED, str(iterations), f'--cfg={tmp_path / "small.toml"}', f'--data={tmp_path / "images"}',
-            '--metrics=none', '--device=cpu', f'--outdir={tmp_path / "out"}', '--max-bad-iterations=4', *options],
-            capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS='1'), timeout=limits.HANG, check=False)
+        return commands.finished(commands.start('-c', POISONED, str(iterations), f'--cfg={tmp_path / "small.toml"}', f'--data={tmp_path / "images"}',
+            '--metrics=none', '--device=cpu', f'--outdir={tmp_path / "out"}', '--max-bad-iterations=4', *options))
     return run
 
 def ticks(tmp_path):
@@ -256,8 +252,8 @@ def test_training_names_bad_images_and_skips_them_if_told_to(squares, tmp_path, 
     spoiled = shutil.copytree(squares, tmp_path / 'more')
     for i in range(6, 14):
         PIL.Image.new('RGB', (16, 16), (i, 0, 0)).save(spoiled / f'{i}.png')
-    done = subprocess.run([sys.executable, '-m', 'sarigan_plugin.cli', 'train', f'--cfg={tmp_path / "small.toml"}', f'--data={spoiled}', f'--outdir={tmp_path / "out"}',
-        '--metrics=none', '--device=cpu', '--kimg=1', f'--skip-bad-images={skip}'], capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS='1'), timeout=limits.HANG, check=False)
+    done = commands.sarigan('train', f'--cfg={tmp_path / "small.toml"}', f'--data={spoiled}', f'--outdir={tmp_path / "out"}',
+        '--metrics=none', '--device=cpu', '--kimg=1', f'--skip-bad-images={skip}')
     assert 'Traceback' not in done.stderr
     if skip:
         assert done.returncode == 0 and 'Warning: --data: 2.png is corrupt, truncated or no image' in done.stderr

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from training import networks as upstream_networks
 from training.augment import AugmentPipe
+from commands import sarigan
 
 from sarigan_plugin.commands.train import main
 from sarigan_plugin.errors import UserError
@@ -22,8 +23,7 @@ from sarigan_plugin.trainer import options
 from sarigan_plugin.trainer import runs
 from sarigan_plugin.trainer import transfer
 
-from conftest import SIZE
-from test_train import cfg, images, sarigan # pylint: disable=unused-import # Two fixtures and a function.
+from small_networks import SIZE
 
 def perturbed(network):
     """As after training: no bias is left at its start, noise is on, and weights are other random numbers."""

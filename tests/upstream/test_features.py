@@ -16,13 +16,15 @@ import torch
 import projector
 import style_mixing
 import trees
+from small_networks import mixed_image
+from commands import sarigan
+from trainings import stats
 
 from sarigan_plugin.model.networks import Generator, grouped_layers
 from sarigan_plugin.snapshots import label_kind
 from sarigan_plugin.upstream import host
 
-from conftest import SIZE
-from test_train import cfg, images, run, sarigan, stats # pylint: disable=unused-import # Fixtures and two functions.
+from small_networks import SIZE
 
 def train(cfg, data, outdir, *options):
     """Train 1 kimg as a user would; returns the run's folder."""
@@ -105,13 +107,6 @@ def snapshot_of_sarigan(tmp_path_factory):
     path = tmp_path_factory.mktemp('snapshot') / 'network.pkl'
     path.write_bytes(pickle.dumps(dict(G=G, D=G, G_ema=G, training_set_kwargs=None, augment_pipe=None))) # The tools don't look at D.
     return G, path
-
-def mixed_image(G, row, col, styles, psi, c=None):
-    """uint8 [H, W, 3]: the row's codes, with the column's in the layers `styles`."""
-    ws = [G.mapping(torch.from_numpy(np.random.RandomState(seed).randn(1, G.z_dim)), c, truncation_psi=psi) for seed in [row, col]]
-    ws[0][:, styles] = ws[1][:, styles]
-    img = G.synthesis(ws[0], noise_mode='const')[0].permute(1, 2, 0)
-    return (img * 127.5 + 128).clamp(0, 255).to(torch.uint8).numpy()
 
 def test_style_mixing_and_truncation_work_in_upstreams_tool(snapshot_of_sarigan, tmp_path, monkeypatch):
     G, path = snapshot_of_sarigan

@@ -1,0 +1,149 @@
+"""Commands of sarigan, as a user types them.
+
+run():    in this process; for what a process of its own would show no better.
+sarigan(): in a process of its own, to its end.
+start():  the same for any `python ...`, and go on meanwhile.
+
+These processes are forked from a server that has imported PyTorch and the training loop: to import them anew costs as
+much CPU as a small training. Otherwise they are like any other: a group and output of their own, signals, limits.
+"""
+
+import contextlib
+import io
+import multiprocessing
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import limits
+from click.testing import CliRunner
+
+IMPORTED = [
+    'sarigan_plugin.commands.train',
+    'sarigan_plugin.losses.inpainting',
+    'sarigan_plugin.losses.sarigan',
+    'sarigan_plugin.model.inpainting',
+    'sarigan_plugin.model.networks',
+    'sarigan_plugin.trainer.launch',
+    'torch._dynamo',    # For the first optimizer.
+    'metrics.metric_main',
+    'training.augment',
+    'training.dataset',
+    'training.loss',
+    'training.networks',
+    'training.training_loop',
+    'torch.utils.tensorboard',
+]
+
+def run(*words):
+    """What click makes of a command line of sarigan: exit_code, stdout, stderr, output."""
+    from sarigan_plugin.cli import main
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+def sentence(done):
+    """The one line that a refused command ends in."""
+    assert done.exit_code == 2 and 'Traceback' not in done.output, done.output
+    return done.stderr.strip().splitlines()[-1]
+
+def sarigan(*words, **how):
+    """`sarigan WORDS` in a process of its own, as subprocess.CompletedProcess. how: of start()."""
+    return finished(start('-m', 'sarigan_plugin.cli', *words, **how))
+
+def finished(process):
+    """A process that was started, at its end, as subprocess.CompletedProcess."""
+    out, errors = process.communicate()
+    return subprocess.CompletedProcess(process.words, process.returncode, out, errors)
+
+def start(*words, cwd='.', before=None, **environment):
+    """Start `python WORDS`: -m MODULE, -c CODE or a script, with their arguments.
+
+    before:      called in the new process, as functools.partial(signal.signal, signal.SIGHUP, signal.SIG_IGN).
+    environment: variables that differ from this process's.
+    """
+    return Started([str(word) for word in words], str(cwd), before, os.environ | environment)
+
+def server():
+    """The context of multiprocessing whose processes have imported PyTorch already."""
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(IMPORTED)
+    return context
+
+class Started:
+    """A process, with the attributes of subprocess.Popen that tests use."""
+
+    def __init__(self, words, cwd, before, environment):
+        self.words = words
+        self._folder = tempfile.TemporaryDirectory(prefix='sarigan-output-')
+        self._process = server().Process(target=_become, args=(words, cwd, before, environment, self._folder.name))
+        self._process.start()
+        self.pid = self._process.pid
+        limits.wait_until(self._has_a_group, 'a process of its own group', pause=0.001)
+
+    def _has_a_group(self):
+        with contextlib.suppress(ProcessLookupError): # It has ended.
+            return os.getpgid(self.pid) == self.pid
+        return True
+
+    @property
+    def returncode(self):
+        return self._process.exitcode
+
+    def poll(self):
+        return self.returncode
+
+    def wait(self, timeout=limits.HANG):
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(self.words, timeout)
+        return self.returncode
+
+    def communicate(self, timeout=limits.HANG):
+        """Returns (stdout, stderr) once it has ended."""
+        self.wait(timeout)
+        return self.printed('out'), self.printed('errors')
+
+    def printed(self, stream='out'):
+        """What it has printed so far."""
+        return Path(self._folder.name, stream).read_text(encoding='utf-8', errors='replace')
+
+    def send_signal(self, number):
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def terminate(self):
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+def _become(words, cwd, before, environment, folder):
+    """Go on as `python WORDS`."""
+    streams = [os.open(os.devnull, os.O_RDONLY)]
+    streams += [os.open(Path(folder, name), os.O_WRONLY | os.O_CREAT | os.O_APPEND) for name in ['out', 'errors']]
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    sys.stdout = sys.__stdout__ = io.TextIOWrapper(open(1, 'wb', closefd=False), encoding='utf-8')
+    sys.stderr = sys.__stderr__ = io.TextIOWrapper(open(2, 'wb', closefd=False), encoding='utf-8', line_buffering=True)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
+    multiprocessing.set_start_method(None, force=True) # What this process starts is not of the server.
+    if before is not None:
+        before()
+    os.setsid() # Last: whoever started it waits for this.
+    first, *rest = words
+    if first == '-m':
+        sys.argv = rest
+        runpy.run_module(rest[0], run_name='__main__', alter_sys=True)
+    elif first == '-c':
+        sys.argv = ['-c', *rest[1:]]
+        exec(compile(rest[0], '<string>', 'exec'), {'__name__': '__main__'})
+    else:
+        sys.argv = words
+        sys.path.insert(0, os.path.dirname(first))
+        runpy.run_path(first, run_name='__main__')
