@@ -345,6 +345,20 @@ def test_kmeans_is_refreshed_by_the_first_step_and_then_every_so_many_images(mak
         counts.append(len(calls) // len(grouped_layers(G.synthesis)))
     assert counts == [1, 1, 2, 2, 3, 3, 4]
 
+def test_kmeans_groups_of_a_network_that_goes_on_stay_until_so_many_images(make_generator, make_discriminator):
+    G, D = make_generator(grouping='kmeans'), make_discriminator()
+    first, *others = [layer.grouping for _name, layer, _source in grouped_layers(G.synthesis)]
+    for _name, layer, source in grouped_layers(G.synthesis)[1:]:
+        layer.grouping.refresh(source.weight)
+        source.weight.data.normal_() # The next refresh finds other groups.
+    found = [grouping.assignment.clone() for grouping in others]
+    stay = lambda: [torch.equal(grouping.assignment, before) for grouping, before in zip(others, found)]
+    loss = SariGANLoss('cpu', G.mapping, G.synthesis.train(), D, regroup_kimg=0.008)
+    train_steps(loss, G, steps=2) # Of 4 images each.
+    assert all(stay()) and first.is_settled # Nobody had found this layer's.
+    train_steps(loss, G, steps=1)
+    assert stay().count(False) >= 4 # Random kernels two to a group are as good in these groups as in others.
+
 def test_kmeans_groups_live_in_the_pickle(make_generator):
     G = make_generator(grouping='kmeans')
     for _name, layer, source in grouped_layers(G.synthesis):

@@ -15,6 +15,7 @@ from training.augment import AugmentPipe
 
 from sarigan_plugin.commands.train import main
 from sarigan_plugin.errors import UserError
+from sarigan_plugin.losses.sarigan import SariGANLoss
 from sarigan_plugin.model.networks import Generator, grouped_layers
 from sarigan_plugin.trainer import checkpoint
 from sarigan_plugin.trainer import recipes
@@ -126,6 +127,25 @@ def test_images_stay_near_while_the_grouping_loss_goes_on():
     assert (before != after).float().mean() < 0.1
     assert distance(target, source) < 0.4
     assert not any(parameter.requires_grad or parameter.grad is not None for parameter in target.parameters())
+
+def test_kmeans_groups_are_those_of_the_sources_kernels_and_the_first_step_keeps_them(make_discriminator):
+    source = plain_generator()
+    target = sarigan_for(source, grouping='kmeans')
+    transfer.copy_with_report(source, target)
+    assert distance(target, source) < 0.3
+    groupings = [layer.grouping for _name, layer, _source in grouped_layers(target.synthesis)]
+    settled = [grouping.assignment.clone() for grouping in groupings]
+    for grouping, (_name, _layer, origin) in zip(groupings, grouped_layers(target.synthesis)):
+        assert grouping.is_settled
+        grouping.refresh(origin.weight)
+    assert all(torch.equal(grouping.assignment, groups) for grouping, groups in zip(groupings, settled))
+
+    for _name, _layer, origin in grouped_layers(target.synthesis):
+        origin.weight.normal_() # Other groups would be found.
+    loss = SariGANLoss('cpu', target.mapping, target.synthesis.train().requires_grad_(True), make_discriminator())
+    c = torch.zeros(4, 0)
+    loss.accumulate_gradients('Gmain', torch.zeros(4, 3, 32, 32), c, torch.randn(4, 32), c, sync=True, gain=1)
+    assert all(torch.equal(grouping.assignment, groups) for grouping, groups in zip(groupings, settled))
 
 def test_channels_may_come_to_a_group_that_was_empty():
     source = plain_generator()

@@ -138,7 +138,8 @@ class SariGANLoss:
         self.pl_decay = pl_decay
         self.pl_mean = torch.zeros([], device=device)
         self.regroup_nimg = regroup_kimg * 1000
-        self.images_to_regroup = 0 # The first step groups the first kernels, or those of the pickle that goes on.
+        self.images_to_regroup = self.regroup_nimg
+        self.is_first_step = True # It finds the k-means groups of a new network; those of one that goes on stay.
         self.grouping_targets = dict() # {layer name: what ChannelGrouping.target() gave}, made anew ...
         self.steps_to_targets = 0 # ... after so many steps.
         self.num_processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
@@ -244,19 +245,23 @@ class SariGANLoss:
     def _regroup(self, num_images, last):
         """Count the images of this round; after the last one of a step find k-means groups anew, or merge, where that is due.
 
+        The first step groups the kernels of a new network; groups of one that goes on wait for their turn as any others.
         Every rank counts alike and has the same kernels, so that all of them make the same groups.
         """
         self.images_to_regroup -= num_images * self.num_processes
-        if not last or self.images_to_regroup >= 0:
+        if not last:
             return
-        self.images_to_regroup += self.regroup_nimg
-        synthesis = unwrapped(self.G_synthesis)
-        for _name, layer, source in grouped_layers(synthesis):
-            if isinstance(layer.grouping, KMeansGrouping):
-                layer.grouping.refresh(source.weight)
-            if isinstance(layer.grouping, MergingGrouping) and layer.grouping.steps >= MERGE_AFTER:
-                layer.merge_groups(source.weight)
-                self.steps_to_targets = 0 # The threshold depends on the number of groups.
+        is_due = self.images_to_regroup < 0
+        if is_due:
+            self.images_to_regroup += self.regroup_nimg
+        if is_due or self.is_first_step:
+            for _name, layer, source in grouped_layers(unwrapped(self.G_synthesis)):
+                if isinstance(layer.grouping, KMeansGrouping) and (is_due or not layer.grouping.is_settled):
+                    layer.grouping.refresh(source.weight)
+                if isinstance(layer.grouping, MergingGrouping) and is_due and layer.grouping.steps >= MERGE_AFTER:
+                    layer.merge_groups(source.weight)
+                    self.steps_to_targets = 0 # The threshold depends on the number of groups.
+        self.is_first_step = False
 
     def _info_loss(self, predicted, ws):
         """Weighted -L_I; both codes count the same.

@@ -18,7 +18,7 @@ import dnnlib
 import torch
 
 from sarigan_plugin.errors import UserError
-from sarigan_plugin.model.grouping import ChannelGrouping
+from sarigan_plugin.model.grouping import ChannelGrouping, KMeansGrouping
 from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.snapshots import reading
 
@@ -146,7 +146,10 @@ def _for_two_codes(tensors, last_layer):
 #----------------------------------------------------------------------------
 
 def settle_groups(G):
-    """Learn the groups of the kernels that G has, by the grouping loss alone (Eq. 2). Fixed groups stay as they are."""
+    """Find the groups of the kernels that G has: by the grouping loss alone (Eq. 2), or by k-means. Fixed groups stay as they are."""
+    for _name, layer, source in grouped_layers(G.synthesis):
+        if isinstance(layer.grouping, KMeansGrouping):
+            layer.grouping.refresh(source.weight)
     layers = [(layer.grouping, layer.grouping.target(source.weight)) for _name, layer, source in grouped_layers(G.synthesis)
         if isinstance(layer.grouping, ChannelGrouping)] # The kernels stay, and there is no inertia before training: one target for all steps.
     parameters = [parameter for grouping, _target in layers for parameter in grouping.parameters()]
