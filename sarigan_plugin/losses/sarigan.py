@@ -139,10 +139,15 @@ class SariGANLoss:
         self.pl_mean = torch.zeros([], device=device)
         self.regroup_nimg = regroup_kimg * 1000
         self.images_to_regroup = self.regroup_nimg
+        self.average = None # G_ema, see set_average().
         self.is_first_step = True # It finds the k-means groups of a new network; those of one that goes on stay.
         self.grouping_targets = dict() # {layer name: what ChannelGrouping.target() gave}, made anew ...
         self.steps_to_targets = 0 # ... after so many steps.
         self.num_processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+    def set_average(self, G_ema):
+        """G_ema: the average of the generator that the training loop keeps. Its groups merge when the generator's do."""
+        self.average = G_ema
 
     def accumulate_gradients(self, phase, real_img, real_c, gen_z, gen_c, sync, gain):
         """One round of one phase: 'Gmain', 'Greg', 'Gboth', 'Dmain', 'Dreg' or 'Dboth'. `sync` marks the last round."""
@@ -255,11 +260,12 @@ class SariGANLoss:
         if is_due:
             self.images_to_regroup += self.regroup_nimg
         if is_due or self.is_first_step:
-            for _name, layer, source in grouped_layers(unwrapped(self.G_synthesis)):
+            averages = {name: layer for name, layer, _source in grouped_layers(self.average.synthesis)} if self.average is not None else dict()
+            for name, layer, source in grouped_layers(unwrapped(self.G_synthesis)):
                 if isinstance(layer.grouping, KMeansGrouping) and (is_due or not layer.grouping.is_settled):
                     layer.grouping.refresh(source.weight)
                 if isinstance(layer.grouping, MergingGrouping) and is_due and layer.grouping.steps >= MERGE_AFTER:
-                    layer.merge_groups(source.weight)
+                    layer.merge_groups(source.weight, averages.get(name))
                     self.steps_to_targets = 0 # The threshold depends on the number of groups.
         self.is_first_step = False
 

@@ -246,10 +246,13 @@ class MergingGrouping(ChannelGrouping):
         noise = similarity_noise(similarity)
         merged = []
         while (pair := self._most_alike(similarity, noise)) is not None:
-            kept, gone, share = pair
-            self.merged_into[self.merged_into == gone] = kept
+            self.join(*pair[:2])
             merged.append(pair)
         return merged
+
+    def join(self, kept, gone):
+        """Give all channels of the group `gone` to `kept`."""
+        self.merged_into[self.merged_into == gone] = kept
 
     def _most_alike(self, similarity, noise):
         """The two groups to merge next, as merge() returns them, or None."""

@@ -226,18 +226,29 @@ class SynthesisLayer(torch.nn.Module):
         return group_styles(styles, self.group_affine(inter_code), membership, **shifts)
 
     @torch.no_grad()
-    def merge_groups(self, kernels):
+    def merge_groups(self, kernels, average=None):
         """Merge groups that are one cluster by the kernels that produce the input channels, [C, ...]; see MergingGrouping.
+
+        average: the same layer of G_ema, whose weights are to go on as the average of what they would have been with these
+        groups merged all along; None = there is none.
+        """
+        for kept, gone, share in self.grouping.merge(kernels):
+            for layer in [self, average]:
+                if layer is not None:
+                    layer._join_groups(kept, gone, share)
+
+    def _join_groups(self, kept, gone, share):
+        """Give channels of the group `gone` to `kept`; gone had that share of the channels that they have together.
 
         By Eq. 5 channels of equal z in a group of c have the style h / sqrt(c / C). So that the mean style of two groups
         that merge stays as it is, sqrt(c_1 + c_2) h = sqrt(c_1) h_1 + sqrt(c_2) h_2.
         """
-        for kept, gone, share in self.grouping.merge(kernels):
-            for rows in self.group_affine.parameters():
-                rows[kept] = rows[kept] * (1 - share) ** 0.5 + rows[gone] * share ** 0.5
-            if self.norm == 'feature':
-                for rows in self.group_shift.parameters():
-                    rows[kept] = rows[kept] * (1 - share) + rows[gone] * share
+        self.grouping.join(kept, gone)
+        for rows in self.group_affine.parameters():
+            rows[kept] = rows[kept] * (1 - share) ** 0.5 + rows[gone] * share ** 0.5
+        if self.norm == 'feature':
+            for rows in self.group_shift.parameters():
+                rows[kept] = rows[kept] * (1 - share) + rows[gone] * share
 
     def forward(self, x, w, noise_mode='random', fused_modconv=None, gain=1):
         """x: [N, I, H, W], w: [N, 2 * code_dim]. Returns [N, O, H * up, W * up].

@@ -197,6 +197,8 @@ class Keeper:
 
         Metrics that were still to be evaluated then are evaluated first. Raises Over where that was all.
         """
+        if self.run_dir is not None:
+            loop['loss'].set_average(loop['G_ema'])
         if self.run_dir is None or self.state is None:
             return *(loop[name] for name in POSITION), loop['start_time']
         shared, own = self.state['shared'], self.state['processes'][self.rank if self.rank < len(self.state['processes']) else 0]

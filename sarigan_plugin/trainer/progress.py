@@ -66,6 +66,11 @@ class MonitoredLoss:
                 if self.bar is not None:
                     self.bar.show(self.losses)
 
+    def set_average(self, G_ema):
+        """See SariGANLoss; upstream's has no groups to merge."""
+        if hasattr(self.loss, 'set_average'):
+            self.loss.set_average(G_ema)
+
     def iteration_done(self):
         """All phases of an iteration are over. Raises soundness.Diverged, on every rank."""
         self.gradients.end_iteration()
