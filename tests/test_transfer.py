@@ -17,7 +17,7 @@ from sarigan_plugin.commands.train import main
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.losses.sarigan import SariGANLoss
 from sarigan_plugin.model.networks import Generator, grouped_layers
-from sarigan_plugin.trainer import checkpoint
+from sarigan_plugin.trainer import state_files
 from sarigan_plugin.trainer import recipes
 from sarigan_plugin.trainer import runs
 from sarigan_plugin.trainer import transfer
@@ -331,7 +331,7 @@ def test_a_run_that_began_so_goes_on_with_the_same_command(plain_pickle, images,
     _desc, args = recipes.training_options(data=str(images), cfg=str(cfg), metrics=[], aug='ada', resume=str(start))
     run = tmp_path / 'out' / '00000-run'
     run.mkdir(parents=True)
-    checkpoint.write_state(checkpoint.state_path(run, 512), dict(shared=dict()))
+    state_files.write_state(state_files.state_path(run, 512), dict(shared=dict()))
     (run / 'training_options.json').write_text(json.dumps(dict(args, run_dir=str(run), ada_start=0.3)))
     assert runs.run_to_continue(str(tmp_path / 'out'), str(start), args) == str(run)
     runs.go_on_with(str(run), args)

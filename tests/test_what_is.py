@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from sarigan_plugin.cli import main
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.snapshots import reading
-from sarigan_plugin.trainer import checkpoint
+from sarigan_plugin.trainer import state_files
 
 from conftest import SIZE
 from test_export import plain_checkpoint, plain_networks, published_generator, released_checkpoint, run, sentence, tensors_of, write
@@ -61,7 +61,7 @@ def script():
     return file.getvalue()
 
 def state(folder):
-    checkpoint.write_state(folder / 'state', dict(shared=dict()))
+    state_files.write_state(folder / 'state', dict(shared=dict()))
     return (folder / 'state').read_bytes()
 
 OLD = dict(_use_new_zipfile_serialization=False)

@@ -18,7 +18,7 @@ from sarigan_plugin.support.world import DEFAULT_TIMEOUT, World
 from sarigan_plugin.trainer import recipes
 from sarigan_plugin.trainer import runs
 from sarigan_plugin.trainer import transfer
-from sarigan_plugin.trainer.launch import Care, launch, machine_obstacle
+from sarigan_plugin.trainer.launch import FaultTolerance, launch, machine_obstacle
 from sarigan_plugin.upstream import host
 from sarigan_plugin.upstream import tree as upstream
 
@@ -98,10 +98,10 @@ def _describe_configs():
 
 # Reliability.
 @click.option('--checkpoint-minutes', help='Save the training state so often [default: beside network snapshots only]', type=click.FloatRange(min=0, min_open=True), metavar='MIN')
-@click.option('--keep-states',  help='Training states to keep', type=click.IntRange(min=1), default=Care.keep_states, show_default=True, metavar='INT')
+@click.option('--keep-states',  help='Training states to keep', type=click.IntRange(min=1), default=FaultTolerance.keep_states, show_default=True, metavar='INT')
 @click.option('--max-bad-iterations', help='Go back to the last state after so many iterations in a row with numbers that are not finite', type=click.IntRange(min=1),
-    default=Care.max_bad_iterations, show_default=True, metavar='INT')
-@click.option('--max-rollbacks', help='Go back at most so often', type=click.IntRange(min=0), default=Care.max_rollbacks, show_default=True, metavar='INT')
+    default=FaultTolerance.max_bad_iterations, show_default=True, metavar='INT')
+@click.option('--max-rollbacks', help='Go back at most so often', type=click.IntRange(min=0), default=FaultTolerance.max_rollbacks, show_default=True, metavar='INT')
 @click.option('--skip-bad-images', help="Leave out images that can't be read or are of another size or colours than most; all are looked at first [default: false]", type=bool, metavar='BOOL')
 @click.option('--strict-metrics', help='Stop where a metric fails [default: go on, with a warning]', is_flag=True)
 
@@ -167,8 +167,8 @@ def _plan(world, outdir, dry_run, device, ops, grid, trust, keep_states, checkpo
         args.grid = grid
     if ops != 'auto':
         args.ops = ops
-    care = Care(keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, skip_bad_images, trust, strict_metrics)
-    if care != Care(): # What upstream has no name for is there only if it was asked for.
+    care = FaultTolerance(keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, skip_bad_images, trust, strict_metrics)
+    if care != FaultTolerance(): # What upstream has no name for is there only if it was asked for.
         args.care = dataclasses.asdict(care)
     obstacle = _find_obstacle(world, outdir, device, args)
     earlier = runs.run_to_continue(outdir, resume, args)

@@ -9,6 +9,7 @@ Index letters in shape comments: N batch, C channels, O output channels, I input
 """
 
 import contextlib
+import typing
 
 import numpy as np
 import torch
@@ -23,6 +24,10 @@ from torch_utils.ops import upfirdn2d
 
 #----------------------------------------------------------------------------
 # Semantic-aware embedding (Section 3.2).
+
+def split_codes(ws):
+    """The two codes (inter-group, intra-group; paper: h, z) of ws, [..., 2 * code_dim]: [..., code_dim] each."""
+    return ws.chunk(2, dim=-1)
 
 def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inter_shifts=None):
     """Fold both codes into one style per channel (Eq. 5; paper: f), or one style and one shift (Eq. 3-4).
@@ -147,7 +152,7 @@ class IntraAffine(torch.nn.Module):
 
     def forward(self, w):
         """w: [N, 2 * code_dim]. Returns [N, out_features]."""
-        _inter_code, intra_code = w.split(self.code_dim, dim=1)
+        _inter_code, intra_code = split_codes(w)
         return self.affine(intra_code)
 
 @persistence.persistent_class
@@ -216,7 +221,7 @@ class SynthesisLayer(torch.nn.Module):
         membership: [C, g], where that is known. Returns styles [N, C] in the weight form, (styles, shifts) in the feature
         form; see group_styles().
         """
-        inter_code, intra_code = w.split(self.code_dim, dim=1)
+        inter_code, intra_code = split_codes(w)
         styles = self.affine(intra_code)
         if self.grouping is None:
             return styles
@@ -276,19 +281,23 @@ class SynthesisLayer(torch.nn.Module):
         clamp = self.conv_clamp * gain if self.conv_clamp is not None else None
         return bias_act.bias_act(x, self.bias.to(x.dtype), act=self.activation, gain=self.act_gain * gain, clamp=clamp)
 
+class GroupedLayer(typing.NamedTuple):
+    """A layer whose input channels are grouped, e.g. 'b8.conv1'."""
+    name:   str                 # Of its block and of itself.
+    layer:  torch.nn.Module     # The SynthesisLayer.
+    source: torch.nn.Module     # The layer whose kernels produce those channels, here b8.conv0.
+
 def _convolutions(synthesis):
     """(name, layer) of each convolution, in the order of the codes that they read."""
-    blocks = [(res, getattr(synthesis, f'b{res}')) for res in synthesis.block_resolutions]
-    return [(f'b{res}.{conv}', getattr(block, conv)) for res, block in blocks for conv in ['conv0', 'conv1'] if hasattr(block, conv)]
+    places = [(f'b{res}', conv) for res in synthesis.block_resolutions for conv in ['conv0', 'conv1']]
+    return [(f'{block}.{conv}', getattr(getattr(synthesis, block), conv)) for block, conv in places
+        if hasattr(getattr(synthesis, block), conv)]
 
 def grouped_layers(synthesis):
-    """The grouped layers of a generator's synthesis network, in order.
-
-    Returns a list of (name, layer, source): `layer` groups its input channels and `source` is the layer whose kernels
-    produce those channels, e.g. ('b8.conv1', <SynthesisLayer>, <SynthesisLayer b8.conv0>). Empty for other networks.
-    """
+    """[GroupedLayer] of a generator's synthesis network, in order. Empty for upstream's networks."""
     convs = _convolutions(synthesis)
-    return [(name, layer, source) for (name, layer), (_name, source) in zip(convs[1:], convs) if getattr(layer, 'grouping', None) is not None]
+    return [GroupedLayer(name, layer, source) for (name, layer), (_name, source) in zip(convs[1:], convs)
+        if getattr(layer, 'grouping', None) is not None]
 
 def code_styles(synthesis, ws):
     """What grouped layers make of the two codes before they are folded into one (paper: h and z; with their means in the feature form).
@@ -299,7 +308,7 @@ def code_styles(synthesis, ws):
     inter, intra = [], []
     for (_name, layer), w in zip(_convolutions(synthesis), ws.unbind(dim=1)):
         if layer.grouping is not None:
-            inter_code, intra_code = w.split(layer.code_dim, dim=1)
+            inter_code, intra_code = split_codes(w)
             inter.append(layer.group_affine(inter_code))
             intra.append(layer.affine(intra_code))
             if layer.norm == 'feature':
@@ -315,7 +324,7 @@ def captured_features(synthesis, layers=None):
     """
     features = dict()
     if layers is None:
-        layers = {name: layer for name, layer, _source in grouped_layers(synthesis)}
+        layers = {grouped.name: grouped.layer for grouped in grouped_layers(synthesis)}
     with contextlib.ExitStack() as stack:
         for name, layer in layers.items():
             hook = layer.register_forward_pre_hook(lambda _layer, args, name=name: features.update({name: args[0]}))

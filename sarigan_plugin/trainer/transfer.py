@@ -19,7 +19,7 @@ import torch
 
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.model.grouping import ChannelGrouping, KMeansGrouping
-from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.model.networks import grouped_layers, split_codes
 from sarigan_plugin.snapshots import reading
 
 NUM_STEPS = 1000    # Of the grouping loss, at the training's learning rate: planted clusters are found by then.
@@ -178,7 +178,7 @@ def fit_group_styles(G):
     """
     device = next(G.parameters()).device
     codes = _sample_codes(G, NUM_CODES).double()
-    inter, intra = codes.chunk(2, dim=1) # [ND]
+    inter, intra = split_codes(codes) # [ND]
     centred = inter - inter.mean(dim=0)
     covariance = centred.t() @ centred / len(codes)
     covariance += torch.eye(len(covariance), device=device) * covariance.diagonal().mean() * RIDGE
