@@ -19,7 +19,7 @@ from sarigan_plugin.evaluation import quality
 from sarigan_plugin.steering.sampling import NumberRange
 from sarigan_plugin.support import files
 from sarigan_plugin.support import streams
-from sarigan_plugin.trainer import checkpoint
+from sarigan_plugin.trainer import stopping
 from sarigan_plugin.upstream import host
 
 POLL_SECONDS = 0.5 # Between two looks at the processes.
@@ -197,7 +197,7 @@ class Runner:
         """Returns {name of a training: why it failed}. Exits where a signal says so."""
         seeds = self.report.table.seeds
         waiting = sorted([training for training in self.report.trainings if not self.report.is_done(training)], key=lambda training: seeds.index(training.seed)) # The first whole table soon.
-        handlers = {number: signal.signal(number, self._stop) for number in checkpoint.stop_signals()}
+        handlers = {number: signal.signal(number, self._stop) for number in stopping.stop_signals()}
         try:
             with self._bar() as bar:
                 while (waiting and self.signal is None) or self.running:

@@ -26,7 +26,7 @@ import torch
 
 from sarigan_plugin.features import perceptual
 from sarigan_plugin.losses.sarigan import info_targets
-from sarigan_plugin.model.networks import captured_features, code_styles, grouped_layers
+from sarigan_plugin.model.networks import captured_features, code_styles, grouped_layers, split_codes
 from sarigan_plugin.steering.attention import batches_of
 from sarigan_plugin.steering.directions import GREY_LEVELS, locus
 from sarigan_plugin.steering.units import styled_layers
@@ -298,7 +298,7 @@ def read_back(G, D, ws, c, progress=lambda jobs: jobs):
     pairs = dict()
     q_features = getattr(D, 'q_features', None) # Of older pickles none.
     if q_features is None:
-        pairs.update(zip(['inter', 'intra'], zip(of_codes.chunk(2, dim=1), info_targets(ws))))
+        pairs.update(zip(['inter', 'intra'], zip(split_codes(of_codes), info_targets(ws))))
     if grouped_layers(G.synthesis):
         of_styles = of_codes.split(q_features, dim=1) if q_features is not None else code_styles(G.synthesis, of_codes[:, None].expand(-1, ws.shape[1], -1))
         pairs.update(zip(['inter styles', 'intra styles'], zip(of_styles, code_styles(G.synthesis, ws))))
@@ -313,7 +313,7 @@ def exchanged(G, first, second, progress=lambda jobs: jobs):
     """
     changes = dict(inter=[], intra=[], both=[])
     for own, other in progress(list(zip(batches_of(G, first), batches_of(G, second)))):
-        (inter, intra), (other_inter, other_intra) = own.split(G.code_dim, dim=2), other.split(G.code_dim, dim=2)
+        (inter, intra), (other_inter, other_intra) = split_codes(own), split_codes(other)
         images = G.synthesis(own, noise_mode='const')
         for name, codes in dict(inter=[other_inter, intra], intra=[inter, other_intra], both=[other_inter, other_intra]).items():
             changes[name].append((G.synthesis(torch.cat(codes, dim=2), noise_mode='const') - images).square().mean(dim=[1,2,3]))

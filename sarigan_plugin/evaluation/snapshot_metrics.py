@@ -92,7 +92,7 @@ def evaluate(names, snapshot_pkl, loop, peers, strict=False):
     names:        of the metrics.
     snapshot_pkl: its name.
     loop:         the local variables of upstream's loop.
-    peers:        the Keeper: failed_anywhere(failed) and told_to_all(value), which all processes call alike.
+    peers:        the processes: failed_anywhere(failed), values_of_all(value), which all processes call alike.
     strict:       raise UserError where a metric fails, and leave its file alone?
     """
     is_first = loop['rank'] == 0
@@ -105,7 +105,7 @@ def evaluate(names, snapshot_pkl, loop, peers, strict=False):
         if results is None:
             if loop['device'].type == 'cuda':
                 torch.cuda.empty_cache() # It may have failed for want of memory.
-            reason = next(reason for reason in peers.told_to_all(reason) if reason is not None)
+            reason = next(reason for reason in peers.values_of_all(reason) if reason is not None)
             story = f'{name} of {snapshot_pkl} failed: {reason}'
             if strict:
                 raise UserError(f'--strict-metrics: {story}. The training state is saved; '

@@ -1,7 +1,6 @@
-"""The objective of Eq. 7: adversarial + lambda_group * L_g - lambda_info * L_I, in the phases of upstream's training loop."""
+"""The objective of Eq. 7, adversarial + lambda_group * L_g - lambda_info * L_I, in the phases of upstream's loop."""
 
 import contextlib
-import functools
 
 import numpy as np
 import torch
@@ -10,11 +9,15 @@ from torch_utils import misc
 from torch_utils import training_stats
 from torch_utils.ops import conv2d_gradfix
 
-from sarigan_plugin.model.grouping import MERGE_AFTER, ChannelGrouping, KMeansGrouping, MergingGrouping, channel_responses, grouping_losses
-from sarigan_plugin.model.networks import captured_features, code_styles, grouped_layers
+from sarigan_plugin.losses.shared_weights import SharedWeights
+from sarigan_plugin.model.grouping import MERGE_AFTER, ChannelGrouping, KMeansGrouping, MergingGrouping
+from sarigan_plugin.model.grouping import channel_responses, grouping_losses
+from sarigan_plugin.model.networks import captured_features, code_styles, grouped_layers, split_codes
 
 PAPER_CODE_DIM = 512 # The width of the codes at which the paper's lambda_2 = 10 was found.
-TARGET_STEPS = 16 # Steps for which the grouping loss keeps its targets, as many as R1 waits: kernels turn slowly, and C*C cosines are most of its cost.
+# Steps for which the grouping loss keeps its targets, as many as R1 waits: kernels turn slowly, and C*C cosines are most of
+# its cost.
+TARGET_STEPS = 16
 
 #----------------------------------------------------------------------------
 
@@ -30,7 +33,7 @@ def info_targets(ws, synthesis=None):
                averaged over layers.
     synthesis: Where given, the targets are what its grouped layers make of the codes, each layer of its own.
     """
-    return ws.mean(dim=1).chunk(2, dim=1) if synthesis is None else code_styles(synthesis, ws)
+    return split_codes(ws.mean(dim=1)) if synthesis is None else code_styles(synthesis, ws)
 
 def info_losses(predicted, targets):
     """Negative log-likelihood of the codes under Q's Gaussian, times two and up to constants (Eq. 8; paper: -L_I).
@@ -45,48 +48,6 @@ def info_losses(predicted, targets):
     return inter.mean(dim=1), intra.mean(dim=1)
 
 #----------------------------------------------------------------------------
-
-class SharedWeights:
-    """Lets all rounds of a step share what the generator's layers make of weights alone, as the weights are the same.
-
-    The first round makes it, and keeps how it was made. Rounds before the last one get it cut off from there, and leave gradients
-    at the cut; these go on to the weights before the last round, whose own gradients take the whole way, at the time when
-    DistributedDataParallel exchanges them.
-    """
-    def __init__(self):
-        self.made = dict() # {(layer, dtype): what its weight_parts() gave}
-        self.cut = dict() # {(layer, dtype): the same, cut off}
-
-    @contextlib.contextmanager
-    def round(self, G_synthesis, last):
-        """Inside the `with` is a round, with one call of backward(); `last`: the step's last one?"""
-        if last:
-            self._pass_gradients_on()
-        layers = [module for module in G_synthesis.modules() if hasattr(module, 'weight_parts')]
-        for layer in layers:
-            layer.shared_weights = functools.partial(self._parts, layer, last)
-        try:
-            yield
-        finally:
-            for layer in layers:
-                layer.shared_weights = None
-            if last:
-                self.made.clear()
-                self.cut.clear()
-
-    def _parts(self, layer, last, dtype):
-        key = (layer, dtype)
-        if last: # Of a step of one round nothing is kept.
-            return self.made.get(key) or layer.weight_parts(dtype)
-        if key not in self.made:
-            self.made[key] = layer.weight_parts(dtype)
-            self.cut[key] = [part.detach().requires_grad_() if getattr(part, 'grad_fn', None) is not None else part for part in self.made[key]]
-        return self.cut[key]
-
-    def _pass_gradients_on(self):
-        arrived = [(part, end.grad) for key in self.made for part, end in zip(self.made[key], self.cut[key]) if part is not end and end.grad is not None]
-        if arrived:
-            torch.autograd.backward(*zip(*arrived), retain_graph=True) # The last round's take the same way.
 
 class SariGANLoss:
     """Accumulates the gradients of one phase; constructed and called by upstream's training_loop().
@@ -111,11 +72,16 @@ class SariGANLoss:
         pl_decay            = 0.01, # How fast the mean path length follows.
         regroup_kimg        = 4,    # Thousands of images between two refreshes of k-means groups, or two rounds of merging.
     ):
-        for name, weight in dict(lambda_group=lambda_group, lambda_info=lambda_info, r1_gamma=r1_gamma, pl_weight=pl_weight).items():
+        weights = dict(lambda_group=lambda_group, lambda_info=lambda_info, r1_gamma=r1_gamma, pl_weight=pl_weight)
+        for name, weight in weights.items():
             if not weight >= 0:
                 raise ValueError(f'{name} must be non-negative, not {weight}')
-        for name, value, known in [('similarity', similarity, ('kernels', 'responses')), ('info_target', info_target, ('codes', 'styles')),
-                                   ('info_mixing', info_mixing, ('mean', 'skip'))]:
+        choices = [
+            ('similarity',  similarity,  ('kernels', 'responses')),
+            ('info_target', info_target, ('codes', 'styles')),
+            ('info_mixing', info_mixing, ('mean', 'skip')),
+        ]
+        for name, value, known in choices:
             if value not in known:
                 raise ValueError(f"{name} must be '{known[0]}' or '{known[1]}', not {value!r}")
         if not regroup_kimg > 0:
@@ -138,10 +104,33 @@ class SariGANLoss:
         self.pl_decay = pl_decay
         self.pl_mean = torch.zeros([], device=device)
         self.regroup_nimg = regroup_kimg * 1000
-        self.images_to_regroup = 0 # The first step groups the first kernels, or those of the pickle that goes on.
+        self.images_to_regroup = self.regroup_nimg
+        self.average = None # G_ema, see set_average().
+        self.is_first_step = True # It finds the k-means groups of a new network; those of one that goes on stay.
         self.grouping_targets = dict() # {layer name: what ChannelGrouping.target() gave}, made anew ...
         self.steps_to_targets = 0 # ... after so many steps.
         self.num_processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+    def state_dict(self):
+        """What is remembered from step to step: tensors, numbers, and dicts and tuples of them."""
+        return dict(
+            pl_mean             = self.pl_mean,
+            images_to_regroup   = self.images_to_regroup,
+            steps_to_targets    = self.steps_to_targets,
+            grouping_targets    = self.grouping_targets,
+        )
+
+    def load_state_dict(self, state):
+        """Go on with a state_dict(), whose tensors may be on another device."""
+        self.pl_mean.copy_(state['pl_mean'])
+        self.images_to_regroup = state['images_to_regroup']
+        self.steps_to_targets = state['steps_to_targets']
+        self.grouping_targets = {name: tuple(part if part is None else part.to(self.device) for part in target)
+            for name, target in state['grouping_targets'].items()}
+
+    def set_average(self, G_ema):
+        """G_ema: the average of the generator that the training loop keeps. Its groups merge when the generator's do."""
+        self.average = G_ema
 
     def accumulate_gradients(self, phase, real_img, real_c, gen_z, gen_c, sync, gain):
         """One round of one phase: 'Gmain', 'Greg', 'Gboth', 'Dmain', 'Dreg' or 'Dboth'. `sync` marks the last round."""
@@ -187,9 +176,9 @@ class SariGANLoss:
         return self.G_synthesis(ws)
 
     def discriminate(self, batches, c, sync):
-        """batches: of images [N, C, H, W], whose statistics D takes apart. Returns its logits and what Q predicts, [N, 1] and [N, K] for N images of all batches.
+        """batches: of images [N, C, H, W], whose statistics D takes apart.
 
-        One call for all of them takes half of the operations of two, and the numbers are the same.
+        Returns its logits and what Q predicts, [N, 1] and [N, K] for N images of all batches. One call for all of them takes half of the operations of two, and the numbers are the same.
         """
         if self.augment_pipe is not None:
             batches = [self.augment_pipe(img) for img in batches]
@@ -200,7 +189,8 @@ class SariGANLoss:
 
     def _fool_discriminator(self, z, c, sync, last):
         need_features = last and self.steps_to_targets == 0 and self.similarity == 'responses'
-        with captured_features(unwrapped(self.G_synthesis)) if need_features else contextlib.nullcontext() as features:
+        capturing = captured_features(unwrapped(self.G_synthesis)) if need_features else contextlib.nullcontext()
+        with capturing as features:
             img, ws = self.generate(z, c, sync)
         logits, predicted = self.discriminate([img], [c], sync=False)
         adversarial = torch.nn.functional.softplus(-logits) # -log(sigmoid(logits))
@@ -223,40 +213,51 @@ class SariGANLoss:
         Each layer's mean over C*C pairs counts C times, that is, the errors of a channel's pairs are added up and then
         averaged over channels. The minimum is the same, and wide layers keep gradients well above Adam's epsilon.
         """
-        layers = [(name, layer.grouping, source) for name, layer, source in grouped_layers(unwrapped(self.G_synthesis))
-            if isinstance(layer.grouping, ChannelGrouping)] # Other groups learn nothing from it.
+        layers = [grouped for grouped in grouped_layers(unwrapped(self.G_synthesis))
+            if isinstance(grouped.layer.grouping, ChannelGrouping)] # Other groups learn nothing from it.
         targets_are_due = (self.steps_to_targets == 0)
-        self.steps_to_targets = (self.steps_to_targets - 1) % TARGET_STEPS # Counted without learned groups too: reports wait for it.
+        self.steps_to_targets = (self.steps_to_targets - 1) % TARGET_STEPS # Without learned groups too: reports wait for it.
         if not layers:
             return torch.zeros([], device=self.device)
-        groupings = [grouping for _name, grouping, _source in layers]
-        torch._foreach_add_([grouping.steps for grouping in groupings], 1) # pylint: disable=protected-access
+        groupings = [grouped.layer.grouping for grouped in layers]
+        torch._foreach_add_([grouping.steps for grouping in groupings], 1)
         if targets_are_due:
-            for name, grouping, source in layers:
-                target = grouping.target(source.weight if self.similarity == 'kernels' else channel_responses(features[name]))
-                training_stats.report(f'Grouping/{name}/threshold', grouping.learned_threshold if target[1] is None else target[1])
-                self.grouping_targets[name] = target
-        losses = grouping_losses(groupings, [self.grouping_targets[name] for name, _grouping, _source in layers])
+            for name, layer, source in layers:
+                kernels = source.weight if self.similarity == 'kernels' else channel_responses(features[name])
+                _similar, threshold = self.grouping_targets[name] = layer.grouping.target(kernels)
+                shown = layer.grouping.learned_threshold if threshold is None else threshold
+                training_stats.report(f'Grouping/{name}/threshold', shown)
+        losses = grouping_losses(groupings, [self.grouping_targets[grouped.name] for grouped in layers])
         training_stats.report('Loss/grouping', losses)
-        num_channels = misc.constant([grouping.num_channels for grouping in groupings], dtype=losses.dtype, device=losses.device) # Sent to a GPU once.
-        return self.lambda_group * (losses * num_channels).sum()
+        widths = [grouping.num_channels for grouping in groupings]
+        widths = misc.constant(widths, dtype=losses.dtype, device=losses.device) # Sent to a GPU once.
+        return self.lambda_group * (losses * widths).sum()
 
     def _regroup(self, num_images, last):
-        """Count the images of this round; after the last one of a step find k-means groups anew, or merge, where that is due.
+        """Count the images of this round; after the last one of a step find k-means groups anew, or merge, where due.
 
+        The first step groups the kernels of a new network; groups of one that goes on wait for their turn as any others.
         Every rank counts alike and has the same kernels, so that all of them make the same groups.
         """
         self.images_to_regroup -= num_images * self.num_processes
-        if not last or self.images_to_regroup >= 0:
+        if not last:
             return
-        self.images_to_regroup += self.regroup_nimg
-        synthesis = unwrapped(self.G_synthesis)
-        for _name, layer, source in grouped_layers(synthesis):
-            if isinstance(layer.grouping, KMeansGrouping):
-                layer.grouping.refresh(source.weight)
-            if isinstance(layer.grouping, MergingGrouping) and layer.grouping.steps >= MERGE_AFTER:
-                layer.merge_groups(source.weight)
-                self.steps_to_targets = 0 # The threshold depends on the number of groups.
+        is_due = self.images_to_regroup < 0
+        if is_due:
+            self.images_to_regroup += self.regroup_nimg
+        if is_due or self.is_first_step:
+            for name, layer, source in grouped_layers(unwrapped(self.G_synthesis)):
+                if isinstance(layer.grouping, KMeansGrouping) and (is_due or not layer.grouping.is_settled):
+                    layer.grouping.refresh(source.weight)
+                if isinstance(layer.grouping, MergingGrouping) and is_due and layer.grouping.steps >= MERGE_AFTER:
+                    layer.merge_groups(source.weight, self._average_layer(name))
+                    self.steps_to_targets = 0 # The threshold depends on the number of groups.
+        self.is_first_step = False
+
+    def _average_layer(self, name):
+        if self.average is None:
+            return None
+        return next(grouped.layer for grouped in grouped_layers(self.average.synthesis) if grouped.name == name)
 
     def _info_loss(self, predicted, ws):
         """Weighted -L_I; both codes count the same.
@@ -271,7 +272,7 @@ class SariGANLoss:
         inter, intra = info_losses(predicted, targets)
         training_stats.report('Loss/info/inter', inter)
         training_stats.report('Loss/info/intra', intra)
-        code_dim = ws.shape[2] // 2
+        code_dim = split_codes(ws)[0].shape[2]
         loss = self.lambda_info * np.sqrt(code_dim / PAPER_CODE_DIM) * (inter + intra).mean() / 2
         if self.info_mixing == 'skip':
             loss = loss * (ws == ws[:, :1]).all() # Times zero, not left out: all ranks take the same path.
@@ -289,7 +290,8 @@ class SariGANLoss:
         penalty = (lengths - mean).square()
         training_stats.report('Loss/pl_penalty', penalty)
         training_stats.report('Loss/G/reg', penalty * self.pl_weight)
-        return (img[:, 0, 0, 0] * 0 + penalty * self.pl_weight).mean() # Times zero: gives all parameters a gradient to synchronise.
+        # Times zero: gives all parameters a gradient to synchronise.
+        return (img[:, 0, 0, 0] * 0 + penalty * self.pl_weight).mean()
 
     # Discriminator phases.
 
@@ -299,7 +301,8 @@ class SariGANLoss:
         fakes, reals = logits.split([len(fake_img), len(real_img)])
         _report_scores('fake', fakes)
         _report_scores('real', reals)
-        fooled, doubting = torch.nn.functional.softplus(fakes), torch.nn.functional.softplus(-reals) # -log(1 - sigmoid(fakes)), -log(sigmoid(reals))
+        fooled = torch.nn.functional.softplus(fakes) # -log(1 - sigmoid(fakes))
+        doubting = torch.nn.functional.softplus(-reals) # -log(sigmoid(reals))
         training_stats.report('Loss/D/loss', fooled + doubting)
         info = self._info_loss(predicted[:len(fake_img)], ws) # Q sees no reals.
         if self.steps_to_targets == 0: # Every few steps show as much as all of them.
@@ -322,7 +325,8 @@ class SariGANLoss:
         penalty = grads.square().sum(dim=[1,2,3])
         training_stats.report('Loss/r1_penalty', penalty)
         training_stats.report('Loss/D/reg', penalty * (self.r1_gamma / 2))
-        return penalty.mean() * (self.r1_gamma / 2) + (logits * 0).mean() + (predicted * 0).mean() # Times zero: gives all parameters a gradient to synchronise.
+        # Times zero: gives all parameters a gradient to synchronise.
+        return penalty.mean() * (self.r1_gamma / 2) + (logits * 0).mean() + (predicted * 0).mean()
 
 def _report_scores(kind, logits):
     training_stats.report(f'Loss/scores/{kind}', logits)

@@ -271,10 +271,13 @@ class MergingGrouping(ChannelGrouping):
         noise = similarity_noise(similarity)
         merged = []
         while (pair := self._most_alike(similarity, noise)) is not None:
-            kept, gone, share = pair
-            self.merged_into[self.merged_into == gone] = kept
+            self.join(*pair[:2])
             merged.append(pair)
         return merged
+
+    def join(self, kept, gone):
+        """Give all channels of the group `gone` to `kept`."""
+        self.merged_into[self.merged_into == gone] = kept
 
     def _most_alike(self, similarity, noise):
         """The two groups to merge next, as merge() returns them, or None."""
@@ -314,6 +317,10 @@ class MergingGrouping(ChannelGrouping):
         kept, gone = (first, second) if sizes[first] >= sizes[second] else (second, first)
         return live[kept].item(), live[gone].item(), (sizes[gone] / (sizes[kept] + sizes[gone])).item()
 
+def equal_blocks(num_channels, num_groups):
+    """[C] int64: groups of consecutive channels, equal in size up to one."""
+    return torch.arange(num_channels) * num_groups // num_channels
+
 @persistence.persistent_class
 class FixedGrouping(Grouping):
     """Groups of equal size that are not learned, to compare with: `blocks` of consecutive channels or `random` ones."""
@@ -323,14 +330,15 @@ class FixedGrouping(Grouping):
         kind,           # 'blocks' or 'random'.
     ):
         super().__init__(num_channels, num_groups)
-        assignment = torch.arange(num_channels) * num_groups // num_channels
+        assignment = equal_blocks(num_channels, num_groups)
         self.register_buffer('assignment', assignment if kind == 'blocks' else assignment[torch.randperm(num_channels)])
 
 @persistence.persistent_class
 class KMeansGrouping(Grouping):
     """Groups found by k-means on the directions of the kernels, to compare with; refresh() follows kernels that move.
 
-    No group is ever empty or larger than twice the average. Blocks of equal size until the first refresh().
+    All channels are in the first group until the first refresh(). From then on no group is empty, nor larger than twice the
+    average.
     """
     def __init__(self,
         num_channels,       # Number of channels to group (paper: c).
@@ -339,7 +347,12 @@ class KMeansGrouping(Grouping):
     ):
         super().__init__(num_channels, num_groups)
         self.iterations = iterations
-        self.register_buffer('assignment', torch.arange(num_channels) * num_groups // num_channels)
+        self.register_buffer('assignment', torch.zeros([num_channels], dtype=torch.int64))
+
+    @property
+    def is_settled(self):
+        """Whether refresh() has made these groups, in this training or before."""
+        return self.num_groups == 1 or bool(self.assignment.any())
 
     @torch.no_grad()
     def refresh(self, kernels):
@@ -350,7 +363,8 @@ class KMeansGrouping(Grouping):
         channels with.
         """
         similarity = cosine_similarity(kernels.double())
-        ours = self._cluster(similarity, self.assignment)
+        start = self.assignment if self.is_settled else equal_blocks(self.num_channels, self.num_groups).to(self.assignment.device)
+        ours = self._cluster(similarity, start)
         fresh = self._cluster(similarity, self._farthest_first(similarity))
         before, after = [tightness(similarity, groups, self.num_groups) for groups in [ours, fresh]]
         if after > before * (1 + KMEANS_GAIN):

@@ -9,6 +9,7 @@ Index letters in shape comments: N batch, C channels, O output channels, I input
 """
 
 import contextlib
+import typing
 
 import numpy as np
 import torch
@@ -23,6 +24,10 @@ from torch_utils.ops import upfirdn2d
 
 #----------------------------------------------------------------------------
 # Semantic-aware embedding (Section 3.2).
+
+def split_codes(ws):
+    """The two codes (inter-group, intra-group; paper: h, z) of ws, [..., 2 * code_dim]: [..., code_dim] each."""
+    return ws.chunk(2, dim=-1)
 
 def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inter_shifts=None):
     """Fold both codes into one style per channel (Eq. 5; paper: f), or one style and one shift (Eq. 3-4).
@@ -151,7 +156,7 @@ class IntraAffine(torch.nn.Module):
 
     def forward(self, w):
         """w: [N, 2 * code_dim]. Returns [N, out_features]."""
-        _inter_code, intra_code = w.split(self.code_dim, dim=1)
+        _inter_code, intra_code = split_codes(w)
         return self.affine(intra_code)
 
 @persistence.persistent_class
@@ -222,7 +227,7 @@ class SynthesisLayer(torch.nn.Module):
         membership: [C, g], where that is known. Returns styles [N, C] in the weight form, (styles, shifts) in the
         feature form; see group_styles().
         """
-        inter_code, intra_code = w.split(self.code_dim, dim=1)
+        inter_code, intra_code = split_codes(w)
         styles = self.affine(intra_code)
         if self.grouping is None:
             return styles
@@ -234,18 +239,29 @@ class SynthesisLayer(torch.nn.Module):
         return group_styles(styles, self.group_affine(inter_code), membership, **shifts)
 
     @torch.no_grad()
-    def merge_groups(self, kernels):
-        """Merge groups that are one cluster by the kernels that make the input channels, [C, ...]; see MergingGrouping.
+    def merge_groups(self, kernels, average=None):
+        """Merge groups that are one cluster by the kernels that produce the input channels, [C, ...]; see MergingGrouping.
 
-        By Eq. 5 channels of equal z in a group of c have the style h / sqrt(c / C). So that the mean style of two
-        groups that merge stays as it is, sqrt(c_1 + c_2) h = sqrt(c_1) h_1 + sqrt(c_2) h_2.
+        average: the same layer of G_ema, whose weights are to go on as the average of what they would have been with these
+        groups merged all along; None = there is none.
         """
         for kept, gone, share in self.grouping.merge(kernels):
-            for rows in self.group_affine.parameters():
-                rows[kept] = rows[kept] * (1 - share) ** 0.5 + rows[gone] * share ** 0.5
-            if self.norm == 'feature':
-                for rows in self.group_shift.parameters():
-                    rows[kept] = rows[kept] * (1 - share) + rows[gone] * share
+            for layer in [self, average]:
+                if layer is not None:
+                    layer._join_groups(kept, gone, share)
+
+    def _join_groups(self, kept, gone, share):
+        """Give channels of the group `gone` to `kept`; gone had that share of the channels that they have together.
+
+        By Eq. 5 channels of equal z in a group of c have the style h / sqrt(c / C). So that the mean style of two groups
+        that merge stays as it is, sqrt(c_1 + c_2) h = sqrt(c_1) h_1 + sqrt(c_2) h_2.
+        """
+        self.grouping.join(kept, gone)
+        for rows in self.group_affine.parameters():
+            rows[kept] = rows[kept] * (1 - share) ** 0.5 + rows[gone] * share ** 0.5
+        if self.norm == 'feature':
+            for rows in self.group_shift.parameters():
+                rows[kept] = rows[kept] * (1 - share) + rows[gone] * share
 
     def forward(self, x, w, noise_mode='random', fused_modconv=None, gain=1):
         """x: [N, I, H, W], w: [N, 2 * code_dim]. Returns [N, O, H * up, W * up].
@@ -275,6 +291,12 @@ class SynthesisLayer(torch.nn.Module):
         clamp = self.conv_clamp * gain if self.conv_clamp is not None else None
         return bias_act.bias_act(x, self.bias.to(x.dtype), act=self.activation, gain=self.act_gain * gain, clamp=clamp)
 
+class GroupedLayer(typing.NamedTuple):
+    """A layer whose input channels are grouped, e.g. 'b8.conv1'."""
+    name:   str                 # Of its block and of itself.
+    layer:  torch.nn.Module     # The SynthesisLayer.
+    source: torch.nn.Module     # The layer whose kernels produce those channels, here b8.conv0.
+
 def _convolutions(synthesis):
     """(name, layer) of each convolution, in the order of the codes that they read."""
     blocks = [(res, getattr(synthesis, f'b{res}')) for res in synthesis.block_resolutions]
@@ -282,13 +304,9 @@ def _convolutions(synthesis):
         for res, block in blocks for conv in ['conv0', 'conv1'] if hasattr(block, conv)]
 
 def grouped_layers(synthesis):
-    """The grouped layers of a generator's synthesis network, in order.
-
-    Returns a list of (name, layer, source): `layer` groups its input channels and `source` is the layer whose kernels
-    produce those channels, e.g. ('b8.conv1', <SynthesisLayer>, <SynthesisLayer b8.conv0>). Empty for other networks.
-    """
+    """[GroupedLayer] of a generator's synthesis network, in order. Empty for upstream's networks."""
     convs = _convolutions(synthesis)
-    return [(name, layer, source) for (name, layer), (_name, source) in zip(convs[1:], convs)
+    return [GroupedLayer(name, layer, source) for (name, layer), (_name, source) in zip(convs[1:], convs)
         if getattr(layer, 'grouping', None) is not None]
 
 def code_styles(synthesis, ws):
@@ -300,7 +318,7 @@ def code_styles(synthesis, ws):
     inter, intra = [], []
     for (_name, layer), w in zip(_convolutions(synthesis), ws.unbind(dim=1)):
         if layer.grouping is not None:
-            inter_code, intra_code = w.split(layer.code_dim, dim=1)
+            inter_code, intra_code = split_codes(w)
             inter.append(layer.group_affine(inter_code))
             intra.append(layer.affine(intra_code))
             if layer.norm == 'feature':
@@ -316,7 +334,7 @@ def captured_features(synthesis, layers=None):
     """
     features = dict()
     if layers is None:
-        layers = {name: layer for name, layer, _source in grouped_layers(synthesis)}
+        layers = {grouped.name: grouped.layer for grouped in grouped_layers(synthesis)}
     with contextlib.ExitStack() as stack:
         for name, layer in layers.items():
             hook = layer.register_forward_pre_hook(lambda _layer, args, name=name: features.update({name: args[0]}))

@@ -18,7 +18,7 @@ import json
 import numpy as np
 import torch
 
-from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.model.networks import grouped_layers, split_codes
 from sarigan_plugin.steering.projection import Projection, noise_put_in
 from sarigan_plugin.steering.sampling import MAX_NUMBER, MAX_SEED, check_class, latents, render, sample_ws
 from sarigan_plugin.support import files
@@ -140,7 +140,7 @@ def edited(G, edits, trunc=0.7, class_idx=0, label=None):
     edits = tuple(edits)
     seeds = {seed for edit in edits for seed in [edit.inter_seed, edit.intra_seed]} - {None}
     codes_of = lambda seed: sample_ws(G, [seed], trunc, class_idx) if label is None else G.mapping(latents(G, [seed]).expand(len(label), -1), label, truncation_psi=trunc)
-    codes = {seed: codes_of(seed)[:, 0].split(G.code_dim, dim=1) for seed in seeds}
+    codes = {seed: split_codes(codes_of(seed)[:, 0]) for seed in seeds}
     with contextlib.ExitStack() as stack:
         for edit in edits:
             for layer in edit.layers_of(G):

@@ -28,7 +28,7 @@ import typing
 
 import torch
 
-from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.model.networks import grouped_layers, split_codes
 from sarigan_plugin.steering.edits import Edit, edited
 
 KINDS = {
@@ -153,7 +153,7 @@ def find(G, ws, partitions=None, seed=0):
     return [unit for of_kind in found.values() for unit in of_kind]
 
 def _add_groups(found, G, name, layer, w):
-    inter_code, intra_code = w.split(G.code_dim, dim=1)
+    inter_code, intra_code = split_codes(w)
     inter, intra = layer.group_affine(inter_code), layer.affine(intra_code)
     for group in layer.grouping.assignment.unique().tolist():
         channels = layer.grouping.assignment == group

@@ -30,6 +30,8 @@ from sarigan_plugin.trainer import options
 from sarigan_plugin.trainer import progress
 from sarigan_plugin.trainer import runs
 from sarigan_plugin.trainer import soundness
+from sarigan_plugin.trainer import state_files
+from sarigan_plugin.trainer import stopping
 from sarigan_plugin.trainer import upstream_loop
 from sarigan_plugin.upstream import host
 
@@ -40,8 +42,8 @@ GO_ON = 'what was saved is kept, and the same command goes on from there.'
 #----------------------------------------------------------------------------
 
 @dataclasses.dataclass
-class Care:
-    """What a training does against what may befall it; kept as `care` in its options."""
+class FaultTolerance:
+    """What a training does when something goes wrong; stored as `care` in its options."""
     keep_states:        int             = 2     # Training states that stay in the run's folder.
     checkpoint_minutes: float | None    = None  # Time between them, beside those that network snapshots bring.
     max_bad_iterations: int             = 50    # Iterations in a row with numbers that are not finite before going back.
@@ -49,6 +51,7 @@ class Care:
     skip_bad_images:    bool            = False # Take another image for one that goes bad?
     trust_pickle:       bool            = False # Run the code inside the pickle that training starts from?
     strict_metrics:     bool            = False # Stop where a metric fails?
+
 
 def launch(args, device_type, minutes=None, world=None):
     """Create args.run_dir and train there, or go on with the training that is there.
@@ -73,7 +76,8 @@ def launch(args, device_type, minutes=None, world=None):
             code = train_process(world, args, device_type, minutes, state_path)
         else:
             with tempfile.TemporaryDirectory() as temp_dir:
-                code = _spawn(args, device_type, minutes, state_path, temp_dir, world.timeout / datetime.timedelta(minutes=1))
+                timeout = world.timeout / datetime.timedelta(minutes=1)
+                code = _spawn(args, device_type, minutes, state_path, temp_dir, timeout)
         if code == UserError.exit_code and world.rank == 0 and args.run_dir in made:
             _remove_if_nothing_began(args.run_dir, made)
         return code
@@ -93,25 +97,31 @@ def machine_obstacle(world, args, device_type):
     available = host.num_devices(device_type)
     option, num_processes = ('--gpus', args.num_gpus) if world.store is None else ('--nproc_per_node', world.local_size)
     if num_processes > available:
-        return f'{option}={num_processes} is more than the {available} {"GPUs" if device_type == "cuda" else "CPU cores"} of this machine.'
+        what = 'GPUs' if device_type == 'cuda' else 'CPU cores'
+        return f'{option}={num_processes} is more than the {available} {what} of this machine.'
     if not os.path.exists(args.training_set_kwargs.path):
         return f'--data: {args.training_set_kwargs.path} is not on this machine.'
     return None
 
 def _open_run(args, locks):
-    """Make the run's folder ready for args and add its lock to `locks`. Returns the path of the state that it goes on from, or None."""
+    """Make the run's folder ready for args and add its lock to `locks`.
+
+    Returns the path of the state that it goes on from, or None.
+    """
     with writing('--outdir', args.run_dir):
         os.makedirs(args.run_dir, exist_ok=True)
         try:
             locks.append(files.FolderLock(args.run_dir))
         except BlockingIOError as error:
-            raise UserError(f'--outdir: {args.run_dir} is being trained by {error}; --resume=noresume starts another run beside it.') from None
+            raise UserError(f'--outdir: {args.run_dir} is being trained by {error}; '
+                '--resume=noresume starts another run beside it.') from None
         files.remove_unfinished(args.run_dir)
-        found = checkpoint.newest_state(args.run_dir)
-        if found is None and checkpoint.state_paths(args.run_dir):
-            raise UserError(f'--resume: no training state in {args.run_dir} is whole; --resume=noresume starts anew, --resume=PKL from a snapshot.')
+        found = state_files.newest_state(args.run_dir)
+        if found is None and state_files.state_paths(args.run_dir):
+            raise UserError(f'--resume: no training state in {args.run_dir} is whole; '
+                '--resume=noresume starts anew, --resume=PKL from a snapshot.')
         if found is not None:
-            checkpoint.rewind_logs(args.run_dir, found[1])
+            state_files.rewind_logs(args.run_dir, found[1])
         with files.atomic_open(os.path.join(args.run_dir, runs.OPTIONS)) as f:
             f.write(json.dumps(args, indent=2).encode())
         return found[0] if found is not None else None
@@ -136,8 +146,11 @@ def _remove_if_nothing_began(run_dir, made):
 # Processes of our own, all on this machine.
 
 def _spawn(args, device_type, *rest):
-    """Start args.num_gpus processes and wait for them. Returns the exit code, as launch(). Signals go to all of them, and they decide when to stop."""
-    signals = checkpoint.stop_signals()
+    """Start args.num_gpus processes and wait for them. Returns the exit code, as launch().
+
+    Signals go to all of them, and they decide when to stop.
+    """
+    signals = stopping.stop_signals()
     # Ignored while the processes are born; each sets its own.
     handlers = {number: signal.signal(number, signal.SIG_IGN) for number in signals}
     context = torch.multiprocessing.spawn(_spawned, args=(args, device_type, signals, *rest), nprocs=args.num_gpus, join=False)
@@ -175,7 +188,8 @@ def _first_killed(error, exit_codes):
 
     Those that lose it exit as well, and error may be about one of them. The rest join() ends, with SIGTERM.
     """
-    candidates = [(error.error_index, error.exit_code)] + [(rank, code) for rank, code in enumerate(exit_codes) if code != -signal.SIGTERM]
+    others = [(rank, code) for rank, code in enumerate(exit_codes) if code != -signal.SIGTERM]
+    candidates = [(error.error_index, error.exit_code), *others]
     return next(((rank, signal.Signals(-code).name) for rank, code in candidates if code < 0), None)
 
 #----------------------------------------------------------------------------
@@ -184,108 +198,152 @@ def _first_killed(error, exit_codes):
 def train_process(world, args, device_type, minutes, state_path, signals=None):
     """Train as one of world.size processes, from a state if there is one. Returns the exit code, as launch().
 
-    signals: those that ask it to stop; None = as checkpoint.stop_signals() says here.
+    signals: those that ask it to stop; None = as stopping.stop_signals() says here.
     """
+    args = dnnlib.EasyDict(args)
+    signals = stopping.stop_signals() if signals is None else signals
+    tolerance = FaultTolerance(**args.pop('care', dict()))
+    chosen_ops = args.pop('ops', 'auto')
+    precision = cpu_precision(args)
+    device = _prepare_device(world, device_type)
+    _prepare_upstream(world, args, device_type, tolerance)
+    _watch_loss(world, args, minutes, tolerance)
+    try:
+        with _logging_to(args.run_dir, world):
+            _prepare_operations(world, device_type, chosen_ops)
+            with _connected(world, device_type), cpu_formats.using(*precision):
+                if device_type == 'cpu' and world.rank == 0:
+                    _explain_formats(args)
+                _train(world, args, tolerance, state_path, signals, abort_fn=_alarm(minutes, device, args.num_gpus))
+    except Exception as error:
+        sentence, code = _failure(error, world, args)
+        if sentence is None:
+            if isinstance(error, RuntimeError):
+                world.speaks() # The traceback is enough.
+            raise
+        return _complain(world, sentence, code)
+    return 0
+
+def _prepare_device(world, device_type):
+    """Have PyTorch and upstream's modules use this process's device. Returns it."""
     from torch_utils import custom_ops
     from torch_utils import training_stats
-
-    args = dnnlib.EasyDict(args)
-    is_first = (world.rank == 0)
     device = torch.device('cuda', world.local_rank) if device_type == 'cuda' else torch.device('cpu')
     training_stats.init_multiprocessing(rank=world.rank, sync_device=device if world.size > 1 else None)
-    if not is_first:
+    if world.rank > 0:
         custom_ops.verbosity = 'none'
     if device_type == 'cuda':
         torch.cuda.set_device(device)
-    elif world.size > 1:
-        torch.set_num_threads(max(torch.get_num_threads() // world.local_size, 1)) # Processes that share cores slow each other down.
+    elif world.size > 1: # Processes that share cores slow each other down.
+        torch.set_num_threads(max(torch.get_num_threads() // world.local_size, 1))
+    return device
 
-    signals = checkpoint.stop_signals() if signals is None else signals
-    care = Care(**args.pop('care', dict()))
+def _prepare_upstream(world, args, device_type, tolerance):
+    """Have upstream's loop run as args say; what it has no argument for is taken out of them."""
     args.augment_p = args.pop('ada_start', args.get('augment_p', 0))
-    chosen_ops = args.pop('ops', 'auto')
     left_out = args.pop('left_out', dict(images=[]))['images']
-    precision = cpu_precision(args)
-    upstream_loop.prepare(device_type, grid=args.pop('grid', None), local_rank=world.local_rank, trust=care.trust_pickle, skip_bad_images=care.skip_bad_images,
-        left_out={args.training_set_kwargs.path: left_out})
+    upstream_loop.prepare(device_type, grid=args.pop('grid', None), local_rank=world.local_rank, trust=tolerance.trust_pickle,
+        skip_bad_images=tolerance.skip_bad_images, left_out={args.training_set_kwargs.path: left_out})
     upstream_loop.fit_to_device(args, device_type)
-    args.loss_kwargs = dnnlib.EasyDict(class_name='sarigan_plugin.trainer.progress.MonitoredLoss', loss_kwargs=args.loss_kwargs, rank=world.rank, minutes=minutes,
-        num_gpus=args.num_gpus, max_bad_iterations=care.max_bad_iterations, batch_size=args.batch_size, total_kimg=args.total_kimg, kimg_per_tick=args.get('kimg_per_tick', 4))
-    try:
-        with dnnlib.util.Logger(should_flush=True) as logger:
-            if is_first:
-                logger.file = files.training_open(os.path.join(args.run_dir, 'log.txt'), 'wt')
-            if device_type == 'cuda':
-                line = ops.prepare(chosen_ops, world)
-                if world.local_rank == 0: # Machines may differ.
-                    print(line)
-            else:
-                cpu.prepare()
-            if world.size > 1:
-                torch.distributed.init_process_group(backend='nccl' if device_type == 'cuda' else 'gloo', rank=world.rank, world_size=world.size,
-                    store=world.store, timeout=world.timeout)
-            with cpu_formats.using(*precision):
-                if device_type == 'cpu' and world.rank == 0:
-                    resolution, size = args.training_set_kwargs.resolution, args.G_kwargs.synthesis_kwargs
-                    print(cpu_formats.explained(resolution, options.channels_at(size, resolution)))
-                _train(world, args, care, state_path, signals, abort_fn=_alarm(minutes, device, args.num_gpus))
-            if world.size > 1:
-                torch.distributed.destroy_process_group()
-    except UserError as error:
-        return _complain(world, str(error))
-    except bad_images.BadImage as error:
-        return _complain(world, f'--data: {error}; mend it, and the same command goes on, or go on without it by --skip-bad-images=1 --resume=latest.')
-    except requests.RequestException as error:
+
+def _watch_loss(world, args, minutes, tolerance):
+    args.loss_kwargs = dnnlib.EasyDict(
+        class_name          = 'sarigan_plugin.trainer.progress.MonitoredLoss',
+        loss_kwargs         = args.loss_kwargs,
+        batch_size          = args.batch_size,
+        total_kimg          = args.total_kimg,
+        kimg_per_tick       = args.get('kimg_per_tick', 4),
+        num_gpus            = args.num_gpus,
+        rank                = world.rank,
+        minutes             = minutes,
+        max_bad_iterations  = tolerance.max_bad_iterations,
+    )
+
+@contextlib.contextmanager
+def _logging_to(run_dir, world):
+    """Inside the `with`, what the first process prints goes to log.txt as well."""
+    with dnnlib.util.Logger(should_flush=True) as logger:
+        if world.rank == 0:
+            logger.file = files.training_open(os.path.join(run_dir, 'log.txt'), 'wt')
+        yield
+
+def _prepare_operations(world, device_type, chosen_ops):
+    if device_type == 'cpu':
+        cpu.prepare()
+        return
+    line = ops.prepare(chosen_ops, world)
+    if world.local_rank == 0: # Machines may differ.
+        print(line)
+
+@contextlib.contextmanager
+def _connected(world, device_type):
+    """Inside the `with`, the processes can exchange tensors."""
+    if world.size > 1:
+        torch.distributed.init_process_group(backend='nccl' if device_type == 'cuda' else 'gloo', rank=world.rank,
+            world_size=world.size, store=world.store, timeout=world.timeout)
+    yield # Where that raises, nobody waits for the others.
+    if world.size > 1:
+        torch.distributed.destroy_process_group()
+
+def _explain_formats(args):
+    resolution, size = args.training_set_kwargs.resolution, args.G_kwargs.synthesis_kwargs
+    print(cpu_formats.explained(resolution, options.channels_at(size, resolution)))
+
+def _failure(error, world, args):
+    """(sentence, exit code) for what ended the training, or (None, None) where the traceback is to say it."""
+    if isinstance(error, UserError):
+        return str(error), UserError.exit_code
+    if isinstance(error, bad_images.BadImage):
+        return (f'--data: {error}; mend it, and the same command goes on, or go on without it by '
+            '--skip-bad-images=1 --resume=latest.'), UserError.exit_code
+    if isinstance(error, requests.RequestException):
         url = getattr(error.request, 'url', 'a file')
-        return _complain(world, f'--resume: {url} could not be downloaded; it takes a file as well.')
-    except OSError as error:
-        if error.errno not in files.OUT_OF_SPACE:
-            raise
-        return _complain(world, f'--outdir: {error.strerror} while writing to {args.run_dir}; the snapshots and states that are there are whole. '
-            'Free some space; the same command goes on.')
-    except RuntimeError as error:
-        if not is_lost_peer(error):
-            world.speaks() # The traceback is enough.
-            raise
-        return _complain(world, f'Rank {world.rank} on {socket.gethostname()} has lost another process, or has not heard from it for {world.minutes()}: {GO_ON}', LOST)
-    return 0
+        return f'--resume: {url} could not be downloaded; it takes a file as well.', UserError.exit_code
+    if isinstance(error, OSError) and error.errno in files.OUT_OF_SPACE:
+        return (f'--outdir: {error.strerror} while writing to {args.run_dir}; the snapshots and states that are there are whole. '
+            'Free some space; the same command goes on.'), UserError.exit_code
+    if isinstance(error, RuntimeError) and is_lost_peer(error):
+        return (f'Rank {world.rank} on {socket.gethostname()} has lost another process, or has not heard from it for '
+            f'{world.minutes()}: {GO_ON}'), LOST
+    return None, None
 
 def cpu_precision(args):
     """For cpu_formats.using(), before upstream_loop.fit_to_device() takes what is meant for GPUs."""
     choice, resolutions = args.pop('cpu_bf16', 'auto'), args.D_kwargs.get('num_fp16_res', 0)
     return choice, resolutions or (cpu_formats.RESOLUTIONS if choice == '1' else 0)
 
-def _train(world, args, care, state_path, signals, abort_fn):
+def _train(world, args, tolerance, state_path, signals, abort_fn):
     """Run upstream's loop to its end, again from the last state where it diverges. Raises UserError where that is no use."""
-    for attempt in range(care.max_rollbacks + 1):
-        story = _attempt(attempt, world, args, care, state_path, signals, abort_fn)
-        if story is None:
+    for attempt in range(tolerance.max_rollbacks + 1):
+        divergence = _attempt(attempt, world, args, tolerance, state_path, signals, abort_fn)
+        if divergence is None:
             return
-        state_path = next(iter(checkpoint.state_paths(args.run_dir)), None)
+        state_path = next(iter(state_files.state_paths(args.run_dir)), None)
         if state_path is None:
-            raise UserError(f'--max-rollbacks: {story}. There is no training state to go back to. {REMEDIES}')
-        if attempt < care.max_rollbacks and world.rank == 0:
-            print(f'Diverged: {story}. Going back to {state_path} with other random numbers; rollback {attempt + 1} of at most {care.max_rollbacks}.')
-            checkpoint.rewind_logs(args.run_dir, checkpoint.read_state(state_path))
-    raise UserError(f'--max-rollbacks: {story}. It was so after {care.max_rollbacks} rollbacks as well. {REMEDIES}')
+            raise UserError(f'--max-rollbacks: {divergence}. There is no training state to go back to. {REMEDIES}')
+        if attempt < tolerance.max_rollbacks and world.rank == 0:
+            print(f'Diverged: {divergence}. Going back to {state_path} with other random numbers; '
+                f'rollback {attempt + 1} of at most {tolerance.max_rollbacks}.')
+            state_files.rewind_logs(args.run_dir, state_files.read_state(state_path))
+    raise UserError(f'--max-rollbacks: {divergence}. It was so after {tolerance.max_rollbacks} rollbacks as well. {REMEDIES}')
 
-def _attempt(attempt, world, args, care, state_path, signals, abort_fn):
+def _attempt(attempt, world, args, tolerance, state_path, signals, abort_fn):
     """Run upstream's loop once. Returns None when it is over, or how it diverged."""
     from training import training_loop
     args = copy.deepcopy(args)
     if state_path is not None:
-        upstream_loop.skip_samples(checkpoint.images_seen(state_path) // args.num_gpus)
+        upstream_loop.skip_samples(state_files.images_seen(state_path) // args.num_gpus)
         args.resume_pkl = None # All that came from there is in the state.
         if world.rank == 0:
             print(f'Going on from {state_path}')
-    checkpoint.keeper.begin(args.run_dir, world.rank, args.num_gpus, keep=care.keep_states, minutes=care.checkpoint_minutes,
-        state=state_path, seed=attempt or None, metrics=args.pop('metrics', []), strict_metrics=care.strict_metrics,
-        signals=signals, timeout=world.timeout)
+    checkpoint.keeper.begin(args.run_dir, world.rank, args.num_gpus, keep=tolerance.keep_states,
+        minutes=tolerance.checkpoint_minutes, state=state_path, seed=attempt or None, metrics=args.pop('metrics', []),
+        strict_metrics=tolerance.strict_metrics, signals=signals, timeout=world.timeout)
     try:
         training_loop.training_loop(rank=world.rank, abort_fn=abort_fn, **args)
     except checkpoint.Over:
         pass
-    except checkpoint.Stopped as stop:
+    except stopping.Stopped as stop:
         if world.rank == 0:
             print(f'Stopped by {stop}; the same command goes on from there.')
     except soundness.Diverged as error:

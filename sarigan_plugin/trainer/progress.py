@@ -1,7 +1,7 @@
-"""What a person sees while training runs: a progress bar, and the groups' statistics once per tick.
+"""What is seen of a training while it runs.
 
-Upstream's loop tells the outside world nothing between two ticks. But it calls the loss in every phase, so the monitor
-is a loss that passes everything on to the real one and counts.
+Upstream's loop tells the outside nothing between two ticks. But it calls the loss in every phase: MonitoredLoss passes
+everything on to the real loss, and lets others look: the progress bar, group_statistics.py and soundness.py.
 """
 
 import sys
@@ -9,16 +9,14 @@ import time
 
 import click
 import dnnlib
-import torch
 from torch_utils import training_stats
 
 from sarigan_plugin.losses.sarigan import unwrapped
-from sarigan_plugin.model.grouping import ChannelGrouping
-from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.losses.upstream import UpstreamLoss
 from sarigan_plugin.support import streams
+from sarigan_plugin.trainer.group_statistics import GroupStatistics
 from sarigan_plugin.trainer.soundness import GradientWatch
 
-LOSS_STATE = ('pl_mean', 'images_to_regroup', 'steps_to_targets', 'grouping_targets') # What a loss, upstream's or ours, remembers from step to step.
 REFRESH_ITERATIONS = 16 # Reading a loss makes a GPU wait for it, as upstream's ADA does every 4 iterations.
 
 #----------------------------------------------------------------------------
@@ -37,75 +35,67 @@ class MonitoredLoss:
         max_bad_iterations,     # So many iterations in a row with numbers that are not finite raise Diverged.
         **networks,             # G_mapping, G_synthesis, D and augment_pipe, for the real loss.
     ):
-        self.loss = dnnlib.util.construct_class_by_name(device=device, **networks, **loss_kwargs)
+        loss = dnnlib.util.construct_class_by_name(device=device, **networks, **loss_kwargs)
+        self.loss = loss if hasattr(loss, 'state_dict') else UpstreamLoss(loss)
         self.clock = TickClock(batch_size, total_kimg, kimg_per_tick)
         self.groups = GroupStatistics(networks['G_synthesis'])
-        self.bar = ProgressBar(total_kimg * 1000, minutes) if rank == 0 else None
+        self.bar = ProgressBar(total_kimg * 1000, minutes, wanted=(rank == 0))
         self.losses = training_stats.Collector(regex='Loss/(G/loss|D/loss|info/.*)')
-        self.gradients = GradientWatch(device, dict(G=[unwrapped(networks['G_mapping']), unwrapped(networks['G_synthesis'])], D=[unwrapped(networks['D'])]),
-            max_bad_iterations)
+        mapping, synthesis, D = [unwrapped(networks[name]) for name in ['G_mapping', 'G_synthesis', 'D']]
+        self.gradients = GradientWatch(device, dict(G=[mapping, synthesis], D=[D]), max_bad_iterations)
         self.refresh_iterations = REFRESH_ITERATIONS if device.type == 'cuda' else 1
         self.num_gpus = num_gpus
-        self.rank = rank
+        self.is_first = (rank == 0)
 
     def accumulate_gradients(self, phase, real_img, sync, **kwargs):
         self.loss.accumulate_gradients(phase=phase, real_img=real_img, sync=sync, **kwargs)
         if sync:
             self.gradients.look(phase)
-        if phase not in ['Dmain', 'Dboth']:
-            return
-        if self.bar is not None:
+        if phase in ['Dmain', 'Dboth']: # One of them in each iteration.
             self.bar.advance(len(real_img) * self.num_gpus)
-        if sync: # The last round: the iteration is over, or all but its R1.
-            if self.clock.iteration_ends_tick():
-                counts = self.groups.report()
-                if self.bar is not None and counts is not None:
-                    print('Groups:', ', '.join(f'{name} {count}' for name, count in counts.items()))
-            if self.clock.iteration % REFRESH_ITERATIONS == 0:
-                self.losses.update() # On every rank: it adds up over them.
-                if self.bar is not None:
-                    self.bar.show(self.losses)
+            if sync: # The last round: the iteration is over, or all but its R1.
+                self._show_statistics()
+
+    def _show_statistics(self):
+        if self.clock.iteration_ends_tick():
+            counts = self.groups.report()
+            if self.is_first and counts is not None:
+                print('Groups:', ', '.join(f'{name} {count}' for name, count in counts.items()))
+        if self.clock.iteration % REFRESH_ITERATIONS == 0:
+            self.losses.update() # On every rank: it adds up over them.
+            self.bar.show(self.losses)
 
     def iteration_done(self):
         """All phases of an iteration are over. Raises soundness.Diverged, on every rank."""
         self.gradients.end_iteration()
         if self.clock.iteration % self.refresh_iterations == 0:
-            story = self.gradients.report(self._mean_losses)
-            if story is not None and self.rank == 0:
-                print(f'Warning: {story}.', file=sys.stderr, flush=True)
+            found = self.gradients.report(self._mean_losses)
+            if found is not None and self.is_first:
+                print(f'Warning: {found}.', file=sys.stderr, flush=True)
 
     def _mean_losses(self):
         self.losses.update()
         return {name: self.losses.mean(name) for name in self.losses.names()}
 
+    # What checkpoint.py asks for.
+
+    def set_average(self, G_ema):
+        """See SariGANLoss."""
+        self.loss.set_average(G_ema)
+
     def is_sound(self):
         """Whether the numbers of the last iteration, and all parameters, are finite."""
-        modules = [unwrapped(module) for module in [self.loss.G_mapping, self.loss.G_synthesis, self.loss.D]]
-        return self.gradients.is_sound() and all(bool(parameter.isfinite().all()) for module in modules for parameter in module.parameters())
-
-    # What a training state keeps, see checkpoint.py.
+        return self.gradients.is_sound()
 
     def state_dict(self):
-        return dict(
-            loss    = {name: getattr(self.loss, name) for name in LOSS_STATE if hasattr(self.loss, name)},
-            clock   = (self.clock.iteration, self.clock.tick_start),
-            groups  = (self.groups.previous, self.groups.counts),
-        )
+        """What a training state keeps, beside the networks and the statistics."""
+        return dict(loss=self.loss.state_dict(), clock=self.clock.state_dict(), groups=self.groups.state_dict())
 
     def load_state_dict(self, state):
-        for name, value in state['loss'].items():
-            if isinstance(value, torch.Tensor):
-                getattr(self.loss, name).copy_(value)
-            elif isinstance(value, dict): # Of tuples of tensors.
-                setattr(self.loss, name, {key: tuple(x if x is None else x.to(self.loss.device) for x in values) for key, values in value.items()})
-            else:
-                setattr(self.loss, name, value)
-        self.clock.iteration, self.clock.tick_start = state['clock']
-        previous, self.groups.counts = state['groups']
-        for name, assignment in previous.items():
-            self.groups.previous[name].copy_(assignment)
-        if self.bar is not None:
-            self.bar.go_on_from(self.clock.iteration * self.clock.batch_size)
+        self.loss.load_state_dict(state['loss'])
+        self.clock.load_state_dict(state['clock'])
+        self.groups.load_state_dict(state['groups'])
+        self.bar.go_on_from(self.clock.nimg)
 
 class TickClock:
     """Knows, one iteration before it happens, when upstream's loop ends a tick: the first alone, then every kimg_per_tick."""
@@ -116,67 +106,43 @@ class TickClock:
         self.iteration = 0
         self.tick_start = 0
 
+    @property
+    def nimg(self):
+        """Images seen."""
+        return self.iteration * self.batch_size
+
     def iteration_ends_tick(self):
         """Call once per iteration."""
         self.iteration += 1
-        nimg = self.iteration * self.batch_size
-        ends = self.iteration == 1 or nimg >= self.total_nimg or nimg >= self.tick_start + self.tick_nimg
+        ends = self.iteration == 1 or self.nimg >= self.total_nimg or self.nimg >= self.tick_start + self.tick_nimg
         if ends:
-            self.tick_start = nimg
+            self.tick_start = self.nimg
         return ends
 
-#----------------------------------------------------------------------------
+    def state_dict(self):
+        return self.iteration, self.tick_start
 
-class GroupStatistics:
-    """Grouping/<layer>/... in upstream's statistics; empty for networks without groups. The loss adds the threshold."""
-    def __init__(self, G_synthesis):
-        self.layers = grouped_layers(unwrapped(G_synthesis))
-        self.previous = {name: layer.grouping.assignment.clone() for name, layer, _source in self.layers}
-        self.counts = self._count()
-
-    def _count(self):
-        return {name: len(layer.grouping.live_groups) for name, layer, _source in self.layers}
-
-    @torch.no_grad()
-    def report(self):
-        """Returns {layer name: number of groups} where groups have merged since the last call, or None."""
-        for name, layer, _source in self.layers:
-            grouping = layer.grouping
-            assignment = grouping.assignment.clone()
-            sizes = assignment.bincount(minlength=grouping.num_groups)[grouping.live_groups].float()
-            values = dict(
-                num_groups  = len(sizes), # That channels may join.
-                used_groups = (sizes > 0).sum(),
-                size_min    = sizes.min(),
-                size_median = sizes.median(),
-                size_max    = sizes.max(),
-                churn       = (assignment != self.previous[name]).float().mean(), # Share of channels, since the last tick.
-            )
-            if isinstance(grouping, ChannelGrouping):
-                values['temperature'] = grouping.temperature
-            for key, value in values.items():
-                training_stats.report0(f'Grouping/{name}/{key}', value)
-            self.previous[name] = assignment
-        previous_counts, self.counts = self.counts, self._count()
-        return self.counts if self.counts != previous_counts else None
+    def load_state_dict(self, state):
+        self.iteration, self.tick_start = state
 
 #----------------------------------------------------------------------------
 
 class ProgressBar:
     """kimg, images per second, time left and losses on the terminal's last line; upstream's tick lines scroll above.
 
-    Where stderr is not a terminal there is no bar: the tick lines are the progress.
+    Where stderr is not a terminal there is no bar: the tick lines are the progress. wanted=False: none anywhere.
     """
-    def __init__(self, total_nimg, minutes=None):
+    def __init__(self, total_nimg, minutes=None, wanted=True):
         terminal = streams.terminal()
-        self.visible = terminal.isatty()
+        self.visible = wanted and terminal.isatty()
         self.start_time = time.monotonic() # Set again by the first images: CUDA ops are built before.
         self.nimg = self.first_nimg = 0
         self.seconds = minutes * 60 if minutes is not None else None
         self.losses = ''
         if self.visible:
             length = total_nimg if minutes is None else int(self.seconds)
-            self.bar = click.progressbar(length=length, file=terminal, label='Training', show_percent=False, item_show_func=lambda item: item)
+            self.bar = click.progressbar(length=length, file=terminal, label='Training', show_percent=False,
+                item_show_func=lambda item: item)
             _ClearedLine.install(terminal)
 
     def go_on_from(self, nimg):

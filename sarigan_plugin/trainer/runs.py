@@ -10,7 +10,7 @@ from sarigan_plugin.model.networks import RETIRED
 from sarigan_plugin.snapshots import exported
 from sarigan_plugin.snapshots import what_is
 from sarigan_plugin.trainer import arguments
-from sarigan_plugin.trainer import checkpoint
+from sarigan_plugin.trainer import state_files
 
 OPTIONS = 'training_options.json'
 
@@ -50,12 +50,12 @@ def stored_options(run_dir):
 
 def position(run_dir):
     """How many images the run had seen at its newest state, or None where it has no state."""
-    paths = checkpoint.state_paths(run_dir)
-    return checkpoint.images_seen(paths[0]) if paths else None
+    paths = state_files.state_paths(run_dir)
+    return state_files.images_seen(paths[0]) if paths else None
 
 def is_over(run_dir, args):
     """Whether nothing is left to do of a run: its images are seen, and the metrics of its last snapshot are there."""
-    return position(run_dir) >= args.total_kimg * 1000 and not checkpoint.metrics_due(run_dir, args.metrics)
+    return position(run_dir) >= args.total_kimg * 1000 and not state_files.metrics_due(run_dir, args.metrics)
 
 #----------------------------------------------------------------------------
 # Images that runs leave out.

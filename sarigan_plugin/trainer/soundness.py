@@ -21,9 +21,10 @@ class GradientWatch:
         networks,           # {'G': [modules], 'D': [modules]}: whose gradients the phases of upstream's loop make.
         max_bad_iterations, # So many bad iterations in a row raise Diverged.
     ):
-        self.parameters = {letter: [(f'{type(module).__name__}.{name}', parameter) for module in modules for name, parameter in module.named_parameters()]
+        self.parameters = {letter: [named for module in modules for named in _named_parameters(module)]
             for letter, modules in networks.items()}
-        self.counts = {letter: torch.zeros(len(named), device=device) for letter, named in self.parameters.items()} # Bad gradients since report().
+        self.counts = {letter: torch.zeros(len(named), device=device) # Bad gradients since report().
+            for letter, named in self.parameters.items()}
         self.indices = dict() # Of the parameters that a phase gives gradients, on the device.
         self.max_bad_iterations = max_bad_iterations
         self.bad = torch.zeros([], device=device)       # Is this iteration bad?
@@ -42,7 +43,7 @@ class GradientWatch:
         if present not in self.indices:
             self.indices[present] = torch.tensor(present, device=self.bad.device)
         # The sum of magnitudes: their maximum takes PyTorch five times as long on a CPU, and squares overflow early.
-        norms = torch.stack(torch._foreach_norm([named[index][1].grad for index in present], 1)) # pylint: disable=protected-access
+        norms = torch.stack(torch._foreach_norm([named[index][1].grad for index in present], 1))
         bad = (~norms.isfinite()).to(self.bad.dtype)
         self.counts[phase[0]].index_add_(0, self.indices[present], bad)
         self.bad = torch.maximum(self.bad, bad.amax())
@@ -54,8 +55,9 @@ class GradientWatch:
         self.bad = torch.zeros_like(self.bad)
 
     def is_sound(self):
-        """Whether the iteration that ended last was."""
-        return self.streak.item() == 0
+        """Whether the gradients of the iteration that ended last, and all parameters, are finite."""
+        parameters = [parameter for named in self.parameters.values() for _name, parameter in named]
+        return self.streak.item() == 0 and all(bool(parameter.isfinite().all()) for parameter in parameters)
 
     def report(self, read_losses):
         """What was bad since the last call, as a sentence without a full stop, or None.
@@ -67,15 +69,24 @@ class GradientWatch:
         training_stats.report0('Numbers/bad_iterations', self.total)
         if bad_iterations == 0:
             return None
-        names = [name for letter, named in self.parameters.items() for (name, _parameter), count in zip(named, self.counts[letter].tolist()) if count > 0]
-        wrong = [f'{name} is {value:g}' for name, value in read_losses().items() if not math.isfinite(value)]
-        story = f'{bad_iterations} iterations had gradients that are not finite, in {", ".join(names[:SHOWN])}' \
-            + (f' and {len(names) - SHOWN} more' if len(names) > SHOWN else '') + (f'; {", ".join(wrong)}' if wrong else '')
+        found = self._describe(bad_iterations, read_losses())
         longest = self.longest.item()
         for tensor in [*self.counts.values(), self.since, self.longest]:
             tensor.zero_()
         if longest >= self.max_bad_iterations:
-            raise Diverged(f'{story}; {int(longest)} of them in a row')
-        return story
+            raise Diverged(f'{found}; {int(longest)} of them in a row')
+        return found
+
+    def _describe(self, bad_iterations, losses):
+        names = []
+        for letter, named in self.parameters.items():
+            names += [name for (name, _parameter), count in zip(named, self.counts[letter].tolist()) if count > 0]
+        shown = ', '.join(names[:SHOWN]) + (f' and {len(names) - SHOWN} more' if len(names) > SHOWN else '')
+        wrong = [f'{name} is {value:g}' for name, value in losses.items() if not math.isfinite(value)]
+        return '; '.join([f'{bad_iterations} iterations had gradients that are not finite, in {shown}',
+            *([', '.join(wrong)] if wrong else [])])
+
+def _named_parameters(module):
+    return [(f'{type(module).__name__}.{name}', parameter) for name, parameter in module.named_parameters()]
 
 #----------------------------------------------------------------------------

@@ -18,8 +18,8 @@ import dnnlib
 import torch
 
 from sarigan_plugin.errors import UserError
-from sarigan_plugin.model.grouping import ChannelGrouping
-from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.model.grouping import ChannelGrouping, KMeansGrouping
+from sarigan_plugin.model.networks import grouped_layers, split_codes
 from sarigan_plugin.snapshots import reading
 
 NUM_STEPS = 1000    # Of the grouping loss, at the training's learning rate: planted clusters are found by then.
@@ -146,7 +146,10 @@ def _for_two_codes(tensors, last_layer):
 #----------------------------------------------------------------------------
 
 def settle_groups(G):
-    """Learn the groups of the kernels that G has, by the grouping loss alone (Eq. 2). Fixed groups stay as they are."""
+    """Find the groups of the kernels that G has: by the grouping loss alone (Eq. 2), or by k-means. Fixed groups stay as they are."""
+    for _name, layer, source in grouped_layers(G.synthesis):
+        if isinstance(layer.grouping, KMeansGrouping):
+            layer.grouping.refresh(source.weight)
     layers = [(layer.grouping, layer.grouping.target(source.weight)) for _name, layer, source in grouped_layers(G.synthesis)
         if isinstance(layer.grouping, ChannelGrouping)] # The kernels stay, and there is no inertia before training: one target for all steps.
     parameters = [parameter for grouping, _target in layers for parameter in grouping.parameters()]
@@ -175,7 +178,7 @@ def fit_group_styles(G):
     """
     device = next(G.parameters()).device
     codes = _sample_codes(G, NUM_CODES).double()
-    inter, intra = codes.chunk(2, dim=1) # [ND]
+    inter, intra = split_codes(codes) # [ND]
     centred = inter - inter.mean(dim=0)
     covariance = centred.t() @ centred / len(codes)
     covariance += torch.eye(len(covariance), device=device) * covariance.diagonal().mean() * RIDGE

@@ -14,7 +14,7 @@ import trees
 from trainings import networks, statistics
 import commands
 
-from sarigan_plugin.trainer import checkpoint
+from sarigan_plugin.trainer import state_files
 from sarigan_plugin.trainer import runs
 
 SCRIPT = trees.SUPPORT / 'cheap_metrics.py'
@@ -58,7 +58,7 @@ def logged(run, metric):
     return [(line['snapshot_pkl'], line['results']) for line in map(json.loads, lines)]
 
 def newest_state(run):
-    return checkpoint.images_seen(checkpoint.state_paths(run)[0])
+    return state_files.images_seen(state_files.state_paths(run)[0])
 
 def wait_for(process, path):
     limits.wait_until(lambda: path.exists() or process.poll() is not None, path.name, pause=0.02)
@@ -124,7 +124,7 @@ def test_where_metrics_are_strict_one_that_fails_stops_the_training_with_its_sta
         f'Error: --strict-metrics: fails_in_first of {SNAPSHOTS[0]} failed: RuntimeError: no luck. '
         'The training state is saved; the same command goes on with this metric.']
     run = run_of(tmp_path)
-    assert newest_state(run) == 128 and checkpoint.metrics_due(run, METRICS) == ['fails_in_first']
+    assert newest_state(run) == 128 and state_files.metrics_due(run, METRICS) == ['fails_in_first']
 
 def test_many_processes_that_are_asked_to_stop_during_a_metric_stop_together(data, tmp_path):
     marker = tmp_path / 'hangs'
@@ -133,7 +133,7 @@ def test_many_processes_that_are_asked_to_stop_during_a_metric_stop_together(dat
     os.killpg(process.pid, signal.SIGHUP) # As a terminal that hangs up: those that load images get it as well.
     assert 'Stopped by SIGHUP at 0.1 kimg; the same command goes on from there.' in finish(process)[0]
     run = run_of(tmp_path / 'out')
-    assert newest_state(run) == 128 and checkpoint.metrics_due(run, METRICS) == METRICS[1:]
+    assert newest_state(run) == 128 and state_files.metrics_due(run, METRICS) == METRICS[1:]
 
 def test_a_training_that_ends_during_metrics_goes_on_as_if_nothing_had_been(data, measured, tmp_path):
     # Killed in the metric of the first snapshot.
@@ -149,7 +149,7 @@ def test_a_training_that_ends_during_metrics_goes_on_as_if_nothing_had_been(data
     wait_for(process, tmp_path / 'last')
     os.kill(process.pid, signal.SIGTERM)
     assert 'Stopped by SIGTERM at 1.0 kimg; the same command goes on from there.' in finish(process)[0]
-    assert newest_state(run) == 1024 and checkpoint.metrics_due(run, METRICS) == METRICS[1:]
+    assert newest_state(run) == 1024 and state_files.metrics_due(run, METRICS) == METRICS[1:]
     options = dnnlib.EasyDict(runs.stored_options(run))
     assert not runs.is_over(run, options)
 

@@ -13,7 +13,8 @@ from training.loss import StyleGAN2Loss
 
 from small_networks import SIZE
 
-from sarigan_plugin.losses.sarigan import TARGET_STEPS, SariGANLoss, SharedWeights, info_losses, info_targets
+from sarigan_plugin.losses.sarigan import TARGET_STEPS, SariGANLoss, info_losses, info_targets
+from sarigan_plugin.losses.shared_weights import SharedWeights
 from sarigan_plugin.model.networks import SynthesisLayer, grouped_layers
 
 PHASES = ['Gmain', 'Greg', 'Gboth', 'Dmain', 'Dreg', 'Dboth']

@@ -346,6 +346,20 @@ def test_kmeans_is_refreshed_by_the_first_step_and_then_every_so_many_images(mak
         counts.append(len(calls) // len(grouped_layers(G.synthesis)))
     assert counts == [1, 1, 2, 2, 3, 3, 4]
 
+def test_kmeans_groups_of_a_network_that_goes_on_stay_until_so_many_images(make_generator, make_discriminator):
+    G, D = make_generator(grouping='kmeans'), make_discriminator()
+    first, *others = [layer.grouping for _name, layer, _source in grouped_layers(G.synthesis)]
+    for _name, layer, source in grouped_layers(G.synthesis)[1:]:
+        layer.grouping.refresh(source.weight)
+        source.weight.data.normal_() # The next refresh finds other groups.
+    found = [grouping.assignment.clone() for grouping in others]
+    stay = lambda: [torch.equal(grouping.assignment, before) for grouping, before in zip(others, found)]
+    loss = SariGANLoss('cpu', G.mapping, G.synthesis.train(), D, regroup_kimg=0.008)
+    train_steps(loss, G, steps=2) # Of 4 images each.
+    assert all(stay()) and first.is_settled # Nobody had found this layer's.
+    train_steps(loss, G, steps=1)
+    assert stay().count(False) >= 4 # Random kernels two to a group are as good in these groups as in others.
+
 def test_kmeans_groups_live_in_the_pickle(make_generator):
     G = make_generator(grouping='kmeans')
     for _name, layer, source in grouped_layers(G.synthesis):
@@ -409,23 +423,57 @@ def test_groups_that_merged_have_the_probabilities_of_both():
     similarity = sgm.cosine_similarity(kernels := torch.randn(8, 50))
     assert grouping.loss(grouping.target(kernels))[1] == sgm.similarity_threshold(similarity, 3)
 
-@pytest.mark.parametrize('norm', ['weight', 'feature'])
-def test_styles_change_little_where_equal_groups_merge(make_generator, norm):
-    G = make_generator(num_groups='auto', norm=norm, synthesis_kwargs=dict(channel_base=512, channel_max=32))
-    name, layer, source = grouped_layers(G.synthesis)[0]
-    with torch.no_grad():
-        layer.grouping.logits.copy_(5 * torch.nn.functional.one_hot(torch.arange(32) // 4, 16)) # Eight groups of four.
-        source.weight.copy_(torch.nn.functional.one_hot(torch.arange(32) // 8, 32)[:, :, None, None] + 0.01 * torch.randn_like(source.weight)) # Four clusters.
+@pytest.fixture
+def make_halved(make_generator):
+    """make_halved(**options) -> a generator in whose first grouped layer eight groups of four channels are four clusters."""
+    def make(**options):
+        G = make_generator(num_groups='auto', synthesis_kwargs=dict(channel_base=512, channel_max=32), **options).requires_grad_(False)
+        _name, layer, source = grouped_layers(G.synthesis)[0]
+        layer.grouping.logits.copy_(5 * torch.nn.functional.one_hot(torch.arange(32) // 4, 16))
+        source.weight.copy_(torch.nn.functional.one_hot(torch.arange(32) // 8, 32)[:, :, None, None] + 0.01 * torch.randn_like(source.weight))
         layer.affine.weight.zero_() # All intra styles equal one.
-        if norm == 'feature':
+        if options.get('norm') == 'feature':
             layer.shift.weight.zero_()
-    ws = torch.randn(5, G.w_dim)
-    before = layer.styles(ws)
-    layer.merge_groups(source.weight)
-    after = layer.styles(ws)
-    assert name == 'b8.conv0' and len(layer.grouping.live_groups) == 4
-    for old, new in zip(*([(before,), (after,)] if norm == 'weight' else [before, after])):
-        torch.testing.assert_close(new.unflatten(1, [4, 8]).mean(dim=2), old.unflatten(1, [4, 8]).mean(dim=2))
+        return G
+    return make
+
+def assert_styles_stay(layer, merge, w):
+    """merge() leaves the mean style, and shift, of each of the four clusters as it is."""
+    means = lambda: [numbers.unflatten(1, [4, 8]).mean(dim=2) for numbers in torch.stack([*layer.styles(w)]).view(-1, len(w), 32)]
+    before = means()
+    merge()
+    assert len(layer.grouping.live_groups) == 4
+    for old, new in zip(before, means(), strict=True):
+        torch.testing.assert_close(new, old)
+
+@pytest.mark.parametrize('norm', ['weight', 'feature'])
+def test_styles_change_little_where_equal_groups_merge(make_halved, norm):
+    G = make_halved(norm=norm)
+    name, layer, source = grouped_layers(G.synthesis)[0]
+    assert name == 'b8.conv0'
+    assert_styles_stay(layer, lambda: layer.merge_groups(source.weight), torch.randn(5, G.w_dim))
+
+@pytest.mark.parametrize('norm', ['weight', 'feature'])
+def test_the_average_of_networks_whose_groups_merge_keeps_its_styles_as_well(make_halved, make_discriminator, norm):
+    # Upstream's average takes buffers at once, and so what has merged, but of weights a part.
+    G = make_halved(norm=norm)
+    G_ema = copy.deepcopy(G)
+    for rows in grouped_layers(G.synthesis)[0][1].group_affine.parameters():
+        rows.add_(torch.randn_like(rows)) # The average lags behind.
+    layer, average = [grouped_layers(network.synthesis)[0][1] for network in [G, G_ema]]
+    layer.grouping.steps.fill_(sgm.MERGE_AFTER)
+    loss = SariGANLoss('cpu', G.mapping, G.synthesis.train().requires_grad_(True), make_discriminator(), regroup_kimg=0.001)
+    loss.set_average(G_ema)
+    def step(share):
+        train_steps(loss, G, steps=1)
+        with torch.no_grad(): # As training_loop.py does after each iteration.
+            for ours, theirs in zip(G_ema.parameters(), G.parameters()):
+                ours.lerp_(theirs, share)
+            for ours, theirs in zip(G_ema.buffers(), G.buffers()):
+                ours.copy_(theirs)
+    assert_styles_stay(average, lambda: step(0), torch.randn(5, G.w_dim))
+    step(1)
+    assert torch.equal(average.group_affine.weight, layer.group_affine.weight)
 
 def test_training_merges_from_the_thousandth_step_and_every_so_many_images(make_generator, make_discriminator, monkeypatch):
     calls = []

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from sarigan_plugin.cli import main
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.snapshots import reading
-from sarigan_plugin.trainer import checkpoint
+from sarigan_plugin.trainer import state_files
 
 from small_networks import SIZE
 from commands import run, sentence
@@ -62,7 +62,7 @@ def script():
     return file.getvalue()
 
 def state(folder):
-    checkpoint.write_state(folder / 'state', dict(shared=dict()))
+    state_files.write_state(folder / 'state', dict(shared=dict()))
     return (folder / 'state').read_bytes()
 
 OLD = dict(_use_new_zipfile_serialization=False)

@@ -26,8 +26,10 @@ from trainings import CONFIG, assert_equal_runs, finish, last_run, start
 from sarigan_plugin.commands.train import main
 from sarigan_plugin.support import files
 from sarigan_plugin.trainer import checkpoint
+from sarigan_plugin.trainer import loop_state
+from sarigan_plugin.trainer import state_files
 from sarigan_plugin.trainer import upstream_loop
-from sarigan_plugin.trainer.checkpoint import DamagedState, read_state, write_state
+from sarigan_plugin.trainer.state_files import DamagedState, read_state, write_state
 
 @pytest.fixture(scope='session')
 def command(tmp_path_factory):
@@ -209,18 +211,18 @@ def test_any_flipped_bit_or_missing_end_is_noticed(tmp_path):
 
 def test_a_damaged_state_is_reported_and_the_one_before_it_used(tmp_path, capsys):
     for nimg in [1000, 2000, 3000]:
-        write_state(checkpoint.state_path(tmp_path, nimg), dict(nimg=nimg))
+        write_state(state_files.state_path(tmp_path, nimg), dict(nimg=nimg))
     for nimg in [2000, 3000]:
-        os.truncate(checkpoint.state_path(tmp_path, nimg), 200)
-    path, state = checkpoint.newest_state(tmp_path)
-    assert path == checkpoint.state_path(tmp_path, 1000) and state == dict(nimg=1000)
-    assert f'Warning: {checkpoint.state_path(tmp_path, 3000)} cannot be used: its checksum is wrong' in capsys.readouterr().err
+        os.truncate(state_files.state_path(tmp_path, nimg), 200)
+    path, state = state_files.newest_state(tmp_path)
+    assert path == state_files.state_path(tmp_path, 1000) and state == dict(nimg=1000)
+    assert f'Warning: {state_files.state_path(tmp_path, 3000)} cannot be used: its checksum is wrong' in capsys.readouterr().err
 
 def test_files_that_somebody_named_like_states_are_none(tmp_path):
-    write_state(checkpoint.state_path(tmp_path, 1000), dict())
+    write_state(state_files.state_path(tmp_path, 1000), dict())
     (tmp_path / 'training-state-best.pt').touch()
     (tmp_path / 'training-state-000002000.pt').mkdir()
-    assert checkpoint.state_paths(tmp_path) == [checkpoint.state_path(tmp_path, 1000)]
+    assert state_files.state_paths(tmp_path) == [state_files.state_path(tmp_path, 1000)]
 
 def test_where_no_state_is_whole_nothing_is_lost(command, stopped):
     for path in stopped.glob('training-state-*.pt'):
@@ -231,26 +233,26 @@ def test_where_no_state_is_whole_nothing_is_lost(command, stopped):
     assert {path.name: path.read_bytes() for path in stopped.iterdir() if path.name != '.lock'} == before
 
 def test_as_many_states_as_asked_for_are_kept(uninterrupted):
-    assert [checkpoint.images_seen(str(path)) for path in sorted(uninterrupted(1).glob('training-state-*.pt'))][-1] == 2000 + 16 # The first multiple of 32.
+    assert [state_files.images_seen(str(path)) for path in sorted(uninterrupted(1).glob('training-state-*.pt'))][-1] == 2000 + 16 # The first multiple of 32.
     assert len(list(uninterrupted(1).glob('training-state-*.pt'))) == 2
 
 def test_random_numbers_go_on_where_they_were():
-    state = checkpoint.random_state(torch.device('cpu'))
+    state = loop_state.random_state(torch.device('cpu'))
     draw = lambda: (random.random(), np.random.randn(3).tolist(), torch.randn(3).tolist())
     numbers = draw()
     assert draw() != numbers
-    checkpoint.set_random_state(state, torch.device('cpu'))
+    loop_state.set_random_state(state, torch.device('cpu'))
     assert draw() == numbers
 
 def test_statistics_go_on_where_they_were():
     training_stats.report('Test/a', torch.tensor([1.0, 3.0]))
     collector = training_stats.Collector(regex='Test/.*')
     training_stats.report('Test/a', torch.tensor([5.0]))
-    counters, collected = checkpoint.counters(), checkpoint.collected([collector])
+    counters, collected = loop_state.counters(), loop_state.collected([collector])
     training_stats.report('Test/a', torch.tensor([float('nan')]))
     collector.update()
-    checkpoint.set_counters(counters)
-    checkpoint.set_collected(collected, [collector])
+    loop_state.set_counters(counters)
+    loop_state.set_collected(collected, [collector])
     training_stats.report('Test/a', torch.tensor([7.0]))
     collector.update()
     assert collector.mean('Test/a') == 6 and collector.num('Test/a') == 2
@@ -269,7 +271,7 @@ def test_logs_are_cut_to_where_the_state_was_and_what_was_cut_is_kept(tmp_path):
     for name in ['stats.jsonl', 'log.txt', 'metric-fid50k_full.jsonl']:
         with open(tmp_path / name, 'at', encoding='utf-8') as f:
             f.write('tick 1\n')
-    checkpoint.rewind_logs(tmp_path, state)
+    state_files.rewind_logs(tmp_path, state)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == \
         {'stats.jsonl': 'one\n', 'log.txt': 'tick 0\n', 'metric-fid50k_full.jsonl': '', 'log-cut.txt': 'tick 1\n'}
 

@@ -9,6 +9,7 @@ import torch
 from torch_utils import training_stats
 
 from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.trainer import group_statistics
 from sarigan_plugin.trainer import progress
 
 class Terminal(io.StringIO):
@@ -35,7 +36,7 @@ def test_clock_ends_ticks_when_upstreams_loop_does(batch, total, per_tick):
 
 def test_group_statistics_describe_each_layer(make_generator):
     G = make_generator()
-    statistics = progress.GroupStatistics(G.synthesis)
+    statistics = group_statistics.GroupStatistics(G.synthesis)
     name, layer, _source = grouped_layers(G.synthesis)[0]
     with torch.no_grad(): # 16 channels: 10 in group 0, 5 in group 1, 1 in group 3; group 2 is empty.
         layer.grouping.logits.zero_()
@@ -56,7 +57,7 @@ def test_group_statistics_describe_each_layer(make_generator):
 
 def test_number_of_groups_is_told_where_groups_merge(make_generator):
     G = make_generator(num_groups='auto')
-    statistics = progress.GroupStatistics(G.synthesis)
+    statistics = group_statistics.GroupStatistics(G.synthesis)
     assert statistics.report() is None
     grouped_layers(G.synthesis)[1][1].grouping.merged_into[[2, 5]] = 0
     collector = training_stats.Collector(regex='Grouping/.*')
@@ -68,10 +69,10 @@ def test_number_of_groups_is_told_where_groups_merge(make_generator):
 def test_networks_without_learned_groups_have_fewer_statistics_or_none(make_generator):
     collector = training_stats.Collector(regex='Grouping/.*')
     collector.update()
-    progress.GroupStatistics(make_generator(grouping='none').synthesis).report()
+    group_statistics.GroupStatistics(make_generator(grouping='none').synthesis).report()
     collector.update()
     assert all(collector.num(name) == 0 for name in collector.names())
-    progress.GroupStatistics(make_generator(grouping='blocks').synthesis).report()
+    group_statistics.GroupStatistics(make_generator(grouping='blocks').synthesis).report()
     collector.update()
     assert collector.mean('Grouping/b8.conv0/size_median') == 4
     assert collector.num('Grouping/b8.conv0/temperature') == 0
@@ -111,7 +112,7 @@ def test_no_bar_where_stderr_is_a_file(monkeypatch):
 
 def test_lines_of_text_wipe_the_bar_but_not_themselves():
     terminal = Terminal()
-    stream = progress._ClearedLine(terminal, terminal) # pylint: disable=protected-access
+    stream = progress._ClearedLine(terminal, terminal)
     print('tick', 3, file=stream) # print() writes a line in parts.
     print('tick', 4, file=stream)
     assert terminal.getvalue() == '\r\x1b[Ktick 3\n\r\x1b[Ktick 4\n'

@@ -16,10 +16,11 @@ from commands import sarigan
 
 from sarigan_plugin.commands.train import main
 from sarigan_plugin.errors import UserError
+from sarigan_plugin.losses.sarigan import SariGANLoss
 from sarigan_plugin.model.networks import Generator, grouped_layers
-from sarigan_plugin.trainer import checkpoint
 from sarigan_plugin.trainer import arguments
 from sarigan_plugin.trainer import options
+from sarigan_plugin.trainer import state_files
 from sarigan_plugin.trainer import runs
 from sarigan_plugin.trainer import transfer
 
@@ -127,6 +128,25 @@ def test_images_stay_near_while_the_grouping_loss_goes_on():
     assert (before != after).float().mean() < 0.1
     assert distance(target, source) < 0.4
     assert not any(parameter.requires_grad or parameter.grad is not None for parameter in target.parameters())
+
+def test_kmeans_groups_are_those_of_the_sources_kernels_and_the_first_step_keeps_them(make_discriminator):
+    source = plain_generator()
+    target = sarigan_for(source, grouping='kmeans')
+    transfer.copy_with_report(source, target)
+    assert distance(target, source) < 0.3
+    groupings = [layer.grouping for _name, layer, _source in grouped_layers(target.synthesis)]
+    settled = [grouping.assignment.clone() for grouping in groupings]
+    for grouping, (_name, _layer, origin) in zip(groupings, grouped_layers(target.synthesis)):
+        assert grouping.is_settled
+        grouping.refresh(origin.weight)
+    assert all(torch.equal(grouping.assignment, groups) for grouping, groups in zip(groupings, settled))
+
+    for _name, _layer, origin in grouped_layers(target.synthesis):
+        origin.weight.normal_() # Other groups would be found.
+    loss = SariGANLoss('cpu', target.mapping, target.synthesis.train().requires_grad_(True), make_discriminator())
+    c = torch.zeros(4, 0)
+    loss.accumulate_gradients('Gmain', torch.zeros(4, 3, 32, 32), c, torch.randn(4, 32), c, sync=True, gain=1)
+    assert all(torch.equal(grouping.assignment, groups) for grouping, groups in zip(groupings, settled))
 
 def test_channels_may_come_to_a_group_that_was_empty():
     source = plain_generator()
@@ -312,7 +332,7 @@ def test_a_run_that_began_so_goes_on_with_the_same_command(plain_pickle, images,
     _desc, args = arguments.training_options(data=str(images), cfg=str(cfg), metrics=[], aug='ada', resume=str(start))
     run = tmp_path / 'out' / '00000-run'
     run.mkdir(parents=True)
-    checkpoint.write_state(checkpoint.state_path(run, 512), dict(shared=dict()))
+    state_files.write_state(state_files.state_path(run, 512), dict(shared=dict()))
     (run / 'training_options.json').write_text(json.dumps(dict(args, run_dir=str(run), ada_start=0.3)))
     assert runs.run_to_continue(str(tmp_path / 'out'), str(start), args) == str(run)
     runs.go_on_with(str(run), args)

@@ -1,0 +1,33 @@
+"""Signals that ask a training to stop."""
+
+import signal
+
+class Stopped(BaseException): # As KeyboardInterrupt: no handler of errors is to take it for one.
+    """The training was asked to stop and has saved its state. The text says by what and where."""
+
+def stop_signals():
+    """Those that ask a training to stop: a hangup as well, unless it is ignored, as by what `nohup` starts."""
+    hangup = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
+    return [signal.SIGTERM, signal.SIGINT, *hangup]
+
+class StopRequest:
+    """Notes the first of some signals that this process gets. A second one does what it did before."""
+    def __init__(self, signals):
+        self.number = 0 # Of the signal; 0 = there was none.
+        self.previous_handlers = {number: signal.signal(number, self._note) for number in signals}
+
+    def _note(self, number, _frame):
+        self.number = self.number or number
+        signal.signal(number, self.previous_handlers[number])
+
+    def forget(self):
+        """Do no more than before with any signal."""
+        for number, handler in self.previous_handlers.items():
+            signal.signal(number, handler)
+
+def stop_if(number, nimg):
+    """Raise Stopped where `number` is a signal's, after so many images."""
+    if number:
+        raise Stopped(f'{signal.Signals(int(number)).name} at {nimg / 1000:.1f} kimg')
+
+#----------------------------------------------------------------------------
