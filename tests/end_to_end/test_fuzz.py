@@ -28,8 +28,6 @@ OPTIONS = ['gpus', 'device', 'snap', 'grid', 'metrics', 'seed', 'cond', 'subset'
     'max-rollbacks', 'strict-metrics', 'skip-bad-images', 'sparse-labels', 'aug', 'p', 'target', 'augpipe', 'resume', 'freezed', 'fp32', 'cpu-bf16', 'nhwc', 'nobench', 'allow-tf32', 'workers', 'timeout']
 ARGUMENTS = st.lists(st.tuples(st.sampled_from(OPTIONS), st.one_of(NUMBERS, TEXTS, PAIRS)).map(lambda pair: f'--{pair[0]}={pair[1]}'), max_size=4)
 
-# Values of a TOML file.
-VALUES = st.recursive(st.one_of(st.booleans(), st.integers(-10, 10 ** 6), st.floats(), st.text(max_size=8)), lambda inner: st.lists(inner, max_size=3), max_leaves=4)
 KEYS = st.sampled_from(['grouping', 'norm', 'norm_eps', 'num_groups', 'threshold', 'inertia', 'similarity', 'regroup_kimg', 'info_target', 'info_mixing',
     'lambda_group', 'code_dim', 'channel_base', 'channel_max', 'mapping_layers', 'kimg', 'batch', 'learning_rate',
     'aug', 'grid', 'snap', 'workers', 'style_mixing', 'summary', 'base', 'unknown'])

@@ -3,7 +3,6 @@
 import contextlib
 import copy
 
-import numpy as np
 import pytest
 import rounding
 import torch

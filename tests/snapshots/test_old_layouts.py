@@ -5,6 +5,7 @@ import pickle
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import dnnlib
 import legacy
