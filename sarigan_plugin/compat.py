@@ -24,7 +24,7 @@ MOVED = {
     'inpainting_loss': 'losses.inpainting',
     'monitor':         'trainer.progress',
     'runtime':         'upstream.host',         # Patched trees.
-    'scripts':         'upstream.scripts',
+    'scripts':         'commands.upstream_scripts',
     'checkpoint':      'trainer.checkpoint',
     'train':           'commands.train',
     'generate':        'steering.sampling',     # The assembled tree's generate.py.
