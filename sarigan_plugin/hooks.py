@@ -1,7 +1,7 @@
 """What the patches to upstream's files import, and all that they import.
 
-Each name is looked up when a patched file asks for it.
-A patched tree outlives the plugin that patched it: names here stay, wherever what they stand for moves.
+Each name is looked up when a patched file asks for it. A patched tree outlives the plugin that patched it: names here
+stay, wherever what they stand for moves.
 """
 
 import importlib
@@ -13,7 +13,7 @@ _PLACES = {
     'take_any_network': ('sarigan_plugin.commands.upstream_scripts', 'take_any_network'), # networks.patch, generate.patch
     'train':            ('sarigan_plugin.commands.train',            'main'),             # train.patch
     'keeper':           ('sarigan_plugin.trainer.checkpoint',        'keeper'),           # training.patch
-    'generate':         ('sarigan_plugin.steering.sampling',         'generate'),         # The assembled tree's generate.py.
+    'generate':         ('sarigan_plugin.commands.generate',         'generate_command'), # The assembled tree's generate.py.
 }
 
 def __getattr__(name):

@@ -10,10 +10,8 @@ import click
 import dnnlib
 
 from sarigan_plugin.acceleration import ops as custom_ops
-from sarigan_plugin.commands.options import PATH, CPUPrecision
+from sarigan_plugin.commands.options import PATH, CPUPrecision, LastingCommand, trust_option
 from sarigan_plugin.errors import UserError
-from sarigan_plugin.snapshots import reading
-from sarigan_plugin.support import streams
 from sarigan_plugin.support.world import DEFAULT_TIMEOUT, World
 from sarigan_plugin.trainer import recipes
 from sarigan_plugin.trainer import runs
@@ -52,7 +50,7 @@ def _describe_configs():
     lines = [f'  {name:<18}{summary}' for name, summary in {**ours, **theirs}.items()]
     return '\n'.join(['\b', 'Base configs (--cfg):', *lines, f'  {"<FILE>.toml":<18}Your own; copy one from configs/.'])
 
-@click.command(cls=streams.LastingCommand, epilog=_describe_configs(), context_settings=dict(max_content_width=120))
+@click.command(cls=LastingCommand, epilog=_describe_configs(), context_settings=dict(max_content_width=120))
 
 # General options.
 @click.option('--outdir',       help='Where to save the results', required=True, type=PATH, metavar='DIR')
@@ -117,7 +115,7 @@ def _describe_configs():
 
 # Transfer learning.
 @click.option('--resume',       help=f'Networks to start from: a pickle, an exported folder, a URL, or one of {", ".join(recipes.TRANSFER_SOURCES)}; or the run to go on with: latest, or its folder', type=PATH, metavar='PKL|RUN')
-@reading.trust_option
+@trust_option
 @click.option('--freezed',      help='Freeze-D [default: 0 layers]', type=int, metavar='INT')
 
 # Performance options.

@@ -19,6 +19,23 @@ OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 #----------------------------------------------------------------------------
 
+def expanded(path):
+    """The path with ~ and ~user as a shell has them, which leaves them alone in --data=~/x.
+
+    URLs and words stay as they are. Raises ValueError, with one sentence, where a folder named ~ would be made.
+    """
+    found = os.path.expanduser(path)
+    if found.startswith('~') and not os.path.lexists(found):
+        user = path.partition('/')[0]
+        raise ValueError(f'no home folder is known for {user!r}; a name that begins with ~ is given as {"./" + path!r}')
+    return found
+
+def printable(path):
+    """The path as text that every encoding of Unicode has, whatever bytes it is made of."""
+    return os.fsdecode(path).encode('utf-8', 'surrogateescape').decode('utf-8', 'replace')
+
+#----------------------------------------------------------------------------
+
 class atomic_open: # pylint: disable=invalid-name
     """open() for writing bytes that never leaves half a file: what is written appears under its name when it is whole.
 

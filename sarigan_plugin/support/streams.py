@@ -8,8 +8,6 @@ import contextlib
 import os
 import sys
 
-import click
-
 #----------------------------------------------------------------------------
 
 def show_everything():
@@ -101,22 +99,3 @@ def terminal():
 
 #----------------------------------------------------------------------------
 
-class LastingCommand(click.Command):
-    """A command whose work is worth finishing with nobody looking on."""
-    def invoke(self, ctx):
-        with unbreakable():
-            return super().invoke(ctx)
-
-class Program(click.Group):
-    """A group of commands that end quietly where their output has no reader, and say so where it can't be written."""
-    def main(self, *args, **kwargs):
-        with watched(Watched):
-            try:
-                return super().main(*args, **kwargs)
-            except OSError as error: # click itself minds closed pipes.
-                if not is_lost():
-                    raise
-                print(f'Error: standard output cannot be written to: {error.strerror}.', file=Unbreakable(sys.stderr))
-                sys.exit(1)
-
-#----------------------------------------------------------------------------

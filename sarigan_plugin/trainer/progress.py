@@ -7,7 +7,6 @@ is a loss that passes everything on to the real one and counts.
 import sys
 import time
 
-import click
 import dnnlib
 import torch
 from torch_utils import training_stats
@@ -16,6 +15,7 @@ from sarigan_plugin.losses.sarigan import unwrapped
 from sarigan_plugin.model.grouping import ChannelGrouping
 from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.support import streams
+from sarigan_plugin.support.bars import progressbar
 from sarigan_plugin.trainer.soundness import GradientWatch
 
 LOSS_STATE = ('pl_mean', 'images_to_regroup', 'steps_to_targets', 'grouping_targets') # What a loss, upstream's or ours, remembers from step to step.
@@ -176,7 +176,7 @@ class ProgressBar:
         self.losses = ''
         if self.visible:
             length = total_nimg if minutes is None else int(self.seconds)
-            self.bar = click.progressbar(length=length, file=terminal, label='Training', show_percent=False, item_show_func=lambda item: item)
+            self.bar = progressbar(length=length, file=terminal, label='Training', show_percent=False, item_show_func=lambda item: item)
             _ClearedLine.install(terminal)
 
     def go_on_from(self, nimg):

@@ -14,13 +14,13 @@ from typing import Literal, Optional, get_args, get_origin
 
 import dnnlib
 
-from sarigan_plugin.commands.options import expanded
 from sarigan_plugin.datasets import check as dataset_check
 from sarigan_plugin.datasets import mending
 from sarigan_plugin.datasets import splits
 from sarigan_plugin.datasets.masks import KINDS as MASKS, Source as MaskSource
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.snapshots import exported
+from sarigan_plugin.support.files import expanded
 from sarigan_plugin.upstream import tree as upstream
 
 try:

@@ -18,8 +18,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
 from sarigan_plugin.errors import UserError
 
 COMMIT = 'd72cc7d041b42ec8e806021a205ed9349f87c6a4'
@@ -52,7 +50,7 @@ def activate():
 
 def is_cached(url):
     """Whether dnnlib.util.open_url() has the file of a URL already."""
-    import dnnlib # pylint: disable=import-outside-toplevel # Of the tree that is found here.
+    import dnnlib # Of the tree that is found here.
     return any(Path(dnnlib.make_cache_dir_path('downloads')).glob(hashlib.md5(url.encode('utf-8')).hexdigest() + '_*'))
 
 #----------------------------------------------------------------------------
@@ -443,26 +441,10 @@ def fill(kind='auto'):
             _assemble(tree)
         else:
             _exchange(tree, lambda: _assemble(tree))
-    except click.ClickException as err:
+    except UserError as err:
         if problem is None:
             raise
         raise UserError(f'stylegan2-ada-pytorch cannot be had: {problem}, and {err.message[0].lower()}{err.message[1:]}') from err
     return identify(tree)
-
-#----------------------------------------------------------------------------
-
-@click.command()
-@click.option('--upstream', 'kind', help='Where to take the tree from; auto = GitHub if it answers, else Python packages', type=click.Choice(KINDS), default='auto', show_default=True)
-def upstream_command(kind):
-    """Fetch, verify and patch the stylegan2-ada-pytorch tree.
-
-    Does nothing where the tree is there and right.
-    """
-    origin = fill(kind)
-    if not origin.ok:
-        raise UserError(f'{root() / FOLDER} is not what it should be ({origin.detail}): remove the folder and run again.')
-    apply_patches(root() / FOLDER)
-    source = dict(submodule='git submodule', pypi='assembled from Python packages')[origin.kind]
-    click.echo(f'{FOLDER}: {source}, commit {origin.commit[:7]}, patches {", ".join(patch_status(root() / FOLDER))} applied')
 
 #----------------------------------------------------------------------------
