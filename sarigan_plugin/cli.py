@@ -1,6 +1,7 @@
 """The `sarigan` command: a group whose subcommands are imported only when they run."""
 
 import importlib
+import sys
 
 import click
 
@@ -11,42 +12,63 @@ from sarigan_plugin.support import streams
 
 #----------------------------------------------------------------------------
 
-# name -> (module:attribute of a click command, help that needs no import).
+# name -> help that needs no import.
 COMMANDS = {
-    'demo':            ('sarigan_plugin.commands.demo:demo',                               'Train a small SariGAN on real images and draw its groups.'),
-    'data':            ('sarigan_plugin.datasets.packaged:data',                           'Make a dataset zip from your pictures, or from openly available ones.'),
-    'train':           ('sarigan_plugin.commands.train:main',                              "Train a network; the same command as upstream's train.py."),
-    'ablate':          ('sarigan_plugin.commands.ablate:ablate',                           "Train the rows of a table and compare them: the paper's ablations."),
-    'generate':        ('sarigan_plugin.steering.sampling:generate',                       'Generate images with a network pickle.'),
-    'groups':          ('sarigan_plugin.steering.attention:groups',                        'Draw what each group of channels attends to.'),
-    'explore':         ('sarigan_plugin.commands.explore:explore',                         'Steer groups on a page in the browser.'),
-    'name':            ('sarigan_plugin.steering.names:name_command',                      'Give names to groups, for all commands that take a group.'),
-    'edit':            ('sarigan_plugin.commands.edit:edit_command',                       'Turn up, down or exchange what single groups draw.'),
-    'directions':      ('sarigan_plugin.commands.directions:directions_command',           'Rank the groups by what they change, and where.'),
-    'disentanglement': ('sarigan_plugin.commands.disentanglement:disentanglement_command', 'Measure how well groups separate what is in images.'),
-    'mix':             ('sarigan_plugin.steering.mixing:mix_command',                      'Give groups of some images the codes of other images.'),
-    'project':         ('sarigan_plugin.commands.project:project_command',                 'Find the codes of a photo, for edits of it.'),
-    'inpaint':         ('sarigan_plugin.commands.inpaint:inpaint_command',                 'Fill holes in images, in several ways each.'),
-    'inpaint-table':   ('sarigan_plugin.evaluation.inpainting:inpaint_table',              'Measure how well networks fill holes, beside classical methods.'),
-    'metrics':         ('sarigan_plugin.commands.metrics:metrics_command',                 'Measure how near generated images are to real ones.'),
-    'export':          ('sarigan_plugin.commands.export:export_command',                   'Write networks as safetensors, or for rosinality\'s tools.'),
-    'import':          ('sarigan_plugin.commands.export:import_command',                   'Make a network pickle of what export wrote.'),
-    'upstream':        ('sarigan_plugin.upstream.tree:upstream_command',                   'Fetch, verify and patch the stylegan2-ada-pytorch tree.'),
-    'doctor':          ('sarigan_plugin.commands.doctor:doctor',                           'Check the installation, one line for each part.'),
+    'demo':            'Train a small SariGAN on real images and draw its groups.',
+    'data':            'Make a dataset zip from your pictures, or from openly available ones.',
+    'train':           "Train a network; the same command as upstream's train.py.",
+    'ablate':          "Train the rows of a table and compare them: the paper's ablations.",
+    'generate':        'Generate images with a network pickle.',
+    'groups':          'Draw what each group of channels attends to.',
+    'explore':         'Steer groups on a page in the browser.',
+    'name':            'Give names to groups, for all commands that take a group.',
+    'edit':            'Turn up, down or exchange what single groups draw.',
+    'directions':      'Rank the groups by what they change, and where.',
+    'disentanglement': 'Measure how well groups separate what is in images.',
+    'mix':             'Give groups of some images the codes of other images.',
+    'project':         'Find the codes of a photo, for edits of it.',
+    'inpaint':         'Fill holes in images, in several ways each.',
+    'inpaint-table':   'Measure how well networks fill holes, beside classical methods.',
+    'metrics':         'Measure how near generated images are to real ones.',
+    'export':          "Write networks as safetensors, or for rosinality's tools.",
+    'import':          'Make a network pickle of what export wrote.',
+    'upstream':        'Fetch, verify and patch the stylegan2-ada-pytorch tree.',
+    'doctor':          'Check the installation, one line for each part.',
 }
 
-class LazyGroup(streams.Program):
+# `sarigan edit` is edit_command in commands/edit.py; of the others: (module, click command in it).
+_ELSEWHERE = {'train': ('train', 'main'), 'import': ('export', 'import_command')}
+
+def _place(name):
+    module = name.replace('-', '_')
+    return _ELSEWHERE.get(name, (module, f'{module}_command'))
+
+class Commands(click.Group):
+    """All commands. They end quietly where their output has no reader, and say so where it can't be written."""
+
+    def main(self, *args, **kwargs):
+        with streams.watched(streams.Watched):
+            try:
+                return super().main(*args, **kwargs)
+            except OSError as error: # click itself minds closed pipes.
+                if not streams.is_lost():
+                    raise
+                print(f'Error: standard output cannot be written to: {error.strerror}.',
+                    file=streams.Unbreakable(sys.stderr))
+                sys.exit(1)
+
     def list_commands(self, ctx):
         return list(COMMANDS)
 
     def get_command(self, ctx, cmd_name):
         if cmd_name not in COMMANDS:
             return None
-        module_name, attribute = COMMANDS[cmd_name][0].split(':')
+        module, attribute = _place(cmd_name)
         try:
-            return getattr(importlib.import_module(module_name), attribute)
+            return getattr(importlib.import_module(f'sarigan_plugin.commands.{module}'), attribute)
         except ModuleNotFoundError as err:
-            raise UserError(f'`sarigan {cmd_name}` needs the Python module {err.name}, which is not installed: run {places.install_command(err.name)}.') from err
+            raise UserError(f'`sarigan {cmd_name}` needs the Python module {err.name}, which is not installed: '
+                f'run {places.install_command(err.name)}.') from err
 
     def resolve_command(self, ctx, args):
         if args and args[0] not in COMMANDS:
@@ -55,11 +77,11 @@ class LazyGroup(streams.Program):
 
     def format_commands(self, ctx, formatter):
         with formatter.section('Commands'):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl(list(COMMANDS.items()))
 
 #----------------------------------------------------------------------------
 
-@click.group(cls=LazyGroup, context_settings=dict(max_content_width=100))
+@click.group(cls=Commands, context_settings=dict(max_content_width=100))
 @click.version_option(__version__, prog_name='sarigan')
 def main():
     """SariGAN (NeurIPS 2020): image synthesis with semantic groups of channels.
@@ -70,6 +92,6 @@ def main():
 #----------------------------------------------------------------------------
 
 if __name__ == '__main__':
-    main(prog_name='sarigan') # pylint: disable=no-value-for-parameter
+    main(prog_name='sarigan')
 
 #----------------------------------------------------------------------------

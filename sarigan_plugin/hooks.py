@@ -1,17 +1,19 @@
-"""What the patches to upstream's files import, and all that they import. Each name is looked up when a patched file asks for it.
+"""What the patches to upstream's files import, and all that they import.
 
-A patched tree outlives the plugin that patched it: names here stay, wherever what they stand for moves.
+Each name is looked up when a patched file asks for it. A patched tree outlives the plugin that patched it: names here
+stay, wherever what they stand for moves.
 """
 
 import importlib
 
 # name -> (module, attribute)
 _PLACES = {
-    'host_torch':       ('sarigan_plugin.trainer.upstream_loop', 'host_torch'),       # tools.patch, generate.patch: prepares the process.
-    'take_any_network': ('sarigan_plugin.upstream.scripts',      'take_any_network'), # networks.patch, generate.patch
-    'train':            ('sarigan_plugin.commands.train',        'main'),             # train.patch
-    'keeper':           ('sarigan_plugin.trainer.checkpoint',    'keeper'),           # training.patch
-    'generate':         ('sarigan_plugin.steering.sampling',     'generate'),         # The assembled tree's generate.py.
+    # tools.patch, generate.patch: prepares the process when it is asked for.
+    'host_torch':       ('sarigan_plugin.trainer.upstream_loop',     'host_torch'),
+    'take_any_network': ('sarigan_plugin.commands.upstream_scripts', 'take_any_network'), # networks.patch, generate.patch
+    'train':            ('sarigan_plugin.commands.train',            'main'),             # train.patch
+    'keeper':           ('sarigan_plugin.trainer.checkpoint',        'keeper'),           # training.patch
+    'generate':         ('sarigan_plugin.commands.generate',         'generate_command'), # The assembled tree's generate.py.
 }
 
 def __getattr__(name):

@@ -11,12 +11,26 @@ from sarigan_plugin import compat
 from sarigan_plugin import hooks
 from sarigan_plugin.snapshots import rebuild
 
-@pytest.mark.parametrize('old, new', compat.MOVED.items())
+@pytest.mark.parametrize('old, new', [(old, new) for old, new in compat.MOVED.items() if old not in compat.RENAMED])
 def test_an_old_name_is_the_module_that_it_became(old, new):
     module = importlib.import_module(f'sarigan_plugin.{new}')
     spec = module.__spec__
     assert importlib.import_module(f'sarigan_plugin.{old}') is module
     assert module.__spec__ is spec and module.__name__ == spec.name == f'sarigan_plugin.{new}'
+
+@pytest.mark.parametrize('old, name, module, new', [(old, name, *place) for old, names in compat.RENAMED.items()
+    for name, place in names.items()])
+def test_what_was_renamed_in_a_module_has_its_old_name_in_the_old_one_beside_all_that_stayed(old, name, module, new):
+    before, now = importlib.import_module(f'sarigan_plugin.{old}'), importlib.import_module(f'sarigan_plugin.{compat.MOVED[old]}')
+    assert getattr(before, name) is getattr(importlib.import_module(f'sarigan_plugin.{module}'), new)
+    stayed = [name for name, value in vars(now).items() if getattr(value, '__module__', None) == now.__name__]
+    assert stayed and all(getattr(before, name) is getattr(now, name) for name in stayed)
+    with pytest.raises(AttributeError, match=f"'sarigan_plugin.{compat.MOVED[old]}' has no attribute 'nonesuch'"):
+        before.nonesuch # noqa: B018
+
+def test_an_old_name_runs_as_a_script_too():
+    done = trees.run([sys.executable, '-m', 'sarigan_plugin.ablation_job'], trees.ROOT)
+    assert 'EOFError' in done.stderr and 'sarigan_plugin/ablation/job.py' in done.stderr # It read no job from stdin.
 
 def test_an_old_name_may_come_first_and_in_every_form_of_import():
     code = ('from sarigan_plugin import grouping\nfrom sarigan_plugin.grouping import make_grouping\nimport sarigan_plugin.grouping as third\n'

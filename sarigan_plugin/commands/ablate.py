@@ -13,12 +13,10 @@ import dnnlib
 from sarigan_plugin.ablation import job as ablation_job
 from sarigan_plugin.ablation import report as ablation_table
 from sarigan_plugin.ablation import table_spec
-from sarigan_plugin.commands.options import PATH
+from sarigan_plugin.commands.options import PATH, LastingCommand, NameList, NumberRange
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.evaluation import quality
-from sarigan_plugin.steering.sampling import NumberRange
 from sarigan_plugin.support import files
-from sarigan_plugin.support import streams
 from sarigan_plugin.trainer import stopping
 from sarigan_plugin.upstream import host
 
@@ -26,22 +24,15 @@ POLL_SECONDS = 0.5 # Between two looks at the processes.
 
 #----------------------------------------------------------------------------
 
-class Names(click.ParamType):
-    """'a,b' -> ['a', 'b']."""
-    name = 'names'
-
-    def convert(self, value, param, ctx):
-        return value if isinstance(value, list) else list(dict.fromkeys(part.strip() for part in value.split(',')))
-
-@click.command(cls=streams.LastingCommand)
+@click.command('ablate', cls=LastingCommand)
 @click.argument('table', type=PATH, metavar='TOML')
 @click.option('--data',         help='Training data (directory or zip), which networks are measured against as well', required=True, type=PATH, metavar='PATH')
 @click.option('--outdir',       help='Where the table and its trainings are', required=True, type=PATH, metavar='DIR')
 @click.option('--setting',      help='One of the settings of the file, such as tiny, for a laptop', default=table_spec.AS_IN_THE_PAPER, show_default=True, metavar='NAME')
-@click.option('--rows',         help='Some of the rows  [default: all]', type=Names(), metavar='NAME,...')
+@click.option('--rows',         help='Some of the rows  [default: all]', type=NameList(), metavar='NAME,...')
 @click.option('--seeds',        help="Random seeds: one training for each, of every row  [default: the file's]", type=NumberRange())
 @click.option('--kimg',         help="Length of each training  [default: the file's]", type=click.IntRange(min=1), metavar='INT')
-@click.option('--metrics',      help="What to measure networks by  [default: the file's]", type=Names(), metavar='NAME,...')
+@click.option('--metrics',      help="What to measure networks by  [default: the file's]", type=NameList(), metavar='NAME,...')
 @click.option('--num-samples',  help='Generated images that metrics look at  [default: as their names say]', type=click.IntRange(min=2), metavar='INT')
 @click.option('--detector',     help="TorchScript file to take in place of the metrics' detectors", type=PATH, metavar='FILE')
 @click.option('--parallel',     help='Trainings at a time', type=click.IntRange(min=1), default=1, show_default=True, metavar='INT')
@@ -49,7 +40,7 @@ class Names(click.ParamType):
 @click.option('--device',       help='Where to train', type=click.Choice(host.DEVICES), default='auto', show_default=True)
 @click.option('--table-only',   help='Write the table of what is there, and train nothing', is_flag=True)
 @click.option('-n', '--dry-run', help='Print what would be trained, and exit', is_flag=True)
-def ablate(table, data, outdir, setting, rows, seeds, kimg, metrics, num_samples, detector, parallel, gpus, device, table_only, dry_run):
+def ablate_command(table, data, outdir, setting, rows, seeds, kimg, metrics, num_samples, detector, parallel, gpus, device, table_only, dry_run):
     """Train the rows of a table, measure their networks and compare them.
 
     TOML is a file, or the name of one in configs/ablations: see docs/ablations.md. All rows see the same images in the same

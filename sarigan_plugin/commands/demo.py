@@ -7,13 +7,12 @@ import shutil
 import click
 import PIL.Image
 
-from sarigan_plugin.commands.options import PATH
+from sarigan_plugin.commands.options import PATH, LastingCommand
 from sarigan_plugin.datasets import packaged
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import attention
 from sarigan_plugin.steering import names
-from sarigan_plugin.support import streams
 from sarigan_plugin.trainer import launch
 from sarigan_plugin.trainer import arguments
 from sarigan_plugin.trainer import runs
@@ -23,11 +22,11 @@ MAX_KIMG = 100000 # More than the minutes will allow.
 
 #----------------------------------------------------------------------------
 
-@click.command(cls=streams.LastingCommand)
+@click.command('demo', cls=LastingCommand)
 @click.option('--outdir',   help='Where to leave everything', default='out/demo', show_default=True, type=PATH, metavar='DIR')
 @click.option('--minutes',  help='How long to train', type=click.FloatRange(min=0, min_open=True), default=5, show_default=True)
 @click.option('--device',   help='Where to train', type=click.Choice(host.DEVICES), default='auto', show_default=True)
-def demo(outdir, minutes, device):
+def demo_command(outdir, minutes, device):
     """Train a small SariGAN on 10,000 pixel faces and draw its groups.
 
     Run it again and it goes on from where it stopped.

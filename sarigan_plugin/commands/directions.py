@@ -6,14 +6,15 @@ import os
 import click
 import numpy as np
 
-from sarigan_plugin.commands.options import PATH
+from sarigan_plugin.commands.options import (
+    PATH, Number, NumberRange, class_options, device_option, require_class, trust_option)
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.evaluation import attributes
 from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import directions
 from sarigan_plugin.steering import names
-from sarigan_plugin.steering.sampling import Number, NumberRange, class_options, device_option, require_class, sample_ws
+from sarigan_plugin.steering.sampling import sample_ws
 from sarigan_plugin.support import files
 from sarigan_plugin.support import pictures
 
@@ -34,7 +35,7 @@ MOVE    = 0.05  # Change of a score from which an attribute is named beside a gr
 @click.option('--scorer',       help='The same with your own Python function, which takes uint8 images [N, H, W, 3] and returns {attribute: [N] numbers}', type=PATH, metavar='FILE.py:FUNCTION')
 @click.option('--trunc',        help='Truncation psi', type=Number(), default=0.7, show_default=True)
 @class_options(default=0)
-@reading.trust_option
+@trust_option
 @device_option
 def directions_command(network, outdir, seeds, layers, down, up, top, dataset, scorer, trunc, class_idx, trust, device):
     """Find the channel groups that matter: turn each one down and up, and see what changes, and where.

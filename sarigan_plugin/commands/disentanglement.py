@@ -9,7 +9,8 @@ import click
 import numpy as np
 import torch
 
-from sarigan_plugin.commands.options import PATH
+from sarigan_plugin.commands.options import (
+    PATH, Choices, Number, class_options, device_option, require_class, trust_option)
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.evaluation import attributes
 from sarigan_plugin.evaluation import disentanglement
@@ -20,7 +21,7 @@ from sarigan_plugin.steering import names
 from sarigan_plugin.steering import units
 from sarigan_plugin.steering.attention import batches_of
 from sarigan_plugin.steering.directions import LOCUS
-from sarigan_plugin.steering.sampling import MAX_SEED, Choices, Number, class_options, device_option, labels, require_class
+from sarigan_plugin.steering.sampling import MAX_SEED, labels
 from sarigan_plugin.support import files
 from sarigan_plugin.support import pictures
 from sarigan_plugin.support import places
@@ -72,7 +73,7 @@ SELECTIVE = ('gap', 'apart', 'mig', 'moved share', 'moved apart') # Of OF_UNITS,
 @click.option('--seed',         help='Random seed', type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
 @click.option('--trunc',        help='Truncation psi', type=Number(), default=1, show_default=True)
 @class_options(default=0)
-@reading.trust_option
+@trust_option
 @device_option
 def disentanglement_command(networks, data, outdir, measures, trust, device, **settings):
     """Measure how well channel groups separate what is in the images, beside whole layers, single channels and random ones.
@@ -126,7 +127,7 @@ class Subject:
     D:          torch.nn.Module # Which may have Q.
     ws:         torch.Tensor    # [N, num_ws, w_dim] of the images that are looked at.
     c:          torch.Tensor    # [N, c_dim], their labels.
-    known:      names.Names     # Of its groups.
+    known:      names.GroupNames     # Of its groups.
     counts:     dict = dataclasses.field(default_factory=dict) # {kind: how many units there are}
     units:      list = dataclasses.field(default_factory=list) # Those that are turned: all, but see MAX_TURNED.
     effects:    disentanglement.Effects = None # Of turning the units.
@@ -149,7 +150,7 @@ def _load(name, path, settings, device, trust):
     c = labels(G, len(z), settings['class_idx'] if G.c_dim > 0 else None)
     with torch.no_grad():
         ws = G.mapping(torch.from_numpy(z).to(device, torch.float32), c, truncation_psi=settings['trunc'])
-    return Subject(name, path, G, data.get('D'), ws, c, names.load(path, G) if grouped_layers(G.synthesis) else names.Names())
+    return Subject(name, path, G, data.get('D'), ws, c, names.load(path, G) if grouped_layers(G.synthesis) else names.GroupNames())
 
 def _load_judge(data, alone):
     """The Classifier of a data set. Where it has no attributes, None and a warning, or UserError if nothing else is to be measured."""

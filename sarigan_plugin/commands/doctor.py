@@ -182,9 +182,9 @@ def examine():
         findings.append(Finding(part, state, _first_line(detail)))
     return findings
 
-@click.command()
+@click.command('doctor')
 @click.option('--json', 'as_json', help='Print JSON, for machines.', is_flag=True)
-def doctor(as_json):
+def doctor_command(as_json):
     """Check the installation, one line for each part.
 
     The exit code is 1 if any line is an error.

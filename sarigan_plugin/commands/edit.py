@@ -8,22 +8,22 @@ import click
 import numpy as np
 import torch
 
-from sarigan_plugin.commands.options import PATH
+from sarigan_plugin.commands.options import PATH, NumberRange, class_flag, class_options, device_option, trust_option
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import attention
 from sarigan_plugin.steering import names
-from sarigan_plugin.steering.edits import Edit, Recipe, WrongField
+from sarigan_plugin.steering.edits import Edit, WrongField
 from sarigan_plugin.steering.projection import noise_put_in
-from sarigan_plugin.steering.sampling import NumberRange, class_flag, class_options, device_option
+from sarigan_plugin.steering.recipe import EditRecipe
 from sarigan_plugin.support import pictures
 
 STEPS   = 6     # Columns of the strip, from no edit to the full one.
 FRAMES  = 48    # Of the video on its way there; it comes back the same way.
 FPS     = 24    # Frames per second.
 
-# What the fields of Edit and Recipe are called on the command line.
+# What the fields of Edit and EditRecipe are called on the command line.
 FLAGS = dict(layers='--layer', group='--group', inter_scale='--inter', inter_shift='--inter-shift', intra_seed='--intra', intra_mix='--intra-mix', inter_seed='--inter-from', inter_mix='--inter-mix',
     intra_component='--component', intra_amount='--amount',
     seeds='--seed', trunc='--trunc', projected_w='--projected-w')
@@ -60,7 +60,7 @@ class Scales(click.ParamType):
 @click.option('--video',            help='Save a video as well: there and back', is_flag=True)
 @click.option('--trunc',            help='Truncation psi  [default: 0.7, or the recipe\'s]', type=float)
 @class_options(shown='0, or the recipe\'s')
-@reading.trust_option
+@trust_option
 @device_option
 def edit_command(network, outdir, recipe, scales, video, trust, device, **fields):
     """Turn up, turn down or exchange what single channel groups of a SariGAN draw.
@@ -110,7 +110,7 @@ def flags_named(flags=None):
 
 def _read_recipe(path, G):
     try:
-        recipe = Recipe.read(path)
+        recipe = EditRecipe.read(path)
         recipe.check(G)
         return recipe
     except ValueError as error:
@@ -126,7 +126,7 @@ def _combine(G, earlier, known, given):
         edits = (*edits, _new_edit(G, known, given))
     if 'seeds' in overrides:
         overrides.update(seeds=tuple(overrides['seeds']), projected_w=None)
-    recipe = dataclasses.replace(earlier, edits=edits, **overrides) if earlier is not None else Recipe(edits, **overrides)
+    recipe = dataclasses.replace(earlier, edits=edits, **overrides) if earlier is not None else EditRecipe(edits, **overrides)
     recipe.check(G)
     return recipe
 

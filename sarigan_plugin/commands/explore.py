@@ -9,19 +9,18 @@ import webbrowser
 
 import click
 
-from sarigan_plugin.commands.options import PATH
+from sarigan_plugin.commands.options import PATH, class_flag, class_options, device_option, require_class, trust_option
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.explore.inpaint_studio import Album, InpaintStudio
 from sarigan_plugin.explore.studio import Studio, read_projected
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import names
-from sarigan_plugin.steering.sampling import class_flag, class_options, device_option, require_class
 
 HOST = '127.0.0.1' # No other machine gets there: the page has no password.
 
 #----------------------------------------------------------------------------
 
-@click.command()
+@click.command('explore')
 @click.argument('network', type=PATH, metavar='PKL')
 @click.option('--port',         help='Where the page is; 0 = any that is free', type=click.IntRange(0, 65535), default=8765, show_default=True)
 @click.option('--no-browser',   help='Print the address and open no browser', is_flag=True)
@@ -29,9 +28,9 @@ HOST = '127.0.0.1' # No other machine gets there: the page has no password.
 @click.option('--projected-w',  help='Begin with what `sarigan project` or upstream\'s projector.py found, in place of a seed', type=PATH, metavar='NPZ')
 @class_options(shown='0')
 @click.option('--images',       help='Photos to begin with, for a network that completes images', type=PATH, metavar='DIR|ZIP|FILE')
-@reading.trust_option
+@trust_option
 @device_option
-def explore(network, port, no_browser, outdir, projected_w, class_idx, images, trust, device):
+def explore_command(network, port, no_browser, outdir, projected_w, class_idx, images, trust, device):
     """Steer the channel groups of a SariGAN on a page in the browser.
 
     With a network that completes images, one paints holes into photos there, and sees them filled.

@@ -11,7 +11,7 @@ from argparse import Namespace
 import click
 import torch
 
-from sarigan_plugin.commands.options import PATH
+from sarigan_plugin.commands.options import PATH, trust_option
 from sarigan_plugin.errors import first_line, UserError, writing
 from sarigan_plugin.snapshots import exported
 from sarigan_plugin.snapshots import reading
@@ -27,7 +27,7 @@ from sarigan_plugin.support import files
 @click.command(name='export')
 @click.argument('network', type=PATH, metavar='PKL')
 @click.option('--to', 'dest', help='A new folder, or a new FILE.pt', required=True, type=PATH, metavar='PATH')
-@reading.trust_option
+@trust_option
 def export_command(network, dest, trust):
     """Write all networks of a pickle as safetensors with a JSON of their constructor arguments, or as a checkpoint of
     rosinality's stylegan2-pytorch.

@@ -4,12 +4,10 @@ import os
 
 import click
 
-from sarigan_plugin.commands.options import PATH
+from sarigan_plugin.commands.options import PATH, Number, NumberRange, device_option, trust_option
 from sarigan_plugin.datasets import masks
 from sarigan_plugin.errors import UserError, writing
-from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import completion
-from sarigan_plugin.steering.sampling import Number, NumberRange, device_option
 from sarigan_plugin.support import pictures
 
 #----------------------------------------------------------------------------
@@ -23,7 +21,7 @@ from sarigan_plugin.support import pictures
 @click.option('--seeds',        help='Random seeds, e.g. 0-3: each fills a hole in another way  [default: 0, or the recipe\'s]', type=NumberRange())
 @click.option('--trunc',        help='Truncation psi: less is nearer to the average  [default: 1, or the recipe\'s]', type=Number())
 @click.option('--recipe',       help='Edit channel groups of what fills the holes: a file that `sarigan explore` has saved, or as below', type=PATH, metavar='JSON')
-@reading.trust_option
+@trust_option
 @device_option
 @click.pass_context
 def inpaint_command(ctx, network, source, mask_source, outdir, seeds, trunc, recipe, trust, device):

@@ -4,13 +4,12 @@ import os
 
 import click
 
-from sarigan_plugin.commands.options import PATH
+from sarigan_plugin.commands.options import PATH, device_option, trust_option
 from sarigan_plugin.commands.train_flags import CommaSeparatedList
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.evaluation import quality
 from sarigan_plugin.features import detectors
-from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering.sampling import MAX_SEED, device_option
+from sarigan_plugin.steering.sampling import MAX_SEED
 from sarigan_plugin.support import files
 from sarigan_plugin.support.tables import markdown
 
@@ -44,7 +43,7 @@ class Progress:
 @click.option('--detector',     help=f'For fd10k, kd and pr: {", ".join(detectors.NAMES)}, or a TorchScript file of one\'s own  [default: lite0]', type=PATH, metavar='NAME|PATH')
 @click.option('--seed',         help='Random seed of the generated images', type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
 @click.option('--json', 'json_path', help='Save the figures as well', type=PATH, metavar='FILE')
-@reading.trust_option
+@trust_option
 @device_option
 def metrics_command(network, data, metrics, num_samples, detector, seed, json_path, trust, device):
     """Measure how near the images of a network are to real ones, with what real images have among themselves.

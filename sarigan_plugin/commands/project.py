@@ -7,13 +7,13 @@ import numpy as np
 import PIL.Image
 import torch
 
-from sarigan_plugin.commands.options import PATH
+from sarigan_plugin.commands.options import PATH, class_options, device_option, require_class, trust_option
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.evaluation import fidelity
 from sarigan_plugin.features import perceptual
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import projector
-from sarigan_plugin.steering.sampling import MAX_SEED, class_options, device_option, labels, require_class
+from sarigan_plugin.steering.sampling import MAX_SEED, labels
 from sarigan_plugin.support import files
 from sarigan_plugin.support import pictures
 
@@ -37,7 +37,7 @@ FPS     = 24    # Frames per second.
 @class_options()
 @click.option('--seed',             help='Random seed', type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
 @click.option('--video',            help='Save a video of the optimisation as well', is_flag=True)
-@reading.trust_option
+@trust_option
 @device_option
 def project_command(network, target, outdir, choice, class_idx, video, trust, device, **settings):
     """Find the codes with which a network of SariGAN or StyleGAN2-ADA makes a given image, to be edited or looked at.

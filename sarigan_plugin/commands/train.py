@@ -10,10 +10,9 @@ import click
 import dnnlib
 
 from sarigan_plugin.acceleration import ops as custom_ops
-from sarigan_plugin.commands.options import PATH
+from sarigan_plugin.commands.options import PATH, trust_option
 from sarigan_plugin.commands.train_flags import Knob, TrainCommand, flags_of, show_all
 from sarigan_plugin.errors import UserError
-from sarigan_plugin.snapshots import reading
 from sarigan_plugin.support.world import DEFAULT_TIMEOUT, World
 from sarigan_plugin.trainer import arguments
 from sarigan_plugin.trainer import options as knobs
@@ -73,7 +72,7 @@ def _describe_configs():
                                     default=FaultTolerance.max_rollbacks, show_default=True, help='Go back at most so often')
 @click.option('--strict-metrics',   cls=Knob, is_flag=True,
                                     help='Stop where a metric fails [default: go on, with a warning]')
-@reading.trust_option
+@trust_option
 @click.option('--ops',              cls=Knob, type=click.Choice(custom_ops.CHOICES), default='auto', show_default=True,
                                     help="How two ops run on GPUs: upstream's CUDA plugins, Triton kernels, PyTorch "
                                          'operations, or the first that works')

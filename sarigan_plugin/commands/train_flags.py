@@ -5,10 +5,9 @@ from typing import Literal, Union, get_args, get_origin
 
 import click
 
-from sarigan_plugin.commands.options import PATH, CPUPrecision
+from sarigan_plugin.commands.options import PATH, CPUPrecision, LastingCommand
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.model.networks import RETIRED
-from sarigan_plugin.support import streams
 from sarigan_plugin.support import toml
 from sarigan_plugin.trainer import options as knobs
 
@@ -55,7 +54,7 @@ class Knob(click.Option):
 def _section(param):
     return knobs.UPSTREAM if '--help' in param.opts else getattr(param, 'section', knobs.MORE)
 
-class TrainCommand(streams.LastingCommand):
+class TrainCommand(LastingCommand):
     """Has a help of two lengths, and a sentence for flags that have become keys of configs."""
 
     def parse_args(self, ctx, args):

@@ -23,11 +23,11 @@ import signal
 import sys
 from dataclasses import dataclass, field
 
-import click
 import PIL.Image
 
 from sarigan_plugin.datasets import listing, mending as dataset_mending
 from sarigan_plugin.datasets.mending import spread as _spread
+from sarigan_plugin.support.bars import progressbar
 
 PIXEL_BUDGET   = 64 << 20
 HEADER_BUDGET  = 20000
@@ -146,7 +146,7 @@ def _verdicts(source, names):
     """
     portions = [names[first : first + PORTION] for first in range(0, len(names), PORTION)]
     verdicts = []
-    looking = click.progressbar(length=len(names), label='Looking at all images', file=sys.stderr)
+    looking = progressbar(length=len(names), label='Looking at all images', file=sys.stderr)
     with looking as bar, contextlib.ExitStack() as stack:
         if len(names) < MANY:
             found = map(functools.partial(_of_portion, source), portions)

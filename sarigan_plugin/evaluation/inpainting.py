@@ -1,32 +1,29 @@
-"""`sarigan inpaint-table`: Table 5 for networks of one's own, beside classical methods, on images that nothing was trained on."""
+"""How well networks and classical methods fill holes, on images that nothing was trained on: Table 5."""
 
 import contextlib
 import dataclasses
 import functools
 import os
 
-import click
 import numpy as np
 import torch
 from training.dataset import ImageFolderDataset
 
-from sarigan_plugin.commands.options import PATH
 from sarigan_plugin.datasets import check as dataset_check
 from sarigan_plugin.datasets import listing
 from sarigan_plugin.datasets import masks
 from sarigan_plugin.datasets import splits
-from sarigan_plugin.errors import first_line, UserError, writing
+from sarigan_plugin.errors import UserError, first_line
 from sarigan_plugin.evaluation import classical
 from sarigan_plugin.evaluation import fidelity
 from sarigan_plugin.evaluation import quality
 from sarigan_plugin.features import detectors
 from sarigan_plugin.model.inpainting import join_condition
-from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import completion
-from sarigan_plugin.steering.sampling import Choices, Number, NumberRange, device_option
 from sarigan_plugin.support import files
 from sarigan_plugin.support import pictures
 from sarigan_plugin.support import tables
+from sarigan_plugin.support.bars import progressbar
 
 BATCH       = 16    # Images that a network completes at once.
 DRAWN       = 8     # Images in comparison.png.
@@ -42,101 +39,10 @@ class Task:
     truth:  np.ndarray  # uint8 [N, R, R, C].
     holes:  np.ndarray  # bool [N, R, R].
 
-@click.command('inpaint-table')
-@click.argument('networks', type=PATH, metavar='[PKL]...', nargs=-1)
-@click.option('--data',         help='Data set, a zip or a folder', required=True, type=PATH, metavar='ZIP')
-@click.option('--split',        help='Which of its images are completed; held-out = the last tenth', type=click.Choice(list(splits.SPLITS)), default='held-out', show_default=True)
-@click.option('--outdir',       help='Where to save the table', required=True, type=PATH, metavar='DIR')
-@click.option('--masks', 'mask_source', help=f'Kind of holes, {", ".join(masks.KINDS)}, the same ones for the same images every time, or a folder of masks', default='mixed', show_default=True, type=PATH, metavar='KIND|DIR')
-@click.option('--seeds',        help='Random seeds of the networks: figures are means over them', type=NumberRange(), default='0-3', show_default=True)
-@click.option('--trunc',        help='Truncation psi of the networks', type=Number(), default=1, show_default=True)
-@click.option('--baselines',    help=f'Classical methods to compare with, {",".join(classical.METHODS)}, or none  [default: all that are installed]', type=Choices(classical.METHODS, 'a classical method', or_none=True), metavar='NAME,...')
-@click.option('--detector',     help=f'Network in whose features the Fréchet distance to the true images is, {", ".join(detectors.NAMES)}, a TorchScript file, or none  [default: lite0 where it is installed]', type=PATH, metavar='NAME|PATH')
-@click.option('--max-images',   help='Measure the first so many of them alone', type=click.IntRange(min=1))
-@reading.trust_option
-@device_option
-def inpaint_table(networks, data, split, outdir, mask_source, seeds, trunc, baselines, detector, max_images, trust, device):
-    """Measure how near completed images come to the true ones, for networks and for classical methods.
-
-    The images should be none of those that the networks were trained on.
-
-    \b
-    sarigan inpaint-table sarigan.pkl stylegan2.pkl --data=photos.zip --outdir=out/table
-
-    \b
-    MAE        mean absolute error of levels in [0, 1], over whole images (Table 5) and over the holes
-    PSNR       of the mean squared error of all images
-    SSIM       with the Gaussian window of 11 pixels of Wang et al.
-    FD         Frechet distance of completed images to the true ones, 0 for the true ones themselves; FID with Inception
-
-    \b
-    DIR gets:
-      table.md, table.json   the figures; +- is the standard deviation over seeds
-      comparison.png         holes, what each method makes of them, and the truth, for the first eight images
-    """
-    paths = tables.short_names(networks)
-    loaded, trained_on = dict(), dict()
-    for name, path in paths.items():
-        loaded[name], trained_on[name] = completion.load_with_data_set(path, 'PKL', device, trust)
-    if baselines is None:
-        baselines = _installed_baselines()
-    methods = _methods(loaded, baselines, seeds, trunc)
-    task = read_task(data, split, mask_source, max_images)
-    detector = _choose_detector(detector, len(task.truth))
-    for name, G in loaded.items():
-        _check_shape(name, G, task)
-    for name, path in paths.items():
-        _warn_of_training(path, trained_on[name], data, split)
-    if not methods:
-        raise UserError('PKL: give one network at least, or --baselines.')
-
-    with writing('--outdir', outdir):
-        os.makedirs(outdir, exist_ok=True)
-        distance = FrechetDistance(detector, task, device) if detector is not None else None
-        figures, drawn = _measure(methods, task, distance)
-        settings = dict(data=data, split=split, images=len(task.truth), masks=mask_source, seeds=seeds, trunc=trunc, networks=paths, detector=detector)
-        if distance is not None:
-            settings.update(frechet_floor=distance.floor)
-        table = _markdown(figures, settings)
-        pictures.save(_draw(task, drawn, _caption(settings)), os.path.join(outdir, 'comparison.png'))
-        files.write_text(os.path.join(outdir, 'table.md'), table)
-        files.write_json(os.path.join(outdir, 'table.json'), dict(settings, methods=figures))
-    click.echo(f'\n{table}')
-    for name in ['table.md', 'table.json', 'comparison.png']:
-        click.echo(click.format_filename(os.path.join(outdir, name)))
-
 #----------------------------------------------------------------------------
-# From options to methods and images.
+# Methods and images.
 
-def _installed_baselines():
-    installed = []
-    for method in classical.METHODS:
-        try:
-            classical.check(method)
-            installed.append(method)
-        except classical.MissingPackage as error:
-            click.echo(f'Warning: {error}', err=True)
-    return installed
-
-def _choose_detector(choice, num_images):
-    """The detector that was asked for, or lite0 where that is here; None for none. Raises UserError."""
-    if choice == 'none':
-        return None
-    problem = f'it needs {quality.MIN_COUNT} images at least, and there are {num_images}.' if num_images < quality.MIN_COUNT else None
-    if choice is not None and problem is not None:
-        raise UserError(f'--detector: the Fréchet distance is not measured: {problem}')
-    try:
-        quality.require_detector(choice or 'lite0')
-    except UserError as error:
-        if choice is not None:
-            raise
-        problem = error.message.removeprefix('--detector: ')
-    if problem is not None:
-        click.echo(f'Warning: the Fréchet distance is not measured: {problem}', err=True)
-        return None
-    return choice or 'lite0'
-
-def _methods(networks, baselines, seeds, trunc):
+def make_methods(networks, baselines, seeds, trunc):
     """{name: [a function for each seed, which completes images [N, H, W, C] with holes [N, H, W]]}."""
     methods = dict()
     for method in baselines:
@@ -176,24 +82,17 @@ def read_task(data, split, mask_source, max_images=None):
     with contextlib.closing(ImageFolderDataset(data)) as dataset:
         try:
             images = [dataset[index][0].transpose(1, 2, 0) for index in indices]
-        except Exception as error: # pylint: disable=broad-except # Decoders raise whatever they like on bad bytes.
+        except Exception as error: # Decoders raise whatever they like on bad bytes.
             problem = f'{data} has an image that cannot be read ({first_line(error)}){dataset_check.mending(data)}'
             raise UserError(f'--data: {dataset_check.ended(problem)}') from None
     return Task(np.stack(images), np.stack([source.of_index(index) for index in indices]))
 
-def _warn_of_training(path, trained_on, data, split):
-    """Say so where a network has seen the images in training. trained_on: its training_set_kwargs."""
-    if (trained_on.get('split'), split) == ('train', 'held-out'):
-        return
-    where = trained_on.get('path')
-    if where is not None and os.path.exists(where) and os.path.samefile(where, data):
-        click.echo(f'Warning: {path} was trained on images of {data}, perhaps on those that are completed.', err=True)
-
-def _check_shape(name, G, task):
+def check_shape(name, G, task):
     """Raise UserError unless the network completes such images."""
     shapes = {'PKL': (G.img_resolution, G.img_resolution, G.img_channels), '--data': task.truth.shape[1:]}
     if len(set(shapes.values())) > 1:
-        said = {where: f'{width}x{height} with {channels} channel{"s" if channels > 1 else ""}' for where, (height, width, channels) in shapes.items()}
+        said = {where: f'{width}x{height} with {channels} channel{"s" if channels > 1 else ""}'
+            for where, (height, width, channels) in shapes.items()}
         raise UserError(f'PKL: {name} completes {said["PKL"]}, but --data has {said["--data"]}.')
 
 #----------------------------------------------------------------------------
@@ -214,11 +113,28 @@ class FrechetDistance:
     def _features(self, images, *done):
         return detectors.features_of(self.detector, images, self.device, *done)
 
+def write(outdir, methods, task, settings, device):
+    """Measure methods, see make_methods(), and write the table and a picture into a folder that exists.
+
+    settings: what was chosen, for the notes and table.json; its detector, a name or None, measures the distance.
+    Returns (the table as text, paths of the files). Raises OSError.
+    """
+    distance = FrechetDistance(settings['detector'], task, device) if settings['detector'] is not None else None
+    figures, drawn = _measure(methods, task, distance)
+    if distance is not None:
+        settings = dict(settings, frechet_floor=distance.floor)
+    table = _markdown(figures, settings)
+    paths = [os.path.join(outdir, name) for name in ['table.md', 'table.json', 'comparison.png']]
+    files.write_text(paths[0], table)
+    files.write_json(paths[1], dict(settings, methods=figures))
+    pictures.save(_draw(task, drawn, _caption(settings)), paths[2])
+    return table, paths
+
 def _measure(methods, task, distance=None):
     """({method: {measure: mean over seeds, measure_std: over seeds}}, {method: the first images, completed with the first seed})."""
     figures, drawn = dict(), dict()
     count = sum(map(len, methods.values())) * len(task.truth)
-    with click.progressbar(length=count * (1 if distance is None else 2), label='Completing' if distance is None else 'Completing and looking') as bar:
+    with progressbar(length=count * (1 if distance is None else 2), label='Completing' if distance is None else 'Completing and looking') as bar:
         looking = distance and functools.partial(distance, done=bar.update)
         for name, completers in methods.items():
             of_seeds = []

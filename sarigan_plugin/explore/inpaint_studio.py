@@ -100,7 +100,7 @@ class InpaintStudio(Studio):
 
     def __init__(self,
         G,              # Generator of inpainting with channel groups.
-        known,          # names.Names of its groups.
+        known,          # names.GroupNames of its groups.
         outdir,         # Folder for what visitors save; made when the first does.
         network,        # What the user called the network.
         album   = None, # Album to choose photos from; the first is what visitors begin with.
@@ -157,7 +157,7 @@ class InpaintStudio(Studio):
         return shlex.join(['sarigan', 'inpaint', self.network, f'--images={photo}', f'--masks={mask}', f'--recipe={recipe}', f'--outdir={os.path.join(self.outdir, "again")}'])
 
     def open(self, content):
-        """What an uploaded file holds: (Recipe, None) or (None, Photo). Raises ValueError, with one sentence, for anything else."""
+        """What an uploaded file holds: (EditRecipe, None) or (None, Photo). Raises ValueError, with one sentence, for anything else."""
         if not content.lstrip().startswith(b'{'):
             return None, Photo(content)
         with as_file(content) as path:

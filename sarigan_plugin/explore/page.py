@@ -23,7 +23,7 @@ RECONNECT_SECONDS   = 60    # A page that was cut off finds its session again fo
 DRAW_SECONDS        = 120   # A first image may have to wait for those of many others.
 NEW_INTRA_SEED      = 1     # Where the intra-group code comes from until a visitor chooses.
 
-# What the fields of Edit and Recipe are called on the page.
+# What the fields of Edit and EditRecipe are called on the page.
 LABELS = dict(inter_scale='Times', inter_shift='Plus', intra_seed='Seed to take from', intra_mix='Share', seeds='Seed', trunc='Truncation', class_idx='Class',
     photo='Photo', hole='Hole', stroke='Stroke')
 

@@ -3,7 +3,8 @@
 import dataclasses
 
 from sarigan_plugin.model.networks import grouped_layers
-from sarigan_plugin.steering.edits import Edit, Recipe, WrongField
+from sarigan_plugin.steering.edits import Edit, WrongField
+from sarigan_plugin.steering.recipe import EditRecipe
 
 MAX_STEPS   = 200                               # That can be undone.
 LOOKS       = ('before', 'attention', 'change') # What the picture beside the edited one shows.
@@ -157,7 +158,7 @@ class Session:
         return self._recipe_of(self.scene.settled())
 
     def _recipe_of(self, scene):
-        return Recipe(scene.edits or (Edit(self.layer, self.group),), (scene.seed,), scene.trunc, scene.class_idx)
+        return EditRecipe(scene.edits or (Edit(self.layer, self.group),), (scene.seed,), scene.trunc, scene.class_idx)
 
     def _check(self, recipe):
         recipe.check(self.G)

@@ -16,8 +16,9 @@ import torch
 
 from sarigan_plugin.explore.session import Projected, Session
 from sarigan_plugin.steering import attention
-from sarigan_plugin.steering.edits import Recipe, edited
+from sarigan_plugin.steering.edits import edited
 from sarigan_plugin.steering.projection import Projection, noise_put_in
+from sarigan_plugin.steering.recipe import EditRecipe
 from sarigan_plugin.steering.sampling import render, sample_ws
 from sarigan_plugin.support import files
 from sarigan_plugin.support import pictures
@@ -33,7 +34,7 @@ class Studio:
 
     def __init__(self,
         G,                  # Generator with channel groups.
-        known,              # names.Names of its groups.
+        known,              # names.GroupNames of its groups.
         outdir,             # Folder for what visitors save; made when the first does.
         projected   = None, # Projected that every visitor begins with.
         class_idx   = 0,    # Class or label vector that every visitor begins with.
@@ -101,11 +102,11 @@ class Studio:
         self.known.write()
 
     def open(self, content):
-        """What an uploaded file holds: (Recipe, Projected), each of which may be None. Raises ValueError, with one sentence, for anything else."""
+        """What an uploaded file holds: (EditRecipe, Projected), each of which may be None. Raises ValueError, with one sentence, for anything else."""
         if content.startswith(b'PK'): # Zip, as .npz is.
             return None, read_projected(self.G, content)
         with as_file(content) as path:
-            recipe = Recipe.read(path)
+            recipe = EditRecipe.read(path)
         projected = self._saved_projection(recipe.projected_w) if recipe.projected_w is not None else None
         recipe = dataclasses.replace(recipe, projected_w=None) # Its check would open any file that is named there.
         recipe.check(self.G)

@@ -6,7 +6,6 @@ Nothing that is inside of a file runs, unless the user trusts it. What can't be 
 import math
 import os
 
-import click
 import torch
 
 from sarigan_plugin.acceleration import cpu, ops
@@ -18,9 +17,6 @@ import dnnlib
 import legacy
 
 #----------------------------------------------------------------------------
-
-trust_option = click.option('--trust-pickle', 'trust',
-    help='Run the code inside the pickle, as other StyleGAN tools do', is_flag=True)
 
 def load(path, option, device='cpu', trust=False):
     """Load the averaged generator (G_ema) of a network pickle.

@@ -6,21 +6,18 @@ import functools
 import math
 import os
 
-import click
 import numpy as np
 import torch
 
-from sarigan_plugin.commands.options import PATH
-from sarigan_plugin.errors import writing
 from sarigan_plugin.model.grouping import RESPONSE_SIDE, channel_responses, cosine_similarity
 from sarigan_plugin.model.networks import captured_features, grouped_layers
-from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import attention_page
 from sarigan_plugin.steering import names
 from sarigan_plugin.steering.edits import Edit, edited
-from sarigan_plugin.steering.sampling import Number, NumberRange, class_options, device_option, require_class, sample_ws
+from sarigan_plugin.steering.sampling import sample_ws
 from sarigan_plugin.support import files
 from sarigan_plugin.support import pictures
+from sarigan_plugin.support.bars import progressbar
 
 NUM_SHUFFLES    = 8         # Random groups that the coherence of attention maps is compared with.
 MAX_PIXELS      = 2 ** 19   # Of the images that are made at once: features of one at 1024x1024 take 400 MB.
@@ -136,7 +133,7 @@ class Survey:
     quality:    dict        # {layer name: dict}.
 
 def survey(G, ws, bar=contextlib.nullcontext):
-    """Look at all groups. ws: [N, num_ws, w_dim]. bar: shows how far a list is, like click.progressbar. Returns a Survey."""
+    """Look at all groups. ws: [N, num_ws, w_dim]. bar: shows how far a list is, like progressbar. Returns a Survey."""
     layers = {name: _LayerSurvey(layer, source) for name, layer, source in grouped_layers(G.synthesis)}
     images = []
     with bar(batches_of(G, ws)) as batches:
@@ -190,7 +187,7 @@ def draw_groups(surveyed, layers, overlays, size=64):
         blocks.append(pictures.caption(pictures.sheet(np.concatenate(rows), columns=len(images)), title, labels, images.shape[1] + 2))
     return pictures.mosaic(blocks, columns=min(len(blocks), 2))
 
-def draw_strip(G, ws, layer_name, group, known=names.Names(), scales=(-2, -1, 0, 0.5, 1, 1.5, 2, 3), size=96):
+def draw_strip(G, ws, layer_name, group, known=names.GroupNames(), scales=(-2, -1, 0, 0.5, 1, 1.5, 2, 3), size=96):
     """One row per image: the inter code of one group scaled, everything else kept (Fig. 5). Returns an image."""
     columns = []
     for scale in scales:
@@ -219,50 +216,15 @@ def _rounded(row):
 
 #----------------------------------------------------------------------------
 
-@click.command()
-@click.argument('network', type=PATH, metavar='PKL')
-@click.option('--outdir', help='Where to save the page and the pictures', required=True, type=PATH, metavar='DIR')
-@click.option('--seeds',  help='Random seeds of the images', type=NumberRange(), default='0-5', show_default=True)
-@click.option('--trunc',  help='Truncation psi', type=Number(), default=0.7, show_default=True)
-@class_options(default=0)
-@reading.trust_option
-@device_option
-def groups(network, outdir, seeds, trunc, class_idx, trust, device):
-    """Draw what every channel group of a SariGAN attends to (Fig. 3), and print how good the groups are.
-
-    \b
-    DIR gets
-      index.html   for a browser: every group of every layer, with its pictures in groups/ and its figures
-      groups.json  the figures
-      groups.png   all groups on one sheet
-      strip.png    what the group does that moves one part of the image most
-    """
-    G = reading.load_grouped(network, 'PKL', device, trust)
-    known = names.load(network, G)
-    require_class(G, class_idx)
-    with writing('--outdir', outdir):
-        os.makedirs(outdir, exist_ok=True)
-        paths, surveyed = draw_all(G, network, outdir, seeds, trunc, class_idx, known)
-    for path in paths:
-        click.echo(click.format_filename(path))
-    _print_quality(surveyed.quality)
-
-def _print_quality(quality):
-    click.echo('\nHow alike two channels are   kernels (cosine)      responses (correlation)   Coherence of maps')
-    click.echo('in one group | in two:       within   between      within   between          groups    random')
-    for name, row in quality.items():
-        click.echo(f'  {name:<24}{row["kernel_within"]:9.3f}{row["kernel_between"]:10.3f}{row["response_within"]:12.3f}{row["response_between"]:10.3f}'
-            f'{row["coherence"]:16.3f}{row["coherence_random"]:10.3f}')
-
-def draw_all(G, network, outdir, seeds, trunc=0.7, class_idx=0, known=names.Names()):
+def draw_all(G, network, outdir, seeds, trunc=0.7, class_idx=0, known=names.GroupNames()):
     """Write all that the command leaves into an existing folder. network: what to call it. Returns (paths, Survey)."""
     ws = sample_ws(G, seeds, trunc, class_idx)
-    surveyed = survey(G, ws, functools.partial(click.progressbar, label='Looking at groups'))
-    effects = group_effects(G, batches_of(G, ws)[0], bar=functools.partial(click.progressbar, label='Turning groups off')) # One run for each group: few images will do.
+    surveyed = survey(G, ws, functools.partial(progressbar, label='Looking at groups'))
+    effects = group_effects(G, batches_of(G, ws)[0], bar=functools.partial(progressbar, label='Turning groups off')) # One run for each group: few images will do.
     strongest = max(effects, key=effects.get)
     layers = describe(G, surveyed, effects, known)
     overlays = draw_overlays(surveyed)
-    figures = dict(version=1, network=click.format_filename(os.path.basename(os.path.normpath(network))), seeds=list(seeds), trunc=trunc, class_idx=class_idx if G.c_dim > 0 else None,
+    figures = dict(version=1, network=files.printable(os.path.basename(os.path.normpath(network))), seeds=list(seeds), trunc=trunc, class_idx=class_idx if G.c_dim > 0 else None,
         strongest=dict(layer=strongest[0], group=strongest[1]), layers=layers)
 
     paths = [os.path.join(outdir, name) for name in ['index.html', 'groups.json', 'groups.png', 'strip.png']]

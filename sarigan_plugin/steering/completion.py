@@ -18,7 +18,8 @@ from sarigan_plugin.datasets import masks
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.model.inpainting import join_condition
 from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering import edits as edit
+from sarigan_plugin.steering.edits import edited
+from sarigan_plugin.steering.recipe import EditRecipe
 from sarigan_plugin.steering.sampling import latents
 from sarigan_plugin.support import pictures
 
@@ -47,8 +48,11 @@ def read_photo(path, **limits):
     return image.convert('L' if image.mode in ['1', 'L'] else 'RGB')
 
 def read_recipe(path, G):
-    """An edit.Recipe whose edits the network can do, with SEEDS and TRUNC where it leaves them out. Raises ValueError with one sentence."""
-    recipe = edit.Recipe.read(path, seeds=SEEDS, trunc=TRUNC)
+    """An EditRecipe whose edits the network can do, with SEEDS and TRUNC where it leaves them out.
+
+    Raises ValueError with one sentence.
+    """
+    recipe = EditRecipe.read(path, seeds=SEEDS, trunc=TRUNC)
     recipe.check_edits(G)
     return recipe
 
@@ -114,7 +118,7 @@ def fill(photo, hole, made):
 
 def synthesize(G, c, seed, trunc=1, edits=()):
     """Images [N, C, R, R], about [-1, 1], of conditions c [N, c_dim]. Raises ValueError where they are not finite."""
-    with edit.edited(G, edits, trunc, label=c):
+    with edited(G, edits, trunc, label=c):
         images = G(latents(G, [seed]).expand(len(c), -1), c, truncation_psi=trunc, noise_mode='const')
     return require_finite(images)
 

@@ -1,4 +1,4 @@
-"""Names that people give to channel groups, and `sarigan name`. They are kept in a JSON file beside the network.
+"""Names that people give to channel groups. They are kept in a JSON file beside the network.
 
     >>> from sarigan_plugin.steering import names
     >>> from sarigan_plugin.snapshots import reading
@@ -15,16 +15,13 @@ In training channels change group. A name remembers which channels its group had
 import dataclasses
 import json
 import os
+import sys
 
-import click
 import dnnlib
 
-from sarigan_plugin.commands.options import PATH
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.snapshots import exported
-from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering.edits import Edit, WrongField
 from sarigan_plugin.support import files
 
 VERSION     = 1     # Of the files that are written.
@@ -34,19 +31,19 @@ MIN_OVERLAP = 0.5   # Of the channels that a group had and those of a group now,
 #----------------------------------------------------------------------------
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class NamedGroup:
     """What a name stands for."""
     layer:      str
     group:      int         # Index in [0, g), None = lost: no group has most of the channels.
     channels:   tuple       # Indices of the channels that the group had when it was named, None = not known.
 
-class Names:
+class GroupNames:
     """The names of the groups of one network. Iteration gives (layer, group, name), by layer and group."""
 
     def __init__(self,
         path    = None, # The file to write.
         G       = None, # The generator. Without it anything can be named, channels are not remembered and names follow nothing.
-        places  = (),   # {name: Place}, each name and each place once.
+        places  = (),   # {name: NamedGroup}, each name and each place once.
     ):
         self.path = path
         self.members = _members(G) if G is not None else None
@@ -88,7 +85,7 @@ class Names:
                 raise ValueError(f'{layer} has no group {group} with channels.')
             channels = tuple(sorted(self.members[layer][group]))
         self.remove(layer, group)
-        self.places[name] = Place(layer, group, channels)
+        self.places[name] = NamedGroup(layer, group, channels)
 
     def remove(self, layer, group):
         """Take away the name of a group, if it has one."""
@@ -103,7 +100,7 @@ class Names:
         groups here are called. Returns the names that were taken over.
         """
         here = {name for _layer, _group, name in self}
-        taken = [(layer, group, name) for layer, group, name in Names(places=_follow(others.places, self.members))
+        taken = [(layer, group, name) for layer, group, name in GroupNames(places=_follow(others.places, self.members))
             if name not in here and self.of(layer, group) is None]
         for layer, group, name in taken:
             self.set(layer, group, name)
@@ -178,21 +175,21 @@ def path_of(network):
     return os.path.join(network, 'names.json') if os.path.isdir(network) else os.path.splitext(network)[0] + '.names.json'
 
 def read(network, G=None):
-    """The Names of a network, of which there may be none yet.
+    """The GroupNames of a network, of which there may be none yet.
 
     network: file name or URL of a pickle, or exported folder. G: its generator, for names to follow their groups; without it they are
     where the file says. Raises ValueError, with one sentence, for a file of something else.
     """
     path = path_of(os.fspath(network))
     if path is None or not os.path.exists(path):
-        return Names(path, G)
+        return GroupNames(path, G)
     try:
-        return Names(path, G, _parse(files.read_json(path)))
+        return GroupNames(path, G, _parse(files.read_json(path)))
     except ValueError as error:
         raise ValueError(f'{path!r}: {error}') from None
 
 def _parse(data):
-    """{name: Place} of what JSON says, whose keys may be anything."""
+    """{name: NamedGroup} of what JSON says, whose keys may be anything."""
     if not isinstance(data, dict) or set(data) != {'version', 'names'} or not isinstance(data['names'], list):
         raise ValueError('it is not a file of names: an object with version and names.')
     if data['version'] != VERSION:
@@ -214,7 +211,7 @@ def _parse(data):
             raise ValueError(f'names[{index}]: {name!r} is there twice.')
         if group is not None and any((place.layer, place.group) == (layer, group) for place in places.values()):
             raise ValueError(f'names[{index}]: group {group} of {layer} has a name already.')
-        places[name] = Place(layer, group, None if channels is None else tuple(channels))
+        places[name] = NamedGroup(layer, group, None if channels is None else tuple(channels))
     return places
 
 def _is_index(value):
@@ -230,7 +227,8 @@ def load(network, G):
     except ValueError as error:
         raise UserError(f'PKL: the names of its groups cannot be read from {error}') from None
     for name in known.lost:
-        click.echo(f'Warning: no group of {known.places[name].layer} has most of the channels that {name!r} had; the name is left out.', err=True)
+        print(f'Warning: no group of {known.places[name].layer} has most of the channels that {name!r} had; '
+            'the name is left out.', file=sys.stderr)
     return known
 
 def locate(known, layers, group):
@@ -250,93 +248,5 @@ def locate(known, layers, group):
     if layers not in [None, [layer]]:
         raise UserError(f'--layer: {group!r} is group {index} of {layer}, not of {", ".join(layers)}.')
     return [layer], index
-
-#----------------------------------------------------------------------------
-
-@click.command('name')
-@click.argument('network', type=PATH, metavar='PKL')
-@click.option('--layer',        help='Layer that has the group', metavar='NAME')
-@click.option('--group',        help='Which channel group of the layer, or its present name', metavar='INDEX|NAME')
-@click.option('--as', 'name',   help='Name to give to it', metavar='NAME')
-@click.option('--remove',       help='Name to take away', metavar='NAME')
-@click.option('--from', 'source', help='Take over the names of another network, e.g. an earlier snapshot of the training', type=PATH, metavar='PKL')
-@reading.trust_option
-def name_command(network, layer, group, name, remove, source, trust):
-    """List the names of the channel groups of a SariGAN, or give one: `--group=glasses` then does for every command.
-
-    \b
-    sarigan name network.pkl                                                # list them
-    sarigan name network.pkl --layer=b16.conv0 --group=3 --as=glasses       # kept in network.names.json
-    sarigan edit network.pkl --outdir=out --group=glasses --inter=0
-
-    In training channels change group. A name goes to the group that has most of the channels that its group had when it
-    was given; where there is none, it is left out.
-    """
-    if [name, remove, source].count(None) < 2:
-        raise UserError('--as, --remove and --from are three things to do, one at a time.')
-    if name is None and (layer, group) != (None, None):
-        raise UserError('--as is required with --layer or --group: the name to give.')
-    G = reading.load_grouped(network, 'PKL', trust=trust, generates=False)
-    known = load(network, G)
-    if [name, remove, source] == [None, None, None]:
-        _print_names(known)
-        return
-    if known.path is None:
-        raise UserError(f'PKL: names are kept beside a network, and {network} is a URL.')
-    if name is not None:
-        _give(known, G, layer, group, name)
-    elif remove is not None:
-        _take_away(known, remove)
-    else:
-        _take_over(known, source)
-    try:
-        known.write()
-    except OSError as error:
-        raise UserError(f'PKL: {known.path} cannot be written: {error.strerror}.') from None
-
-def _print_names(known):
-    rows = [(name, f'{layer}, group {group}', f'{len(known.members[layer][group])} channels') for layer, group, name in known]
-    if not rows:
-        click.echo('No group has a name yet; --layer=NAME --group=INDEX --as=NAME gives one.')
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    for row in rows:
-        click.echo('   '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
-
-def _give(known, G, layer, group, name):
-    layers, index = locate(known, None if layer is None else [layer], group)
-    if layers is None or index is None:
-        raise UserError('--layer and --group are required with --as: what to name.')
-    layer, = layers
-    try:
-        Edit(layer, index).check(G)
-        before = known.of(layer, index)
-        known.set(layer, index, name)
-    except WrongField as error:
-        raise UserError(f'--{dict(layers="layer").get(error.field, error.field)}: {error.sentence}') from None
-    except ValueError as error:
-        raise UserError(f'--as: {error}') from None
-    click.echo(f'{layer}, {known.label(layer, index)}' + (f', {before!r} before' if before not in [None, name] else ''))
-
-def _take_away(known, name):
-    if name not in known.lost:
-        try:
-            known.find(name)
-        except ValueError as error:
-            raise UserError(f'--remove: {error}') from None
-    known.forget(name)
-
-def _take_over(known, source):
-    if not os.path.exists(path_of(source) or ''):
-        raise UserError(f'--from: there are no names beside {source!r}.')
-    try:
-        others = read(source)
-    except ValueError as error:
-        raise UserError(f'--from: {error}') from None
-    taken = known.adopt(others)
-    for layer, group, name in known:
-        if name in taken:
-            click.echo(f'{layer}, {known.label(layer, group)}')
-    for name in sorted(set(others.places) - set(known.places)):
-        click.echo(f'Warning: no group of {others.places[name].layer} that has no name has most of the channels that {name!r} had; it is left out.', err=True)
 
 #----------------------------------------------------------------------------

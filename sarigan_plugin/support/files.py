@@ -20,6 +20,12 @@ OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 #----------------------------------------------------------------------------
 
+def printable(path: str) -> str:
+    """The path as text that every encoding of Unicode has, whatever bytes it is made of."""
+    return os.fsdecode(path).encode('utf-8', 'surrogateescape').decode('utf-8', 'replace')
+
+#----------------------------------------------------------------------------
+
 class atomic_open:
     """open() for writing bytes that never leaves half a file: what is written appears under its name when it is whole.
 

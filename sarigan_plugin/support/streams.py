@@ -10,8 +10,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
 
-import click
-
 #----------------------------------------------------------------------------
 
 def show_everything() -> None:
@@ -104,22 +102,3 @@ def terminal() -> Unbreakable:
 
 #----------------------------------------------------------------------------
 
-class LastingCommand(click.Command):
-    """A command whose work is worth finishing with nobody looking on."""
-    def invoke(self, ctx: click.Context) -> Any:
-        with unbreakable():
-            return super().invoke(ctx)
-
-class Program(click.Group):
-    """A group of commands that end quietly where their output has no reader, and say so where it can't be written."""
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        with watched(Watched):
-            try:
-                return super().main(*args, **kwargs)
-            except OSError as error: # click itself minds closed pipes.
-                if not is_lost():
-                    raise
-                print(f'Error: standard output cannot be written to: {error.strerror}.', file=Unbreakable(sys.stderr))
-                sys.exit(1)
-
-#----------------------------------------------------------------------------

@@ -7,13 +7,13 @@ everything on to the real loss, and lets others look: the progress bar, group_st
 import sys
 import time
 
-import click
 import dnnlib
 from torch_utils import training_stats
 
 from sarigan_plugin.losses.sarigan import unwrapped
 from sarigan_plugin.losses.upstream import UpstreamLoss
 from sarigan_plugin.support import streams
+from sarigan_plugin.support.bars import progressbar
 from sarigan_plugin.trainer.group_statistics import GroupStatistics
 from sarigan_plugin.trainer.soundness import GradientWatch
 
@@ -141,7 +141,7 @@ class ProgressBar:
         self.losses = ''
         if self.visible:
             length = total_nimg if minutes is None else int(self.seconds)
-            self.bar = click.progressbar(length=length, file=terminal, label='Training', show_percent=False,
+            self.bar = progressbar(length=length, file=terminal, label='Training', show_percent=False,
                 item_show_func=lambda item: item)
             _ClearedLine.install(terminal)
 

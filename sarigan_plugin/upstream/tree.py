@@ -19,8 +19,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.support import places
 from sarigan_plugin.support.places import root, upstream_tree
@@ -445,28 +443,10 @@ def fill(kind='auto'):
             _assemble(tree)
         else:
             _exchange(tree, lambda: _assemble(tree))
-    except click.ClickException as err:
+    except UserError as err:
         if problem is None:
             raise
         raise UserError(f'stylegan2-ada-pytorch cannot be had: {problem}, and {err.message[0].lower()}{err.message[1:]}') from err
     return identify(tree)
-
-#----------------------------------------------------------------------------
-
-@click.command()
-@click.option('--upstream', 'kind', help='Where to take the tree from; auto = GitHub if it answers, else Python packages', type=click.Choice(KINDS), default='auto', show_default=True)
-def upstream_command(kind):
-    """Fetch, verify and patch the stylegan2-ada-pytorch tree.
-
-    Does nothing where the tree is there and right.
-    """
-    tree = upstream_tree()
-    origin = fill(kind)
-    if not origin.ok:
-        raise UserError(f'{tree} is not what it should be ({origin.detail}): remove the folder and run again.')
-    apply_patches(tree)
-    source = dict(submodule='git submodule', pypi='assembled from Python packages')[origin.kind]
-    name = FOLDER if tree == root() / FOLDER and places.is_checkout() else tree
-    click.echo(f'{name}: {source}, commit {origin.commit[:7]}, patches {", ".join(patch_status(tree))} applied')
 
 #----------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def arguments(files_of, images, outdir, *more):
 
 def here(files_of, images, outdir, *more):
     """As the command, but in this process, which trains nothing."""
-    return CliRunner().invoke(ablate.ablate, list(map(str, arguments(files_of, images, outdir, *more)))[1:])
+    return CliRunner().invoke(ablate.ablate_command, list(map(str, arguments(files_of, images, outdir, *more)))[1:])
 
 @pytest.fixture(scope='module')
 def finished(files_of, images, tmp_path_factory):
@@ -312,7 +312,7 @@ def test_the_documentation_is_understood(tmp_path):
     commands = [shlex.split(line, comments=True)[2:] for line in text.splitlines() if line.startswith('sarigan ablate ')]
     assert len(commands) >= 3
     for command in commands:
-        params = ablate.ablate.make_context('ablate', command).params # Raises if there is no such option.
+        params = ablate.ablate_command.make_context('ablate', command).params # Raises if there is no such option.
         assert table_spec.read(table_spec.find(params['table']), params['setting']).rows
     assert set(re.findall(r'^\| `(\w+)` \|', text, flags=re.M)) == {path.stem for path in table_spec.folder().glob('*.toml')}
     for file, test in re.findall(r'`(tests/[\w/]+\.py)::(\w+)`', text):
@@ -361,8 +361,10 @@ def test_a_mistake_gets_one_sentence_and_leaves_nothing(more, sentence, files_of
     assert not (tmp_path / 'out').exists()
 
 def test_a_table_that_is_not_there_lists_ours():
-    done = CliRunner().invoke(ablate.ablate, ['infos', '--data=x', '--outdir=y'])
-    assert done.exit_code == 2 and "There is no ablation 'infos'; give the path of a .toml file, or one of grouping, groups, info, mixing, stylegan2, target." in done.stderr
+    done = CliRunner().invoke(ablate.ablate_command, ['infos', '--data=x', '--outdir=y'])
+    assert done.exit_code == 2
+    assert ('There is no ablation \'infos\'; give the path of a .toml file, or one of grouping, groups, info, mixing, '
+        'stylegan2, target.') in done.stderr
 
 def test_a_row_that_cannot_be_trained_is_named_before_anything_is(files_of, images, tmp_path):
     toml = tmp_path / 'wide.toml'

@@ -11,8 +11,9 @@ from commands import run
 
 from sarigan_plugin.ablation import table_spec
 from sarigan_plugin.cli import COMMANDS, main
-from sarigan_plugin.commands.options import PathName, expanded
+from sarigan_plugin.commands.options import PathName
 from sarigan_plugin.errors import UserError
+from sarigan_plugin.support.files import expanded
 from sarigan_plugin.trainer import recipes
 
 

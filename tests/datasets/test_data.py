@@ -24,6 +24,7 @@ import skips
 from click.testing import CliRunner
 
 from sarigan_plugin.datasets import check as dataset_check
+from sarigan_plugin.commands.data import data_command
 from sarigan_plugin.datasets import packaged
 from sarigan_plugin.errors import UserError
 
@@ -98,7 +99,7 @@ def load_as_upstream(path):
 
 def run(*args):
     """Exit code and the lines that `sarigan data ...` leaves on stderr."""
-    done = CliRunner().invoke(packaged.data, [str(arg) for arg in args])
+    done = CliRunner().invoke(data_command, [str(arg) for arg in args])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done.exit_code, done.stderr.splitlines()
 
@@ -157,7 +158,7 @@ def test_the_same_input_gives_the_same_bytes(small_punks, tmp_path):
     assert (tmp_path / 'a.zip').read_bytes() == (tmp_path / 'b.zip').read_bytes()
 
 def test_the_command_prints_count_and_licence(small_emoji, tmp_path):
-    done = CliRunner().invoke(packaged.data, ['emoji', f'--dest={tmp_path}/new/emoji.zip'])
+    done = CliRunner().invoke(data_command, ['emoji', f'--dest={tmp_path}/new/emoji.zip'])
     assert done.exit_code == 0 and f'{tmp_path}/new/emoji.zip: 6 images.' in done.output and packaged.EMOJI_LICENSES in done.output
 
 #----------------------------------------------------------------------------

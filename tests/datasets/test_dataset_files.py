@@ -15,7 +15,7 @@ from training import dataset
 from sarigan_plugin.datasets import check as dataset_check
 from sarigan_plugin.datasets import listing
 from sarigan_plugin.datasets.inpainting import InpaintingDataset
-from sarigan_plugin.evaluation import inpainting as inpaint_table
+from sarigan_plugin.evaluation import inpainting
 from sarigan_plugin.explore.inpaint_studio import Album
 from sarigan_plugin.support import files
 from sarigan_plugin.support import pictures
@@ -65,7 +65,7 @@ def test_junk_is_no_part_of_a_data_set(messy, packed, kind):
 
 @pytest.mark.parametrize('packed', [str, as_zip])
 def test_nor_of_what_is_completed_for_a_table(messy, packed):
-    task = inpaint_table.read_task(packed(messy), 'all', 'centre')
+    task = inpainting.read_task(packed(messy), 'all', 'centre')
     assert task.truth[:, 0, 0, 0].tolist() == [1, 2, 3]
 
 @pytest.mark.parametrize('packed', [str, as_zip])

@@ -10,12 +10,12 @@ import PIL.Image
 import pytest
 from click.testing import CliRunner
 
-from sarigan_plugin.commands.ablate import ablate
+from sarigan_plugin.commands.ablate import ablate_command
+from sarigan_plugin.commands.inpaint_table import inpaint_table_command
 from sarigan_plugin.commands.metrics import metrics_command
 from sarigan_plugin.commands.train import main as train
 from sarigan_plugin.datasets import check as dataset_check
 from sarigan_plugin.datasets import mending
-from sarigan_plugin.evaluation.inpainting import inpaint_table
 
 def picture(width=100, height=80, mode='RGB'):
     stream = io.BytesIO()
@@ -100,9 +100,9 @@ def commands(network, tmp_path):
     """{name: (click command, arguments)} of all that take a data set to be trained on or compared with."""
     return {
         'train':            (train, [f'--outdir={tmp_path}/out', '--cfg=tiny', '--metrics=none', '--dry-run']),
-        'ablate':           (ablate, ['info', '--setting=tiny', f'--outdir={tmp_path}/out']),
+        'ablate':           (ablate_command, ['info', '--setting=tiny', f'--outdir={tmp_path}/out']),
         'metrics':          (metrics_command, [str(network)]),
-        'inpaint-table':    (inpaint_table, [f'--outdir={tmp_path}/out', '--baselines=telea']),
+        'inpaint-table':    (inpaint_table_command, [f'--outdir={tmp_path}/out', '--baselines=telea']),
     }
 
 @pytest.mark.parametrize('name', ['train', 'ablate', 'metrics', 'inpaint-table'])

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from sarigan_plugin.commands import train
 from sarigan_plugin.datasets import check as dataset_check
 from sarigan_plugin.datasets import folder
-from sarigan_plugin.datasets import packaged
+from sarigan_plugin.commands.data import data_command
 from sarigan_plugin.datasets import picture_labels
 from sarigan_plugin.datasets import picture_sources
 from sarigan_plugin.errors import UserError
@@ -58,7 +58,7 @@ def fill(place, contents):
 
 def run(source, dest, *args):
     """What `sarigan data folder` leaves: exit code, and the lines of stdout and stderr."""
-    done = CliRunner().invoke(packaged.data, ['folder', str(source), f'--dest={dest}', *map(str, args)])
+    done = CliRunner().invoke(data_command, ['folder', str(source), f'--dest={dest}', *map(str, args)])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
     assert '\x1b' not in done.output
     return types.SimpleNamespace(code=done.exit_code, out=done.stdout, lines=done.stdout.splitlines(),

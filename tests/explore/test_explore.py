@@ -22,8 +22,9 @@ from sarigan_plugin.cli import main
 from sarigan_plugin.explore.session import MAX_STEPS, Scene, Session
 from sarigan_plugin.explore.studio import Newest, Studio, View
 from sarigan_plugin.steering import names
-from sarigan_plugin.steering.edits import Edit, Recipe, WrongField, edited
+from sarigan_plugin.steering.edits import Edit, WrongField, edited
 from sarigan_plugin.steering.projection import noise_put_in
+from sarigan_plugin.steering.recipe import EditRecipe
 from sarigan_plugin.steering.sampling import render, sample_ws
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def session(G):
 
 @pytest.fixture
 def studio(G, tmp_path):
-    return Studio(G, names.Names(tmp_path / 'names.json', G), tmp_path / 'out')
+    return Studio(G, names.GroupNames(tmp_path / 'names.json', G), tmp_path / 'out')
 
 #----------------------------------------------------------------------------
 # A visitor's session.
@@ -106,7 +107,7 @@ def test_reset_takes_all_edits_away_and_can_be_undone(session):
     (lambda session: session.select('b99'),                 "layers: 'b99' is not a grouped layer; they are b8.conv0,"),
     (lambda session: session.select(LAYER, 4),              'group: 4 is out of range: the groups of b16.conv0 are 0 to 3.'),
     (lambda session: session.look_at('behind'),             "look: 'behind' is none of before, attention, change."),
-    (lambda session: session.load(Recipe([Edit('b99', 0)])), "edits[0].layers: 'b99' is not a grouped layer"),
+    (lambda session: session.load(EditRecipe([Edit('b99', 0)])), "edits[0].layers: 'b99' is not a grouped layer"),
 ])
 def test_what_will_not_do_gets_a_sentence_and_changes_nothing(session, do, sentence):
     before = vars(session).copy()
@@ -125,7 +126,7 @@ def test_the_recipe_of_a_scene_makes_its_image_also_without_edits(session, studi
         session.steer(inter_scale=3, intra_seed=4, intra_mix=0.5)
 
 def test_a_recipe_that_is_loaded_is_shown_and_saved_as_it_was(session):
-    recipe = Recipe([Edit(['b8.conv1', LAYER], 2, inter_seed=5), Edit(LAYER, 1, 0.5), Edit(LAYER, 1, inter_shift=1)], [8], 0.9)
+    recipe = EditRecipe([Edit(['b8.conv1', LAYER], 2, inter_seed=5), Edit(LAYER, 1, 0.5), Edit(LAYER, 1, inter_shift=1)], [8], 0.9)
     session.load(recipe)
     assert session.recipe() == recipe and session.edit == recipe.edits[2] # The last one of the group.
     session.steer(inter_shift=2)
@@ -166,7 +167,7 @@ def test_saved_files_get_names_that_are_free_and_the_recipe_is_what_edit_takes(s
     assert [[os.path.relpath(path, tmp_path) for path in pair] for pair in paths] == [['out/0008.png', 'out/0008.json'], ['out/0009.png', 'out/0009.json']]
     assert (tmp_path / 'out' / '0007.json').read_text() == 'precious'
     assert np.array_equal(np.asarray(PIL.Image.open(paths[0][0])), studio.draw(session.scene))
-    assert Recipe.read(paths[0][1]) == session.recipe()
+    assert EditRecipe.read(paths[0][1]) == session.recipe()
 
 def zip_bomb():
     content = io.BytesIO()
@@ -212,7 +213,7 @@ def test_a_projection_is_in_the_place_of_the_seed_until_another_is_chosen(G, stu
     with edited(G, session.scene.edits), noise_put_in(G, {'b8.conv0': noise}):
         assert np.array_equal(after, render(G, w))
     paths = studio.save(session.scene, session.recipe())
-    assert np.array_equal(Recipe.read(paths[1]).render(G)[0], after)
+    assert np.array_equal(EditRecipe.read(paths[1]).render(G)[0], after)
     with open(paths[1], 'rb') as f:
         session.load(*studio.open(f.read()))
     assert np.array_equal(studio.draw(session.scene), after)

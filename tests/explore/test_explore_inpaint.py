@@ -25,7 +25,8 @@ from sarigan_plugin.explore.inpaint_studio import MAX_SIDE, Album, InpaintStudio
 from sarigan_plugin.explore.studio import as_png
 from sarigan_plugin.steering import completion
 from sarigan_plugin.steering import names
-from sarigan_plugin.steering.edits import Edit, Recipe, WrongField
+from sarigan_plugin.steering.edits import Edit, WrongField
+from sarigan_plugin.steering.recipe import EditRecipe
 
 STROKE = Stroke([[8, 8], [20, 12]], 6)
 
@@ -35,7 +36,7 @@ def G():
 
 @pytest.fixture
 def studio(G, tmp_path):
-    return InpaintStudio(G, names.Names(tmp_path / 'names.json', G), str(tmp_path / 'out'), str(write_network(tmp_path / 'inpainter.pkl', G)))
+    return InpaintStudio(G, names.GroupNames(tmp_path / 'names.json', G), str(tmp_path / 'out'), str(write_network(tmp_path / 'inpainter.pkl', G)))
 
 def photo_of(image, kind='png', **options):
     content = io.BytesIO()
@@ -112,7 +113,7 @@ def test_another_photo_begins_with_its_transparent_hole_and_the_edits_that_are_t
     (lambda session: session.take(np.ones([4, 4], dtype=bool)),             'hole: it is that of another photo.'),
     (lambda session: session.show(photo_of(PIL.Image.new('RGBA', (9, 9)))), 'hole: at 32x32, as the network takes it, it is all hole.'),
     (lambda session: session.change(trunc=float('nan')),                    'trunc: nan is not a number'),
-    (lambda session: session.load(Recipe([Edit('b99', 0)])),                "edits[0].layers: 'b99' is not a grouped layer"),
+    (lambda session: session.load(EditRecipe([Edit('b99', 0)])),                "edits[0].layers: 'b99' is not a grouped layer"),
 ])
 def test_what_will_not_do_gets_a_sentence_and_changes_nothing(session, do, sentence):
     session.paint(STROKE)
@@ -209,7 +210,7 @@ def test_the_command_line_makes_the_file_that_was_saved_byte_for_byte(studio, ma
     hole = masks.read(paths[1])
     before, after = (np.asarray(image).reshape(*hole.shape, -1) for image in [completion.read_photo(paths[2]), PIL.Image.open(saved)])
     assert np.array_equal(before[~hole], after[~hole]) and not np.array_equal(before[hole], after[hole])
-    assert Recipe.read(paths[3]) == session.recipe() == studio.open(session.recipe().content)[0]
+    assert EditRecipe.read(paths[3]) == session.recipe() == studio.open(session.recipe().content)[0]
     assert np.array_equal(photo.whole(session.scene.mask), hole)
 
 def test_without_a_hole_nothing_is_saved(studio, session):

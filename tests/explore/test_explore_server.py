@@ -27,7 +27,7 @@ from sarigan_plugin.explore.studio import Studio, View
 from sarigan_plugin.snapshots import label_kind
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import names
-from sarigan_plugin.steering.edits import Edit, Recipe, edited
+from sarigan_plugin.steering.edits import Edit, edited
 from sarigan_plugin.steering.sampling import render, sample_ws
 
 #----------------------------------------------------------------------------
@@ -38,6 +38,7 @@ COUNTING = """
 import gc, signal, sys
 from sarigan_plugin import cli
 from sarigan_plugin.explore import page as explore_page
+from sarigan_plugin.steering.recipe import EditRecipe
 explore_page.RECONNECT_SECONDS = 1
 def count(*_args):
     gc.collect()
@@ -256,7 +257,7 @@ def test_in_a_browser_seeds_are_typed_and_rolled_and_what_is_no_seed_gets_a_mess
 @needs_chromium
 def test_in_a_browser_files_are_opened_and_hostile_ones_get_a_message(tab, served):
     G = reading.load(str(served.network), 'network')
-    recipe = Recipe([Edit(LAYER, 2, 3), Edit('b8.conv1', 0, inter_shift=-2)], [11], 0.9)
+    recipe = EditRecipe([Edit(LAYER, 2, 3), Edit('b8.conv1', 0, inter_shift=-2)], [11], 0.9)
     recipe.write(served.folder / 'recipe.json')
     tab.upload('../../etc/<b>recipe.json', (served.folder / 'recipe.json').read_bytes())
     assert tab.shows(recipe.render(G)[0])

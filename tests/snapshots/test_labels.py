@@ -20,7 +20,8 @@ from sarigan_plugin.ablation import job as ablation_job
 from sarigan_plugin.snapshots import label_kind
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.snapshots import unpickler
-from sarigan_plugin.steering.edits import Edit, Recipe
+from sarigan_plugin.steering.edits import Edit
+from sarigan_plugin.steering.recipe import EditRecipe
 from sarigan_plugin.steering.sampling import label_vector, labels, latents, render, sample_ws
 from sarigan_plugin.trainer import upstream_loop
 
@@ -177,8 +178,8 @@ def test_flag_file_recipe_and_python_make_the_same_image(save, tmp_path, kind):
     done = run('edit', path, '--seed=5', '--trunc=1', f'--label={tmp_path / "label.json"}', *EDIT,
         f'--outdir={tmp_path / "edit"}')
     assert done.exit_code == 0 and np.array_equal(picture(tmp_path / 'edit' / 'before.png'), expected)
-    recipe = Recipe.read(tmp_path / 'edit' / 'edit.json')
-    assert recipe == Recipe([Edit('b8.conv1', 0, inter_scale=2)], [5], 1, VECTOR)
+    recipe = EditRecipe.read(tmp_path / 'edit' / 'edit.json')
+    assert recipe == EditRecipe([Edit('b8.conv1', 0, inter_scale=2)], [5], 1, VECTOR)
     assert np.array_equal(picture(tmp_path / 'edit' / 'after.png'), recipe.render(G)[0])
     again = run('edit', path, f'--recipe={tmp_path / "edit" / "edit.json"}', f'--outdir={tmp_path / "again"}')
     assert again.exit_code == 0 and np.array_equal(picture(tmp_path / 'again' / 'after.png'), recipe.render(G)[0])

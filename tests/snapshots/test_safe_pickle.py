@@ -25,6 +25,7 @@ from hostile import call, name, networks_of, record, text
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.snapshots import unpickler
+from sarigan_plugin.trainer import upstream_loop
 
 import small_training
 from small_networks import SIZE

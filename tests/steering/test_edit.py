@@ -10,7 +10,8 @@ import torch
 import commands
 
 from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering.edits import Edit, Recipe, WrongField, edited, intra_components
+from sarigan_plugin.steering.edits import Edit, WrongField, edited, intra_components
+from sarigan_plugin.steering.recipe import EditRecipe
 from sarigan_plugin.steering.sampling import sample_ws
 from sarigan_plugin.support import pictures
 
@@ -152,14 +153,14 @@ def test_a_component_that_is_not_there_is_refused(G):
 #----------------------------------------------------------------------------
 # Recipes.
 
-RECIPE = Recipe([Edit(LAYER, 1, 1 / 3, 0.1), Edit(['b8.conv1', LAYER], 2, intra_seed=7, intra_mix=0.7),
+RECIPE = EditRecipe([Edit(LAYER, 1, 1 / 3, 0.1), Edit(['b8.conv1', LAYER], 2, intra_seed=7, intra_mix=0.7),
     Edit('b8.conv1', 1, inter_seed=8, inter_mix=0.5)], seeds=[3, 5], trunc=0.8)
 
 def test_a_recipe_read_again_makes_the_same_images_bit_for_bit_whatever_other_seeds_there_are(G, tmp_path):
     RECIPE.write(tmp_path / 'edit.json')
-    again = Recipe.read(tmp_path / 'edit.json')
+    again = EditRecipe.read(tmp_path / 'edit.json')
     assert again == RECIPE and np.array_equal(again.render(G), RECIPE.render(G))
-    assert torch.equal(Recipe(RECIPE.edits, [5], 0.8).ws(G), RECIPE.ws(G)[1:])
+    assert torch.equal(EditRecipe(RECIPE.edits, [5], 0.8).ws(G), RECIPE.ws(G)[1:])
 
 @pytest.mark.parametrize('changes, sentence', [
     (dict(version=3),                           'version: 3 is unknown; this program reads versions 1 to 2.'),
@@ -187,7 +188,7 @@ def test_a_recipe_with_a_mistake_gets_its_sentence(tmp_path, changes, sentence):
     RECIPE.write(path)
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     with pytest.raises(ValueError) as caught:
-        Recipe.read(path)
+        EditRecipe.read(path)
     assert str(caught.value) == sentence
 
 @pytest.mark.parametrize('content, sentence', [
@@ -200,13 +201,13 @@ def test_a_recipe_with_a_mistake_gets_its_sentence(tmp_path, changes, sentence):
 def test_what_is_no_recipe_gets_its_sentence(tmp_path, content, sentence):
     (tmp_path / 'edit.json').write_bytes(content)
     with pytest.raises(ValueError) as caught:
-        Recipe.read(tmp_path / 'edit.json')
+        EditRecipe.read(tmp_path / 'edit.json')
     assert str(caught.value).startswith(sentence) and '\n' not in str(caught.value)
 
 def test_recipes_of_version_1_are_read(tmp_path):
     fields = dict(layers=[LAYER], group=1, inter_scale=0.5, inter_shift=0.1, intra_seed=7, intra_mix=0.7)
     (tmp_path / 'edit.json').write_text(json.dumps(dict(version=1, edits=[fields], seeds=[3, 5], trunc=0.8, class_idx=0)))
-    assert Recipe.read(tmp_path / 'edit.json') == Recipe([Edit(LAYER, 1, 0.5, 0.1, 7, 0.7)], [3, 5], 0.8)
+    assert EditRecipe.read(tmp_path / 'edit.json') == EditRecipe([Edit(LAYER, 1, 0.5, 0.1, 7, 0.7)], [3, 5], 0.8)
 
 def test_what_an_edit_does_is_said_in_words():
     assert str(Edit(['b8.conv1', LAYER], 2, 3, intra_seed=7, intra_mix=0.7, inter_seed=8)) == (
@@ -220,7 +221,7 @@ def test_a_group_without_channels_and_a_class_that_is_not_there_are_named(G):
     w = torch.randn(1, G.w_dim)
     assert torch.equal(styles(G, w, Edit(LAYER, 3, 2)), styles(G, w)) # Those who go through all groups need not ask.
     with pytest.raises(WrongField, match='class_idx: 1 is out of range: the network has no classes.'):
-        Recipe([Edit(LAYER, 0)], class_idx=1).check(G)
+        EditRecipe([Edit(LAYER, 0)], class_idx=1).check(G)
 
 #----------------------------------------------------------------------------
 # The command.
@@ -256,7 +257,7 @@ def test_the_command_leaves_pictures_and_a_recipe_that_does_the_same_again(netwo
 
     done = run(network, more, f'--recipe={first / "edit.json"}', '--layer=b16.conv0', live[1], '--intra=9', '--inter-from=4', '--seed=5', '--scales=-1,2', '--video')
     assert done.exit_code == 0, done.output
-    recipe = Recipe.read(more / 'edit.json')
+    recipe = EditRecipe.read(more / 'edit.json')
     assert recipe.seeds == (5,) and [edit.layers for edit in recipe.edits] == [(LAYER,), (LAYER,)] and recipe.edits[1] == Edit(LAYER, recipe.edits[0].group, intra_seed=9, inter_seed=4)
     assert any((more / name).exists() for name in ['video.png', 'video.mp4'])
 
@@ -294,7 +295,7 @@ def test_the_option_that_is_wrong_is_named_and_nothing_written(network, live, tm
     assert not (tmp_path / 'out').exists()
 
 def test_a_recipe_for_another_network_says_which_edit_does_not_fit(network, tmp_path):
-    Recipe([Edit('b64.conv0', 0, 2)]).write(tmp_path / 'edit.json')
+    EditRecipe([Edit('b64.conv0', 0, 2)]).write(tmp_path / 'edit.json')
     done = run(network, tmp_path / 'out', f'--recipe={tmp_path / "edit.json"}')
     assert done.exit_code == 2 and "edit.json': edits[0].layers: 'b64.conv0' is not a grouped layer; they are b8.conv0," in done.stderr
 

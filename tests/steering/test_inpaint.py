@@ -18,12 +18,13 @@ from sarigan_plugin.cli import main
 from sarigan_plugin.datasets import masks
 from sarigan_plugin.evaluation import classical
 from sarigan_plugin.evaluation import fidelity
-from sarigan_plugin.evaluation import inpainting as inpaint_table
+from sarigan_plugin.evaluation import inpainting
 from sarigan_plugin.evaluation import quality
 from sarigan_plugin.features import detectors
-from sarigan_plugin.model import inpainting
+from sarigan_plugin.model.inpainting import join_condition
 from sarigan_plugin.steering import completion
-from sarigan_plugin.steering.edits import Edit, Recipe, edited
+from sarigan_plugin.steering.edits import Edit, edited
+from sarigan_plugin.steering.recipe import EditRecipe
 from sarigan_plugin.steering.sampling import latents
 
 
@@ -74,7 +75,7 @@ def test_an_image_of_the_networks_size_is_seen_and_given_back_pixel_by_pixel(G, 
     photo, hole, rows = noise(height, 32), hole_of(height, 32), slice((32 - height) // 2, (32 + height) // 2)
     c, window = completion.condition(G, photo, hole)
     image = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].float() / 127.5 - 1
-    expected = inpainting.join_condition(image, torch.from_numpy(hole)[None, None]).reshape(4, height, 32)
+    expected = join_condition(image, torch.from_numpy(hole)[None, None]).reshape(4, height, 32)
     assert window == (0, rows.start, 32, rows.stop) and torch.equal(c.reshape(4, 32, 32)[:, rows], expected)
     made = (completion.synthesize(G, c, seed=3) * 127.5 + 128).clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0).numpy()
     assert np.array_equal(np.asarray(completion.complete(G, photo, hole, seed=3))[hole], made[rows][hole])
@@ -194,7 +195,7 @@ def test_a_kind_of_masks_gives_each_image_a_hole_of_its_own_that_depends_on_its_
 
 def test_a_recipe_edits_what_fills_the_holes(inpainter, G, photos, tmp_path):
     edits = [Edit('b16.conv0', 1, inter_scale=3), Edit('b8.conv1', 0, intra_seed=9)]
-    Recipe(edits).write(tmp_path / 'edit.json')
+    EditRecipe(edits).write(tmp_path / 'edit.json')
     save_mask(tmp_path / 'mask.png', hole_of(32, 32))
     done = run(inpainter, photos / 'face.png', tmp_path / 'out', f'--masks={tmp_path / "mask.png"}', f'--recipe={tmp_path / "edit.json"}', '--trunc=0.8')
     assert done.exit_code == 0, done.output
@@ -271,7 +272,7 @@ def test_where_nothing_can_be_done_the_exit_code_says_so(inpainter, photos, tmp_
 ])
 def test_the_option_that_is_wrong_is_named_and_nothing_written(inpainter, photos, tmp_path, arguments, sentence):
     (tmp_path / 'empty').mkdir()
-    Recipe([Edit('b64.conv0', 0, 2)]).write(tmp_path / 'other.json')
+    EditRecipe([Edit('b64.conv0', 0, 2)]).write(tmp_path / 'other.json')
     for name, path in {'PHOTOS': photos, 'EMPTY': tmp_path / 'empty', 'OTHER': tmp_path / 'other.json'}.items():
         arguments, sentence = [argument.replace(name, str(path)) for argument in arguments], sentence.replace(name, str(path))
     done = run(inpainter, photos, tmp_path / 'out', '--masks=centre', *arguments)
@@ -313,13 +314,13 @@ def test_the_table_has_the_figures_of_what_the_methods_make_of_the_last_tenth(in
 
     truth = [PIL.Image.open(dataset / f'{index}.png') for index in [23, 24]]
     holes = np.stack([masks.of_index('mixed', 32, index) for index in [23, 24]])
-    task = inpaint_table.Task(np.stack(truth), holes)
-    of_seeds = [inpaint_table.measure(np.stack([completion.complete(G, *pair, seed) for pair in zip(truth, holes)]), task) for seed in [0, 5]]
-    for key in inpaint_table.MEASURES:
+    task = inpainting.Task(np.stack(truth), holes)
+    of_seeds = [inpainting.measure(np.stack([completion.complete(G, *pair, seed) for pair in zip(truth, holes)]), task) for seed in [0, 5]]
+    for key in inpainting.MEASURES:
         values = [of_seed[key] for of_seed in of_seeds]
         assert written['methods']['inpainter.pkl'][key] == pytest.approx(np.mean(values)) and written['methods']['inpainter.pkl'][f'{key}_std'] == pytest.approx(np.std(values))
     filled = np.stack([classical.fill('mean', np.asarray(image), hole) for image, hole in zip(truth, holes)])
-    assert written['methods']['mean'] == pytest.approx(inpaint_table.measure(filled, task))
+    assert written['methods']['mean'] == pytest.approx(inpainting.measure(filled, task))
 
     rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in (out / 'table.md').read_text().splitlines() if line.startswith('|')]
     assert rows[0] == ['Method', 'MAE', 'MAE, hole', 'PSNR, dB', 'SSIM'] and [row[0] for row in rows[2:]] == ['mean', 'inpainter.pkl']
@@ -336,7 +337,7 @@ def test_the_frechet_distance_to_the_true_images_is_a_column_of_its_own(inpainte
     done = run_table(dataset, tmp_path / 'out', inpainter, '--split=all', '--seeds=0,5', '--baselines=mean', f'--detector={detector}')
     assert done.exit_code == 0, done.output
     written, table = json.loads((tmp_path / 'out' / 'table.json').read_text()), (tmp_path / 'out' / 'table.md').read_text()
-    task = inpaint_table.read_task(str(dataset), 'all', 'mixed')
+    task = inpainting.read_task(str(dataset), 'all', 'mixed')
     filled = np.stack([classical.fill('mean', *pair) for pair in zip(task.truth, task.holes)])
     expected = quality.compare(filled, task.truth, detector)
     found = written['methods']
@@ -363,7 +364,7 @@ def test_measures_count_pixels_of_all_holes_alike():
     holes = np.zeros([2, 16, 16], dtype=bool)
     holes[0, :3, 0], holes[1, 0, 0] = True, True
     images = truth + 51 * np.stack([holes[0], 0 * holes[1]])[..., None].astype(np.uint8)
-    figures = inpaint_table.measure(images, inpaint_table.Task(truth, holes))
+    figures = inpainting.measure(images, inpainting.Task(truth, holes))
     assert figures['hole_mae'] == pytest.approx(0.2 * 3 / 4) and figures['mae'] == pytest.approx(0.2 * 3 / 512)
     assert figures['psnr_db'] == pytest.approx(-10 * np.log10(0.04 * 3 / 512)) and figures['ssim'] == pytest.approx(fidelity.ssim(images, truth).mean())
 
@@ -371,13 +372,13 @@ def test_masks_of_a_folder_are_taken_in_turn(dataset, tmp_path):
     (tmp_path / 'masks').mkdir()
     for index in range(3):
         save_mask(tmp_path / 'masks' / f'{index}.png', masks.of_index('rectangle', 64, index))
-    task = inpaint_table.read_task(str(dataset), 'held-out', str(tmp_path / 'masks'))
+    task = inpainting.read_task(str(dataset), 'held-out', str(tmp_path / 'masks'))
     assert np.array_equal(task.holes, [masks.resized(masks.of_index('rectangle', 64, index % 3), 32, 32) for index in [23, 24]])
 
 def test_a_data_set_that_holds_nothing_else_is_measured_as_a_whole(dataset, tmp_path):
     done = run_table(dataset, tmp_path / 'out', '--split=all', '--max-images=7', '--baselines=mean')
     assert done.exit_code == 0 and '7 images; all of dataset, holes: mixed' in done.stdout
-    task = inpaint_table.read_task(str(dataset), 'all', 'mixed')
+    task = inpainting.read_task(str(dataset), 'all', 'mixed')
     assert len(task.truth) == 25 and np.array_equal(task.truth[3], read(dataset / '03.png')) and np.array_equal(task.holes[3], masks.of_index('mixed', 32, 3))
 
 def test_a_network_that_may_have_seen_the_images_is_named(G, dataset, tmp_path):

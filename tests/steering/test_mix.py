@@ -11,8 +11,9 @@ import commands
 
 from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.steering import names
-from sarigan_plugin.steering.edits import Recipe, WrongField, edited
+from sarigan_plugin.steering.edits import WrongField, edited
 from sarigan_plugin.steering.mixing import mixing_edits
+from sarigan_plugin.steering.recipe import EditRecipe
 from sarigan_plugin.steering.sampling import render, sample_ws
 
 LAYERS = ['b8.conv0', 'b8.conv1', 'b16.conv0', 'b16.conv1', 'b32.conv0', 'b32.conv1']
@@ -80,7 +81,7 @@ def test_the_grid_has_its_images_at_the_sides_and_in_each_cell_a_row_with_codes_
     for row, seed in enumerate([3, 5], start=1):
         assert np.array_equal(cell(row, 0), render(G, sample_ws(G, [seed])))
         for column, other in enumerate([7, 3, 9], start=1):
-            assert np.array_equal(cell(row, column), Recipe(mixing_edits(G, other, ['b16.conv0'], code='inter'), [seed]).render(G)[0])
+            assert np.array_equal(cell(row, column), EditRecipe(mixing_edits(G, other, ['b16.conv0'], code='inter'), [seed]).render(G)[0])
             assert np.array_equal(cell(row, column), picture(tmp_path / 'out' / 'cells' / f'{seed}-{other}.png'))
             assert np.array_equal(cell(row, column), cell(row, 0)) == (seed == other)
 
@@ -94,7 +95,7 @@ def test_classes_and_grey_images_are_mixed_as_well(make_generator, make_discrimi
     path = tmp_path / 'grey.pkl'
     path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(c_dim=3, img_channels=1), G_ema=G, training_set_kwargs=None, augment_pipe=None)))
     assert run(path, f'--outdir={tmp_path / "out"}', '--rows=3', '--cols=7', '--class=2', '--device=cpu').exit_code == 0
-    assert np.array_equal(picture(tmp_path / 'out' / 'cells' / '3-7.png'), Recipe(mixing_edits(G, 7), [3], class_idx=2).render(G)[0])
+    assert np.array_equal(picture(tmp_path / 'out' / 'cells' / '3-7.png'), EditRecipe(mixing_edits(G, 7), [3], class_idx=2).render(G)[0])
 
 @pytest.mark.parametrize('arguments, words', [
     (['--rows=1'],                                  "Missing option '--cols'."),

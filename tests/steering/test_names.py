@@ -12,7 +12,8 @@ from commands import run
 
 from sarigan_plugin.commands import edit
 from sarigan_plugin.steering import names
-from sarigan_plugin.steering.edits import Edit, Recipe
+from sarigan_plugin.steering.edits import Edit
+from sarigan_plugin.steering.recipe import EditRecipe
 
 LAYER = 'b16.conv0'
 
@@ -56,7 +57,7 @@ def test_a_name_that_was_written_is_found_by_name_and_by_place(G, tmp_path):
         assert list(again) == [('b8.conv1', 0, 'hair'), (LAYER, 3, 'Brille "ö"')]
 
 def test_a_group_has_one_name_and_a_name_one_group(G):
-    known = names.Names('unused', G)
+    known = names.GroupNames('unused', G)
     known.set(LAYER, 3, 'glasses')
     known.set(LAYER, 3, 'spectacles')
     known.set(LAYER, 3, 'spectacles')
@@ -69,7 +70,7 @@ def test_a_group_has_one_name_and_a_name_one_group(G):
     assert list(known) == []
 
 def test_a_name_that_is_not_there_is_answered_with_those_that_are():
-    known = names.Names()
+    known = names.GroupNames()
     with pytest.raises(ValueError, match="^no group is called 'hat'; `sarigan name` gives names, and none has been given.$"):
         known.find('hat')
     known.set(LAYER, 3, 'glasses')
@@ -91,7 +92,7 @@ def test_a_name_that_is_not_there_is_answered_with_those_that_are():
     ('nan',         'numbers are the indices of groups'),
 ])
 def test_what_can_be_no_name_gets_its_sentence(name, problem):
-    known = names.Names()
+    known = names.GroupNames()
     with pytest.raises(ValueError) as caught:
         known.set(LAYER, 0, name)
     assert str(caught.value).endswith(f' is no name: {problem}.') and '\n' not in str(caught.value)
@@ -107,7 +108,7 @@ def test_names_of_forty_letters_in_any_script_will_do(tmp_path):
 @pytest.mark.parametrize('layer, group', [('b4.conv0', 0), (LAYER, 4), (LAYER, 2), (LAYER, -1)])
 def test_only_a_group_that_has_channels_gets_a_name(G, layer, group):
     regroup(G, '0013' * 4)
-    known = names.Names('unused', G)
+    known = names.GroupNames('unused', G)
     with pytest.raises(ValueError, match=f'^{layer} has no group {group} with channels.$'):
         known.set(layer, group, 'glasses')
 
@@ -303,7 +304,7 @@ def test_an_edit_of_a_group_by_name_is_that_of_its_index(network, tmp_path):
     for outdir, group in [('index', [f'--layer={LAYER}', '--group=3']), ('name', ['--group=glasses']), ('both', [f'--layer={LAYER}', '--group=glasses'])]:
         done = run('edit', network, f'--outdir={tmp_path / outdir}', *group, '--inter=3', '--seed=1', '--device=cpu')
         assert done.exit_code == 0, done.output
-        assert Recipe.read(tmp_path / outdir / 'edit.json').edits == (Edit(LAYER, 3, 3),)
+        assert EditRecipe.read(tmp_path / outdir / 'edit.json').edits == (Edit(LAYER, 3, 3),)
         assert (tmp_path / outdir / 'strip.png').read_bytes() == (tmp_path / 'index' / 'strip.png').read_bytes()
     for layers in ['b8.conv0', f'{LAYER},b8.conv0']:
         done = run('edit', network, f'--outdir={tmp_path / "out"}', f'--layer={layers}', '--group=glasses', '--inter=3')
@@ -312,9 +313,9 @@ def test_an_edit_of_a_group_by_name_is_that_of_its_index(network, tmp_path):
     assert not (tmp_path / 'out').exists()
 
 def test_captions_of_edits_have_the_names(G):
-    known = names.Names('unused', G)
+    known = names.GroupNames('unused', G)
     known.set(LAYER, 3, 'glasses')
-    recipe = Recipe([Edit(LAYER, 3, 0), Edit(['b8.conv1', LAYER], 2, 2), Edit(['b8.conv1', LAYER], 3, 2)])
+    recipe = EditRecipe([Edit(LAYER, 3, 0), Edit(['b8.conv1', LAYER], 2, 2), Edit(['b8.conv1', LAYER], 3, 2)])
     title = edit._strip_title(recipe, known, [0, 1]) # pylint: disable=protected-access # Read from a picture it would be less.
     assert title == ('b16.conv0, group 3 "glasses": inter-group code times 0; b8.conv1, b16.conv0, group 2: inter-group code times 2; '
         'b8.conv1 group 3, b16.conv0 group 3 "glasses": inter-group code times 0, 1')

@@ -14,9 +14,10 @@ import click
 import numpy as np
 import PIL.Image
 
+from sarigan_plugin.commands.options import class_options, require_class
 from sarigan_plugin.commands.project import FRAMES
 from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering.sampling import class_options, labels, require_class
+from sarigan_plugin.steering.sampling import labels
 from sarigan_plugin.support import pictures
 from sarigan_plugin.upstream.exchanges import Overlay, exchange, undo
 
