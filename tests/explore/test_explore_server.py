@@ -28,6 +28,7 @@ from sarigan_plugin.snapshots import label_kind
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import names
 from sarigan_plugin.steering.edits import Edit, edited
+from sarigan_plugin.steering.recipe import EditRecipe
 from sarigan_plugin.steering.sampling import render, sample_ws
 
 #----------------------------------------------------------------------------
