@@ -102,33 +102,33 @@ def _in_formats(method):
     @functools.wraps(method)
     def wrapper(network, *args, **kwargs):
         codes_or_images = args[0] if args else next(iter(kwargs.values()))
-        with _told(network) if codes_or_images.device.type == 'cpu' else contextlib.nullcontext():
+        with _formats_chosen(network) if codes_or_images.device.type == 'cpu' else contextlib.nullcontext():
             return method(network, *args, **kwargs)
     return wrapper
 
 @contextlib.contextmanager
-def _told(network):
+def _formats_chosen(network):
     """Inside the `with`, blocks, and the encoder of inpainting, know their precision and their order of memory."""
     # At 4x4 there is nothing to gain.
     blocks = [getattr(network, f'b{res}') for res in network.block_resolutions if res > 4]
     if not blocks or any(block.use_fp16 for block in blocks): # Some want to be looked at in fp16.
         yield
         return
-    told = [(module, name, getattr(module, name)) for module in blocks for name in ['use_fp16', 'channels_last']]
+    before = [(module, name, getattr(module, name)) for module in blocks for name in ['use_fp16', 'channels_last']]
     lowest = lowest_in_bf16(network.img_resolution,
         getattr(network, f'b{network.img_resolution}').conv1.weight.shape[1])
     for block in blocks:
         block.use_fp16 = lowest is not None and block.resolution >= lowest
         block.channels_last = block.use_fp16 or max(block.conv0.weight.shape[:2]) < NARROW
     if hasattr(network, 'encoder'):
-        told.append((network.encoder, 'fp16_resolution', network.encoder.fp16_resolution))
+        before.append((network.encoder, 'fp16_resolution', network.encoder.fp16_resolution))
         network.encoder.fp16_resolution = math.inf if lowest is None else lowest
     _Torch.half = torch.bfloat16
     try:
         yield
     finally:
         _Torch.half = None
-        for module, name, value in told:
+        for module, name, value in before:
             setattr(module, name, value)
 
 #----------------------------------------------------------------------------

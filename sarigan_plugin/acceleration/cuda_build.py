@@ -59,7 +59,7 @@ def wait_for_lock(folder, world):
     """Return when no process builds in `folder`; a lock that a dead process has left is removed. Raises UserError."""
     lock = os.path.join(folder, 'lock')
     end = time.monotonic() + world.timeout.total_seconds()
-    told = False
+    announced = False
     while os.path.exists(lock):
         if not _is_open(lock) and _seconds_since_writing(folder) > STALE_SECONDS:
             print(f'Removing {lock}, which a process that no longer runs has left.')
@@ -72,10 +72,10 @@ def wait_for_lock(folder, world):
             raise UserError(f'Rank {world.rank} has waited {world.minutes()} for another program '
                 f'that builds CUDA ops in {folder}: if there is none, remove {lock} and run the same command again; '
                 '--timeout takes more minutes.')
-        if not told:
+        if not announced:
             print(f'Waiting for {lock}: another program builds there, '
                 f'or was killed {STALE_SECONDS} seconds ago or less.')
-            told = True
+            announced = True
         time.sleep(0.2)
 
 def _is_open(path):

@@ -47,7 +47,7 @@ def _named_if_bad(get, skip):
     The image that stands in for a bad one is drawn at random, always the same for the same index: the next one would be
     seen as often as there are bad ones before it.
     """
-    told = set()
+    reported = set()
     def wrapper(dataset, index):
         for other in _and_stand_ins(index, len(dataset)): # Where there is no such index, it is an IndexError as ever.
             try:
@@ -57,8 +57,8 @@ def _named_if_bad(get, skip):
                 problem = f'{name} cannot be read or has another size ({error or type(error).__name__})'
                 if not skip:
                     raise BadImage(problem) from None
-                if name not in told:
-                    told.add(name)
+                if name not in reported:
+                    reported.add(name)
                     print(f'Warning: --data: {problem}; another image is shown for it.', file=sys.stderr)
         raise BadImage('no image can be read')
     return wrapper

@@ -35,7 +35,7 @@ MIN_RESOLUTION = 8          # D needs a block above its 4x4 epilogue
 CHANNELS       = {'L': 1, 'RGB': 3} # image modes that upstream can train on as they are
 MANY           = 2000       # So many images are worth a process for each core.
 PORTION        = 100        # Images that such a process looks at in one go.
-TOLD           = 20         # Bad images that are left out with a line for each.
+MAX_NAMED      = 20         # Bad images that are left out with a line for each.
 
 @dataclass(frozen=True)
 class DatasetSummary:
@@ -133,10 +133,10 @@ def _good_images(source, names, known):
     (common, _count), = collections.Counter(shapes).most_common(1) # Of equals the first.
     problems = [problem if shape is None else f'{name} is {_describe(shape)}, but most images are {_describe(common)}'
         for name, (shape, problem) in zip(names, verdicts) if shape != common]
-    for problem in problems[:TOLD]:
+    for problem in problems[:MAX_NAMED]:
         print(f'Warning: --data: {problem}; it is left out.', file=sys.stderr)
-    if len(problems) > TOLD:
-        print(f'Warning: --data: of the kind, {_plural(len(problems) - TOLD, "more image")} left out.', file=sys.stderr)
+    if len(problems) > MAX_NAMED:
+        print(f'Warning: --data: of the kind, {_plural(len(problems) - MAX_NAMED, "more image")} left out.', file=sys.stderr)
     return [name for name, (shape, _problem) in zip(names, verdicts) if shape == common], common
 
 def _verdicts(source, names):

@@ -106,12 +106,12 @@ def evaluate(names, snapshot_pkl, loop, peers, strict=False):
             if loop['device'].type == 'cuda':
                 torch.cuda.empty_cache() # It may have failed for want of memory.
             reason = next(reason for reason in peers.values_of_all(reason) if reason is not None)
-            story = f'{name} of {snapshot_pkl} failed: {reason}'
+            sentence = f'{name} of {snapshot_pkl} failed: {reason}'
             if strict:
-                raise UserError(f'--strict-metrics: {story}. The training state is saved; '
+                raise UserError(f'--strict-metrics: {sentence}. The training state is saved; '
                     'the same command goes on with this metric.')
             if is_first:
-                print(f'Warning: {story}. Training goes on; --strict-metrics would stop it.', flush=True)
+                print(f'Warning: {sentence}. Training goes on; --strict-metrics would stop it.', flush=True)
                 _report(loop['run_dir'], name, snapshot_pkl, {name: None}, seconds, loop['num_gpus'], error=reason)
         elif is_first:
             _report(loop['run_dir'], name, snapshot_pkl, results, seconds, loop['num_gpus'])

@@ -23,7 +23,7 @@ from sarigan_plugin.upstream.exchanges import exchange
 MAX_KEPT = 200000
 
 #----------------------------------------------------------------------------
-# What metrics are told.
+# What a metric is asked to do differently.
 
 @dataclasses.dataclass(frozen=True)
 class Orders:
@@ -93,7 +93,7 @@ def _of_dataset(compute):
             return stats_of(orders.features[0])
         if orders.kept is not None:
             orders.kept.opts = opts
-        opts, url = _obeying(opts, orders), _url(detector_url, orders)
+        opts, url = _with_num_real(opts, orders), _url(detector_url, orders)
         count = count_images(opts.dataset_kwargs)
         max_items = None if orders.num_real is not None or (max_items or count) >= count else max_items
         data = opts.dataset_kwargs.path
@@ -116,7 +116,7 @@ def _of_generator(compute):
         orders = _orders
         if orders.features is not None:
             return stats_of(orders.features[1])
-        opts, url = _obeying(opts, orders), _url(detector_url, orders)
+        opts, url = _with_num_real(opts, orders), _url(detector_url, orders)
         max_items = orders.num_made or max_items
         if orders.kept is None:
             return compute(opts, url, detector_kwargs, max_items=max_items, **kwargs)
@@ -127,8 +127,8 @@ def _of_generator(compute):
         return orders.kept.made
     return wrapper
 
-def _obeying(opts, orders):
-    """Options of a metric whose data set is that of the orders: as many images, for labels as well."""
+def _with_num_real(opts, orders):
+    """Options of a metric, with as many real images as ordered: for labels as well."""
     opts = copy.copy(opts)
     opts.dataset_kwargs = dnnlib.EasyDict(opts.dataset_kwargs)
     if orders.num_real is not None and orders.num_real < count_images(opts.dataset_kwargs):

@@ -129,10 +129,10 @@ class World:
             self.store.wait([f'{key} heard by {rank}' for rank in range(1, self.size)],
                 datetime.timedelta(seconds=GOODBYE_SECONDS))
 
-    def speaks(self, sentence: str = '') -> bool:
-        """Whether this process is the first of its machine to report that training has failed, or to say this of it.
+    def may_report(self, sentence: str = '') -> bool:
+        """Whether this process is the first of its machine to report that training has failed, or this sentence.
 
-        The others keep quiet.
+        It counts as reported from here on: the others keep quiet.
         """
         if self.store is None:
             return True

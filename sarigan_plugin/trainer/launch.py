@@ -219,7 +219,7 @@ def train_process(world, args, device_type, minutes, state_path, signals=None):
         sentence, code = _failure(error, world, args)
         if sentence is None:
             if isinstance(error, RuntimeError):
-                world.speaks() # The traceback is enough.
+                world.may_report() # The traceback is enough.
             raise
         return _complain(world, sentence, code)
     return 0
@@ -354,7 +354,7 @@ def _attempt(attempt, world, args, tolerance, state_path, signals, abort_fn):
 
 def _complain(world, sentence, code=UserError.exit_code):
     """Returns the exit code. Processes that this one leaves behind keep quiet, if they are on the same machine."""
-    is_first, is_new = world.speaks(), world.speaks(sentence)
+    is_first, is_new = world.may_report(), world.may_report(sentence)
     if is_new and (is_first or code != LOST):
         print(f'Error: {sentence}', file=sys.stderr)
     return code

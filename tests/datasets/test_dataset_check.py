@@ -221,7 +221,7 @@ def test_beyond_all_budgets_as_well(tmp_path, monkeypatch):
 def test_many_bad_images_are_told_in_few_lines(tmp_path, capsys):
     dataset_check.check(as_zip(tmp_path, {f'{i:02d}.png': png() if i == 7 else JUNK for i in range(60)}), skip_bad_images=True)
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith('Warning: ')]
-    assert len(told) == dataset_check.TOLD + 1 and told[-1] == 'Warning: --data: of the kind, 39 more images left out.'
+    assert len(told) == dataset_check.MAX_NAMED + 1 and told[-1] == 'Warning: --data: of the kind, 39 more images left out.'
 
 @pytest.mark.parametrize('as_source', [as_zip, as_folder])
 def test_several_processes_find_what_one_finds(tmp_path, monkeypatch, as_source):

@@ -56,8 +56,8 @@ def test_bad_gradients_are_counted_and_their_layers_and_losses_named(watch, valu
     iterate(watch, G, D, poison='synthesis.b16.conv1.weight', value=value)
     iterate(watch, G, D, poison='b8.conv0.weight', value=value)
     assert not watch.is_sound()
-    story = watch.report(lambda: {'Loss/G/loss': value, 'Loss/D/loss': 1.0})
-    assert story == f'2 iterations had gradients that are not finite, in SynthesisNetwork.b16.conv1.weight, Discriminator.b8.conv0.weight; Loss/G/loss is {value:g}'
+    report = watch.report(lambda: {'Loss/G/loss': value, 'Loss/D/loss': 1.0})
+    assert report == f'2 iterations had gradients that are not finite, in SynthesisNetwork.b16.conv1.weight, Discriminator.b8.conv0.weight; Loss/G/loss is {value:g}'
     iterate(watch, G, D)
     assert watch.report(dict) is None and watch.is_sound()
 
@@ -98,8 +98,8 @@ def test_an_overflow_of_fp16_is_noticed_and_named(make_generator, make_discrimin
     watch.look('Gmain')
     watch.end_iteration()
     losses.update()
-    story = watch.report(lambda: {'Loss/G/loss': losses.mean('Loss/G/loss')})
-    assert re.fullmatch(r'1 iterations had gradients that are not finite, in MappingNetwork\.fc0\.weight, .* and \d+ more; Loss/G/loss is (nan|inf)', story)
+    report = watch.report(lambda: {'Loss/G/loss': losses.mean('Loss/G/loss')})
+    assert re.fullmatch(r'1 iterations had gradients that are not finite, in MappingNetwork\.fc0\.weight, .* and \d+ more; Loss/G/loss is (nan|inf)', report)
 
 #----------------------------------------------------------------------------
 # A training that diverges.
@@ -147,7 +147,7 @@ def test_one_bad_iteration_is_a_warning_and_a_training_that_diverges_goes_back_a
     assert [tick['Progress/kimg']['mean'] for tick in ticks(tmp_path)] == pytest.approx([0.032, 1.056, 2.016], abs=0.04)
     assert all(np.isfinite(tick['Loss/D/loss']['mean']) for tick in ticks(tmp_path))
 
-def test_a_training_that_diverges_always_ends_with_the_story(poisoned):
+def test_a_training_that_diverges_always_ends_with_the_report(poisoned):
     done = poisoned(range(10, 1010), '--kimg=1', '--max-rollbacks=1')
     assert done.returncode == 2 and 'Traceback' not in done.stderr
     assert done.stdout.count('Going back to') == 1
