@@ -17,6 +17,7 @@ from sarigan_plugin.explore.studio import Newest
 from sarigan_plugin.snapshots import label_kind
 from sarigan_plugin.steering.edits import WrongField
 from sarigan_plugin.steering.sampling import is_vector, label_vector
+from sarigan_plugin.support import look
 
 STYLE               = Path(__file__).with_name('page.css')
 RECONNECT_SECONDS   = 60    # A page that was cut off finds its session again for so long; then it is freed.
@@ -100,7 +101,7 @@ class Page:
         self.session, self.view = studio.visit()
         self.drawing = Newest(self._draw)
         self.client = ui.context.client
-        ui.add_css(STYLE.read_text(encoding='utf-8'))
+        ui.add_css(look.css() + STYLE.read_text(encoding='utf-8'))
         ui.keyboard(on_key=self._press)
         self._build_bar(title)
         with ui.element('div').classes('explore'):

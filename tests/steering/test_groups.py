@@ -218,7 +218,9 @@ def test_the_page_has_every_group_with_its_picture_name_and_figures_and_needs_no
     done = run('groups', weird, f'--outdir={tmp_path / "out"}', '--seeds=1,2')
     assert done.exit_code == 0, done.output
     page = Page(tmp_path / 'out' / 'index.html')
-    assert page.open == [] and {tag for tag, _attributes in page.elements} <= set('html head meta title style body h1 p details summary dl dt dd nav ul li a figure figcaption img section h2 ol div table thead tbody tr th td'.split())
+    tags = ('html head meta title style body header main section h1 h2 p details summary dl dt dd nav ul ol li a '
+        'figure figcaption img div table thead tbody tr th td')
+    assert page.open == [] and {tag for tag, _attributes in page.elements} <= set(tags.split())
     assert ('h1', 'Channel groups of <b>&".pkl') in page.texts and ('th', f'group 0 "{name}"') in page.texts
     sources, links, ids = page.values('src'), page.values('href'), page.values('id')
     assert all((tmp_path / 'out' / source).is_file() for source in sources) and len(ids) == len(set(ids)) == 6 + 6 * 4
