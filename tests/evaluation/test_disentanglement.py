@@ -15,9 +15,8 @@ import torch
 from small_networks import SIZE
 import commands
 
-from sarigan_plugin.commands import disentanglement as disentanglement_command
 from sarigan_plugin.evaluation import attributes
-from sarigan_plugin.evaluation import disentanglement
+from sarigan_plugin.evaluation import disentanglement, disentanglement_report, disentanglement_study
 from sarigan_plugin.model.networks import code_styles, grouped_layers
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import units
@@ -296,9 +295,9 @@ def run(*arguments):
 def small(monkeypatch, tmp_path):
     monkeypatch.setattr(attributes, 'STEPS', 60)
     monkeypatch.setattr(disentanglement, 'ROUNDS', 5)
-    monkeypatch.setattr(disentanglement_command, 'PAIRS', 4)
-    monkeypatch.setattr(disentanglement_command, 'BEST', 1)
-    monkeypatch.setattr(disentanglement_command, 'MAX_TURNED', 20)
+    monkeypatch.setattr(disentanglement_study, 'PAIRS', 4)
+    monkeypatch.setattr(disentanglement_report, 'BEST', 1)
+    monkeypatch.setattr(disentanglement_study, 'MAX_TURNED', 20)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
 
 @pytest.mark.usefixtures('small')
