@@ -24,8 +24,7 @@ import commands
 from commands import sarigan
 
 from sarigan_plugin.ablation import job as ablation_job
-from sarigan_plugin.ablation import report
-from sarigan_plugin.ablation import table_spec
+from sarigan_plugin.ablation import report, runner, table_spec
 from sarigan_plugin.commands import ablate
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.snapshots import reading as snapshot
@@ -238,12 +237,12 @@ def test_files_of_the_tables_name_are_not_overwritten_unless_they_are_its_own(fi
 
 def test_each_training_has_its_own_gpus_of_those_that_are_visible(monkeypatch):
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,5,6,7')
-    assert [ablate.environment('cuda', slot, parallel=2, gpus=2) for slot in range(2)] == [dict(CUDA_VISIBLE_DEVICES='4,5'), dict(CUDA_VISIBLE_DEVICES='6,7')]
+    assert [runner.environment('cuda', slot, parallel=2, gpus=2) for slot in range(2)] == [dict(CUDA_VISIBLE_DEVICES='4,5'), dict(CUDA_VISIBLE_DEVICES='6,7')]
 
 def test_trainings_on_the_cpu_share_its_threads(monkeypatch):
     monkeypatch.setenv('OMP_NUM_THREADS', '6')
-    assert ablate.environment('cpu', 1, parallel=4, gpus=1) == dict(OMP_NUM_THREADS='1')
-    assert ablate.environment('cpu', 1, parallel=2, gpus=1) == dict(OMP_NUM_THREADS='3')
+    assert runner.environment('cpu', 1, parallel=4, gpus=1) == dict(OMP_NUM_THREADS='1')
+    assert runner.environment('cpu', 1, parallel=2, gpus=1) == dict(OMP_NUM_THREADS='3')
 
 def test_two_commands_do_not_work_in_one_folder(files_of, images, tmp_path):
     outdir = tmp_path / 'out'
