@@ -31,7 +31,7 @@ def writing(option: str, path: str | os.PathLike[str]) -> Iterator[None]:
 
 def first_line(error: object) -> str:
     """What an error says, fit for a sentence."""
-    line = (str(error).splitlines() or [''])[0]
+    line = (str(error).strip().splitlines() or [''])[0]
     return ''.join(letter if letter.isprintable() else '?' for letter in line[:200]) or type(error).__name__
 
 #----------------------------------------------------------------------------

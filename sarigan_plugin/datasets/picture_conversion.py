@@ -23,6 +23,8 @@ import PIL.Image
 import PIL.ImageCms
 import PIL.ImageOps
 
+from sarigan_plugin.errors import first_line
+
 FITS       = ('crop', 'pad', 'stretch')
 GREY_MODES = frozenset(['1', 'L', 'LA', 'La', 'I', 'F'])
 
@@ -92,11 +94,6 @@ def _stranger(stream):
         return 'it is empty'
     known = (f'it is {what}' for start, begin, what in STRANGERS if head[start:].startswith(begin))
     return next(known, 'its format is unknown')
-
-def first_line(error):
-    """The first line of an error's text, or the name of its type."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
 
 def _raw_mode(image):
     """How Pillow is going to unpack the file's samples, as 'RGB;16B'. Known until the image is loaded."""

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 from sarigan_plugin.datasets import archive as dataset_zip
 from sarigan_plugin.datasets.listing import LABELS
-from sarigan_plugin.datasets.picture_conversion import UNREADABLE, Refused, first_line
+from sarigan_plugin.datasets.picture_conversion import UNREADABLE, Refused
+from sarigan_plugin.errors import first_line
 from sarigan_plugin.support import picture_files
 
 MAX_MEMBER_BYTES = 1 << 29 # Of a picture in an archive, unpacked: it is held in memory.
