@@ -5,8 +5,7 @@ import sys
 import click
 
 from sarigan_plugin.commands.options import PATH
-from sarigan_plugin.datasets import picture_conversion
-from sarigan_plugin.datasets import picture_labels
+from sarigan_plugin.datasets import picture_conversion, picture_labels
 from sarigan_plugin.datasets.folder import COLOURS, DEFAULT_RESOLUTION, Options, make_dataset, tell_plan
 from sarigan_plugin.datasets.packaged import EMOJI_RESOLUTIONS, PUNKS_RESOLUTIONS, make_emoji, make_punks
 

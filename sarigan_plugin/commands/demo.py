@@ -11,11 +11,8 @@ from sarigan_plugin.commands.options import PATH, LastingCommand
 from sarigan_plugin.datasets import packaged
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering import attention
-from sarigan_plugin.steering import names
-from sarigan_plugin.trainer import launch
-from sarigan_plugin.trainer import arguments
-from sarigan_plugin.trainer import runs
+from sarigan_plugin.steering import attention, names
+from sarigan_plugin.trainer import arguments, launch, runs
 from sarigan_plugin.upstream import host
 
 MAX_KIMG = 100000 # More than the minutes will allow.

@@ -7,16 +7,21 @@ import click
 import numpy as np
 
 from sarigan_plugin.commands.options import (
-    PATH, Number, NumberRange, class_options, device_option, require_class, trust_option)
+    PATH,
+    Number,
+    NumberRange,
+    class_options,
+    device_option,
+    require_class,
+    trust_option,
+)
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.evaluation import attributes
 from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering import directions
-from sarigan_plugin.steering import names
+from sarigan_plugin.steering import directions, names
 from sarigan_plugin.steering.sampling import sample_ws
-from sarigan_plugin.support import files
-from sarigan_plugin.support import pictures
+from sarigan_plugin.support import files, pictures
 
 DRAWN   = 3     # Images beside each group.
 MOVE    = 0.05  # Change of a score from which an attribute is named beside a group.

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import click
 
-from sarigan_plugin.support import places
-from sarigan_plugin.support import processes
+from sarigan_plugin.support import places, processes
 from sarigan_plugin.upstream import tree as upstream
 
 OK, WARNING, ERROR = 'ok', 'warning', 'error'
@@ -115,8 +114,7 @@ def check_custom_ops():
     import torch
     if not torch.cuda.is_available():
         return OK, "PyTorch's, as always on the CPU"
-    from sarigan_plugin.acceleration import cuda_build
-    from sarigan_plugin.acceleration import ops
+    from sarigan_plugin.acceleration import cuda_build, ops
     obstacle = cuda_build.obstacle()
     if obstacle is None:
         return OK, ops.NAMES['cuda'] + (', built' if cuda_build.are_built() else ', built at the first run on this GPU, which takes some minutes')
@@ -177,7 +175,7 @@ def examine():
             state, detail = ERROR, f'needs the Python module {err.name}: run {places.install_command(err.name)}'
         except click.ClickException as err:
             state, detail = ERROR, err.message
-        except Exception as err: # pylint: disable=broad-except
+        except Exception as err:
             state, detail = ERROR, f'{type(err).__name__}: {_first_line(err)}'
         findings.append(Finding(part, state, _first_line(detail)))
     return findings

@@ -12,8 +12,7 @@ from sarigan_plugin.commands.options import PATH, NumberRange, class_flag, class
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering import attention
-from sarigan_plugin.steering import names
+from sarigan_plugin.steering import attention, names
 from sarigan_plugin.steering.edits import Edit, WrongField
 from sarigan_plugin.steering.projection import noise_put_in
 from sarigan_plugin.steering.recipe import EditRecipe

@@ -72,8 +72,10 @@ def explore_command(network, port, no_browser, outdir, projected_w, class_idx, i
 def _import_pages():
     """explore_page.serve() and the pages that it may serve."""
     try:
-        from sarigan_plugin.explore import page as explore_page
-        from sarigan_plugin.explore import inpaint_page as explore_inpaint_page # pylint: disable=import-outside-toplevel # Takes a second, and what it needs is optional.
+        from sarigan_plugin.explore import (
+            inpaint_page as explore_inpaint_page,  # Takes a second, and what it needs is optional.
+            page as explore_page,
+        )
     except ModuleNotFoundError as error:
         if error.name != 'nicegui':
             raise

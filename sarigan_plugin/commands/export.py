@@ -12,13 +12,8 @@ import click
 import torch
 
 from sarigan_plugin.commands.options import PATH, trust_option
-from sarigan_plugin.errors import first_line, UserError, writing
-from sarigan_plugin.snapshots import exported
-from sarigan_plugin.snapshots import reading
-from sarigan_plugin.snapshots import rebuild
-from sarigan_plugin.snapshots import rosinality
-from sarigan_plugin.snapshots import unpickler
-from sarigan_plugin.snapshots import what_is
+from sarigan_plugin.errors import UserError, first_line, writing
+from sarigan_plugin.snapshots import exported, reading, rebuild, rosinality, unpickler, what_is
 from sarigan_plugin.steering import names
 from sarigan_plugin.support import files
 
@@ -134,7 +129,7 @@ def _read_checkpoint(path):
         raise UserError(f'SOURCE: {path!r} cannot be read ({error.strerror}).') from None
     except pickle.UnpicklingError:
         raise UserError(f'SOURCE: {path!r} is not a checkpoint (it holds more than tensors and plain values, or less).') from None
-    except Exception as error: # pylint: disable=broad-except # Who knows what a broken or hostile file leads to.
+    except Exception as error: # Who knows what a broken or hostile file leads to.
         raise UserError(f'SOURCE: {path!r} is not a checkpoint that can be converted ({first_line(error)}).') from None
 
 def _refuse_existing(dest):

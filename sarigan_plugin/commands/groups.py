@@ -4,12 +4,18 @@ import os
 
 import click
 
-from sarigan_plugin.commands.options import (PATH, Number, NumberRange, class_options, device_option, require_class,
-    trust_option)
+from sarigan_plugin.commands.options import (
+    PATH,
+    Number,
+    NumberRange,
+    class_options,
+    device_option,
+    require_class,
+    trust_option,
+)
 from sarigan_plugin.errors import writing
 from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering import attention
-from sarigan_plugin.steering import names
+from sarigan_plugin.steering import attention, names
 
 #----------------------------------------------------------------------------
 

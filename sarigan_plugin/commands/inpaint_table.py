@@ -4,13 +4,10 @@ import os
 
 import click
 
-from sarigan_plugin.commands.options import (PATH, Choices, Number, NumberRange, device_option, trust_option)
-from sarigan_plugin.datasets import masks
-from sarigan_plugin.datasets import splits
+from sarigan_plugin.commands.options import PATH, Choices, Number, NumberRange, device_option, trust_option
+from sarigan_plugin.datasets import masks, splits
 from sarigan_plugin.errors import UserError, writing
-from sarigan_plugin.evaluation import classical
-from sarigan_plugin.evaluation import inpainting
-from sarigan_plugin.evaluation import quality
+from sarigan_plugin.evaluation import classical, inpainting, quality
 from sarigan_plugin.features import detectors
 from sarigan_plugin.steering import completion
 from sarigan_plugin.support import tables

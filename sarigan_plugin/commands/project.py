@@ -14,8 +14,7 @@ from sarigan_plugin.features import perceptual
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import projector
 from sarigan_plugin.steering.sampling import MAX_SEED, labels
-from sarigan_plugin.support import files
-from sarigan_plugin.support import pictures
+from sarigan_plugin.support import files, pictures
 
 NAMES   = {'w': 'W', 'w+': 'W+', 'noise': '+ noise'} # Of projector.stages().
 TILE    = 192   # Pixels of each picture in projection.png, at least.

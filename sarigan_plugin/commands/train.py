@@ -7,21 +7,17 @@ import re
 import sys
 
 import click
-import dnnlib
 
 from sarigan_plugin.acceleration import ops as custom_ops
 from sarigan_plugin.commands.options import PATH, trust_option
 from sarigan_plugin.commands.train_flags import Knob, TrainCommand, flags_of, show_all
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.support.world import DEFAULT_TIMEOUT, World
-from sarigan_plugin.trainer import arguments
-from sarigan_plugin.trainer import options as knobs
-from sarigan_plugin.trainer import recipes
-from sarigan_plugin.trainer import runs
-from sarigan_plugin.trainer import transfer
+from sarigan_plugin.trainer import arguments, options as knobs, recipes, runs, transfer
 from sarigan_plugin.trainer.launch import FaultTolerance, launch, machine_obstacle
-from sarigan_plugin.upstream import host
-from sarigan_plugin.upstream import tree as upstream
+from sarigan_plugin.upstream import host, tree as upstream
+
+import dnnlib
 
 LISTED = 20 # Names of images that are left out which are printed.
 

@@ -202,7 +202,7 @@ def load_scorer(place):
     try:
         spec.loader.exec_module(module)
         function = getattr(module, name, None)
-    except Exception as error: # pylint: disable=broad-except # It is the user's code, here and below.
+    except Exception as error: # It is the user's code, here and below.
         raise ValueError(f'{path!r} fails: {type(error).__name__}: {error}.') from None
     if not callable(function):
         raise ValueError(f'{path!r} has no function {name!r}.')
@@ -210,7 +210,7 @@ def load_scorer(place):
     def scorer(images):
         try:
             scores = {str(key): np.asarray(values, dtype=np.float64) for key, values in function(images).items()}
-        except Exception as error: # pylint: disable=broad-except
+        except Exception as error:
             raise ScorerFailed(f'{type(error).__name__}: {error}') from None
         for key, values in scores.items():
             if values.shape != (len(images),):

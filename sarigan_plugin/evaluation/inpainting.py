@@ -7,23 +7,17 @@ import os
 
 import numpy as np
 import torch
-from training.dataset import ImageFolderDataset
 
-from sarigan_plugin.datasets import check as dataset_check
-from sarigan_plugin.datasets import listing
-from sarigan_plugin.datasets import masks
-from sarigan_plugin.datasets import splits
+from sarigan_plugin.datasets import check as dataset_check, listing, masks, splits
 from sarigan_plugin.errors import UserError, first_line
-from sarigan_plugin.evaluation import classical
-from sarigan_plugin.evaluation import fidelity
-from sarigan_plugin.evaluation import quality
+from sarigan_plugin.evaluation import classical, fidelity, quality
 from sarigan_plugin.features import detectors
 from sarigan_plugin.model.inpainting import join_condition
 from sarigan_plugin.steering import completion
-from sarigan_plugin.support import files
-from sarigan_plugin.support import pictures
-from sarigan_plugin.support import tables
+from sarigan_plugin.support import files, pictures, tables
 from sarigan_plugin.support.bars import progressbar
+
+from training.dataset import ImageFolderDataset
 
 BATCH       = 16    # Images that a network completes at once.
 DRAWN       = 8     # Images in comparison.png.

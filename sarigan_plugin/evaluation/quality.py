@@ -16,16 +16,11 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from sarigan_plugin.acceleration import cpu
-from sarigan_plugin.acceleration import ops
-from sarigan_plugin.datasets import bad_images
-from sarigan_plugin.datasets import check as dataset_check
-from sarigan_plugin.datasets import loading
+from sarigan_plugin.acceleration import cpu, ops
+from sarigan_plugin.datasets import bad_images, check as dataset_check, loading
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.evaluation import upstream_metrics
-from sarigan_plugin.features import detectors
-from sarigan_plugin.features import perceptual
-from sarigan_plugin.features import statistics as feature_stats
+from sarigan_plugin.features import detectors, perceptual, statistics as feature_stats
 from sarigan_plugin.snapshots import reading
 
 COUNT       = 10000     # Images of our metrics, as many of each kind where there are so many.
@@ -62,7 +57,7 @@ METRICS = {metric.name: metric for metric in [
 
 def register():
     """Make our metrics known to metric_main."""
-    from metrics import metric_main # Here, as upstream's tree may come to sys.path late.
+    from metrics import metric_main  # Here, as upstream's tree may come to sys.path late.
     for stem, kind in STEMS.items():
         metric_main.register_metric(_registrable(f'{stem}_lite0', kind))
 

@@ -11,13 +11,14 @@ import json
 import os
 import time
 
-import dnnlib
 import requests
 import torch
 
-from sarigan_plugin.errors import first_line, UserError
+from sarigan_plugin.errors import UserError, first_line
 from sarigan_plugin.support import files
 from sarigan_plugin.support.world import is_lost_peer
+
+import dnnlib
 
 COLLECTIVES = ('broadcast', 'barrier') # Of torch.distributed: those that upstream's metrics call.
 
@@ -119,7 +120,7 @@ def evaluate(names, snapshot_pkl, loop, peers, strict=False):
 
 def _calculate(name, loop, peers):
     """({value: number}, None), or (None, why it failed, if it was in this process)."""
-    from metrics import metric_main, metric_utils # Here, as upstream's tree may come to sys.path late.
+    from metrics import metric_main, metric_utils  # Here, as upstream's tree may come to sys.path late.
     progress = metric_utils.ProgressMonitor(progress_fn=lambda _done, _all: peers.stop_if_alone())
     try:
         G = copy.deepcopy(loop['G_ema']).eval().requires_grad_(False).cpu() # As in the snapshot.

@@ -59,7 +59,7 @@ class Guard:
 
         try:
             await self.app(scope, counted_receive, send_with_headers)
-        except Exception: # pylint: disable=broad-except # On its way here _TooLarge may become another one.
+        except Exception: # On its way here _TooLarge may become another one.
             if received <= MAX_BODY:
                 raise
             if not started:

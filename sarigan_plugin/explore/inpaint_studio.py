@@ -13,11 +13,9 @@ import torch
 from sarigan_plugin.datasets import masks
 from sarigan_plugin.explore.inpaint_session import HoledSession
 from sarigan_plugin.explore.studio import MAX_MAP, MAX_UNPACKED, Studio, View, as_file, as_png, png, shrunk_to
-from sarigan_plugin.steering import attention
-from sarigan_plugin.steering import completion
+from sarigan_plugin.steering import attention, completion
 from sarigan_plugin.steering.sampling import MAX_SEED, latents
-from sarigan_plugin.support import picture_files
-from sarigan_plugin.support import pictures
+from sarigan_plugin.support import picture_files, pictures
 
 MAX_SIDE    = 768   # Pixels of the longer side of a photo as it is shown and painted on.
 OTHERS      = 4     # Further ways to fill the hole that are shown.

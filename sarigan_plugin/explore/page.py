@@ -143,7 +143,7 @@ class Page:
         """on_upload: a method of this page."""
         opened, rejected = weakref.WeakMethod(on_upload), weakref.WeakMethod(self._reject) # FastAPI never forgets what an upload refers to.
         upload = ui.upload(auto_upload=True, max_file_size=MAX_UPLOAD,
-            on_upload=lambda event: opened()(event), on_rejected=lambda: rejected()()).classes('hidden') # pylint: disable=unnecessary-lambda
+            on_upload=lambda event: opened()(event), on_rejected=lambda: rejected()()).classes('hidden')
         button = self._button(text, icon, None, tip)
         button.on('click', js_handler=f'() => runMethod({upload.id}, "pickFiles", [])')
 

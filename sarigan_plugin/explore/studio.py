@@ -20,8 +20,7 @@ from sarigan_plugin.steering.edits import edited
 from sarigan_plugin.steering.projection import Projection, noise_put_in
 from sarigan_plugin.steering.recipe import EditRecipe
 from sarigan_plugin.steering.sampling import render, sample_ws
-from sarigan_plugin.support import files
-from sarigan_plugin.support import pictures
+from sarigan_plugin.support import files, pictures
 
 THUMBNAIL       = 96            # Pixels, at most.
 MAX_MAP         = 128           # Pixels of the attention maps that are kept for each visitor.

@@ -11,12 +11,10 @@ import torch
 
 from sarigan_plugin.model.grouping import RESPONSE_SIDE, channel_responses, cosine_similarity
 from sarigan_plugin.model.networks import captured_features, grouped_layers
-from sarigan_plugin.steering import attention_page
-from sarigan_plugin.steering import names
+from sarigan_plugin.steering import attention_page, names
 from sarigan_plugin.steering.edits import Edit, edited
 from sarigan_plugin.steering.sampling import sample_ws
-from sarigan_plugin.support import files
-from sarigan_plugin.support import pictures
+from sarigan_plugin.support import files, pictures
 from sarigan_plugin.support.bars import progressbar
 
 NUM_SHUFFLES    = 8         # Random groups that the coherence of attention maps is compared with.

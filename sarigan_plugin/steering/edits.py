@@ -118,7 +118,7 @@ def intra_components(layer, group):
     (directions [K, code_dim], of length 1, and gains [K], the length of the change of all its styles for a step of 1), gains falling.
     """
     rows = torch.cat([module.weight[layer.grouping.assignment == group] * module.weight_gain for module in _intra_modules(layer)])
-    _left, gains, directions = torch.linalg.svd(rows.double(), full_matrices=False) # pylint: disable=not-callable
+    _left, gains, directions = torch.linalg.svd(rows.double(), full_matrices=False)
     largest = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True))
     return (directions * largest.sign()).to(rows.dtype), gains.to(rows.dtype) # One of the two signs, the same everywhere.
 

@@ -17,12 +17,12 @@ import json
 import os
 import sys
 
-import dnnlib
-
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.snapshots import exported
 from sarigan_plugin.support import files
+
+import dnnlib
 
 VERSION     = 1     # Of the files that are written.
 MAX_LETTERS = 40    # Of a name: captions have to hold it.

@@ -120,7 +120,7 @@ def _amplified(layer_name, index, channels, styles, layer):
 def principal_direction(styles):
     """The direction in which styles [N, C] vary most: [C], of length 1, its largest component positive."""
     centred = (styles - styles.mean(dim=0)).double()
-    direction = torch.linalg.eigh(centred.t() @ centred).eigenvectors[:, -1] # pylint: disable=not-callable
+    direction = torch.linalg.eigh(centred.t() @ centred).eigenvectors[:, -1]
     return (direction * direction[direction.abs().argmax()].sign()).to(styles.dtype)
 
 #----------------------------------------------------------------------------
