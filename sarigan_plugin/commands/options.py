@@ -1,4 +1,4 @@
-"""What options of several commands share: the type of a path, and the precision of CPUs."""
+"""What options of several commands share: types of paths and lists, and the precision of CPUs."""
 
 import click
 
@@ -18,6 +18,15 @@ class PathName(click.ParamType):
             self.fail(str(error), param, ctx)
 
 PATH = PathName()
+
+class CommaSeparatedList(click.ParamType):
+    """'a,b' -> ['a', 'b']; 'none' or '' -> []."""
+    name = 'list'
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, list):
+            return value
+        return [] if value.lower() in ['none', ''] else value.split(',')
 
 class CPUPrecision(click.Choice):
     """'auto', '1' or '0', as other flags that take a value also true or false."""
