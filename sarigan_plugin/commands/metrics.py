@@ -4,8 +4,7 @@ import os
 
 import click
 
-from sarigan_plugin.commands.options import PATH, device_option, trust_option
-from sarigan_plugin.commands.train_flags import CommaSeparatedList
+from sarigan_plugin.commands.options import PATH, CommaSeparatedList, device_option, trust_option
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.evaluation import quality
 from sarigan_plugin.features import detectors

@@ -65,6 +65,15 @@ class NumberRange(click.ParamType):
             numbers += range(first, last + 1)
         return numbers
 
+class CommaSeparatedList(click.ParamType):
+    """'a,b' -> ['a', 'b']; 'none' or '' -> []."""
+    name = 'list'
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, list):
+            return value
+        return [] if value.lower() in ['none', ''] else value.split(',')
+
 class NameList(click.ParamType):
     """'a,b' -> ['a', 'b'], each once."""
     name = 'names'

@@ -5,7 +5,7 @@ from typing import Literal, Union, get_args, get_origin
 
 import click
 
-from sarigan_plugin.commands.options import PATH, CPUPrecision, LastingCommand
+from sarigan_plugin.commands.options import PATH, CommaSeparatedList, CPUPrecision, LastingCommand
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.model.networks import RETIRED
 from sarigan_plugin.support import toml
@@ -15,15 +15,6 @@ _ALL = f'{__name__}.all' # In the context of a command that shows all of its hel
 
 #----------------------------------------------------------------------------
 # Types.
-
-class CommaSeparatedList(click.ParamType):
-    """'a,b' -> ['a', 'b']; 'none' or '' -> []."""
-    name = 'list'
-
-    def convert(self, value, param, ctx):
-        if isinstance(value, list):
-            return value
-        return [] if value.lower() in ['none', ''] else value.split(',')
 
 class ChoiceOfSome(click.Choice):
     """Of all choices of an option, those that have little use outside of research are for configs alone."""
