@@ -6,7 +6,10 @@ import sys
 import types
 
 import pytest
+from click.testing import CliRunner
 
+from sarigan_plugin import hooks
+from sarigan_plugin.support import pictures
 from sarigan_plugin.upstream import exchanges
 from sarigan_plugin.upstream.exchanges import Overlay, exchange
 
@@ -75,13 +78,41 @@ def test_an_overlay_is_the_original_but_for_some_names():
     with pytest.raises(AttributeError, match="module 'json' has no attribute 'nonesuch'"):
         overlay.nonesuch
 
+SCRIPT = '''
+import click
+import types
+legacy, imageio = types.ModuleType('legacy'), types.ModuleType('imageio')
+seen = []
+
+@click.command()
+@click.option('--seed', type=int)
+def main(seed):
+    seen.append((seed, legacy, imageio))
+'''
+
+def test_a_script_has_its_own_names_again_after_its_command(monkeypatch):
+    script = types.ModuleType('script')
+    monkeypatch.setitem(sys.modules, 'script', script)
+    monkeypatch.setattr(pictures, 'has_mp4', lambda: False)
+    exec(SCRIPT, vars(script))
+    names = script.legacy, script.imageio
+    hooks.take_any_network(script.main)
+    for seed in [1, 2]:
+        done = CliRunner().invoke(script.main, [f'--seed={seed}'])
+        assert done.exit_code == 0, done.output
+        assert (script.legacy, script.imageio) == names and exchanges.in_force() == []
+        _seed, legacy, imageio = script.seen[-1]
+        assert isinstance(legacy, Overlay) and legacy._original is names[0] and imageio.get_writer is not None
+    assert [seed for seed, *_names in script.seen] == [1, 2]
+
 #----------------------------------------------------------------------------
 # All of them.
 
 LOOK = '''
 import importlib, json, pkgutil, sys
 import sarigan_plugin
-import builtins, os, warnings, zipfile, numpy, torch, torch.utils.cpp_extension, torch.utils.data, torch.utils.tensorboard
+import builtins, os, warnings, zipfile
+import numpy, torch, torch.utils.cpp_extension, torch.utils.data, torch.utils.tensorboard
 
 def modules_of_upstream():
     for package in ['dnnlib', 'metrics', 'torch_utils', 'training']:
@@ -92,9 +123,10 @@ def modules_of_upstream():
     yield importlib.import_module('legacy')
 
 UPSTREAMS = list(modules_of_upstream())
-OTHERS = [builtins, os, os.path, sys, warnings, zipfile, numpy, torch, torch.cuda, torch.distributed, torch.nn, torch.nn.parallel,
-    torch.utils.cpp_extension, torch.utils.data, torch.utils.tensorboard]
-SHOWN = {'warnings': ['filters', '_filters_mutated', '_filters_version'], 'builtins': ['_']} # Which are there to be changed.
+OTHERS = [builtins, os, os.path, sys, warnings, zipfile, numpy,
+    torch, torch.cuda, torch.distributed, torch.nn, torch.nn.parallel, torch.utils.cpp_extension, torch.utils.data,
+    torch.utils.tensorboard]
+MEANT_TO_CHANGE = {'warnings': ['filters', '_filters_mutated', '_filters_version'], 'builtins': ['_']}
 
 def owners(module):
     """(place, module or class) of a module and of the classes that it makes."""
@@ -124,7 +156,7 @@ def changes():
         may_grow = ':' not in place and place not in ours # PyTorch and NumPy import modules of theirs when asked.
         compared = set(names) if may_grow else {*names, *now}
         nothing = object()
-        changed += [(place, name) for name in sorted(compared - set(SHOWN.get(place, [])))
+        changed += [(place, name) for name in sorted(compared - set(MEANT_TO_CHANGE.get(place, [])))
             if now.get(name, nothing) is not names.get(name, nothing) and name != '__annotations__']
         if getattr(owner, '__bases__', None) != bases:
             changed.append((place, '__bases__'))
@@ -175,7 +207,12 @@ loss.Loss.new_method = None
 def test_a_change_outside_of_the_registry_is_found():
     found = look_at(OUTSIDE)
     assert found['changed'] == found['left'] and found['in_force'] == []
-    assert sorted(map(tuple, found['changed'])) == [('torch.utils.tensorboard', 'SummaryWriter'), ('torch:Tensor', 'pin_memory'),
-        ('torch_utils.misc', 'assert_shape'), ('torch_utils.misc:InfiniteSampler', '__bases__'), ('training.loss:Loss', 'new_method')]
+    assert sorted(map(tuple, found['changed'])) == [
+        ('torch.utils.tensorboard',          'SummaryWriter'),
+        ('torch:Tensor',                     'pin_memory'),
+        ('torch_utils.misc',                 'assert_shape'),
+        ('torch_utils.misc:InfiniteSampler', '__bases__'),
+        ('training.loss:Loss',               'new_method'),
+    ]
 
 #----------------------------------------------------------------------------

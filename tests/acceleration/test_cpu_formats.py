@@ -132,7 +132,7 @@ def test_the_log_says_which_precision_and_why(monkeypatch, choice, channels, fas
 
 def test_whether_it_is_faster_is_measured_in_less_than_a_second_of_the_cpu():
     assert cpu_formats.is_faster() in [True, False]
-    assert 0 < cpu_formats._seconds(torch.bfloat16) < 1 # pylint: disable=protected-access
+    assert 0 < cpu_formats._seconds(torch.bfloat16) < 1
 
 #----------------------------------------------------------------------------
 # The numbers.

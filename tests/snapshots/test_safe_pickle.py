@@ -323,7 +323,6 @@ import os, resource, sys
 from sarigan_plugin.snapshots import reading as snapshot
 from training import networks, augment
 from sarigan_plugin.errors import UserError
-from sarigan_plugin.trainer import upstream_loop
 used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 500 * 2 ** 20, resource.RLIM_INFINITY))
 for path in sys.argv[1:]:
