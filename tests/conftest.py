@@ -72,7 +72,7 @@ def git_tree(_clean_git_tree, tmp_path, monkeypatch):
 #----------------------------------------------------------------------------
 # The small generator and discriminator that the tests share: 32x32, sixteen channels at most.
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def make_generator():
     """make_generator(**overrides) -> a fresh Generator in eval mode, 4 groups, codes of 32."""
     def make(c_dim=0, img_channels=3, **kwargs):
@@ -80,19 +80,28 @@ def make_generator():
             **dict(dict(code_dim=32, num_groups=4, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE), **kwargs)).eval()
     return make
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def make_discriminator():
     """make_discriminator(**overrides) -> a fresh Discriminator in eval mode."""
     def make(c_dim=0, img_channels=3, **kwargs):
         return networks.Discriminator(c_dim=c_dim, img_resolution=32, img_channels=img_channels, code_dim=32, **SIZE, **kwargs).eval()
     return make
 
-@pytest.fixture
-def network(make_generator, make_discriminator, tmp_path):
-    """Path of a network pickle."""
+@pytest.fixture(scope='session')
+def _network(make_generator, make_discriminator):
+    """(content of a network pickle, state of the random numbers that follow)."""
+    torch.manual_seed(0)
     G = make_generator().requires_grad_(False)
+    content = pickle.dumps(dict(G=G, D=make_discriminator(), G_ema=G, training_set_kwargs=None, augment_pipe=None))
+    return content, torch.get_rng_state()
+
+@pytest.fixture
+def network(_network, tmp_path):
+    """Path of a network pickle, always the same one."""
+    content, random_state = _network
+    torch.set_rng_state(random_state)
     path = tmp_path / 'network.pkl'
-    path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(), G_ema=G, training_set_kwargs=None, augment_pipe=None)))
+    path.write_bytes(content)
     return path
 
 #----------------------------------------------------------------------------
