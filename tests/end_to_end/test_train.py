@@ -71,6 +71,7 @@ def test_the_same_seed_trains_the_same_network(run, images, cfg, tmp_path):
     for (name, a), (_name, b) in zip(networks[0].named_parameters(), networks[1].named_parameters()):
         assert torch.equal(a, b), name
 
+@pytest.mark.slow # In test_torchrun.py as well.
 def test_two_processes_train_one_network(images, cfg, tmp_path):
     # Upstream itself compares all parameters and buffers of the two at each snapshot, and stops where they differ.
     done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none', '--device=cpu', '--gpus=2')
