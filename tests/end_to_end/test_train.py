@@ -19,21 +19,11 @@ from click.testing import CliRunner
 from commands import sarigan
 from trainings import stats
 import small_training
-import trees
 
 
 from sarigan_plugin.commands.train import main
 from sarigan_plugin.losses.sarigan import TARGET_STEPS
 from sarigan_plugin.upstream import tree as upstream
-
-@pytest.fixture(scope='session')
-def run(images, cfg, tmp_path_factory):
-    """One finished training of 1 kimg in a single process: (process, run folder)."""
-    outdir = tmp_path_factory.mktemp('out')
-    done = trees.run([sys.executable, '-m', 'sarigan_plugin.cli', 'train', f'--cfg={cfg}', f'--data={images}', f'--outdir={outdir}',
-        '--metrics=none', '--device=cpu', '--seed=3'], outdir)
-    assert done.returncode == 0, done.stderr
-    return done, outdir / '00000-squares-small'
 
 #----------------------------------------------------------------------------
 # Runs.
