@@ -4,6 +4,7 @@ import os
 import pickle
 import shutil
 import signal
+import sys
 
 os.environ.setdefault('OMP_NUM_THREADS', '1') # Before PyTorch is imported: on a busy machine more threads slow small networks down by an order of magnitude.
 
@@ -72,7 +73,7 @@ def git_tree(_clean_git_tree, tmp_path, monkeypatch):
 #----------------------------------------------------------------------------
 # The small generator and discriminator that the tests share: 32x32, sixteen channels at most.
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def make_generator():
     """make_generator(**overrides) -> a fresh Generator in eval mode, 4 groups, codes of 32."""
     def make(c_dim=0, img_channels=3, **kwargs):
@@ -80,19 +81,28 @@ def make_generator():
             **dict(dict(code_dim=32, num_groups=4, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE), **kwargs)).eval()
     return make
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def make_discriminator():
     """make_discriminator(**overrides) -> a fresh Discriminator in eval mode."""
     def make(c_dim=0, img_channels=3, **kwargs):
         return networks.Discriminator(c_dim=c_dim, img_resolution=32, img_channels=img_channels, code_dim=32, **SIZE, **kwargs).eval()
     return make
 
-@pytest.fixture
-def network(make_generator, make_discriminator, tmp_path):
-    """Path of a network pickle."""
+@pytest.fixture(scope='session')
+def _network(make_generator, make_discriminator):
+    """(content of a network pickle, state of the random numbers that follow)."""
+    torch.manual_seed(0)
     G = make_generator().requires_grad_(False)
+    content = pickle.dumps(dict(G=G, D=make_discriminator(), G_ema=G, training_set_kwargs=None, augment_pipe=None))
+    return content, torch.get_rng_state()
+
+@pytest.fixture
+def network(_network, tmp_path):
+    """Path of a network pickle, always the same one."""
+    content, random_state = _network
+    torch.set_rng_state(random_state)
     path = tmp_path / 'network.pkl'
-    path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(), G_ema=G, training_set_kwargs=None, augment_pipe=None)))
+    path.write_bytes(content)
     return path
 
 #----------------------------------------------------------------------------
@@ -114,3 +124,12 @@ def cfg(tmp_path_factory):
     path = tmp_path_factory.mktemp('cfg') / 'small.toml'
     path.write_text(small_training.config(method=dict(lambda_info=1.0), networks=dict(channel_base=128, num_fp16_res=4)))
     return path
+
+@pytest.fixture(scope='session')
+def run(images, cfg, tmp_path_factory):
+    """One finished training of 1 kimg in a single process: (process, run folder)."""
+    outdir = tmp_path_factory.mktemp('out')
+    done = trees.run([sys.executable, '-m', 'sarigan_plugin.cli', 'train', f'--cfg={cfg}', f'--data={images}', f'--outdir={outdir}',
+        '--metrics=none', '--device=cpu', '--seed=3'], outdir)
+    assert done.returncode == 0, done.stderr
+    return done, outdir / '00000-squares-small'

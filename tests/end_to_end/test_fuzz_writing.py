@@ -73,7 +73,7 @@ def assert_answered(code, output, errors, what):
 #----------------------------------------------------------------------------
 # sarigan generate, groups, edit, mix, directions, export and import.
 
-TOOL_CASES = [100, pytest.param(3000, marks=pytest.mark.slow)]
+TOOL_CASES = [50, pytest.param(3000, marks=pytest.mark.slow)]
 
 SIZE = dict(channel_base=32, channel_max=4)
 SOURCES = ['sarigan.pkl', 'plain.pkl', 'labelled.pkl', 'exported', 'theirs.pt', 'notes.txt', 'full', 'missing.pkl']
@@ -238,7 +238,7 @@ def test_tools_write_where_they_are_told_and_overwrite_nothing_but_pictures(work
 #----------------------------------------------------------------------------
 # Trainings, each in a process of its own.
 
-TRAINING_CASES = [5, pytest.param(300, marks=pytest.mark.slow)]
+TRAINING_CASES = [3, pytest.param(300, marks=pytest.mark.slow)]
 
 CONFIG = small_training.config(method=dict(num_groups=2, code_dim=4), networks=dict(channel_base=32, channel_max=4), training=dict(batch=500, grid=[2, 1]))
 

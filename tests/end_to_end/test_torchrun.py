@@ -17,6 +17,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from trainings import stats
 from worlds import HANG_MINUTES, together
 
 from sarigan_plugin.acceleration import cuda_build
@@ -109,8 +110,10 @@ def test_torchrun_trains_the_same_network_as_processes_of_our_own(trained, image
         "sys.exit(launch.launch(args, 'cpu'))") # Past the check for as many cores.
     _ends, theirs, processes = trained
     with started([sys.executable, '-c', code, images, cfg, tmp_path, processes, BATCH]) as (process,):
-        exit_code, _out, errors = finished(process)
+        exit_code, out, errors = finished(process)
     assert exit_code == 0, errors
+    assert out.count('tick 1 ') == 1
+    assert stats(tmp_path / 'run')[-1]['Loss/scores/real']['num'] >= 1000 # Images of all processes.
     assert_equal_networks(theirs, tmp_path / 'run')
 
 def assert_equal_networks(*folders):

@@ -20,22 +20,12 @@ from click.testing import CliRunner
 from commands import sarigan
 from trainings import stats
 import small_training
-import trees
 
 
 from sarigan_plugin.commands.train import main
 from sarigan_plugin.losses.sarigan import TARGET_STEPS
 from sarigan_plugin.trainer import options
 from sarigan_plugin.upstream import tree as upstream
-
-@pytest.fixture(scope='session')
-def run(images, cfg, tmp_path_factory):
-    """One finished training of 1 kimg in a single process: (process, run folder)."""
-    outdir = tmp_path_factory.mktemp('out')
-    done = trees.run([sys.executable, '-m', 'sarigan_plugin.cli', 'train', f'--cfg={cfg}', f'--data={images}', f'--outdir={outdir}',
-        '--metrics=none', '--device=cpu', '--seed=3'], outdir)
-    assert done.returncode == 0, done.stderr
-    return done, outdir / '00000-squares-small'
 
 #----------------------------------------------------------------------------
 # Runs.
@@ -73,6 +63,7 @@ def test_the_same_seed_trains_the_same_network(run, images, cfg, tmp_path):
     for (name, a), (_name, b) in zip(networks[0].named_parameters(), networks[1].named_parameters()):
         assert torch.equal(a, b), name
 
+@pytest.mark.slow # In test_torchrun.py as well.
 def test_two_processes_train_one_network(images, cfg, tmp_path):
     # Upstream itself compares all parameters and buffers of the two at each snapshot, and stops where they differ.
     done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none', '--device=cpu', '--gpus=2')

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tarfile
 import zipfile
 from pathlib import Path
@@ -45,12 +46,15 @@ SCRIPTS = sorted(path.name for path in INSTALLED.glob('*.py'))
 
 def run(tree, jobs, num_made=None, **environment):
     """[(exit code, output)] of scripts in a tree, see run_scripts.py."""
-    command = [sys.executable, trees.SUPPORT / 'run_scripts.py', tree]
-    command += [num_made] if num_made is not None else []
-    environment = dict(OMP_NUM_THREADS=1, CUDA_VISIBLE_DEVICES='', PYTHONPATH=trees.ROOT) | environment
-    environment = os.environ | {name: str(value) for name, value in environment.items()}
-    done = subprocess.run([str(word) for word in command], input=json.dumps(jobs, default=str), env=environment,
-        capture_output=True, text=True, check=False)
+    environment = dict(CUDA_VISIBLE_DEVICES='') | {name: str(value) for name, value in environment.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, 'jobs.json')
+        path.write_text(json.dumps(jobs, default=str))
+        words = [trees.SUPPORT / 'run_scripts.py', tree, path, *([num_made] if num_made is not None else [])]
+        if tree == INSTALLED:
+            done = commands.finished(commands.start(*words, **environment))
+        else: # Whose modules nobody has imported yet.
+            done = trees.run([sys.executable, *words], trees.ROOT, PYTHONPATH=trees.ROOT, **environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -18,6 +18,7 @@ from sarigan_plugin.trainer import state_files
 from sarigan_plugin.trainer import runs
 
 SCRIPT = trees.SUPPORT / 'cheap_metrics.py'
+
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
     """The command line of a training of two ticks and two snapshots, but for --outdir and --metrics."""
@@ -118,8 +119,9 @@ def test_metrics_change_nothing_of_the_training(data, measured, tmp_path):
     finish(start(data, tmp_path, '--metrics=none'))
     assert_same_training(measured(1)[0], run_of(tmp_path))
 
-def test_where_metrics_are_strict_one_that_fails_stops_the_training_with_its_state(data, tmp_path):
-    out, errors = finish(start(data, tmp_path, '--metrics=mean,fails_in_first', '--strict-metrics', '--gpus=2'), code=2)
+@pytest.mark.parametrize('gpus', [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_where_metrics_are_strict_one_that_fails_stops_the_training_with_its_state(data, tmp_path, gpus):
+    out, errors = finish(start(data, tmp_path, '--metrics=mean,fails_in_first', '--strict-metrics', f'--gpus={gpus}'), code=2)
     assert [line for line in (out + errors).splitlines() if line.startswith('Error: ')] == [
         f'Error: --strict-metrics: fails_in_first of {SNAPSHOTS[0]} failed: RuntimeError: no luck. '
         'The training state is saved; the same command goes on with this metric.']

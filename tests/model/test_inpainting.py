@@ -17,6 +17,7 @@ from metrics import metric_utils
 from training import training_loop
 
 import small_training
+import commands
 from ddp_steps import assert_equal_on_both_ranks, assert_trained_alike, run as run_ddp
 from trainings import assert_equal_runs, finish, last_run, start
 
@@ -269,8 +270,8 @@ def test_pickle_completes_images_in_an_unmodified_checkout_without_the_plugin(an
     save_network(tmp_path / 'network.pkl')
     outside = subprocess.run([sys.executable, '-I', '-c', READ_PICKLE, tmp_path / 'network.pkl', any_tree], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert outside.returncode == 0, outside.stderr
-    inside = subprocess.run([sys.executable, '-c', READ_PICKLE.replace("sys.modules['sarigan_plugin'] = None", 'import sarigan_plugin').replace('sys.path.insert', '#'),
-        tmp_path / 'network.pkl'], capture_output=True, text=True, check=True)
+    code = READ_PICKLE.replace("sys.modules['sarigan_plugin'] = None", 'import sarigan_plugin').replace('sys.path.insert', '#')
+    inside = commands.finished(commands.start('-c', code, tmp_path / 'network.pkl'))
     assert outside.stdout.split()[-1] == inside.stdout.split()[-1]
 
 #----------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import torch
 
 import legacy
 from training import networks as upstream_networks
+import commands
 
 from sarigan_plugin.model import grouping as sgm
 from sarigan_plugin.model import networks
@@ -427,8 +428,7 @@ def test_pickle_loads_generates_and_mixes_in_an_unmodified_checkout_without_the_
     outside = subprocess.run([sys.executable, '-I', '-c', hide + READ_PICKLE.replace("any('sarigan' in name for name in sys.modules)", 'sys.modules["sarigan_plugin"]'), path, any_tree],
         capture_output=True, text=True, cwd=tmp_path, check=False)
     assert outside.returncode == 0, outside.stderr
-    inside = subprocess.run([sys.executable, '-c', 'import sarigan_plugin\n' + READ_PICKLE.replace("assert not any('sarigan' in name for name in sys.modules)", ''), path],
-        capture_output=True, text=True, cwd=tmp_path, check=True)
+    inside = commands.finished(commands.start('-c', 'import sarigan_plugin\n' + READ_PICKLE.replace("assert not any('sarigan' in name for name in sys.modules)", ''), path))
     assert outside.stdout.split()[-1] == inside.stdout.split()[-1]
 
 def test_legacy_loader_rebuilds_a_network_for_fp16(make_generator, make_discriminator):

@@ -3,12 +3,12 @@
 import json
 import math
 import os
-import subprocess
 import sys
 from argparse import Namespace
 
 import pytest
 import rounding
+import trees
 import safetensors.torch
 import torch
 
@@ -65,22 +65,24 @@ def test_channels_last_networks_come_back_as_they_were(make_generator, make_disc
 OUTSIDE = """
 import sys
 sys.modules['sarigan_plugin'] = None
-sys.path.insert(0, sys.argv[2])
+sys.path.insert(0, sys.argv[1])
 import hashlib, torch, legacy
-with open(sys.argv[1], 'rb') as f:
-    data = legacy.load_network_pkl(f)
-torch.manual_seed(1)
-images = data['G_ema'](torch.randn(2, 32), torch.zeros([2, 0]), truncation_psi=0.7, noise_mode='const')
-logits = data['D'](images, torch.zeros([2, 0]))
-print(hashlib.sha256(images.numpy().tobytes() + logits.numpy().tobytes()).hexdigest())
+for path in sys.argv[2:]:
+    with open(path, 'rb') as f:
+        data = legacy.load_network_pkl(f)
+    torch.manual_seed(1)
+    images = data['G_ema'](torch.randn(2, 32), torch.zeros([2, 0]), truncation_psi=0.7, noise_mode='const')
+    logits = data['D'](images, torch.zeros([2, 0]))
+    print(hashlib.sha256(images.numpy().tobytes() + logits.numpy().tobytes()).hexdigest())
 """
 
 def test_imported_pickle_loads_in_an_unmodified_checkout_without_the_plugin(sari_networks, any_tree, tmp_path):
     write(sari_networks(), tmp_path / 'network.pkl')
     assert run('export', tmp_path / 'network.pkl', f'--to={tmp_path / "folder"}').exit_code == 0
     assert run('import', tmp_path / 'folder', f'--to={tmp_path / "back.pkl"}').exit_code == 0
-    sums = [subprocess.run([sys.executable, '-I', '-c', OUTSIDE, tmp_path / name, any_tree], capture_output=True, text=True, check=True, cwd=tmp_path).stdout.split()[-1]
-        for name in ['network.pkl', 'back.pkl']]
+    done = trees.run([sys.executable, '-I', '-c', OUTSIDE, any_tree, tmp_path / 'network.pkl', tmp_path / 'back.pkl'], tmp_path)
+    assert done.returncode == 0, done.stderr
+    sums = done.stdout.split()[-2:]
     assert sums[0] == sums[1]
 
 def test_every_command_takes_an_exported_folder(sari_networks, tmp_path):

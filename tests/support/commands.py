@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import types
 from pathlib import Path
 
 import limits
@@ -142,7 +143,8 @@ def _become(words, cwd, before, environment, folder):
         runpy.run_module(rest[0], run_name='__main__', alter_sys=True)
     elif first == '-c':
         sys.argv = ['-c', *rest[1:]]
-        exec(compile(rest[0], '<string>', 'exec'), {'__name__': '__main__'})
+        sys.modules['__main__'] = types.ModuleType('__main__')
+        exec(compile(rest[0], '<string>', 'exec'), vars(sys.modules['__main__']))
     else:
         sys.argv = words
         sys.path.insert(0, os.path.dirname(first))

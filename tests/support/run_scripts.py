@@ -1,8 +1,8 @@
 """Run scripts one after another as `python SCRIPT ARGUMENTS` would each by itself: importing PyTorch takes seconds.
 
-    python run_scripts.py TREE [COUNT] <jobs >results
+    python run_scripts.py TREE JOBS.json [COUNT] >results
 
-jobs: JSON list of [script, argument, ...]; results: JSON list of [exit code, output]. COUNT: of images for metrics,
+JOBS: list of [script, argument, ...]; results: JSON list of [exit code, output]. COUNT: of images for metrics,
 in place of upstream's 50,000.
 """
 
@@ -32,10 +32,11 @@ def run(script, *arguments):
             code = 1
     return code, output.getvalue()
 
-def main(tree, num_made=None):
+def main(tree, jobs, num_made=None):
+    with open(jobs, encoding='utf-8') as f:
+        jobs = json.load(f)
     os.chdir(tree)
     sys.path[0] = tree
-    jobs = json.load(sys.stdin)
     with contextlib.ExitStack() as stack:
         if num_made is not None:
             import dnnlib # noqa: F401 # This tree's, before the plugin looks for one.

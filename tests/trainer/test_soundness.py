@@ -183,7 +183,7 @@ def read_images():
 
 LOADING = [(0, None), (1, 'fork'), (1, 'spawn')] # Processes that load images, and how they start: afresh where there are several GPUs.
 
-@pytest.mark.parametrize('loading', LOADING)
+@pytest.mark.parametrize('loading', [*LOADING[:2], pytest.param(LOADING[2], marks=pytest.mark.slow)])
 def test_a_bad_image_is_named(squares, read_images, loading):
     with pytest.raises(bad_images.BadImage) as caught:
         read_images(squares, False, *loading)
