@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import math
 
 import pytest
 import rounding
@@ -14,6 +15,7 @@ from small_networks import SIZE
 
 from sarigan_plugin.losses.sarigan import TARGET_STEPS, SariGANLoss, info_losses, info_targets
 from sarigan_plugin.losses.shared_weights import SharedWeights
+from sarigan_plugin.losses.upstream import UpstreamLoss
 from sarigan_plugin.model.networks import SynthesisLayer, grouped_layers
 
 PHASES = ['Gmain', 'Greg', 'Gboth', 'Dmain', 'Dreg', 'Dboth']
@@ -29,6 +31,18 @@ def run_phase(loss_class, G, D, phase, rounds=1, seed=0, **kwargs):
     for i in range(rounds):
         loss.accumulate_gradients(phase=phase, real_img=torch.rand(4, 3, 32, 32) * 2 - 1, real_c=c, gen_z=torch.randn(4, G.z_dim), gen_c=c, sync=(i == rounds - 1), gain=1)
     return {name: p.grad for name, p in module.named_parameters()}, loss
+
+def train(loss, G, D, steps):
+    """So many steps of G's main and regularising phase, the same numbers every time. Returns the last gradients."""
+    G.train().requires_grad_(True)
+    torch.manual_seed(1)
+    c = torch.zeros(4, 0)
+    for _step in range(steps):
+        G.zero_grad(set_to_none=True)
+        for phase in ['Gmain', 'Greg']:
+            loss.accumulate_gradients(phase=phase, real_img=torch.zeros(4, 3, 32, 32), real_c=c,
+                gen_z=torch.randn(4, G.z_dim), gen_c=c, sync=True, gain=1)
+    return {name: parameter.grad for name, parameter in G.named_parameters()}
 
 #----------------------------------------------------------------------------
 
@@ -65,6 +79,14 @@ def test_info_loss_is_the_squared_error_of_each_code():
     inter, intra = info_losses(predicted, info_targets(codes))
     torch.testing.assert_close(inter, (predicted - codes[:, 0])[:, :5].square().mean(dim=1))
     torch.testing.assert_close(intra, (predicted - codes[:, 0])[:, 5:].square().mean(dim=1))
+
+def test_info_loss_is_minus_log_q_for_each_dimension_of_a_code(make_generator, make_discriminator):
+    G, D = make_generator(), make_discriminator() # Codes of 32.
+    loss = SariGANLoss('cpu', G.mapping, G.synthesis, D, lambda_info=7)
+    predicted, codes = torch.randn(5, 64), torch.randn(5, 1, 64)
+    log_q = torch.distributions.Normal(predicted, 1).log_prob(codes[:, 0]).sum(dim=1) # Of both codes.
+    expected = -(log_q + 32 * math.log(2 * math.pi)) / 32 # Less its constant.
+    rounding.assert_close(loss._info_loss(predicted, codes), 7 * math.sqrt(32 / 512) * expected.mean(), terms=64, layers=2)
 
 @pytest.mark.parametrize('norm', ['weight', 'feature'])
 def test_styles_that_q_predicts_are_those_that_every_layer_makes_of_its_own_codes(make_generator, norm):
@@ -199,8 +221,6 @@ def test_negative_weights_are_refused(name):
         SariGANLoss('cpu', None, None, None, **{name: -1})
 
 #----------------------------------------------------------------------------
-
-#----------------------------------------------------------------------------
 # Rounds of a step.
 
 @pytest.fixture
@@ -232,5 +252,40 @@ def test_what_depends_on_weights_alone_is_made_once_per_step_and_not_kept(make_g
     assert not loss.shared_weights.made and not loss.shared_weights.cut
     assert all(layer.shared_weights is None for layer in layers)
     assert copy.deepcopy(G) is not None # As snapshots do.
+
+#----------------------------------------------------------------------------
+# What a loss remembers.
+
+@pytest.mark.parametrize('make_loss', [SariGANLoss, lambda *networks, **_options: UpstreamLoss(StyleGAN2Loss(*networks))],
+    ids=['ours', 'upstreams'])
+def test_a_loss_with_the_state_of_another_goes_on_as_that_one(make_generator, make_discriminator, make_loss):
+    def start():
+        torch.manual_seed(0)
+        G, D = make_generator(grouping='kmeans'), make_discriminator()
+        return make_loss('cpu', G.mapping, G.synthesis, D, regroup_kimg=0.01), G, D
+    first, G, D = start()
+    train(first, G, D, steps=2) # Of 4 images: after 10 of them groups are found anew.
+    second, G2, _D = start()
+    G2.load_state_dict(G.state_dict())
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    expected, found = train(first, G, D, steps=2), train(second, G2, D, steps=2)
+    for name in expected:
+        assert torch.equal(found[name], expected[name]), name
+    assert all(torch.equal(ours.layer.grouping.assignment, theirs.layer.grouping.assignment)
+        for ours, theirs in zip(grouped_layers(G.synthesis), grouped_layers(G2.synthesis)))
+    assert second.state_dict() == first.state_dict()
+
+def test_targets_of_the_grouping_loss_go_on(make_generator, make_discriminator):
+    G, D = make_generator(), make_discriminator()
+    first, second = [SariGANLoss('cpu', G.mapping, G.synthesis, D) for _ in range(2)]
+    train(first, G, D, steps=2)
+    second.load_state_dict(first.state_dict())
+    for _name, _layer, source in grouped_layers(G.synthesis):
+        source.weight.data.normal_() # Other targets would be made of these.
+    state = copy.deepcopy(G.state_dict())
+    expected = train(first, G, D, steps=1)
+    G.load_state_dict(state)
+    found = train(second, G, D, steps=1)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 #----------------------------------------------------------------------------

@@ -43,8 +43,9 @@ def same_angles(kernels):
 
 class Trainer:
     """The grouping loss alone, as SariGANLoss weights and counts it."""
-    def __init__(self, grouping):
+    def __init__(self, grouping, lambda_group=2):
         self.grouping = grouping
+        self.lambda_group = lambda_group
         self.optimizer = torch.optim.Adam(grouping.parameters(), lr=LEARNING_RATE, betas=(0.0, 0.99))
 
     def train(self, kernels, steps):
@@ -54,7 +55,7 @@ class Trainer:
                 target = self.grouping.target(kernels)
             loss, _threshold = self.grouping.loss(target)
             self.optimizer.zero_grad()
-            (2 * self.grouping.num_channels * loss).backward()
+            (self.lambda_group * self.grouping.num_channels * loss).backward()
             self.optimizer.step()
 
 def sizes(grouping):
@@ -127,6 +128,16 @@ def test_groups_follow_kernels_that_drift_from_random_to_clustered_and_then_stay
     print(f'C={num_channels}, {random_steps} random steps: index {index:.3f}, churn {churn:.3f}')
     assert index >= 0.99
     assert churn < 0.02
+
+def test_the_weight_of_the_grouping_loss_changes_nothing_under_adam():
+    kernels = same_angles(Planted(64, 16, seed=0).kernels(weight=0.5))
+    found = []
+    for weight in [2, 20, 200]:
+        torch.manual_seed(0)
+        trainer = Trainer(ChannelGrouping(64, 16), weight)
+        trainer.train(kernels, 500)
+        found.append(trainer.grouping.assignment)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[1], found[2])
 
 def test_inertia_keeps_groups_while_unrelated_kernels_turn():
     churn = dict()

@@ -203,6 +203,16 @@ def test_feature_form_is_group_adain_followed_by_adagn():
     expected = brute_force_feature_form(x, z_s, z_b, h_s, h_b, assignment, 4, eps=1e-5)
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=5e-5) # The closed form takes Group AdaIN's deviation for z_s itself: eps = 1e-5 off.
 
+def test_adagn_has_the_mean_of_a_groups_own_channels_and_divides_their_variance_by_all():
+    z_s, z_b = torch.tensor([[1, 2, 3]]).double(), torch.tensor([[4, 8, 5]]).double()
+    h_s, h_b = torch.tensor([[2, 1]]).double(), torch.tensor([[10, 0]]).double()
+    styles, shifts = group_styles(z_s, h_s, one_hot([0, 0, 1], 2), z_b, h_b)
+    mean = (4 + 8) / 2 # Not 12 / 3, as with a zero for the third channel.
+    variance = (1 + (4 - mean) ** 2 + 2 ** 2 + (8 - mean) ** 2) / 3 # Not that and mean^2 / 3, as with a zero.
+    scale = 2 / variance ** 0.5
+    torch.testing.assert_close(styles[0, :2], scale * torch.tensor([1, 2]).double(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(shifts[0, :2], scale * torch.tensor([-2, 2]).double() + 10, rtol=1e-6, atol=0)
+
 #----------------------------------------------------------------------------
 # Equation 6 and the layer.
 

@@ -27,6 +27,7 @@ from sarigan_plugin.commands.train import main
 from sarigan_plugin.support import files
 from sarigan_plugin.trainer import checkpoint
 from sarigan_plugin.trainer import loop_state
+from sarigan_plugin.trainer import progress
 from sarigan_plugin.trainer import state_files
 from sarigan_plugin.trainer import upstream_loop
 from sarigan_plugin.trainer.state_files import DamagedState, read_state, write_state
@@ -112,6 +113,18 @@ def test_a_mistake_in_the_midst_of_training_does_not_hang(command, tmp_path):
         "def fail(self, **_kwargs):\n    raise KeyError('something')\nMonitoredLoss.accumulate_gradients = fail\ntrain.main()")
     done = commands.finished(commands.start('-c', code, *command[1:], f'--outdir={tmp_path}'))
     assert done.returncode == 1 and "KeyError: 'something'" in done.stderr
+
+def test_the_loss_gets_the_average_before_the_first_iteration(make_generator, make_discriminator, tmp_path):
+    G, D = make_generator(num_groups='auto'), make_discriminator()
+    G_ema = make_generator(num_groups='auto')
+    networks = dict(G_mapping=G.mapping, G_synthesis=G.synthesis, D=D)
+    loss = progress.MonitoredLoss(torch.device('cpu'), dict(class_name='sarigan_plugin.loss.SariGANLoss'), batch_size=4,
+        total_kimg=1, kimg_per_tick=1, num_gpus=1, rank=0, minutes=None, max_bad_iterations=1, **networks)
+    position = dict(cur_nimg=0, cur_tick=0, tick_start_nimg=0, batch_idx=0, start_time=5)
+    checkpoint.keeper.begin(tmp_path, rank=0, num_gpus=1)
+    found = checkpoint.keeper.attach(dict(position, loss=loss, G_ema=G_ema))
+    checkpoint.keeper.end()
+    assert found == (0, 0, 0, 0, 5) and loss.loss.average is G_ema # What it is for: test_grouping.py.
 
 #----------------------------------------------------------------------------
 # Which run goes on. Each test goes on with a copy of a run that stopped after its first tick.
