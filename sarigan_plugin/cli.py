@@ -7,8 +7,7 @@ import click
 
 from sarigan_plugin import __version__
 from sarigan_plugin.errors import UserError
-from sarigan_plugin.support import places
-from sarigan_plugin.support import streams
+from sarigan_plugin.support import places, streams
 
 #----------------------------------------------------------------------------
 

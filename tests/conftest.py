@@ -15,11 +15,10 @@ import torch
 
 import small_training
 import trees
-from skips import pytest_make_collect_report, pytest_runtest_makereport # noqa: F401 # Hooks.
-from small_networks import SIZE
-
 from sarigan_plugin.model import networks
 from sarigan_plugin.upstream import tree as upstream
+from skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 # Hooks.
+from small_networks import SIZE
 
 for number in [signal.SIGHUP, signal.SIGINT]: # Ignored under nohup, and in the background of a script; whatever tests start would inherit that, and some are to be stopped so.
     if signal.getsignal(number) is signal.SIG_IGN:

@@ -5,10 +5,9 @@ import pickle
 import sys
 
 import pytest
-import trees
 
-from sarigan_plugin import compat
-from sarigan_plugin import hooks
+import trees
+from sarigan_plugin import compat, hooks
 from sarigan_plugin.snapshots import rebuild
 
 @pytest.mark.parametrize('old, new', [(old, new) for old, new in compat.MOVED.items() if old not in compat.RENAMED])

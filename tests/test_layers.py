@@ -2,8 +2,9 @@
 
 import re
 
-import trees
 from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+import trees
 
 def test_imports_go_down_and_what_is_pickled_imports_nothing_of_ours(monkeypatch):
     monkeypatch.chdir(trees.ROOT)

@@ -10,21 +10,18 @@ import signal
 import subprocess
 import sys
 
-import dnnlib
 import numpy as np
 import torch
 
 from sarigan_plugin.ablation import table_spec
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.evaluation import quality
-from sarigan_plugin.snapshots import label_kind
-from sarigan_plugin.snapshots import reading
+from sarigan_plugin.snapshots import label_kind, reading
 from sarigan_plugin.steering.sampling import render, sample_ws
-from sarigan_plugin.support import pictures
-from sarigan_plugin.support import streams
-from sarigan_plugin.trainer import launch
-from sarigan_plugin.trainer import runs
-from sarigan_plugin.trainer import transfer
+from sarigan_plugin.support import pictures, streams
+from sarigan_plugin.trainer import launch, runs, transfer
+
+import dnnlib
 
 OUTPUT = 'output.txt'   # In the training's folder: what it says.
 MIN_SIDE, MAX_SIDE = 64, 128 # Pixels of an image among the samples: smaller ones are repeated, larger ones averaged.

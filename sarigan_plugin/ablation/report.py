@@ -10,9 +10,7 @@ import PIL.ImageFont
 
 from sarigan_plugin.ablation import table_spec
 from sarigan_plugin.errors import UserError
-from sarigan_plugin.support import files
-from sarigan_plugin.support import pictures
-from sarigan_plugin.support import tables
+from sarigan_plugin.support import files, pictures, tables
 
 #----------------------------------------------------------------------------
 # From results to figures.

@@ -16,13 +16,9 @@ from typing import Annotated, Optional
 from pydantic import PlainValidator
 
 from sarigan_plugin.errors import UserError
-from sarigan_plugin.support import files
-from sarigan_plugin.support import toml
+from sarigan_plugin.support import files, toml
 from sarigan_plugin.support.toml import Count, Number, Path, Text
-from sarigan_plugin.trainer import arguments
-from sarigan_plugin.trainer import options
-from sarigan_plugin.trainer import recipes
-from sarigan_plugin.trainer import runs
+from sarigan_plugin.trainer import arguments, options, recipes, runs
 
 AS_IN_THE_PAPER = 'paper'   # The setting that the top of a file is.
 LONGEST_LINE = 1 << 18      # Of stats.jsonl, bytes; with 18 grouped layers it has 20,000.
@@ -281,7 +277,7 @@ def _sha256(path):
     status = os.stat(path)
     return _sha256_at(path, status.st_size, status.st_mtime_ns)
 
-@functools.lru_cache(maxsize=None) # Every table asks for those of all its networks.
+@functools.cache # Every table asks for those of all its networks.
 def _sha256_at(path, _size, _changed):
     return files.sha256(path)
 

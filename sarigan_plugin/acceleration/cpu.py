@@ -9,9 +9,7 @@ import functools
 
 import torch
 
-from sarigan_plugin.acceleration import cpu_formats
-from sarigan_plugin.acceleration import layers
-from sarigan_plugin.acceleration import winograd
+from sarigan_plugin.acceleration import cpu_formats, layers, winograd
 from sarigan_plugin.upstream.exchanges import exchange
 
 BLOCK = 2 ** 17 # Numbers that several operations in a row find in the cache: 512 KiB.

@@ -105,8 +105,10 @@ def _seconds_since_writing(folder):
 NAMES = ('bias_act', 'upfirdn2d')
 
 def modules():
-    from torch_utils.ops import bias_act # Here, as upstream's tree may come to sys.path late.
-    from torch_utils.ops import upfirdn2d
+    from torch_utils.ops import (
+        bias_act,  # Here, as upstream's tree may come to sys.path late.
+        upfirdn2d,
+    )
     return [bias_act, upfirdn2d]
 
 def build_folders():
@@ -142,7 +144,7 @@ def current_pytorch():
             os.environ['CPLUS_INCLUDE_PATH'] = searched
 
 def _with_loader_that_registers(torch):
-    from torch.utils import cpp_extension # Slow to import.
+    from torch.utils import cpp_extension  # Slow to import.
     def load(name, *args, **kwargs):
         return sys.modules.setdefault(name, cpp_extension.load(name, *args, **kwargs))
     return Overlay(torch, utils=Overlay(torch.utils, cpp_extension=Overlay(cpp_extension, load=load)))

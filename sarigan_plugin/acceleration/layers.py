@@ -51,8 +51,9 @@ def _biased_convolution(reference):
 
     Those of winograd.py are left as they are.
     """
-    from torch_utils.ops import conv2d_gradfix, upfirdn2d
     from sarigan_plugin.acceleration import cpu
+
+    from torch_utils.ops import conv2d_gradfix, upfirdn2d
     @functools.wraps(reference)
     def forward(layer, x, gain=1):
         size = layer.weight.shape[2]

@@ -61,7 +61,7 @@ def prepare(choice, world, build=None, cuda_obstacle=cuda_build.obstacle, triton
 def _plugin(name, module):
     """What a module of upstream's is to call on a GPU: its own plugin, which is built by now, ours, or none."""
     if name == 'triton':
-        from sarigan_plugin.acceleration import triton_kernels # Here, as Triton may be missing.
+        from sarigan_plugin.acceleration import triton_kernels  # Here, as Triton may be missing.
         return triton_kernels
     return module._plugin if name == 'cuda' else None
 

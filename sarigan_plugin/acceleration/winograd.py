@@ -59,7 +59,7 @@ class Convolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, dy):
-        from torch_utils.ops import conv2d_gradfix # Here, as upstream's tree may come to sys.path late.
+        from torch_utils.ops import conv2d_gradfix  # Here, as upstream's tree may come to sys.path late.
         x, w = ctx.saved_tensors
         dx = Convolution.apply(dy, w, not ctx.adjoint) if ctx.needs_input_grad[0] else None
         # R1 and the path length have no use for them.

@@ -4,8 +4,7 @@ import functools
 import os
 import zipfile
 
-from sarigan_plugin.support import files
-from sarigan_plugin.support import picture_files
+from sarigan_plugin.support import files, picture_files
 from sarigan_plugin.upstream import exchanges
 
 LABELS      = 'dataset.json'

@@ -6,8 +6,7 @@ import signal
 
 import torch
 
-from sarigan_plugin.datasets import bad_images
-from sarigan_plugin.datasets import listing
+from sarigan_plugin.datasets import bad_images, listing
 
 LAST_SECONDS = 3 # Of a process that loads images.
 

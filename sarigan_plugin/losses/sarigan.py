@@ -5,14 +5,19 @@ import contextlib
 import numpy as np
 import torch
 
-from torch_utils import misc
-from torch_utils import training_stats
-from torch_utils.ops import conv2d_gradfix
-
 from sarigan_plugin.losses.shared_weights import SharedWeights
-from sarigan_plugin.model.grouping import MERGE_AFTER, ChannelGrouping, KMeansGrouping, MergingGrouping
-from sarigan_plugin.model.grouping import channel_responses, grouping_losses
+from sarigan_plugin.model.grouping import (
+    MERGE_AFTER,
+    ChannelGrouping,
+    KMeansGrouping,
+    MergingGrouping,
+    channel_responses,
+    grouping_losses,
+)
 from sarigan_plugin.model.networks import captured_features, code_styles, grouped_layers, split_codes
+
+from torch_utils import misc, training_stats
+from torch_utils.ops import conv2d_gradfix
 
 PAPER_CODE_DIM = 512 # The width of the codes at which the paper's lambda_2 = 10 was found.
 # Steps for which the grouping loss keeps its targets, as many as R1 waits: kernels turn slowly, and C*C cosines are most of

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 
 import dnnlib
-from torch_utils import misc
-from torch_utils import persistence
+from torch_utils import misc, persistence
 
 #----------------------------------------------------------------------------
 # The condition.

@@ -15,12 +15,8 @@ import numpy as np
 import torch
 
 import dnnlib
-from torch_utils import misc
-from torch_utils import persistence
-from torch_utils.ops import bias_act
-from torch_utils.ops import conv2d_resample
-from torch_utils.ops import fma
-from torch_utils.ops import upfirdn2d
+from torch_utils import misc, persistence
+from torch_utils.ops import bias_act, conv2d_resample, fma, upfirdn2d
 
 #----------------------------------------------------------------------------
 # Semantic-aware embedding (Section 3.2).

@@ -7,17 +7,15 @@ import dataclasses
 import os
 from typing import get_args
 
-import dnnlib
-
-from sarigan_plugin.datasets import check as dataset_check
-from sarigan_plugin.datasets import mending
-from sarigan_plugin.datasets import splits
+from sarigan_plugin.datasets import check as dataset_check, mending, splits
 from sarigan_plugin.datasets.masks import Source as MaskSource
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.snapshots import exported
 from sarigan_plugin.trainer import options
 from sarigan_plugin.trainer.options import AUGMENT_PIPES, MASKS, TRANSFER_SOURCES, CommandLine, Inpainting, Method
 from sarigan_plugin.trainer.recipes import find_recipe, our_configs, read_recipe
+
+import dnnlib
 
 #----------------------------------------------------------------------------
 
@@ -81,8 +79,9 @@ def _put(kwargs, **values):
 #----------------------------------------------------------------------------
 
 def _general(args, said):
-    from metrics import metric_main # Here, as upstream's tree may come to sys.path late.
     from sarigan_plugin.evaluation import quality
+
+    from metrics import metric_main  # Here, as upstream's tree may come to sys.path late.
     gpus = 1 if said.gpus is None else said.gpus
     _require(gpus >= 1 and gpus & (gpus - 1) == 0, f'--gpus must be a power of two, not {gpus}')
     quality.register()
@@ -179,7 +178,7 @@ def _grouped_layers(method, size, resolution):
 
     Every grouped layer has a number of groups, no larger than that of its input channels; every number has a layer.
     """
-    from sarigan_plugin.model.grouping import initial_groups # Here, as upstream's tree may come to sys.path late.
+    from sarigan_plugin.model.grouping import initial_groups  # Here, as upstream's tree may come to sys.path late.
     from sarigan_plugin.model.networks import groups_of_layers
     _require(method.num_groups != 'auto' or method.grouping == 'similarity',
         f'--num-groups=auto: only with --grouping=similarity, not {method.grouping}')

@@ -10,8 +10,7 @@ import time
 
 from sarigan_plugin.evaluation import snapshot_metrics
 from sarigan_plugin.support import files
-from sarigan_plugin.trainer import loop_state
-from sarigan_plugin.trainer import state_files
+from sarigan_plugin.trainer import loop_state, state_files
 from sarigan_plugin.trainer.agreement import Agreement
 from sarigan_plugin.trainer.loop_state import POSITION
 from sarigan_plugin.trainer.stopping import StopRequest, stop_if
@@ -180,7 +179,10 @@ def go_on_with_tensorboard(writer, nimg):
     writer: upstream's SummaryWriter, new; None = it has none.
     """
     if writer is not None:
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog # Where there is a writer, there is TensorBoard.
+        from tensorboard.compat.proto.event_pb2 import (  # Where there is a writer, there is TensorBoard.
+            Event,
+            SessionLog,
+        )
         step = nimg // 1000 + 1 # Upstream's steps are kimg.
         writer.file_writer.add_event(Event(step=step, session_log=SessionLog(status=SessionLog.START)))
 

@@ -1,11 +1,12 @@
 """Statistics of the groups, once per tick: how many, how large, how many channels change group."""
 
 import torch
-from torch_utils import training_stats
 
 from sarigan_plugin.losses.sarigan import unwrapped
 from sarigan_plugin.model.grouping import ChannelGrouping
 from sarigan_plugin.model.networks import grouped_layers
+
+from torch_utils import training_stats
 
 #----------------------------------------------------------------------------
 

@@ -13,27 +13,18 @@ import sys
 import tempfile
 import time
 
-import dnnlib
 import requests
 import torch
 
-from sarigan_plugin.acceleration import cpu
-from sarigan_plugin.acceleration import cpu_formats
-from sarigan_plugin.acceleration import ops
+from sarigan_plugin.acceleration import cpu, cpu_formats, ops
 from sarigan_plugin.datasets import bad_images
 from sarigan_plugin.errors import UserError, writing
-from sarigan_plugin.support import files
-from sarigan_plugin.support import streams
+from sarigan_plugin.support import files, streams
 from sarigan_plugin.support.world import World, is_lost_peer
-from sarigan_plugin.trainer import checkpoint
-from sarigan_plugin.trainer import options
-from sarigan_plugin.trainer import progress
-from sarigan_plugin.trainer import runs
-from sarigan_plugin.trainer import soundness
-from sarigan_plugin.trainer import state_files
-from sarigan_plugin.trainer import stopping
-from sarigan_plugin.trainer import upstream_loop
+from sarigan_plugin.trainer import checkpoint, options, progress, runs, soundness, state_files, stopping, upstream_loop
 from sarigan_plugin.upstream import host
+
+import dnnlib
 
 LOST = 1 # The exit code where another process was lost.
 REMEDIES = 'A lower learning rate, a higher --gamma, or --fp32=1 may help.'
@@ -226,8 +217,7 @@ def train_process(world, args, device_type, minutes, state_path, signals=None):
 
 def _prepare_device(world, device_type):
     """Have PyTorch and upstream's modules use this process's device. Returns it."""
-    from torch_utils import custom_ops
-    from torch_utils import training_stats
+    from torch_utils import custom_ops, training_stats
     device = torch.device('cuda', world.local_rank) if device_type == 'cuda' else torch.device('cpu')
     training_stats.init_multiprocessing(rank=world.rank, sync_device=device if world.size > 1 else None)
     if world.rank > 0:

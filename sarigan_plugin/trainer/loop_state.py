@@ -9,9 +9,10 @@ import time
 
 import numpy as np
 import torch
-from torch_utils import training_stats
 
 from sarigan_plugin.snapshots.exported import NETWORKS
+
+from torch_utils import training_stats
 
 OF_EACH_PROCESS = re.compile(r'(.*\.)?w_avg') # Buffers that differ between processes: each averages its own codes.
 POSITION = ('cur_nimg', 'cur_tick', 'tick_start_nimg', 'batch_idx') # Of upstream's loop.

@@ -7,15 +7,15 @@ everything on to the real loss, and lets others look: the progress bar, group_st
 import sys
 import time
 
-import dnnlib
-from torch_utils import training_stats
-
 from sarigan_plugin.losses.sarigan import unwrapped
 from sarigan_plugin.losses.upstream import UpstreamLoss
 from sarigan_plugin.support import streams
 from sarigan_plugin.support.bars import progressbar
 from sarigan_plugin.trainer.group_statistics import GroupStatistics
 from sarigan_plugin.trainer.soundness import GradientWatch
+
+import dnnlib
+from torch_utils import training_stats
 
 REFRESH_ITERATIONS = 16 # Reading a loss makes a GPU wait for it, as upstream's ADA does every 4 iterations.
 

@@ -86,7 +86,7 @@ def _read_table(path, name, cls, table):
 
 def without_retired(path, table):
     """A table of a file without options of earlier versions. Raises UserError where one asks for what is gone."""
-    from sarigan_plugin.model.networks import drop_retired # Here, as upstream's tree may come to sys.path late.
+    from sarigan_plugin.model.networks import drop_retired  # Here, as upstream's tree may come to sys.path late.
     table = dict(table)
     try:
         drop_retired(table)

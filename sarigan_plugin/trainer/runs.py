@@ -7,10 +7,8 @@ import re
 
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.model.networks import RETIRED
-from sarigan_plugin.snapshots import exported
-from sarigan_plugin.snapshots import what_is
-from sarigan_plugin.trainer import arguments
-from sarigan_plugin.trainer import state_files
+from sarigan_plugin.snapshots import exported, what_is
+from sarigan_plugin.trainer import arguments, state_files
 
 OPTIONS = 'training_options.json'
 

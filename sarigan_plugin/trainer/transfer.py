@@ -14,13 +14,14 @@ first: the grouping loss needs the source's kernels alone.
 import contextlib
 import os
 
-import dnnlib
 import torch
 
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.model.grouping import ChannelGrouping, KMeansGrouping
 from sarigan_plugin.model.networks import grouped_layers, split_codes
 from sarigan_plugin.snapshots import reading
+
+import dnnlib
 
 NUM_STEPS = 1000    # Of the grouping loss, at the training's learning rate: planted clusters are found by then.
 NUM_CODES = 8192    # Codes that the styles are fitted to: 16 for each unknown at the usual 512 dimensions.

@@ -7,15 +7,11 @@ import warnings
 import numpy as np
 import torch
 
-from sarigan_plugin.acceleration import cpu
-from sarigan_plugin.acceleration import ops
+from sarigan_plugin.acceleration import cpu, ops
 from sarigan_plugin.datasets import loading
-from sarigan_plugin.evaluation import quality
-from sarigan_plugin.evaluation import upstream_metrics
-from sarigan_plugin.snapshots import label_kind
-from sarigan_plugin.snapshots import reading
-from sarigan_plugin.support import files
-from sarigan_plugin.support import streams
+from sarigan_plugin.evaluation import quality, upstream_metrics
+from sarigan_plugin.snapshots import label_kind, reading
+from sarigan_plugin.support import files, streams
 from sarigan_plugin.trainer import transfer
 from sarigan_plugin.upstream import host
 from sarigan_plugin.upstream.exchanges import Overlay, exchange
@@ -114,7 +110,7 @@ def _without_side_effects(print_module_summary):
 # Sample sheets.
 
 def _show_samples(grid):
-    from sarigan_plugin.datasets.inpainting import sheets # Here, as upstream's tree may come to sys.path late.
+    from sarigan_plugin.datasets.inpainting import sheets  # Here, as upstream's tree may come to sys.path late.
     exchange(LOOP, 'save_image_grid', lambda save: _saved_whole(sheets.saving(save)),
         'training_loop.py:350 leaves half a sheet where it is killed and ends where a disk is full; '
         ':223 makes those of a run that goes on again')

@@ -49,7 +49,7 @@ def activate():
 
 def is_cached(url):
     """Whether dnnlib.util.open_url() has the file of a URL already."""
-    import dnnlib # Of the tree that is found here.
+    import dnnlib  # Of the tree that is found here.
     return any(Path(dnnlib.make_cache_dir_path('downloads')).glob(hashlib.md5(url.encode('utf-8')).hexdigest() + '_*'))
 
 #----------------------------------------------------------------------------

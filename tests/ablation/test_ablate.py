@@ -12,25 +12,23 @@ import shutil
 import signal
 from pathlib import Path
 
-import limits
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
+
+import commands
+import limits
 import small_training
 import trees
-import commands
 from commands import sarigan
-
-from sarigan_plugin.ablation import job as ablation_job
-from sarigan_plugin.ablation import report, runner, table_spec
+from sarigan_plugin.ablation import job as ablation_job, report, runner, table_spec
 from sarigan_plugin.commands import ablate
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.snapshots import reading as snapshot
 from sarigan_plugin.steering.sampling import render, sample_ws
-from sarigan_plugin.support import files
-from sarigan_plugin.support import pictures
+from sarigan_plugin.support import files, pictures
 from sarigan_plugin.trainer import recipes
 
 pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning') # It is what detectors come in.

@@ -10,19 +10,17 @@ import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
 
-from torch_utils.ops import upfirdn2d
-from training import networks as upstream_networks
-
-from sarigan_plugin.acceleration import cpu
-from sarigan_plugin.acceleration import cpu_formats
+from sarigan_plugin.acceleration import cpu, cpu_formats
 from sarigan_plugin.cli import COMMANDS, main
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.losses.sarigan import SariGANLoss
 from sarigan_plugin.model import inpainting
 from sarigan_plugin.model.networks import Discriminator, Generator
-from sarigan_plugin.trainer import arguments
-from sarigan_plugin.trainer import recipes
+from sarigan_plugin.trainer import arguments, recipes
 from sarigan_plugin.upstream import exchanges
+
+from torch_utils.ops import upfirdn2d
+from training import networks as upstream_networks
 
 EPS = 2 ** -8 # Of bfloat16: the largest relative error of one rounding.
 SIZE = dict(channel_base=1024, channel_max=64, conv_clamp=256)

@@ -1,16 +1,13 @@
 """Upstream's operations in their faster form for the CPU against upstream's own reference."""
 
 import pytest
-import rounding
 import torch
 
-from sarigan_plugin.acceleration import cpu
-from sarigan_plugin.acceleration import winograd
+import rounding
+from sarigan_plugin.acceleration import cpu, winograd
 from sarigan_plugin.upstream import exchanges
 
-from torch_utils.ops import bias_act
-from torch_utils.ops import conv2d_gradfix
-from torch_utils.ops import upfirdn2d
+from torch_utils.ops import bias_act, conv2d_gradfix, upfirdn2d
 from training import networks
 
 @pytest.fixture

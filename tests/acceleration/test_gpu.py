@@ -5,17 +5,15 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
 import skips
 import small_training
-import torch
-from trainings import stats
 from derivatives import FILTERS, FP16, FP32, assert_orders_agree, gradients_of_a_step, random
-
-
-from sarigan_plugin.acceleration import cuda_build
-from sarigan_plugin.acceleration import ops
+from sarigan_plugin.acceleration import cuda_build, ops
 from sarigan_plugin.support.world import World
 from sarigan_plugin.upstream import exchanges
+from trainings import stats
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason=skips.NO_CUDA)]
 

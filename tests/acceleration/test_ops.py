@@ -7,17 +7,15 @@ import sys
 import warnings
 
 import pytest
-import skips
 import torch
 
-from worlds import together
-
-from sarigan_plugin.acceleration import cuda_build
-from sarigan_plugin.acceleration import ops
+import skips
+from sarigan_plugin.acceleration import cuda_build, ops
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.support.world import World
 from sarigan_plugin.trainer import upstream_loop
 from sarigan_plugin.upstream import exchanges
+from worlds import together
 
 without_nvcc = pytest.mark.skipif(cuda_build.obstacle() is None, reason=skips.HAS_NVCC)
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason=skips.HAS_CUDA)

@@ -5,13 +5,12 @@ import re
 
 import numpy as np
 import pytest
-import skips
 import torch
 from hypothesis import assume, given, settings, strategies as st
-from derivatives import assert_orders_agree, FILTERS, FP16, FP32, gradients_of_a_step, random
 
-from sarigan_plugin.acceleration import cuda_build
-from sarigan_plugin.acceleration import ops
+import skips
+from derivatives import FILTERS, FP16, FP32, assert_orders_agree, gradients_of_a_step, random
+from sarigan_plugin.acceleration import cuda_build, ops
 
 pytest.importorskip('triton', reason=skips.NO_TRITON)
 bias_act, upfirdn2d = cuda_build.modules()

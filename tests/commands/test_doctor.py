@@ -7,9 +7,9 @@ import sys
 
 import pytest
 import torch
+
 import trees
-from sarigan_plugin.acceleration import cuda_build
-from sarigan_plugin.acceleration import ops
+from sarigan_plugin.acceleration import cuda_build, ops
 from sarigan_plugin.commands import doctor
 from sarigan_plugin.upstream import tree as upstream
 

@@ -3,20 +3,20 @@
 import io
 import pickle
 
-import legacy
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 
+from commands import run, sentence
+from published import published_generator
 from sarigan_plugin.explore.studio import Studio
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import names
-
-from commands import run, sentence
-from small_networks import assert_same, make_inpainter, plain_networks, shaken
-from published import published_generator
 from small_images import save_script
+from small_networks import assert_same, make_inpainter, plain_networks, shaken
+
+import legacy
 
 pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning', 'ignore:The `disp` argument:DeprecationWarning') # Of detectors, and upstream's.
 

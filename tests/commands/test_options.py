@@ -8,14 +8,12 @@ import pytest
 
 import trees
 from commands import run
-
 from sarigan_plugin.ablation import table_spec
 from sarigan_plugin.cli import COMMANDS, main
 from sarigan_plugin.commands.options import PathName
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.support.paths import expanded
 from sarigan_plugin.trainer import recipes
-
 
 #----------------------------------------------------------------------------
 

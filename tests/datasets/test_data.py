@@ -16,16 +16,15 @@ import types
 import zipfile
 from dataclasses import replace
 
-import limits
 import numpy as np
 import PIL.Image
 import pytest
-import skips
 from click.testing import CliRunner
 
-from sarigan_plugin.datasets import check as dataset_check
+import limits
+import skips
 from sarigan_plugin.commands.data import data_command
-from sarigan_plugin.datasets import packaged
+from sarigan_plugin.datasets import check as dataset_check, packaged
 from sarigan_plugin.errors import UserError
 
 #----------------------------------------------------------------------------

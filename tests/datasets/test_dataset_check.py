@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 from hypothesis import given, settings, strategies as st
 
-import sarigan_plugin # noqa: F401 # Makes upstream importable.
+import sarigan_plugin  # noqa: F401 # Makes upstream importable.
 from sarigan_plugin.datasets import check as dataset_check
 
 #----------------------------------------------------------------------------

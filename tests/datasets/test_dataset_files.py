@@ -10,16 +10,14 @@ import PIL.Image
 import pytest
 import torch
 
-from training import dataset
-
-from sarigan_plugin.datasets import check as dataset_check
-from sarigan_plugin.datasets import listing
+from sarigan_plugin.datasets import check as dataset_check, listing
 from sarigan_plugin.datasets.inpainting import InpaintingDataset
 from sarigan_plugin.evaluation import inpainting
 from sarigan_plugin.explore.inpaint_studio import Album
-from sarigan_plugin.support import files
-from sarigan_plugin.support import pictures
+from sarigan_plugin.support import files, pictures
 from sarigan_plugin.trainer import upstream_loop
+
+from training import dataset
 
 @pytest.fixture(autouse=True)
 def prepared():

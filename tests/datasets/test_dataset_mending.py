@@ -14,8 +14,7 @@ from sarigan_plugin.commands.ablate import ablate_command
 from sarigan_plugin.commands.inpaint_table import inpaint_table_command
 from sarigan_plugin.commands.metrics import metrics_command
 from sarigan_plugin.commands.train import main as train
-from sarigan_plugin.datasets import check as dataset_check
-from sarigan_plugin.datasets import mending
+from sarigan_plugin.datasets import check as dataset_check, mending
 
 def picture(width=100, height=80, mode='RGB'):
     stream = io.BytesIO()

@@ -16,23 +16,19 @@ import types
 import unicodedata
 import zipfile
 
-import limits
 import numpy as np
 import PIL.Image
 import PIL.ImageFont
 import psutil
 import pytest
-import trees
 from click.testing import CliRunner
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
+import limits
+import trees
 from sarigan_plugin.commands import train
-from sarigan_plugin.datasets import check as dataset_check
-from sarigan_plugin.datasets import folder
 from sarigan_plugin.commands.data import data_command
-from sarigan_plugin.datasets import picture_labels
-from sarigan_plugin.datasets import picture_sources
+from sarigan_plugin.datasets import check as dataset_check, folder, picture_labels, picture_sources
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.support import processes
 

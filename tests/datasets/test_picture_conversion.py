@@ -11,8 +11,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageCms
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from sarigan_plugin.datasets import picture_conversion
 from sarigan_plugin.datasets.picture_conversion import Refused, Target

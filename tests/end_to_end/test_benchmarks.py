@@ -3,10 +3,11 @@
 import json
 
 import pytest
-import skips
 import torch
-import trees
+
 import commands
+import skips
+import trees
 
 SMALL = ['--settings=16:4', '--channel-base=256', '--channel-max=16', '--rounds=1']
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 import rounding
-from ddp_steps import run
-from ddp_steps import assert_equal_on_both_ranks, assert_trained_alike, OF_EACH_RANK
+from ddp_steps import OF_EACH_RANK, assert_equal_on_both_ranks, assert_trained_alike, run
 
 @pytest.fixture(scope='module')
 def states(tmp_path_factory):

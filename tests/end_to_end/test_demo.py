@@ -10,9 +10,9 @@ import zipfile
 import numpy as np
 import PIL.Image
 import pytest
-import skips
-import commands
 
+import commands
+import skips
 from sarigan_plugin.datasets import packaged
 
 def demo(*arguments):

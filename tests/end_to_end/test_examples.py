@@ -7,11 +7,11 @@ import re
 
 import PIL.Image
 import pytest
+
 import small_images
 import trees
-from small_networks import SIZE
-
 from sarigan_plugin.model import inpainting
+from small_networks import SIZE
 
 MODULES = sorted('.'.join(path.relative_to(trees.ROOT).with_suffix('').parts) for path in (trees.ROOT / 'sarigan_plugin').rglob('*.py') if '>>> ' in path.read_text())
 PAGES = [path for path in [trees.ROOT / 'README.md', *sorted((trees.ROOT / 'docs').glob('*.md'))] if '```python\n' in path.read_text()]

@@ -13,10 +13,9 @@ from pathlib import Path
 import PIL.Image
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
-from hypothesis import strategies as st
-from fuzzing import fuzz, NUMBERS, TEXTS, VALUES
+from hypothesis import given, strategies as st
 
+from fuzzing import NUMBERS, TEXTS, VALUES, fuzz
 from sarigan_plugin.commands.train import main
 
 CASES = [50, pytest.param(1700, marks=pytest.mark.slow)] # Of each of three kinds.

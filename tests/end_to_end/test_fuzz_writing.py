@@ -19,19 +19,16 @@ import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
-from hypothesis import given
-from hypothesis import strategies as st
-
-from sarigan_plugin.cli import main
-from sarigan_plugin.commands.train import main as train_main
-from sarigan_plugin.snapshots import exported
-from sarigan_plugin.snapshots import reading
-from sarigan_plugin.snapshots import rosinality
-from torch_utils import training_stats
-from training import networks as upstream_networks
+from hypothesis import given, strategies as st
 
 import small_training
 from fuzzing import NUMBERS, TEXTS, VALUES, fuzz
+from sarigan_plugin.cli import main
+from sarigan_plugin.commands.train import main as train_main
+from sarigan_plugin.snapshots import exported, reading, rosinality
+
+from torch_utils import training_stats
+from training import networks as upstream_networks
 
 #----------------------------------------------------------------------------
 # The world around a command.
@@ -246,7 +243,12 @@ CONFIG = small_training.config(method=dict(num_groups=2, code_dim=4), networks=d
 def yard(workbench, tmp_path_factory):
     """The workbench, with data sets and a config for trainings of a second."""
     # Once, for all the processes that fork.
-    import torch._dynamo, training.training_loop, sarigan_plugin.losses.sarigan, sarigan_plugin.trainer.progress # noqa: E401, F401
+    import torch._dynamo  # noqa: E401, F401
+
+    import sarigan_plugin.losses.sarigan
+    import sarigan_plugin.trainer.progress
+
+    import training.training_loop
     here = tmp_path_factory.mktemp('yard') / 'here'
     shutil.copytree(workbench, here, symlinks=True)
     (here / 'mine.toml').write_text(CONFIG)

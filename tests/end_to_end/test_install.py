@@ -6,9 +6,9 @@ import signal
 import subprocess
 import sys
 
-import limits
 import pytest
 
+import limits
 import trees
 
 SCRIPT = trees.ROOT / 'install.sh'

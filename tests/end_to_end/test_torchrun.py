@@ -10,21 +10,21 @@ import subprocess
 import sys
 import time
 
-import dnnlib
-import limits
 import psutil
 import pytest
 import torch
 from click.testing import CliRunner
 
-from trainings import stats
-from worlds import HANG_MINUTES, together
-
+import limits
 from sarigan_plugin.acceleration import cuda_build
 from sarigan_plugin.commands.train import main
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.support.world import World, gather
 from sarigan_plugin.trainer import launch
+from trainings import stats
+from worlds import HANG_MINUTES, together
+
+import dnnlib
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch):

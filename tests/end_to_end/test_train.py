@@ -17,15 +17,14 @@ import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
-from commands import sarigan
-from trainings import stats
+
 import small_training
-
-
+from commands import sarigan
 from sarigan_plugin.commands.train import main
 from sarigan_plugin.losses.sarigan import TARGET_STEPS
 from sarigan_plugin.trainer import options
 from sarigan_plugin.upstream import tree as upstream
+from trainings import stats
 
 #----------------------------------------------------------------------------
 # Runs.

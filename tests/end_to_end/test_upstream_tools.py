@@ -10,8 +10,8 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -23,22 +23,17 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+import commands
 import small_images
 import small_networks
 import trees
-import commands
-
-from sarigan_plugin.commands import doctor
-from sarigan_plugin.commands import train
+from sarigan_plugin.commands import doctor, train
 from sarigan_plugin.datasets import check as dataset_check
-from sarigan_plugin.features import detectors
-from sarigan_plugin.features import perceptual
+from sarigan_plugin.features import detectors, perceptual
 from sarigan_plugin.model import networks
-from sarigan_plugin.snapshots import label_kind
-from sarigan_plugin.snapshots import unpickler
+from sarigan_plugin.snapshots import label_kind, unpickler
 from sarigan_plugin.steering.sampling import label_vector, labels, render, sample_ws
 from sarigan_plugin.upstream import tree as upstream
-
 from small_networks import SIZE
 
 INSTALLED = upstream.root() / upstream.FOLDER
@@ -83,7 +78,7 @@ def photo(seed, width, height):
 def test_there_are_the_scripts_that_upstream_has(tree):
     assert sorted(path.name for path in tree.glob('*.py')) == SCRIPTS
     names = ['calc_metrics', 'dataset_tool', 'generate', 'legacy', 'projector', 'style_mixing', 'train']
-    assert SCRIPTS == [f'{name}.py' for name in names]
+    assert [f'{name}.py' for name in names] == SCRIPTS
 
 @pytest.mark.parametrize('script', SCRIPTS)
 def test_every_script_of_the_installed_tree_says_what_it_does(script):

@@ -6,20 +6,20 @@ import pickle
 import types
 import zipfile
 
-import dnnlib
 import numpy as np
 import PIL.Image
 import pytest
-import rounding
 import torch
-from small_networks import SIZE
-import commands
 
-from sarigan_plugin.evaluation import attributes
-from sarigan_plugin.evaluation import disentanglement, disentanglement_report, disentanglement_study
+import commands
+import rounding
+from sarigan_plugin.evaluation import attributes, disentanglement, disentanglement_report, disentanglement_study
 from sarigan_plugin.model.networks import code_styles, grouped_layers
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import units
+from small_networks import SIZE
+
+import dnnlib
 
 #----------------------------------------------------------------------------
 # Information.

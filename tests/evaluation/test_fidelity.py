@@ -8,8 +8,7 @@ import pytest
 from hypothesis import strategies
 
 from sarigan_plugin.datasets import masks
-from sarigan_plugin.evaluation import classical
-from sarigan_plugin.evaluation import fidelity
+from sarigan_plugin.evaluation import classical, fidelity
 
 def noise(*shape, seed=0):
     return np.random.RandomState(seed).randint(256, size=shape).astype(np.uint8)
@@ -49,7 +48,7 @@ def test_an_error_in_the_hole_is_diluted_over_the_image_by_its_area():
 @hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
 @hypothesis.given(seed=strategies.integers(0, 10**6), height=strategies.integers(11, 20), width=strategies.integers(11, 20), channels=strategies.sampled_from([1, 3]))
 def test_measures_are_symmetric_and_those_of_scikit_image(seed, height, width, channels):
-    from skimage import metrics # Slow to import.
+    from skimage import metrics  # Slow to import.
     truth = noise(1, height, width, channels, seed=seed)
     images = (truth * 0.6 + noise(1, height, width, channels, seed=seed + 1) * 0.4).astype(np.uint8)
     theirs = metrics.structural_similarity(images[0], truth[0], channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)

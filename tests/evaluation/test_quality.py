@@ -13,19 +13,17 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from metrics import metric_main
 
+import commands
 import small_networks
 import trees
-from small_images import COLOURS, save_images, save_script
-import commands
-
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.evaluation import quality
-from sarigan_plugin.features import detectors
-from sarigan_plugin.features import perceptual
-from sarigan_plugin.features import statistics as feature_stats
+from sarigan_plugin.features import detectors, perceptual, statistics as feature_stats
 from sarigan_plugin.trainer import arguments, upstream_loop
+from small_images import COLOURS, save_images, save_script
+
+from metrics import metric_main
 
 pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning') # It is what detectors come in.
 

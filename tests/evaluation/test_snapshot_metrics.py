@@ -5,17 +5,16 @@ import os
 import re
 import signal
 
-import dnnlib
-import limits
 import pytest
 
+import commands
+import limits
 import small_training
 import trees
+from sarigan_plugin.trainer import runs, state_files
 from trainings import networks, statistics
-import commands
 
-from sarigan_plugin.trainer import state_files
-from sarigan_plugin.trainer import runs
+import dnnlib
 
 SCRIPT = trees.SUPPORT / 'cheap_metrics.py'
 

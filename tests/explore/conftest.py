@@ -1,7 +1,8 @@
 """A browser for tests of the page."""
 
-import limits
 import pytest
+
+import limits
 from visitors import browser_tools
 
 @pytest.fixture(scope='module')

@@ -14,8 +14,6 @@ import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
-from visitors import LAYER, npz, pixels
-
 
 import sarigan_plugin.explore
 from sarigan_plugin.cli import main
@@ -26,6 +24,7 @@ from sarigan_plugin.steering.edits import Edit, WrongField, edited
 from sarigan_plugin.steering.projection import noise_put_in
 from sarigan_plugin.steering.recipe import EditRecipe
 from sarigan_plugin.steering.sampling import render, sample_ws
+from visitors import LAYER, npz, pixels
 
 @pytest.fixture
 def G(make_generator):

@@ -14,19 +14,17 @@ import PIL.ImageCms
 import pytest
 from click.testing import CliRunner
 
-from small_images import noise
-from small_networks import make_inpainter, write_network
-from visitors import LAYER, pixels
-
 from sarigan_plugin.cli import main
 from sarigan_plugin.datasets import masks
 from sarigan_plugin.explore.inpaint_session import MAX_POINTS, HoledSession, Stroke
 from sarigan_plugin.explore.inpaint_studio import MAX_SIDE, Album, InpaintStudio, Photo
 from sarigan_plugin.explore.studio import as_png
-from sarigan_plugin.steering import completion
-from sarigan_plugin.steering import names
+from sarigan_plugin.steering import completion, names
 from sarigan_plugin.steering.edits import Edit, WrongField
 from sarigan_plugin.steering.recipe import EditRecipe
+from small_images import noise
+from small_networks import make_inpainter, write_network
+from visitors import LAYER, pixels
 
 STROKE = Stroke([[8, 8], [20, 12]], 6)
 

@@ -12,9 +12,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from small_images import noise
-from visitors import Tab, Visitor, ask, browser_tools, form, needs_chromium, patient_context, until, upload_address, wait_for_message
-
 from sarigan_plugin.cli import main
 from sarigan_plugin.datasets import masks
 from sarigan_plugin.explore.guard import MAX_UPLOAD
@@ -23,6 +20,19 @@ from sarigan_plugin.explore.studio import as_png
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import completion
 from sarigan_plugin.steering.edits import Edit
+from small_images import noise
+from visitors import (
+    Tab,
+    Visitor,
+    ask,
+    browser_tools,
+    form,
+    needs_chromium,
+    patient_context,
+    until,
+    upload_address,
+    wait_for_message,
+)
 
 @pytest.fixture(scope='module')
 def served(tmp_path_factory):

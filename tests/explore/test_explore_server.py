@@ -10,26 +10,36 @@ import signal
 import sys
 import types
 
-import limits
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
 
-from visitors import LAYER, browser_tools, npz, pixels
-from visitors import ask, form, needs_chromium, Tab, until, upload_address, Visitor, wait_for_message
-
+import limits
 from sarigan_plugin.cli import main
 from sarigan_plugin.explore.guard import MAX_UPLOAD
 from sarigan_plugin.explore.session import Session
 from sarigan_plugin.explore.studio import Studio, View
-from sarigan_plugin.snapshots import label_kind
-from sarigan_plugin.snapshots import reading
+from sarigan_plugin.snapshots import label_kind, reading
 from sarigan_plugin.steering import names
 from sarigan_plugin.steering.edits import Edit, edited
 from sarigan_plugin.steering.recipe import EditRecipe
 from sarigan_plugin.steering.sampling import render, sample_ws
+from visitors import (
+    LAYER,
+    Tab,
+    Visitor,
+    ask,
+    browser_tools,
+    form,
+    needs_chromium,
+    npz,
+    pixels,
+    until,
+    upload_address,
+    wait_for_message,
+)
 
 #----------------------------------------------------------------------------
 # The server, as anybody on this machine may talk to it.
@@ -90,7 +100,7 @@ ROUTES = ['/', '/_nicegui/{v}/static/', '/_nicegui/{v}/libraries/', '/_nicegui/{
 CLIMBS = ['../' * 12, '%2e%2e/' * 12, '..%2f' * 12, '%2e%2e%2f' * 12, '%252e%252e%252f' * 12, '....//' * 12, '..\\' * 12, '%5c..' * 12, '/', '//', '%2f', 'x/' + '../' * 13, '\u2024./' * 3]
 
 def test_no_path_leads_to_a_file(served):
-    import nicegui # pylint: disable=import-outside-toplevel
+    import nicegui  # pylint: disable=import-outside-toplevel
     secret = served.folder / 'secret.txt'
     secret.write_text('this must not be read')
     with concurrent.futures.ThreadPoolExecutor(8) as pool:

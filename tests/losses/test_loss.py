@@ -5,18 +5,17 @@ import copy
 import math
 
 import pytest
-import rounding
 import torch
 
-from torch_utils import training_stats
-from training.loss import StyleGAN2Loss
-
-from small_networks import SIZE
-
+import rounding
 from sarigan_plugin.losses.sarigan import TARGET_STEPS, SariGANLoss, info_losses, info_targets
 from sarigan_plugin.losses.shared_weights import SharedWeights
 from sarigan_plugin.losses.upstream import UpstreamLoss
 from sarigan_plugin.model.networks import SynthesisLayer, grouped_layers
+from small_networks import SIZE
+
+from torch_utils import training_stats
+from training.loss import StyleGAN2Loss
 
 PHASES = ['Gmain', 'Greg', 'Gboth', 'Dmain', 'Dreg', 'Dboth']
 

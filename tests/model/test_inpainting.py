@@ -7,35 +7,30 @@ import signal
 import subprocess
 import sys
 
-import limits
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
-from metrics import metric_utils
-from training import training_loop
 
-import small_training
 import commands
+import limits
+import small_training
 from ddp_steps import assert_equal_on_both_ranks, assert_trained_alike, run as run_ddp
-from trainings import assert_equal_runs, finish, last_run, start
-
 from sarigan_plugin import cli
 from sarigan_plugin.datasets import masks
 from sarigan_plugin.datasets.inpainting import InpaintingDataset
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.losses.inpainting import InpaintingLoss, hole_errors
-from sarigan_plugin.model import inpainting
-from sarigan_plugin.model import networks
+from sarigan_plugin.model import inpainting, networks
 from sarigan_plugin.model.inpainting import join_condition, split_condition
 from sarigan_plugin.model.networks import grouped_layers
-from sarigan_plugin.snapshots import exported
-from sarigan_plugin.snapshots import reading
-from sarigan_plugin.trainer import arguments
-from sarigan_plugin.trainer import recipes
-from sarigan_plugin.trainer import transfer
-from sarigan_plugin.trainer import upstream_loop
+from sarigan_plugin.snapshots import exported, reading
+from sarigan_plugin.trainer import arguments, recipes, transfer, upstream_loop
+from trainings import assert_equal_runs, finish, last_run, start
+
+from metrics import metric_utils
+from training import training_loop
 
 SIZE = dict(channel_base=256, channel_max=16)
 

@@ -9,17 +9,16 @@ import sys
 
 import numpy as np
 import pytest
-import rounding
 import torch
+
+import commands
+import rounding
+from sarigan_plugin.model import grouping as sgm, networks
+from sarigan_plugin.model.grouping import ChannelGrouping, FixedGrouping
+from sarigan_plugin.model.networks import SynthesisLayer, group_styles, grouped_layers
 
 import legacy
 from training import networks as upstream_networks
-import commands
-
-from sarigan_plugin.model import grouping as sgm
-from sarigan_plugin.model import networks
-from sarigan_plugin.model.grouping import ChannelGrouping, FixedGrouping
-from sarigan_plugin.model.networks import SynthesisLayer, group_styles, grouped_layers
 
 F = torch.nn.functional
 

@@ -7,21 +7,18 @@ import sys
 from argparse import Namespace
 
 import pytest
-import rounding
-import trees
 import safetensors.torch
 import torch
 
-from training import augment
-from small_networks import assert_same, outputs, plain_networks, shaken, write
-from published import plain_checkpoint, published_generator, released_checkpoint
+import rounding
+import trees
 from commands import run, sentence
-
-from sarigan_plugin.snapshots import reading
-from sarigan_plugin.snapshots import rosinality
+from published import plain_checkpoint, published_generator, released_checkpoint
+from sarigan_plugin.snapshots import reading, rosinality
 from sarigan_plugin.support import files
+from small_networks import SIZE, assert_same, outputs, plain_networks, shaken, write
 
-from small_networks import SIZE
+from training import augment
 
 F = torch.nn.functional
 

@@ -9,21 +9,19 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from training import training_loop
 
-import small_training
-from commands import run
 import small_images
+import small_training
 import trees
-
+from commands import run
 from sarigan_plugin.ablation import job as ablation_job
-from sarigan_plugin.snapshots import label_kind
-from sarigan_plugin.snapshots import reading
-from sarigan_plugin.snapshots import unpickler
+from sarigan_plugin.snapshots import label_kind, reading, unpickler
 from sarigan_plugin.steering.edits import Edit
 from sarigan_plugin.steering.recipe import EditRecipe
 from sarigan_plugin.steering.sampling import label_vector, labels, latents, render, sample_ws
 from sarigan_plugin.trainer import upstream_loop
+
+from training import training_loop
 
 VECTOR = (0.2, 0.8)
 QUICK = ['--num-steps=1', '--features=none', '--space=w']

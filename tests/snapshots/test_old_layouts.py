@@ -7,22 +7,21 @@ import shutil
 import sys
 from pathlib import Path
 
-import dnnlib
-import legacy
 import numpy as np
 import pytest
+from click.testing import CliRunner
+
+import commands
 import small_training
 import trees
-from click.testing import CliRunner
-import commands
-
 from sarigan_plugin.ablation import table_spec
 from sarigan_plugin.cli import main
 from sarigan_plugin.errors import UserError
-from sarigan_plugin.snapshots import reading
-from sarigan_plugin.snapshots import what_is
-from sarigan_plugin.trainer import recipes
-from sarigan_plugin.trainer import runs
+from sarigan_plugin.snapshots import reading, what_is
+from sarigan_plugin.trainer import recipes, runs
+
+import dnnlib
+import legacy
 
 FLAT = trees.ROOT / 'tests' / 'fixtures' / 'flat_layout'
 sys.path.append(str(FLAT))

@@ -9,28 +9,24 @@ import subprocess
 import sys
 import time
 
-import dnnlib
-import legacy
-import limits
 import numpy as np
 import pytest
-import skips
 import torch
-from torch_utils import persistence
-from training import augment
-from training import networks as upstream_networks
-from training import training_loop
-from hostile import call, name, networks_of, record, text
 
-from sarigan_plugin.errors import UserError
-from sarigan_plugin.snapshots import reading
-from sarigan_plugin.snapshots import unpickler
-from sarigan_plugin.trainer import upstream_loop
-
+import limits
+import skips
 import small_training
-from small_networks import SIZE
 from commands import run, sarigan, sentence
-from small_networks import assert_same, outputs, plain_networks, shaken, write
+from hostile import call, name, networks_of, record, text
+from sarigan_plugin.errors import UserError
+from sarigan_plugin.snapshots import reading, unpickler
+from sarigan_plugin.trainer import upstream_loop
+from small_networks import SIZE, assert_same, outputs, plain_networks, shaken, write
+
+import dnnlib
+import legacy
+from torch_utils import persistence
+from training import augment, networks as upstream_networks, training_loop
 
 #----------------------------------------------------------------------------
 # Pickles by hand: pieces of programs that each leave one thing on the stack.

@@ -5,21 +5,20 @@ import pickle
 import numpy as np
 import PIL.Image
 import pytest
-import rounding
 import torch
 from click.testing import CliRunner
-from training import networks as upstream_networks
 
+import rounding
 import stylegan3_networks
-
 from sarigan_plugin.cli import main
 from sarigan_plugin.model import networks
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import projector
 from sarigan_plugin.trainer import transfer
-
-from small_networks import outputs, shaken, tensors_of
 from small_images import save_script
+from small_networks import outputs, shaken, tensors_of
+
+from training import networks as upstream_networks
 
 pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning', 'ignore:The `disp` argument:DeprecationWarning') # Of detectors, and upstream's.
 

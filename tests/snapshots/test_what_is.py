@@ -8,7 +8,6 @@ import tarfile
 import types
 import zipfile
 
-import legacy
 import numpy as np
 import PIL.Image
 import pytest
@@ -16,16 +15,16 @@ import safetensors.torch
 import torch
 from click.testing import CliRunner
 
+from commands import run, sentence
+from hostile import call, name, networks_of, record, text
+from published import plain_checkpoint, published_generator, released_checkpoint
 from sarigan_plugin.cli import main
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.trainer import state_files
+from small_networks import SIZE, plain_networks, tensors_of, write
 
-from small_networks import SIZE
-from commands import run, sentence
-from hostile import call, name, networks_of, record, text
-from small_networks import plain_networks, tensors_of, write
-from published import plain_checkpoint, published_generator, released_checkpoint
+import legacy
 
 pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning') # It is what detectors come in.
 

@@ -7,11 +7,9 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-import commands
 
-from sarigan_plugin.steering import attention
-from sarigan_plugin.steering import directions
-from sarigan_plugin.steering import names
+import commands
+from sarigan_plugin.steering import attention, directions, names
 from sarigan_plugin.steering.attention import attention_maps
 from sarigan_plugin.steering.edits import Edit, edited
 from sarigan_plugin.steering.sampling import sample_ws

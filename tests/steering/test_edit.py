@@ -7,8 +7,8 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-import commands
 
+import commands
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering.edits import Edit, WrongField, edited, intra_components
 from sarigan_plugin.steering.recipe import EditRecipe

@@ -9,8 +9,8 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from commands import run
 
+from commands import run
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.model.networks import captured_features, grouped_layers
 from sarigan_plugin.snapshots import reading

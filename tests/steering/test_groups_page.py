@@ -2,14 +2,14 @@
 
 import re
 
-import limits
 import pytest
-from visitors import browser_tools, needs_chromium
 
+import limits
 from commands import run
 from sarigan_plugin.explore import page as explore_page
 from sarigan_plugin.steering import attention_page
 from sarigan_plugin.support import look
+from visitors import browser_tools, needs_chromium
 
 WIDTHS = (360, 1280, 1920)
 MIN_PICTURE = 240 # Pixels that a row of six images needs to show anything.

@@ -10,24 +10,19 @@ import pytest
 import torch
 from click.testing import CliRunner
 from hypothesis import strategies
-from small_networks import make_inpainter, write_network
-from small_images import noise, save_script
-import commands
 
+import commands
 from sarigan_plugin.cli import main
 from sarigan_plugin.datasets import masks
-from sarigan_plugin.evaluation import classical
-from sarigan_plugin.evaluation import fidelity
-from sarigan_plugin.evaluation import inpainting
-from sarigan_plugin.evaluation import quality
+from sarigan_plugin.evaluation import classical, fidelity, inpainting, quality
 from sarigan_plugin.features import detectors
 from sarigan_plugin.model.inpainting import join_condition
 from sarigan_plugin.steering import completion
 from sarigan_plugin.steering.edits import Edit, edited
 from sarigan_plugin.steering.recipe import EditRecipe
 from sarigan_plugin.steering.sampling import latents
-
-
+from small_images import noise, save_script
+from small_networks import make_inpainter, write_network
 
 @pytest.fixture
 def G():

@@ -7,8 +7,8 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-import commands
 
+import commands
 from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.steering import names
 from sarigan_plugin.steering.edits import WrongField, edited

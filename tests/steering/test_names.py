@@ -8,8 +8,8 @@ import hypothesis
 import pytest
 import torch
 from hypothesis import strategies
-from commands import run
 
+from commands import run
 from sarigan_plugin.commands import edit
 from sarigan_plugin.steering import names
 from sarigan_plugin.steering.edits import Edit

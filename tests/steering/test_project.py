@@ -12,18 +12,17 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from small_images import save_script
-import commands
 
+import commands
 from sarigan_plugin.commands import project as project_command
-from sarigan_plugin.features import detectors
-from sarigan_plugin.features import perceptual
+from sarigan_plugin.features import detectors, perceptual
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import projector
 from sarigan_plugin.steering.projection import Projection, noise_layers, noise_put_in
 from sarigan_plugin.steering.sampling import sample_ws
 from sarigan_plugin.support import pictures
 from sarigan_plugin.upstream import tree as upstream
+from small_images import save_script
 
 pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning') # It is what detectors come in.
 

@@ -1,12 +1,13 @@
 """The knobs of a generator: which there are, and what turning them does to the styles of a layer."""
 
-import dnnlib
 import pytest
 import torch
 
 from sarigan_plugin.model import networks
 from sarigan_plugin.steering import units
 from sarigan_plugin.steering.sampling import sample_ws
+
+import dnnlib
 
 LAYER = 'b16.conv0'
 

@@ -9,11 +9,12 @@ import os
 import sys
 import time
 
-import sarigan_plugin # noqa: F401 # Finds upstream's tree.
 import torch
-from metrics import metric_main, metric_utils
 
+import sarigan_plugin  # noqa: F401 # Finds upstream's tree.
 from sarigan_plugin.commands.train import main
+
+from metrics import metric_main, metric_utils
 
 def exchanged(opts, count=8):
     """What upstream's metrics do: each process has features, and all get those of all."""

@@ -20,8 +20,9 @@ import tempfile
 import types
 from pathlib import Path
 
-import limits
 from click.testing import CliRunner
+
+import limits
 
 IMPORTED = [
     'sarigan_plugin.commands.train',

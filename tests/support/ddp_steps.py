@@ -20,12 +20,10 @@ import torch
 import commands
 import limits
 import rounding
-
-import sarigan_plugin # noqa: F401 # Puts upstream on sys.path.
+import sarigan_plugin  # noqa: F401 # Puts upstream on sys.path.
 from sarigan_plugin.losses.inpainting import InpaintingLoss
 from sarigan_plugin.losses.sarigan import SariGANLoss
-from sarigan_plugin.model import inpainting
-from sarigan_plugin.model import networks
+from sarigan_plugin.model import inpainting, networks
 from sarigan_plugin.upstream import host
 
 BATCH = 8

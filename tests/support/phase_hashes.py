@@ -64,7 +64,7 @@ def main(out):
     with torch.no_grad():
         image = G(torch.randn([2, 16]), torch.eye(3)[:2], noise_mode='const')
         hashes['output'] = dict(image=digest(image), logits=digest(D(image, torch.eye(3)[:2])))
-    with open(out, 'wt') as f:
+    with open(out, 'w') as f:
         json.dump(hashes, f)
 
 main(sys.argv[1])

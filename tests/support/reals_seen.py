@@ -8,8 +8,8 @@ import json
 import sys
 
 from sarigan_plugin.ablation import table_spec
-from sarigan_plugin.trainer import launch
-from sarigan_plugin.trainer import progress
+from sarigan_plugin.trainer import launch, progress
+
 from torch_utils import training_stats
 
 def main(toml, data, outdir):

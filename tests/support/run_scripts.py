@@ -39,8 +39,9 @@ def main(tree, jobs, num_made=None):
     sys.path[0] = tree
     with contextlib.ExitStack() as stack:
         if num_made is not None:
-            import dnnlib # noqa: F401 # This tree's, before the plugin looks for one.
             from sarigan_plugin.features import statistics as feature_stats
+
+            import dnnlib  # noqa: F401 # This tree's, before the plugin looks for one.
             stack.enter_context(feature_stats.using(num_made=int(num_made)))
         results = [run(*job) for job in jobs]
     json.dump(results, sys.stdout)

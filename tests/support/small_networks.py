@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from sarigan_plugin.model import inpainting
+
 from training import networks as upstream_networks
 
 SIZE = dict(channel_base=256, channel_max=16)

@@ -5,6 +5,7 @@ Its source goes into the pickles, and what trusts them runs it.
 """
 
 import torch
+
 from torch_utils import persistence
 from training import networks
 

@@ -10,11 +10,10 @@ import sys
 import termios
 import time
 
-import limits
 import pytest
 
+import limits
 import small_training
-
 from sarigan_plugin import cli
 from sarigan_plugin.support import streams
 

@@ -3,9 +3,10 @@
 import json
 import pickle
 
+import torch
+
 import commands
 import small_training
-import torch
 
 # All that remembers something: ADA, path length, style mixing, groups that merge, the average, two ticks and more.
 # In bf16; tables that go on, in test_ablate.py, are in fp32.

@@ -9,12 +9,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-import limits
 import pytest
-import skips
 
-from sarigan_plugin.upstream import assemble
-from sarigan_plugin.upstream import tree as upstream
+import limits
+import skips
+from sarigan_plugin.upstream import assemble, tree as upstream
 
 ROOT = upstream.root()
 SUPPORT = ROOT / 'tests' / 'support'

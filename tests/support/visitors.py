@@ -13,11 +13,12 @@ import socket
 import sys
 import time
 
-import limits
 import numpy as np
 import PIL.Image
 import pytest
 import requests
+
+import limits
 import skips
 import trees
 
@@ -86,7 +87,7 @@ class Visitor:
         return pixels(base64.b64decode(self.source.partition(',')[2]))
 
     async def connect(self):
-        import socketio # NiceGUI's.
+        import socketio  # NiceGUI's.
         self.socket = socketio.AsyncClient(reconnection=False)
         self.socket.on('update', self._update)
         await self.socket.connect(f'{self.address}?client_id={self.id}', socketio_path='/_nicegui_ws/socket.io',

@@ -5,7 +5,6 @@ import os
 import sys
 
 import limits
-
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.support.world import World
 

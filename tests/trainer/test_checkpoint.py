@@ -11,26 +11,21 @@ import subprocess
 import time
 from pathlib import Path
 
-import limits
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from torch_utils import misc
-from torch_utils import training_stats
 
-import small_training
 import commands
-from trainings import CONFIG, assert_equal_runs, finish, last_run, start
-
+import limits
+import small_training
 from sarigan_plugin.commands.train import main
 from sarigan_plugin.support import files
-from sarigan_plugin.trainer import checkpoint
-from sarigan_plugin.trainer import loop_state
-from sarigan_plugin.trainer import progress
-from sarigan_plugin.trainer import state_files
-from sarigan_plugin.trainer import upstream_loop
+from sarigan_plugin.trainer import checkpoint, loop_state, progress, state_files, upstream_loop
 from sarigan_plugin.trainer.state_files import DamagedState, read_state, write_state
+from trainings import CONFIG, assert_equal_runs, finish, last_run, start
+
+from torch_utils import misc, training_stats
 
 @pytest.fixture(scope='session')
 def command(tmp_path_factory):
@@ -282,14 +277,14 @@ def test_logs_are_cut_to_where_the_state_was_and_what_was_cut_is_kept(tmp_path):
     (tmp_path / 'log.txt').write_text('tick 0\n')
     state = dict(shared=dict(log_sizes={'stats.jsonl': 4, 'log.txt': 7}))
     for name in ['stats.jsonl', 'log.txt', 'metric-fid50k_full.jsonl']:
-        with open(tmp_path / name, 'at', encoding='utf-8') as f:
+        with open(tmp_path / name, 'a', encoding='utf-8') as f:
             f.write('tick 1\n')
     state_files.rewind_logs(tmp_path, state)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == \
         {'stats.jsonl': 'one\n', 'log.txt': 'tick 0\n', 'metric-fid50k_full.jsonl': '', 'log-cut.txt': 'tick 1\n'}
 
 def test_tensorboard_forgets_what_will_happen_again(tmp_path):
-    from torch.utils import tensorboard # Slow to import.
+    from torch.utils import tensorboard  # Slow to import.
     first = tensorboard.SummaryWriter(tmp_path)
     for kimg in range(5):
         first.add_scalar('Loss', kimg, global_step=kimg)

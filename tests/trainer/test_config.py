@@ -13,16 +13,12 @@ import pytest
 import torch
 
 import trees
-from upstream_dry_run import dry_run
-
 from sarigan_plugin.commands import train
 from sarigan_plugin.errors import UserError
-from sarigan_plugin.losses import inpainting as inpainting_loss
-from sarigan_plugin.losses import sarigan as loss
+from sarigan_plugin.losses import inpainting as inpainting_loss, sarigan as loss
 from sarigan_plugin.model import networks
-from sarigan_plugin.trainer import arguments
-from sarigan_plugin.trainer import options
-from sarigan_plugin.trainer import recipes
+from sarigan_plugin.trainer import arguments, options, recipes
+from upstream_dry_run import dry_run
 
 GOLDEN = trees.SUPPORT / 'upstream_options.json'
 

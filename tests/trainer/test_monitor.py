@@ -6,11 +6,10 @@ import re
 import pytest
 import torch
 
-from torch_utils import training_stats
-
 from sarigan_plugin.model.networks import grouped_layers
-from sarigan_plugin.trainer import group_statistics
-from sarigan_plugin.trainer import progress
+from sarigan_plugin.trainer import group_statistics, progress
+
+from torch_utils import training_stats
 
 class Terminal(io.StringIO):
     def isatty(self):

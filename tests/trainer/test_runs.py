@@ -5,9 +5,9 @@ import os
 
 import PIL.Image
 import pytest
-import small_training
 from click.testing import CliRunner
 
+import small_training
 from sarigan_plugin.commands.train import main
 from sarigan_plugin.datasets import check as dataset_check
 

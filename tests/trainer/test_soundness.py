@@ -7,28 +7,22 @@ import shutil
 import textwrap
 import zipfile
 
-import dnnlib
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 
-from training import dataset
-
-from torch_utils import misc
-from torch_utils import training_stats
 import commands
-
-from sarigan_plugin.datasets import bad_images
-from sarigan_plugin.datasets import loading
+import small_training
+from sarigan_plugin.datasets import bad_images, loading
 from sarigan_plugin.features import statistics as feature_stats
 from sarigan_plugin.losses.sarigan import SariGANLoss
-from sarigan_plugin.trainer import arguments
-from sarigan_plugin.trainer import soundness
-from sarigan_plugin.trainer import upstream_loop
-
-import small_training
+from sarigan_plugin.trainer import arguments, soundness, upstream_loop
 from trainings import CONFIG
+
+import dnnlib
+from torch_utils import misc, training_stats
+from training import dataset
 
 @pytest.fixture
 def watch(make_generator, make_discriminator):

@@ -10,21 +10,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from training import networks as upstream_networks
-from training.augment import AugmentPipe
 from commands import sarigan
-
 from sarigan_plugin.commands.train import main
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.losses.sarigan import SariGANLoss
 from sarigan_plugin.model.networks import Generator, grouped_layers
-from sarigan_plugin.trainer import arguments
-from sarigan_plugin.trainer import options
-from sarigan_plugin.trainer import state_files
-from sarigan_plugin.trainer import runs
-from sarigan_plugin.trainer import transfer
-
+from sarigan_plugin.trainer import arguments, options, runs, state_files, transfer
 from small_networks import SIZE
+
+from training import networks as upstream_networks
+from training.augment import AugmentPipe
 
 def perturbed(network):
     """As after training: no bias is left at its start, noise is on, and weights are other random numbers."""

@@ -9,22 +9,19 @@ import sys
 
 import numpy as np
 import PIL.Image
+import projector
 import pytest
-import skips
+import style_mixing
 import torch
 
-import projector
-import style_mixing
+import skips
 import trees
-from small_networks import mixed_image
 from commands import sarigan
-from trainings import stats
-
 from sarigan_plugin.model.networks import Generator, grouped_layers
 from sarigan_plugin.snapshots import label_kind
 from sarigan_plugin.upstream import host
-
-from small_networks import SIZE
+from small_networks import SIZE, mixed_image
+from trainings import stats
 
 def train(cfg, data, outdir, *options):
     """Train 1 kimg as a user would; returns the run's folder."""

@@ -6,22 +6,19 @@ import subprocess
 import sys
 import zipfile
 
-import dnnlib
 import numpy as np
 import PIL.Image
 import pytest
-import skips
 import torch
 
-from metrics import metric_utils
-from metrics import perceptual_path_length
-from torch_utils import misc
-from training import dataset
-from training import training_loop
-
+import skips
 from sarigan_plugin.trainer import upstream_loop
-from sarigan_plugin.upstream import exchanges
-from sarigan_plugin.upstream import host
+from sarigan_plugin.upstream import exchanges, host
+
+import dnnlib
+from metrics import metric_utils, perceptual_path_length
+from torch_utils import misc
+from training import dataset, training_loop
 
 @pytest.fixture(autouse=True)
 def prepared():

@@ -12,8 +12,7 @@ import pytest
 import trees
 from sarigan_plugin.cli import COMMANDS
 from sarigan_plugin.errors import UserError
-from sarigan_plugin.upstream import assemble
-from sarigan_plugin.upstream import tree as upstream
+from sarigan_plugin.upstream import assemble, tree as upstream
 
 PATCHES = {'submodule': ['generate', 'networks', 'tools', 'train', 'training'],
            'pypi':      ['networks', 'tools', 'train', 'training']}
@@ -124,7 +123,7 @@ def test_a_clean_tree_is_recognised_with_and_without_our_patches(any_tree):
 def test_an_edited_file_is_found_also_beside_a_patch(any_tree):
     upstream.apply_patches(any_tree)
     for name in ('legacy.py', 'train.py'):
-        with open(any_tree / name, 'at', encoding='utf-8') as f:
+        with open(any_tree / name, 'a', encoding='utf-8') as f:
             f.write('# mine\n')
     origin = upstream.identify(any_tree)
     assert not origin.ok
