@@ -93,7 +93,8 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def get_code(self, fullname):
         """For `python -m`."""
         new = f'{PACKAGE}.{MOVED[fullname.removeprefix(PACKAGE + ".")]}'
-        return compile(f'import runpy; runpy.run_module({new!r}, run_name="__main__", alter_sys=True)', fullname, 'exec')
+        return compile(f'import runpy; runpy.run_module({new!r}, run_name="__main__", alter_sys=True)',
+            fullname, 'exec')
 
 def install():
     """Let old names be imported. New ones are found first."""

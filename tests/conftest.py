@@ -6,7 +6,8 @@ import shutil
 import signal
 import sys
 
-os.environ.setdefault('OMP_NUM_THREADS', '1') # Before PyTorch is imported: on a busy machine more threads slow small networks down by an order of magnitude.
+# Before PyTorch is imported: on a busy machine more threads slow small networks down by an order of magnitude.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import numpy as np
 import PIL.Image
@@ -20,7 +21,9 @@ from sarigan_plugin.upstream import tree as upstream
 from skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 # Hooks.
 from small_networks import SIZE
 
-for number in [signal.SIGHUP, signal.SIGINT]: # Ignored under nohup, and in the background of a script; whatever tests start would inherit that, and some are to be stopped so.
+# Ignored under nohup, and in the background of a script; whatever tests start would inherit that,
+# and some are to be stopped so.
+for number in [signal.SIGHUP, signal.SIGINT]:
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, lambda *_args: None) # A handler is not inherited, and this process goes on as before.
 
@@ -65,7 +68,8 @@ def _clean_git_tree(tmp_path_factory):
 
 @pytest.fixture
 def git_tree(_clean_git_tree, tmp_path, monkeypatch):
-    """A submodule's checkout, or a stand-in at a commit that is taken for the pinned one: for tests of how we treat it."""
+    """A submodule's checkout, or a stand-in at a commit that is taken for the pinned one:
+    for tests of how we treat it."""
     monkeypatch.setattr(upstream, 'COMMIT', trees.any_history()[1])
     return shutil.copytree(_clean_git_tree, tmp_path / 'submodule_tree', symlinks=True)
 
@@ -77,14 +81,16 @@ def make_generator():
     """make_generator(**overrides) -> a fresh Generator in eval mode, 4 groups, codes of 32."""
     def make(c_dim=0, img_channels=3, **kwargs):
         return networks.Generator(z_dim=32, c_dim=c_dim, img_resolution=32, img_channels=img_channels,
-            **dict(dict(code_dim=32, num_groups=4, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE), **kwargs)).eval()
+            **dict(dict(code_dim=32, num_groups=4, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE),
+                **kwargs)).eval()
     return make
 
 @pytest.fixture(scope='session')
 def make_discriminator():
     """make_discriminator(**overrides) -> a fresh Discriminator in eval mode."""
     def make(c_dim=0, img_channels=3, **kwargs):
-        return networks.Discriminator(c_dim=c_dim, img_resolution=32, img_channels=img_channels, code_dim=32, **SIZE, **kwargs).eval()
+        return networks.Discriminator(c_dim=c_dim, img_resolution=32, img_channels=img_channels, code_dim=32, **SIZE,
+            **kwargs).eval()
     return make
 
 @pytest.fixture(scope='session')
@@ -121,14 +127,16 @@ def images(tmp_path_factory):
 @pytest.fixture(scope='session')
 def cfg(tmp_path_factory):
     path = tmp_path_factory.mktemp('cfg') / 'small.toml'
-    path.write_text(small_training.config(method=dict(lambda_info=1.0), networks=dict(channel_base=128, num_fp16_res=4)))
+    path.write_text(small_training.config(method=dict(lambda_info=1.0),
+        networks=dict(channel_base=128, num_fp16_res=4)))
     return path
 
 @pytest.fixture(scope='session')
 def run(images, cfg, tmp_path_factory):
     """One finished training of 1 kimg in a single process: (process, run folder)."""
     outdir = tmp_path_factory.mktemp('out')
-    done = trees.run([sys.executable, '-m', 'sarigan_plugin.cli', 'train', f'--cfg={cfg}', f'--data={images}', f'--outdir={outdir}',
+    done = trees.run([sys.executable, '-m', 'sarigan_plugin.cli', 'train', f'--cfg={cfg}', f'--data={images}',
+        f'--outdir={outdir}',
         '--metrics=none', '--device=cpu', '--seed=3'], outdir)
     assert done.returncode == 0, done.stderr
     return done, outdir / '00000-squares-small'

@@ -20,7 +20,8 @@ def test_an_old_name_is_the_module_that_it_became(old, new):
 @pytest.mark.parametrize('old, name, module, new', [(old, name, *place) for old, names in compat.RENAMED.items()
     for name, place in names.items()])
 def test_what_was_renamed_in_a_module_has_its_old_name_in_the_old_one_beside_all_that_stayed(old, name, module, new):
-    before, now = importlib.import_module(f'sarigan_plugin.{old}'), importlib.import_module(f'sarigan_plugin.{compat.MOVED[old]}')
+    before, now = (importlib.import_module(f'sarigan_plugin.{old}'),
+        importlib.import_module(f'sarigan_plugin.{compat.MOVED[old]}'))
     assert getattr(before, name) is getattr(importlib.import_module(f'sarigan_plugin.{module}'), new)
     stayed = [name for name, value in vars(now).items() if getattr(value, '__module__', None) == now.__name__]
     assert stayed and all(getattr(before, name) is getattr(now, name) for name in stayed)
@@ -32,13 +33,15 @@ def test_an_old_name_runs_as_a_script_too():
     assert 'EOFError' in done.stderr and 'sarigan_plugin/ablation/job.py' in done.stderr # It read no job from stdin.
 
 def test_an_old_name_may_come_first_and_in_every_form_of_import():
-    code = ('from sarigan_plugin import grouping\nfrom sarigan_plugin.grouping import make_grouping\nimport sarigan_plugin.grouping as third\n'
-            'import sarigan_plugin.model.grouping as new\nassert grouping is third is new and new.make_grouping is make_grouping')
+    code = ('from sarigan_plugin import grouping\nfrom sarigan_plugin.grouping import make_grouping\nimport '
+        'sarigan_plugin.grouping as third\nimport sarigan_plugin.model.grouping as new\nassert grouping is third is '
+        'new and new.make_grouping is make_grouping')
     done = trees.run([sys.executable, '-c', code], trees.ROOT)
     assert done.returncode == 0, done.stderr
 
 def test_importing_the_package_imports_none_of_them():
-    code = 'import sys, sarigan_plugin; print([name for name in sys.modules if name.startswith("sarigan_plugin.model") or name == "torch"])'
+    code = ('import sys, sarigan_plugin; print([name for name in sys.modules if '
+        'name.startswith("sarigan_plugin.model") or name == "torch"])')
     assert trees.run([sys.executable, '-c', code], trees.ROOT).stdout == '[]\n'
 
 def test_a_name_that_never_was_is_no_module():
@@ -56,7 +59,8 @@ def test_hooks_have_what_patches_import(name):
 
 @pytest.mark.parametrize('path', sorted((trees.ROOT / 'patches').glob('*.patch')), ids=lambda path: path.stem)
 def test_patches_import_from_hooks_alone(path):
-    lines = [line for line in path.read_text(encoding='utf-8').splitlines() if line.startswith('+') and 'sarigan_plugin' in line]
+    lines = [line for line in path.read_text(encoding='utf-8').splitlines() if line.startswith('+')
+        and 'sarigan_plugin' in line]
     assert lines and all(line.lstrip('+ ').startswith('from sarigan_plugin.hooks import ') for line in lines)
 
 #----------------------------------------------------------------------------

@@ -13,6 +13,7 @@ def test_imports_go_down_and_what_is_pickled_imports_nothing_of_ours(monkeypatch
 def test_no_test_module_imports_another():
     """What they share is in tests/support, fixtures in a conftest.py."""
     for path in (trees.ROOT / 'tests').rglob('*.py'):
-        assert not re.findall(r'^\s*(?:from|import) (?:test_|conftest)\w*.*', path.read_text(encoding='utf-8'), flags=re.M), path
+        assert not re.findall(r'^\s*(?:from|import) (?:test_|conftest)\w*.*', path.read_text(encoding='utf-8'),
+            flags=re.M), path
 
 #----------------------------------------------------------------------------

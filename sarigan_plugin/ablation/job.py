@@ -35,12 +35,15 @@ PR_SET_PDEATHSIG = 1    # Linux: the signal that a process gets when its parent 
 def start(training, evaluation, device_type, environment, lock):
     """Start to train, if that is not done, and then to measure. Returns the process, whose output goes to OUTPUT.
 
-    environment: what differs from this process's. lock: an open file that others look at, which is locked until the process,
-    and all that it starts, have ended. A signal at the terminal does not reach it; where this process is killed, it gets SIGTERM.
+    environment: what differs from this process's. lock: an open file that others look at, which is locked until the
+    process, and all that it starts, have ended. A signal at the terminal does not reach it; where this process is
+    killed, it gets SIGTERM.
     """
     with open(os.path.join(training.run_dir, OUTPUT), 'ab') as output:
-        process = subprocess.Popen([sys.executable, '-m', 'sarigan_plugin.ablation.job'], stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT,
-            env={**os.environ, **environment}, start_new_session=True, pass_fds=[lock.fileno()], preexec_fn=_end_with_parent) # pylint: disable=consider-using-with,subprocess-popen-preexec-fn
+        process = subprocess.Popen([sys.executable, '-m', 'sarigan_plugin.ablation.job'], stdin=subprocess.PIPE,
+            stdout=output, stderr=subprocess.STDOUT,
+            env={**os.environ, **environment}, start_new_session=True, pass_fds=[lock.fileno()],
+            preexec_fn=_end_with_parent)
     with process.stdin:
         pickle.dump((training, evaluation, device_type), process.stdin)
     return process
@@ -62,7 +65,10 @@ def last_words(training):
 # In the job.
 
 def run(training, evaluation, device_type):
-    """Train until the snapshot is there, then measure what has not been measured. Returns the exit code. Raises UserError."""
+    """Train until the snapshot is there, then measure what has not been measured.
+
+    Returns the exit code. Raises UserError.
+    """
     if not training.is_trained:
         if 'resume_pkl' in training.args and runs.position(training.run_dir) is None:
             print(transfer.examine(training.args) or f'Starting from {training.args.resume_pkl}', flush=True)
@@ -74,7 +80,8 @@ def run(training, evaluation, device_type):
     wanted = table_spec.missing(training, evaluation)
     if wanted:
         print(f'Measuring {training.snapshot}', flush=True)
-        figures = quality.measure(training.snapshot, evaluation.data, wanted, num_samples=evaluation.num_samples, detector=evaluation.detector,
+        figures = quality.measure(training.snapshot, evaluation.data, wanted, num_samples=evaluation.num_samples,
+            detector=evaluation.detector,
             device=torch.device(device_type))
         table_spec.add_results(training, evaluation, wanted, figures)
     if training.samples is not None and not os.path.exists(training.samples):

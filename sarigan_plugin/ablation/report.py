@@ -19,18 +19,21 @@ def figures(trainings, evaluation):
     """A dict for each row: name, label, options, paper, paper_ratio, measured (number of seeds) and figures.
 
     figures: {name: dict of mean, std over seeds (None with one), low and high (of one seed, its bootstrap interval, as
-    measured), ratio (to the first row's mean, None where that is not positive), ratio_error (its standard error, None where a row
-    has one seed, and of the first row), floor, and seeds, {seed: value}}.
+    measured), ratio (to the first row's mean, None where that is not positive), ratio_error (its standard error, None
+    where a row has one seed, and of the first row), floor, and seeds, {seed: value}}.
     """
     rows = []
     for name in dict.fromkeys(training.row.name for training in trainings):
         of_row = [training for training in trainings if training.row.name == name]
         results = {training.seed: table_spec.results(training, evaluation) for training in of_row}
-        found = {seed: {name: figure for metric in of_seed.values() for name, figure in metric.items()} for seed, of_seed in results.items()}
+        found = {seed: {name: figure for metric in of_seed.values() for name, figure in metric.items()}
+            for seed, of_seed in results.items()}
         names = dict.fromkeys(name for of_seed in found.values() for name in of_seed)
         row = of_row[0].row
-        rows.append(dict(name=name, label=row.label, options=row.options, paper=row.paper, measured=sum(bool(of_seed) for of_seed in found.values()),
-            figures={name: _over_seeds({seed: of_seed[name] for seed, of_seed in found.items() if name in of_seed}) for name in names}))
+        rows.append(dict(name=name, label=row.label, options=row.options, paper=row.paper,
+            measured=sum(bool(of_seed) for of_seed in found.values()),
+            figures={name: _over_seeds({seed: of_seed[name] for seed, of_seed in found.items() if name in of_seed})
+                for name in names}))
     for row in rows:
         row['paper_ratio'] = _ratio(row['paper'], rows[0]['paper'])
         for name, figure in row['figures'].items():
@@ -47,21 +50,25 @@ def _over_seeds(measured):
     """measured: {seed: what quality.measure() gave}, one seed at least."""
     values = [each['value'] for each in measured.values()]
     only = next(iter(measured.values())) if len(measured) == 1 else {}
-    return dict(mean=float(np.mean(values)), std=float(np.std(values, ddof=1)) if len(values) > 1 else None, low=only.get('low'), high=only.get('high'),
-        floor=next(iter(measured.values())).get('floor'), seeds={seed: each['value'] for seed, each in measured.items()})
+    return dict(mean=float(np.mean(values)), std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        low=only.get('low'), high=only.get('high'),
+        floor=next(iter(measured.values())).get('floor'),
+        seeds={seed: each['value'] for seed, each in measured.items()})
 
 def _ratio(value, first):
     return value / first if value is not None and first is not None and first > 0 else None
 
 def _ratio_error(figure, first):
-    """Of the ratio of two means, to first order: the errors of both, relative to them, as the sides of a right angle."""
+    """Of the ratio of two means, to first order: the errors of both, relative to them,
+    as the sides of a right angle."""
     if figure['ratio'] is None or figure['std'] is None or first['std'] is None:
         return None
     error, of_first = [each['std'] / math.sqrt(len(each['seeds'])) for each in (figure, first)]
     return math.hypot(error, figure['ratio'] * of_first) / first['mean']
 
 def _interval(figure):
-    """(low, high) of an error bar, or None: a standard deviation to both sides, or what the bootstrap of one seed says."""
+    """(low, high) of an error bar, or None: a standard deviation to both sides,
+    or what the bootstrap of one seed says."""
     if figure['std'] is not None:
         return figure['mean'] - figure['std'], figure['mean'] + figure['std']
     return (figure['low'], figure['high']) if figure['low'] is not None and figure['high'] is not None else None
@@ -89,13 +96,18 @@ def check_files(outdir, table):
     except (ValueError, TypeError):
         ours = False
     if not ours:
-        raise UserError(f'--outdir: {there[0]} is there, and not of `sarigan ablate`; another --outdir, or another name for the table.')
+        raise UserError(f'--outdir: {there[0]} is there, and not of `sarigan ablate`; '
+            'another --outdir, or another name for the table.')
 
 def write(outdir, table, trainings, evaluation, settings):
-    """Write OUTDIR/<table>.md, .json, .png and -samples.png, each whole or not at all. Returns the Markdown. settings: what JSON has beside the figures. Raises OSError."""
+    """Write OUTDIR/<table>.md, .json, .png and -samples.png, each whole or not at all.
+
+    Returns the Markdown. settings: what JSON has beside the figures. Raises OSError.
+    """
     rows = figures(trainings, evaluation)
     text = markdown(table, rows, settings)
-    content = dict(ablation=table.name, title=table.title, paper_metric=table.paper_metric, note=table.note, settings=settings, rows=rows)
+    content = dict(ablation=table.name, title=table.title, paper_metric=table.paper_metric, note=table.note,
+        settings=settings, rows=rows)
     sheets = samples(trainings)
     for_text, for_figures, for_chart, for_samples = paths(outdir, table)
     files.write_text(for_text, text)
@@ -109,11 +121,14 @@ def markdown(table, rows, settings):
     """The rows of figures() as a table with a heading, and notes below."""
     seeds = len(settings['seeds'])
     has_paper = any(row['paper'] is not None for row in rows)
-    header = ['', *(title for name in _names(rows) for title in [name, 'ratio']), *([table.paper_metric or 'paper', 'ratio'] if has_paper else [])]
+    header = ['', *(title for name in _names(rows) for title in [name, 'ratio']),
+        *([table.paper_metric or 'paper', 'ratio'] if has_paper else [])]
     lines = [header]
     for row in rows:
-        label = row['label'] if row['measured'] in [0, seeds] else f'{row["label"]} ({row["measured"]} of {seeds} seeds)'
-        cells = [cell for name in _names(rows) for cell in _cells(row['figures'].get(name), _decimals(_means(rows, name)))]
+        label = (row['label'] if row['measured'] in [0, seeds]
+            else f'{row["label"]} ({row["measured"]} of {seeds} seeds)')
+        cells = [cell for name in _names(rows)
+            for cell in _cells(row['figures'].get(name), _decimals(_means(rows, name)))]
         papers = [_number(row['paper'], '.2f'), _number(row['paper_ratio'], '.3f')] if has_paper else []
         lines.append([label, *cells, *papers])
     return '\n'.join([f'**{table.title}**', '', tables.markdown(lines), '', *_notes(table, rows, settings), ''])
@@ -137,12 +152,14 @@ def _number(value, form):
 
 def _notes(table, rows, settings):
     known = [(name, figure) for row in rows for name, figure in row['figures'].items()]
-    floors = {name: f'{figure["floor"]:.{_decimals(_means(rows, name))}f}' for name, figure in known if figure['floor'] is not None}
+    floors = {name: f'{figure["floor"]:.{_decimals(_means(rows, name))}f}'
+        for name, figure in known if figure['floor'] is not None}
     lines = [f'{_caption(settings)}. Ratios are to the first row.']
     if any(figure['std'] is not None for _name, figure in known):
         lines.append('± is the standard deviation over seeds; of a ratio its standard error.')
     if any(figure['low'] is not None for _name, figure in known):
-        lines.append('In brackets is the interval of 95% of one network, by resampling its images: another seed may lie outside.')
+        lines.append('In brackets is the interval of 95% of one network, by resampling its images: '
+            'another seed may lie outside.')
     if floors:
         lines.append(f'Real images have {", ".join(f"{name} {floor}" for name, floor in floors.items())}.')
     return [' '.join(lines), *([table.note] if table.note else [])]
@@ -150,15 +167,20 @@ def _notes(table, rows, settings):
 def _caption(settings):
     seeds = settings['seeds']
     cfg = os.path.splitext(os.path.basename(settings['cfg']))[0] # It may be a file.
-    return f'{cfg}, {settings["kimg"]} kimg of {os.path.basename(os.path.normpath(settings["data"]))}, seed{"s" if len(seeds) > 1 else ""} {", ".join(map(str, seeds))}'
+    return (f'{cfg}, {settings["kimg"]} kimg of {os.path.basename(os.path.normpath(settings["data"]))}, '
+        f'seed{"s" if len(seeds) > 1 else ""} {", ".join(map(str, seeds))}')
 
 #----------------------------------------------------------------------------
 # The pictures.
 
 def samples(trainings):
-    """Side by side the images of seeds 0 to 63 that each row's first network makes, as far as there are any. An image, or None."""
+    """Side by side the images of seeds 0 to 63 that each row's first network makes, as far as there are any.
+
+    An image, or None.
+    """
     first = {training.row.name: training for training in reversed(trainings)} # Of its seeds.
-    drawn = [training for training in reversed(first.values()) if training.samples is not None and os.path.exists(training.samples)]
+    drawn = [training for training in reversed(first.values()) if training.samples is not None
+        and os.path.exists(training.samples)]
     sheets = []
     for training in drawn:
         with PIL.Image.open(training.samples) as sheet:
@@ -172,18 +194,23 @@ COLOURS         = ('#7f7f7f', '#4878a8')    # Of the first row, to which others 
 PAPER_COLOURS   = ('#c8c8c8', '#b9cde0')
 
 def chart(table, rows, caption):
-    """A panel of bars for each figure, with error bars and a dot for each seed, and one for what the paper has. Returns an image."""
+    """A panel of bars for each figure, with error bars and a dot for each seed, and one for what the paper has.
+
+    Returns an image.
+    """
     fonts = [PIL.ImageFont.load_default(size * SCALE) for size in (13, 11)]
     panels = [(name, [row['figures'].get(name) for row in rows], COLOURS) for name in _names(rows)]
     if any(row['paper'] is not None for row in rows):
-        known = [dict(mean=row['paper'], std=None, low=None, high=None, floor=None, seeds={}) if row['paper'] is not None else None for row in rows]
+        known = [dict(mean=row['paper'], std=None, low=None, high=None, floor=None, seeds={})
+            if row['paper'] is not None else None for row in rows]
         panels.append((f'in the paper: {table.paper_metric}'.rstrip(': '), known, PAPER_COLOURS))
     if any(figure['floor'] is not None for row in rows for figure in row['figures'].values()):
         caption += '; dashed: what real images have'
     margin = 24 + max(int(fonts[0].getlength(row['label'])) // SCALE for row in rows)
     widths = [max(PANEL + VALUE, int(fonts[0].getlength(title)) // SCALE + 16) for title, *_rest in panels]
     top, height = 66, len(rows) * (BAR + GAP) + GAP
-    width = max(margin + sum(widths), *(24 + int(font.getlength(text)) // SCALE for font, text in zip(fonts, [table.title, caption])))
+    width = max(margin + sum(widths),
+        *(24 + int(font.getlength(text)) // SCALE for font, text in zip(fonts, [table.title, caption])))
     canvas = PIL.Image.new('RGB', (width * SCALE, (top + height + 8) * SCALE), 'white')
     draw = _Draw(canvas)
     draw.text(12, 6, table.title, fonts[0])
@@ -207,12 +234,17 @@ class _Draw:
         self.draw.rectangle([side * SCALE for side in (left, top, max(left, right), max(top, bottom))], fill=colour)
 
     def dot(self, x, y, radius):
-        self.draw.ellipse([side * SCALE for side in (x - radius, y - radius, x + radius, y + radius)], fill='white', outline='black', width=SCALE // 2)
+        self.draw.ellipse([side * SCALE for side in (x - radius, y - radius, x + radius, y + radius)], fill='white',
+            outline='black', width=SCALE // 2)
 
 def _draw_panel(draw, left, top, height, known, colours, font):
-    """known: a figure for each row, or None. Bars start at zero; of negative figures, as distances of kernels may be, there is no bar."""
+    """known: a figure for each row, or None.
+
+    Bars start at zero; of negative figures, as distances of kernels may be, there is no bar.
+    """
     values = [figure['mean'] for figure in known if figure is not None]
-    ends = [end for figure in known if figure is not None for end in [figure['mean'], *(_interval(figure) or ()), *figure['seeds'].values()]]
+    ends = [end for figure in known if figure is not None
+        for end in [figure['mean'], *(_interval(figure) or ()), *figure['seeds'].values()]]
     longest = max([end for end in ends if end > 0], default=1)
     place = lambda value: left + PANEL * min(max(value, 0), longest) / longest
     decimals = _decimals(values)

@@ -24,16 +24,24 @@ SIZES = f'the size that all pictures share, else the largest up to {DEFAULT_RESO
 @click.argument('source', type=PATH, metavar='SRC')
 @click.option('--dest',            help='The zip to write', required=True, type=PATH, metavar='ZIP')
 @click.option('--resolution',      help=f'Width and height, a power of two [default: {SIZES}]', type=int, metavar='INT')
-@click.option('--fit',             help='Crop the middle, pad with bars of --background, or stretch', type=click.Choice(picture_conversion.FITS), default='crop', show_default=True)
-@click.option('--colour',          help='Of all pictures; auto is grey where all are stored in grey', type=click.Choice(COLOURS), default='auto', show_default=True)
-@click.option('--background',      help='Colour below transparent pixels and in bars: a name or #rrggbb', default='white', show_default=True, metavar='COLOUR')
-@click.option('--enlarge',         help='Enlarge pictures that are too small, instead of leaving them out', is_flag=True)
-@click.option('--min-size',        help='Leave out pictures whose short side has fewer pixels', type=click.IntRange(min=1), default=1, metavar='INT')
+@click.option('--fit',             help='Crop the middle, pad with bars of --background, or stretch',
+                                   type=click.Choice(picture_conversion.FITS), default='crop', show_default=True)
+@click.option('--colour',          help='Of all pictures; auto is grey where all are stored in grey',
+                                   type=click.Choice(COLOURS), default='auto', show_default=True)
+@click.option('--background',      help='Colour below transparent pixels and in bars: a name or #rrggbb',
+                                   default='white', show_default=True, metavar='COLOUR')
+@click.option('--enlarge',         help='Enlarge pictures that are too small, '
+                                   'instead of leaving them out', is_flag=True)
+@click.option('--min-size',        help='Leave out pictures whose short side has fewer pixels',
+                                   type=click.IntRange(min=1), default=1, metavar='INT')
 @click.option('--drop-duplicates', help='Of pictures that become the same pixels keep the first', is_flag=True)
-@click.option('--labels',          help='Classes: folders right below SRC, or json: dataset.json in SRC; auto: json if it is there', type=click.Choice(picture_labels.KINDS), default='auto', show_default=True)
+@click.option('--labels',          help='Classes: folders right below SRC, or json: dataset.json in SRC; '
+                                   'auto: json if it is there', type=click.Choice(picture_labels.KINDS), default='auto',
+                                   show_default=True)
 @click.option('--strict',          help='Stop at the first picture that would be left out', is_flag=True)
 @click.option('--force',           help='Replace an existing zip', is_flag=True)
-@click.option('--workers',         help='Processes that convert [default: one for each core]', type=click.IntRange(min=1), metavar='INT')
+@click.option('--workers',         help='Processes that convert [default: one for each core]',
+                                   type=click.IntRange(min=1), metavar='INT')
 @click.option('--dry-run',         help='Say what would be made, and write nothing', is_flag=True)
 def folder(source, dest, dry_run, **options):
     """Your own pictures, from a folder, a zip or a tar.
@@ -58,7 +66,8 @@ def folder(source, dest, dry_run, **options):
 
 @data_command.command()
 @click.option('--dest',       help='The zip to write', default='punks.zip', show_default=True, type=PATH, metavar='ZIP')
-@click.option('--resolution', help=f'One of {", ".join(map(str, PUNKS_RESOLUTIONS))}', type=int, default=32, show_default=True, metavar='INT')
+@click.option('--resolution', help=f'One of {", ".join(map(str, PUNKS_RESOLUTIONS))}', type=int, default=32,
+                              show_default=True, metavar='INT')
 @click.option('--force',      help='Replace an existing zip', is_flag=True)
 def punks(dest, resolution, force):
     """10,000 pixel faces with 92 attributes."""
@@ -66,7 +75,8 @@ def punks(dest, resolution, force):
 
 @data_command.command()
 @click.option('--dest',       help='The zip to write', default='emoji.zip', show_default=True, type=PATH, metavar='ZIP')
-@click.option('--resolution', help=f'One of {", ".join(map(str, EMOJI_RESOLUTIONS))}', type=int, default=64, show_default=True, metavar='INT')
+@click.option('--resolution', help=f'One of {", ".join(map(str, EMOJI_RESOLUTIONS))}', type=int, default=64,
+                              show_default=True, metavar='INT')
 @click.option('--force',      help='Replace an existing zip', is_flag=True)
 def emoji(dest, resolution, force):
     """2,991 people in three styles of emoji."""

@@ -20,8 +20,10 @@ MAX_KIMG = 100000 # More than the minutes will allow.
 #----------------------------------------------------------------------------
 
 @click.command('demo', cls=LastingCommand)
-@click.option('--outdir',   help='Where to leave everything', default='out/demo', show_default=True, type=PATH, metavar='DIR')
-@click.option('--minutes',  help='How long to train', type=click.FloatRange(min=0, min_open=True), default=5, show_default=True)
+@click.option('--outdir',   help='Where to leave everything', default='out/demo', show_default=True,
+                            type=PATH, metavar='DIR')
+@click.option('--minutes',  help='How long to train', type=click.FloatRange(min=0, min_open=True), default=5,
+                            show_default=True)
 @click.option('--device',   help='Where to train', type=click.Choice(host.DEVICES), default='auto', show_default=True)
 def demo_command(outdir, minutes, device):
     """Train a small SariGAN on 10,000 pixel faces and draw its groups.
@@ -51,14 +53,18 @@ def _train(images, folder, minutes, device_type):
     desc, args = arguments.training_options(data=images, cfg='tiny', metrics=[], gpus=num_processes, kimg=MAX_KIMG)
     earlier = runs.run_to_continue(folder, None, args)
     args.run_dir = earlier if earlier is not None else os.path.join(folder, f'{runs.next_run_id(folder):05d}-{desc}')
-    click.echo(f'Training for {minutes:g} minutes on {images}' + (f', going on with {earlier}' if earlier is not None else '') + ' ...')
+    click.echo(f'Training for {minutes:g} minutes on {images}'
+        + (f', going on with {earlier}' if earlier is not None else '') + ' ...')
     return args.run_dir, launch.launch(args, device_type, minutes=minutes)
 
 def _collect(run_dir, outdir):
     """Leave the results of the last run in outdir and say what to look at."""
     fakes = PIL.Image.open(sorted(glob.glob(os.path.join(glob.escape(run_dir), 'fakes[0-9]*.png')))[-1])
-    fakes.resize((fakes.width * 3, fakes.height * 3), PIL.Image.Resampling.NEAREST).save(os.path.join(outdir, 'fakes.png')) # 32 pixels are few to look at.
-    for source, name in [(sorted(glob.glob(os.path.join(glob.escape(run_dir), 'network-snapshot-*.pkl')))[-1], 'network.pkl'), (os.path.join(run_dir, 'log.txt'), 'log.txt')]:
+    # 32 pixels are few to look at.
+    fakes.resize((fakes.width * 3, fakes.height * 3), PIL.Image.Resampling.NEAREST).save(
+        os.path.join(outdir, 'fakes.png'))
+    for source, name in [(sorted(glob.glob(os.path.join(glob.escape(run_dir), 'network-snapshot-*.pkl')))[-1],
+            'network.pkl'), (os.path.join(run_dir, 'log.txt'), 'log.txt')]:
         shutil.copyfile(source, os.path.join(outdir, name))
     network = os.path.join(outdir, 'network.pkl')
     G = reading.load_grouped(network, '--outdir')

@@ -31,13 +31,18 @@ MOVE    = 0.05  # Change of a score from which an attribute is named beside a gr
 @click.command('directions')
 @click.argument('network', type=PATH, metavar='PKL')
 @click.option('--outdir',       help='Where to save the list', required=True, type=PATH, metavar='DIR')
-@click.option('--seeds',        help='Random seeds of the images', type=NumberRange(), default='0-31', show_default=True)
+@click.option('--seeds',        help='Random seeds of the images', type=NumberRange(), default='0-31',
+                                show_default=True)
 @click.option('--layer', 'layers', help='Layers to look at, b8.conv1,b16.conv0  [default: all]', metavar='NAME,...')
-@click.option('--down',         help='What the inter-group code is multiplied by to turn a group down', type=Number(), default=0, show_default=True)
+@click.option('--down',         help='What the inter-group code is multiplied by to turn a group down', type=Number(),
+                                default=0, show_default=True)
 @click.option('--up',           help='... and up', type=Number(), default=2, show_default=True)
-@click.option('--top',          help='How many groups to print and draw', type=click.IntRange(min=1), default=20, show_default=True)
-@click.option('--attributes', 'dataset', help='Dataset zip with attributes.json: also say which attributes each group moves', type=PATH, metavar='ZIP')
-@click.option('--scorer',       help='The same with your own Python function, which takes uint8 images [N, H, W, 3] and returns {attribute: [N] numbers}', type=PATH, metavar='FILE.py:FUNCTION')
+@click.option('--top',          help='How many groups to print and draw', type=click.IntRange(min=1), default=20,
+                                show_default=True)
+@click.option('--attributes', 'dataset', help='Dataset zip with attributes.json: '
+    'also say which attributes each group moves', type=PATH, metavar='ZIP')
+@click.option('--scorer',       help='The same with your own Python function, which takes uint8 images [N, H, W, '
+                                '3] and returns {attribute: [N] numbers}', type=PATH, metavar='FILE.py:FUNCTION')
 @click.option('--trunc',        help='Truncation psi', type=Number(), default=0.7, show_default=True)
 @class_options(default=0)
 @trust_option
@@ -65,10 +70,12 @@ def directions_command(network, outdir, seeds, layers, down, up, top, dataset, s
             effects = directions.measure(G, ws, down, up, judge, layers, progress=_bar)
         except attributes.ScorerFailed as error:
             raise UserError(f'--scorer: {scorer!r}: {error}.') from None
-        picture = directions.draw(G, ws[:DRAWN], effects[:top], down, up, label=lambda effect: f'{effect.layer}, {known.label(*effect.place)}{_moved(effect)}')
+        picture = directions.draw(G, ws[:DRAWN], effects[:top], down, up,
+            label=lambda effect: f'{effect.layer}, {known.label(*effect.place)}{_moved(effect)}')
         pictures.save(picture, os.path.join(outdir, 'directions.png'))
         settings = dict(seeds=seeds, trunc=trunc, class_idx=class_idx, down=down, up=up, locus=directions.LOCUS)
-        files.write_json(os.path.join(outdir, 'directions.json'), dict(settings, effects=[dataclasses.asdict(effect) for effect in effects]))
+        files.write_json(os.path.join(outdir, 'directions.json'),
+            dict(settings, effects=[dataclasses.asdict(effect) for effect in effects]))
     _print_effects(effects, known, top)
     for name in ['directions.png', 'directions.json']:
         click.echo(os.path.join(outdir, name))
@@ -85,7 +92,8 @@ def _known_layers(G, text):
 def _choose_scorer(dataset, scorer):
     if dataset is not None and scorer is not None:
         raise UserError('--attributes and --scorer exclude each other.')
-    option, value, load = ('--attributes', dataset, attributes.fit) if dataset is not None else ('--scorer', scorer, attributes.load_scorer)
+    option, value, load = ('--attributes', dataset, attributes.fit) if dataset is not None else ('--scorer', scorer,
+        attributes.load_scorer)
     try:
         return load(value) if value is not None else None
     except ValueError as error:
@@ -110,9 +118,11 @@ def _print_effects(effects, known, top):
         x, y = effect.centre
         click.echo(f'  {label:<{width}}{effect.channels:10}{effect.strength:10.1f}{effect.inside:8.0%}{effect.elsewhere:11.0%}{effect.spill:7.0%}'
             f'   {x:.2f}, {y:.2f}{_moved(effect)}')
-    inside, elsewhere = (np.median([getattr(effect, what) for effect in effects[:top]]) for what in ['inside', 'elsewhere'])
-    click.echo(f'\nMedian of these: {inside:.0%} of the squared change is inside the {directions.LOCUS:.0%} of the pixels that the group attends to most,'
-        f' {inside / directions.LOCUS:.1f} times chance; {elsewhere:.0%} inside those of other groups of the layer.')
+    inside, elsewhere = (np.median([getattr(effect, what) for effect in effects[:top]])
+        for what in ['inside', 'elsewhere'])
+    click.echo(f'\nMedian of these: {inside:.0%} of the squared change is inside the {directions.LOCUS:.0%} '
+        f'of the pixels that the group attends to most, {inside / directions.LOCUS:.1f} times chance; '
+        f'{elsewhere:.0%} inside those of other groups of the layer.')
     click.echo('strength: grey levels; spill: mean distance of the change from there, in widths of the image.')
 
 #----------------------------------------------------------------------------

@@ -82,7 +82,8 @@ def check_patches():
     if tree is None:
         return ERROR, 'no tree to patch'
     states = upstream.patch_status(tree)
-    problems = [f'{name} {dict(missing="is not applied", conflict="does not fit")[state]}' for name, state in states.items() if state != 'applied']
+    problems = [f'{name} {dict(missing="is not applied", conflict="does not fit")[state]}'
+        for name, state in states.items() if state != 'applied']
     if problems:
         return ERROR, f'{", ".join(problems)}: run {places.install_command()}'
     return OK, f'{", ".join(states)} applied'
@@ -94,9 +95,11 @@ def check_tools():
     scripts = sorted(tree.glob('*.py'))
     known = sys.stdlib_module_names | {path.stem for path in tree.iterdir()} | {'sarigan_plugin'}
     needed = {module: path.name for path in scripts for module in _imported(path) if module not in known}
-    missing = [(script, places.PACKAGES.get(module, module)) for module, script in needed.items() if not _is_there(module)]
+    missing = [(script, places.PACKAGES.get(module, module))
+        for module, script in needed.items() if not _is_there(module)]
     if missing:
-        return WARNING, ', '.join(f'{script} needs {package}' for script, package in missing) + f': run {places.install_command(" ".join(package for _script, package in missing))}'
+        return (WARNING, ', '.join(f'{script} needs {package}' for script, package in missing) + ': '
+            f'run {places.install_command(" ".join(package for _script, package in missing))}')
     videos = 'MP4' if _is_there('imageio_ffmpeg') else 'animated PNGs, and MP4 after pip install imageio-ffmpeg'
     return OK, f"all that upstream's {len(scripts)} scripts import is there; videos are {videos}"
 
@@ -117,7 +120,8 @@ def check_custom_ops():
     from sarigan_plugin.acceleration import cuda_build, ops
     obstacle = cuda_build.obstacle()
     if obstacle is None:
-        return OK, ops.NAMES['cuda'] + (', built' if cuda_build.are_built() else ', built at the first run on this GPU, which takes some minutes')
+        return OK, ops.NAMES['cuda'] + (', built' if cuda_build.are_built()
+            else ', built at the first run on this GPU, which takes some minutes')
     problem = ops.triton_problem()
     for_cuda = f'for {ops.NAMES["cuda"]}: {obstacle}'
     if problem is None:
@@ -135,7 +139,8 @@ def check_detectors():
     if missing:
         from sarigan_plugin.features import detectors
         unaided = '--metrics=none and fd10k_lite0 need none' if detectors.has_lite0() else '--metrics=none needs none'
-        return WARNING, f'{_names(missing)} not cached: metrics download {"it" if len(missing) == 1 else "them"} when first used ({unaided})'
+        return (WARNING, f'{_names(missing)} not cached: '
+            f'metrics download {"it" if len(missing) == 1 else "them"} when first used ({unaided})')
     return OK, f'{_names(urls)} cached in {dnnlib.make_cache_dir_path("downloads")}'
 
 def _names(urls):
@@ -193,7 +198,8 @@ def doctor_command(as_json):
         click.echo(json.dumps(dict(ok=healthy, findings=[asdict(finding) for finding in findings]), indent=2))
     else:
         for finding in findings:
-            click.echo(f'{click.style(f"{finding.state:<7}", fg=COLOURS[finding.state])}  {finding.part:<9}  {finding.detail}')
+            click.echo(f'{click.style(f"{finding.state:<7}", fg=COLOURS[finding.state])}  {finding.part:<9}  '
+                f'{finding.detail}')
     sys.exit(0 if healthy else 1)
 
 #----------------------------------------------------------------------------

@@ -23,7 +23,8 @@ FRAMES  = 48    # Of the video on its way there; it comes back the same way.
 FPS     = 24    # Frames per second.
 
 # What the fields of Edit and EditRecipe are called on the command line.
-FLAGS = dict(layers='--layer', group='--group', inter_scale='--inter', inter_shift='--inter-shift', intra_seed='--intra', intra_mix='--intra-mix', inter_seed='--inter-from', inter_mix='--inter-mix',
+FLAGS = dict(layers='--layer', group='--group', inter_scale='--inter', inter_shift='--inter-shift',
+    intra_seed='--intra', intra_mix='--intra-mix', inter_seed='--inter-from', inter_mix='--inter-mix',
     intra_component='--component', intra_amount='--amount',
     seeds='--seed', trunc='--trunc', projected_w='--projected-w')
 
@@ -42,20 +43,30 @@ class Scales(click.ParamType):
 @click.command('edit')
 @click.argument('network', type=PATH, metavar='PKL')
 @click.option('--outdir',           help='Where to save the pictures', required=True, type=PATH, metavar='DIR')
-@click.option('--seed', '--seeds', 'seeds', help='Random seeds of the images, e.g. 3 or 0-5  [default: 0-5, or the recipe\'s]', type=NumberRange())
-@click.option('--projected-w',      help='What `sarigan project` or upstream\'s projector.py found, in place of seeds', type=PATH, metavar='NPZ')
+@click.option('--seed', '--seeds', 'seeds', help='Random seeds of the images, e.g. '
+    '3 or 0-5  [default: 0-5, or the recipe\'s]', type=NumberRange())
+@click.option('--projected-w',      help='What `sarigan project` or upstream\'s projector.py found, in place of seeds',
+                                    type=PATH, metavar='NPZ')
 @click.option('--layer', 'layers',  help='Layer that has the group, or several: b8.conv1,b16.conv0', metavar='NAME,...')
-@click.option('--group',            help='Which channel group of the layer; `sarigan groups` draws them. A name, see `sarigan name`, needs no --layer', metavar='INDEX|NAME')
-@click.option('--inter', 'inter_scale', help='Multiply the group\'s inter-group code: 0 = off, 1 = as it is, 2 = twice as much', type=float, metavar='SCALE')
+@click.option('--group',            help='Which channel group of the layer; `sarigan groups` draws them. '
+                                    'A name, see `sarigan name`, needs no --layer', metavar='INDEX|NAME')
+@click.option('--inter', 'inter_scale', help='Multiply the group\'s inter-group code: '
+    '0 = off, 1 = as it is, 2 = twice as much', type=float, metavar='SCALE')
 @click.option('--inter-shift',      help='Add to the group\'s inter-group code', type=float, metavar='NUMBER')
-@click.option('--inter-from', 'inter_seed', help='Take the group\'s inter-group code from another seed, then multiply and add', type=int, metavar='SEED')
+@click.option('--inter-from', 'inter_seed',
+    help='Take the group\'s inter-group code from another seed, then multiply and add', type=int, metavar='SEED')
 @click.option('--inter-mix',        help='How much of it, from 0 to 1  [default: 1]', type=float, metavar='NUMBER')
-@click.option('--intra', 'intra_seed', help='Take the group\'s intra-group code from another seed', type=int, metavar='SEED')
+@click.option('--intra', 'intra_seed', help='Take the group\'s intra-group code from another seed',
+    type=int, metavar='SEED')
 @click.option('--intra-mix',        help='How much of it, from 0 to 1  [default: 1]', type=float, metavar='NUMBER')
-@click.option('--component', 'intra_component', help='Move the group\'s intra-group code along one of the directions that change its styles most, 0 the first, in closed form as in SeFa', type=int, metavar='INDEX')
+@click.option('--component', 'intra_component', help='Move the group\'s intra-group code along one of the directions '
+    'that change its styles most, 0 the first, in closed form as in SeFa', type=int, metavar='INDEX')
 @click.option('--amount', 'intra_amount', help='How far, in lengths of the code', type=float, metavar='NUMBER')
-@click.option('--recipe',           help='Begin with the edits, seeds, truncation and class of an edit.json', type=PATH, metavar='JSON')
-@click.option('--scales',           help='Columns of the strip: the last edit\'s --inter takes each of these values, in place of steps from no edit to the full one', type=Scales(), metavar='NUMBER,...')
+@click.option('--recipe',           help='Begin with the edits, seeds, truncation and class of an edit.json',
+                                    type=PATH, metavar='JSON')
+@click.option('--scales',           help='Columns of the strip: the last edit\'s --inter takes each of these values, '
+                                    'in place of steps from no edit to the full one', type=Scales(),
+                                    metavar='NUMBER,...')
 @click.option('--video',            help='Save a video as well: there and back', is_flag=True)
 @click.option('--trunc',            help='Truncation psi  [default: 0.7, or the recipe\'s]', type=float)
 @class_options(shown='0, or the recipe\'s')
@@ -87,7 +98,8 @@ def edit_command(network, outdir, recipe, scales, video, trust, device, **fields
 
     target = os.path.join(outdir, 'edit.json')
     if recipe is not None and wanted != earlier and os.path.exists(target) and os.path.samefile(recipe, target):
-        raise UserError(f'--outdir: {target} is the recipe to begin with, which would be overwritten by another one; choose another folder.')
+        raise UserError(f'--outdir: {target} is the recipe to begin with, which would be overwritten by another one; '
+            'choose another folder.')
     with writing('--outdir', outdir):
         os.makedirs(outdir, exist_ok=True)
         for path in _draw_all(G, outdir, wanted, known, columns, scales, FRAMES if video else 0):
@@ -125,22 +137,27 @@ def _combine(G, earlier, known, given):
         edits = (*edits, _new_edit(G, known, given))
     if 'seeds' in overrides:
         overrides.update(seeds=tuple(overrides['seeds']), projected_w=None)
-    recipe = dataclasses.replace(earlier, edits=edits, **overrides) if earlier is not None else EditRecipe(edits, **overrides)
+    recipe = dataclasses.replace(earlier, edits=edits, **overrides) if earlier is not None else EditRecipe(edits,
+        **overrides)
     recipe.check(G)
     return recipe
 
 def _new_edit(G, known, given):
     layers, group = names.locate(known, given['layers'].split(',') if 'layers' in given else None, given.get('group'))
     if layers is None:
-        raise UserError(f'--layer is required for an edit; the layers are {", ".join(name for name, _layer, _source in grouped_layers(G.synthesis))}.')
+        raise UserError('--layer is required for an edit; '
+            f'the layers are {", ".join(name for name, _layer, _source in grouped_layers(G.synthesis))}.')
     if group is None:
         raise UserError('--group is required with --layer; `sarigan groups` draws what there is.')
-    for field, needed, why in [('intra_mix', 'intra_seed', 'the seed to take the code from'), ('inter_mix', 'inter_seed', 'the seed to take the code from'),
-            ('intra_amount', 'intra_component', 'the direction to go'), ('intra_component', 'intra_amount', 'how far to go')]:
+    for field, needed, why in [('intra_mix', 'intra_seed', 'the seed to take the code from'),
+            ('inter_mix', 'inter_seed', 'the seed to take the code from'),
+            ('intra_amount', 'intra_component', 'the direction to go'),
+            ('intra_component', 'intra_amount', 'how far to go')]:
         if field in given and needed not in given:
             raise UserError(f'{FLAGS[field]} needs {FLAGS[needed]}, {why}.')
     if not {'inter_scale', 'inter_shift', 'intra_seed', 'inter_seed', 'intra_component'} & set(given):
-        raise UserError('--inter, --inter-shift, --inter-from, --intra or --component is required: what is to change in the group.')
+        raise UserError('--inter, --inter-shift, --inter-from, --intra or --component is required: '
+            'what is to change in the group.')
     edit = Edit(**dict(given, layers=layers, group=group))
     edit.check(G)
     return edit
@@ -150,19 +167,22 @@ def _strip_columns(recipe, scales):
     if scales is None:
         return [recipe.part(amount) for amount in np.linspace(0, 1, STEPS)]
     *others, last = recipe.edits
-    return [dataclasses.replace(recipe, edits=[*others, dataclasses.replace(last, inter_scale=scale)]) for scale in scales]
+    return [dataclasses.replace(recipe, edits=[*others, dataclasses.replace(last, inter_scale=scale)])
+        for scale in scales]
 
 #----------------------------------------------------------------------------
 # From a recipe to pictures.
 
 def _draw_all(G, outdir, recipe, known, columns, scales, num_frames):
     """Write all pictures into an existing folder. Returns their paths."""
-    moments = [recipe.part((1 - np.cos(np.pi * x)) / 2) for x in np.linspace(0, 1, num_frames)] # Starts and stops softly.
+    # Starts and stops softly.
+    moments = [recipe.part((1 - np.cos(np.pi * x)) / 2) for x in np.linspace(0, 1, num_frames)]
     with click.progressbar([recipe.part(0), recipe, *columns, *moments], label='Editing') as jobs:
         before, after, *rest = [job.render(G) for job in jobs]
     strip, moments = rest[:len(columns)], rest[len(columns):]
 
-    row_labels = [f'seed {seed}' for seed in recipe.seeds] if recipe.projected_w is None else [f'proj {index}' for index in range(len(before))]
+    row_labels = [f'seed {seed}' for seed in recipe.seeds] if recipe.projected_w is None else [f'proj {index}'
+        for index in range(len(before))]
     drawn = {
         'before.png':       _plain_sheet(before),
         'after.png':        _plain_sheet(after),
@@ -182,7 +202,8 @@ def _strip_title(recipe, known, scales):
     titles = [f'{place_of(edit, known)}: {edit.changes}' for edit in recipe.edits]
     if scales is None:
         return '; '.join(titles) + ' | ' + ', '.join(f'{amount:.0%}' for amount in np.linspace(0, 1, STEPS))
-    titles[-1] = f'{place_of(recipe.edits[-1], known)}: inter-group code times {", ".join(f"{scale:g}" for scale in scales)}'
+    titles[-1] = (f'{place_of(recipe.edits[-1], known)}: '
+        f'inter-group code times {", ".join(f"{scale:g}" for scale in scales)}')
     return '; '.join(titles)
 
 def place_of(edit, known):
@@ -196,16 +217,18 @@ def _plain_sheet(images):
     return pictures.sheet(images, columns=int(np.ceil(np.sqrt(len(images)))), gap=0)
 
 def _draw_difference(G, recipe, known, before, after, row_labels):
-    """What was projected, where that is known, before, after, where pixels changed, and the attention map of each group that was
-    edited. Returns an image."""
+    """What was projected, where that is known, before, after, where pixels changed, and the attention map of each group
+    that was edited. Returns an image."""
     found = recipe.projection(G)
     with noise_put_in(G, found.noise):
         maps = [attention.attention_maps(G, w)[1] for w in found.ws.split(1)] # Of the images before.
     edited = dict.fromkeys((name, edit.group) for edit in recipe.edits for name in edit.layers)
     change = torch.from_numpy(np.abs(after.astype(np.float32) - before).mean(axis=3)) # [NHW]
     columns = [before, after, pictures.heat_overlay(before, change)]
-    columns += [pictures.heat_overlay(before, torch.cat([of_image[name][:, group] for of_image in maps])) for name, group in edited]
-    names = ['before', 'after', 'changed pixels', *[f'attention of {name}, {known.label(name, group)}' for name, group in edited]]
+    columns += [pictures.heat_overlay(before, torch.cat([of_image[name][:, group] for of_image in maps]))
+        for name, group in edited]
+    names = ['before', 'after', 'changed pixels',
+        *[f'attention of {name}, {known.label(name, group)}' for name, group in edited]]
     if found.target is not None:
         columns, names = [np.stack([found.target] * len(before)), *columns], ['target', *names]
     return pictures.strip(columns, ' | '.join(names), row_labels)

@@ -1,4 +1,5 @@
-"""`sarigan explore`: a page on this machine on which one steers the groups of a SariGAN, or paints holes for it to fill."""
+"""`sarigan explore`: a page on this machine on which one steers the groups of a SariGAN,
+or paints holes for it to fill."""
 
 import errno
 import os
@@ -22,12 +23,16 @@ HOST = '127.0.0.1' # No other machine gets there: the page has no password.
 
 @click.command('explore')
 @click.argument('network', type=PATH, metavar='PKL')
-@click.option('--port',         help='Where the page is; 0 = any that is free', type=click.IntRange(0, 65535), default=8765, show_default=True)
+@click.option('--port',         help='Where the page is; 0 = any that is free', type=click.IntRange(0, 65535),
+                                default=8765, show_default=True)
 @click.option('--no-browser',   help='Print the address and open no browser', is_flag=True)
-@click.option('--outdir',       help='Where the page saves images and recipes', default='out/explore', show_default=True, type=PATH, metavar='DIR')
-@click.option('--projected-w',  help='Begin with what `sarigan project` or upstream\'s projector.py found, in place of a seed', type=PATH, metavar='NPZ')
+@click.option('--outdir',       help='Where the page saves images and recipes', default='out/explore',
+                                show_default=True, type=PATH, metavar='DIR')
+@click.option('--projected-w',  help='Begin with what `sarigan project` or upstream\'s projector.py found, '
+                                'in place of a seed', type=PATH, metavar='NPZ')
 @class_options(shown='0')
-@click.option('--images',       help='Photos to begin with, for a network that completes images', type=PATH, metavar='DIR|ZIP|FILE')
+@click.option('--images',       help='Photos to begin with, for a network that completes images', type=PATH,
+    metavar='DIR|ZIP|FILE')
 @trust_option
 @device_option
 def explore_command(network, port, no_browser, outdir, projected_w, class_idx, images, trust, device):
@@ -35,7 +40,8 @@ def explore_command(network, port, no_browser, outdir, projected_w, class_idx, i
 
     With a network that completes images, one paints holes into photos there, and sees them filled.
 
-    The page is for this machine alone. From another one: ssh -L 8765:localhost:8765 MACHINE, and then http://localhost:8765 there.
+    The page is for this machine alone. From another one: ssh -L 8765:localhost:8765 MACHINE,
+    and then http://localhost:8765 there.
 
     \b
     sarigan explore out/demo/network.pkl
@@ -52,7 +58,8 @@ def explore_command(network, port, no_browser, outdir, projected_w, class_idx, i
         page, studio = inpaint_page, _inpaint_studio(G, known, outdir, network, images)
     else:
         if images is not None:
-            raise UserError('--images: the network completes no images; `sarigan train --cfg=sarigan-inpaint` trains networks that do.')
+            raise UserError('--images: the network completes no images; '
+                '`sarigan train --cfg=sarigan-inpaint` trains networks that do.')
         class_idx = 0 if class_idx is None else class_idx
         require_class(G, class_idx)
         projected = _read_projected(G, projected_w) if projected_w is not None else None
@@ -60,7 +67,8 @@ def explore_command(network, port, no_browser, outdir, projected_w, class_idx, i
     with _listen(port) as listener:
         url = 'http://{}:{}'.format(*listener.getsockname())
         click.echo(f'{url}  (Ctrl-C ends it)')
-        opening = threading.Timer(0.5, webbrowser.open, [url]) # The socket listens already, so it may well be too early.
+        # The socket listens already, so it may well be too early.
+        opening = threading.Timer(0.5, webbrowser.open, [url])
         opening.daemon = True
         if not no_browser:
             opening.start()
@@ -79,7 +87,8 @@ def _import_pages():
     except ModuleNotFoundError as error:
         if error.name != 'nicegui':
             raise
-        raise UserError("`sarigan explore` needs NiceGUI, which is not installed: pip install 'nicegui>=3.18,<4'") from None
+        raise UserError("`sarigan explore` needs NiceGUI, which is not installed: "
+            "pip install 'nicegui>=3.18,<4'") from None
     return explore_page.serve, explore_page.Page, explore_inpaint_page.InpaintPage
 
 def _inpaint_studio(G, known, outdir, network, images):
@@ -100,7 +109,8 @@ def _read_projected(G, path):
 def _listen(port):
     listener = socket.socket()
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1) # A port is free as soon as its program has ended.
+        # A port is free as soon as its program has ended.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((HOST, port))
         listener.listen()
     except OSError as error:

@@ -48,7 +48,10 @@ def export_command(network, dest, trust):
     click.echo(f'Wrote {click.format_filename(dest)}')
 
 def _of_our_classes(data):
-    """The networks, where a trusted pickle brought their code along, as those of our code with the same structure. Raises ValueError."""
+    """The networks, where a trusted pickle brought their code along, as those of our code with the same structure.
+
+    Raises ValueError.
+    """
     try:
         for name in exported.NETWORKS:
             if data[name] is not None:
@@ -78,8 +81,8 @@ def import_command(source, dest):
     """Make a network pickle of an exported folder, or of a checkpoint of rosinality's stylegan2-pytorch or the released
     SariGAN (FILE.pt).
 
-    From another pickle it makes one that holds the source of the code installed here, and is safe for other tools to open.
-    What they look for and the pickle lacks is added: a copy of G_ema for G, and a D that has learnt nothing.
+    From another pickle it makes one that holds the source of the code installed here, and is safe for other tools to
+    open. What they look for and the pickle lacks is added: a copy of G_ema for G, and a D that has learnt nothing.
 
     \b
     sarigan import network --to=network.pkl
@@ -105,7 +108,10 @@ def import_command(source, dest):
     click.echo(f'Wrote {click.format_filename(dest)}')
 
 def _complete(data):
-    """Add what a pickle lacks and upstream's tools look for, even if they use G_ema alone. Returns remarks as rosinality.py does."""
+    """Add what a pickle lacks and upstream's tools look for, even if they use G_ema alone.
+
+    Returns remarks as rosinality.py does.
+    """
     remarks = []
     if data['G'] is None:
         data['G'] = copy.deepcopy(data['G_ema'])
@@ -128,7 +134,8 @@ def _read_checkpoint(path):
     except OSError as error:
         raise UserError(f'SOURCE: {path!r} cannot be read ({error.strerror}).') from None
     except pickle.UnpicklingError:
-        raise UserError(f'SOURCE: {path!r} is not a checkpoint (it holds more than tensors and plain values, or less).') from None
+        raise UserError(f'SOURCE: {path!r} is not a checkpoint (it holds more than tensors and plain values, '
+            'or less).') from None
     except Exception as error: # Who knows what a broken or hostile file leads to.
         raise UserError(f'SOURCE: {path!r} is not a checkpoint that can be converted ({first_line(error)}).') from None
 

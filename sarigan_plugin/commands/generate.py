@@ -23,7 +23,8 @@ from sarigan_plugin.support import pictures
 #----------------------------------------------------------------------------
 
 @click.command('generate')
-@click.option('--network',      help='Network pickle, file or URL, or exported folder', required=True, type=PATH, metavar='PATH')
+@click.option('--network',      help='Network pickle, file or URL, or exported folder', required=True,
+                                type=PATH, metavar='PATH')
 @click.option('--seeds',        help='Random seeds, e.g. 0-35 or 1,5,7', type=NumberRange())
 @click.option('--trunc',        help='Truncation psi', type=Number(), default=1, show_default=True)
 @class_options()

@@ -14,13 +14,18 @@ from sarigan_plugin.support import pictures
 
 @click.command('inpaint')
 @click.argument('network', type=PATH, metavar='PKL')
-@click.option('--images', 'source', help='Images with holes: a folder, or one file', required=True, type=PATH, metavar='DIR|FILE')
-@click.option('--masks', 'mask_source', help=f'Where the holes are: a folder of masks named as the images, white = hole; one mask for all; or holes to try things with, {", ".join(masks.KINDS)}'
-    '  [default: where images are transparent]', type=PATH, metavar='DIR|FILE|KIND')
+@click.option('--images', 'source', help='Images with holes: a folder, or one file', required=True, type=PATH,
+    metavar='DIR|FILE')
+@click.option('--masks', 'mask_source', help='Where the holes are: '
+    'a folder of masks named as the images, white = hole; one mask for all; or holes to try things with, '
+    f'{", ".join(masks.KINDS)}  [default: where images are transparent]', type=PATH, metavar='DIR|FILE|KIND')
 @click.option('--outdir',       help='Where to save the results', required=True, type=PATH, metavar='DIR')
-@click.option('--seeds',        help='Random seeds, e.g. 0-3: each fills a hole in another way  [default: 0, or the recipe\'s]', type=NumberRange())
-@click.option('--trunc',        help='Truncation psi: less is nearer to the average  [default: 1, or the recipe\'s]', type=Number())
-@click.option('--recipe',       help='Edit channel groups of what fills the holes: a file that `sarigan explore` has saved, or as below', type=PATH, metavar='JSON')
+@click.option('--seeds',        help='Random seeds, e.g. 0-3: '
+                                'each fills a hole in another way  [default: 0, or the recipe\'s]', type=NumberRange())
+@click.option('--trunc',        help='Truncation psi: '
+                                'less is nearer to the average  [default: 1, or the recipe\'s]', type=Number())
+@click.option('--recipe',       help='Edit channel groups of what fills the holes: '
+                                'a file that `sarigan explore` has saved, or as below', type=PATH, metavar='JSON')
 @trust_option
 @device_option
 @click.pass_context
@@ -31,15 +36,16 @@ def inpaint_command(ctx, network, source, mask_source, outdir, seeds, trunc, rec
     sarigan inpaint network.pkl --images=photos --masks=masks --outdir=out/a --seeds=0-3
     sarigan inpaint network.pkl --images=cut-out.png --outdir=out/b --recipe=edit.json
 
-    DIR gets a PNG for each image and seed, photo-seed0003.png, of the size of the image. Known pixels are those of the image, of 16
-    bits the upper 8. Images of any size are shrunk or enlarged to the network's, as a whole, and the filled hole alone is brought back: in
-    images much larger than the network it is softer than what surrounds it.
+    DIR gets a PNG for each image and seed, photo-seed0003.png, of the size of the image. Known pixels are those of the
+    image, of 16 bits the upper 8. Images of any size are shrunk or enlarged to the network's, as a whole, and the
+    filled hole alone is brought back: in images much larger than the network it is softer than what surrounds it.
 
     \b
     A recipe that makes twice as much of one group; "seeds" and "trunc" may stand beside "edits":
       {"version": 2, "edits": [{"layers": ["b16.conv0"], "group": 3, "inter_scale": 2}]}
 
-    What can't be done is left out and listed at the end, with the reason. The exit code is then 1, and 2 if nothing could be done.
+    What can't be done is left out and listed at the end, with the reason. The exit code is then 1,
+    and 2 if nothing could be done.
     """
     G = completion.load(network, 'PKL', device, trust)
     edits, *otherwise = _read_recipe(recipe, G) if recipe is not None else ((), completion.SEEDS, completion.TRUNC)
@@ -48,7 +54,8 @@ def inpaint_command(ctx, network, source, mask_source, outdir, seeds, trunc, rec
     total = len(paths)
     find_hole = _hole_finder(mask_source, G.img_resolution)
     if os.path.isdir(source) and os.path.exists(outdir) and os.path.samefile(source, outdir):
-        raise UserError('--outdir: it is the folder of --images, where results would be taken for images the next time; choose another one.')
+        raise UserError('--outdir: it is the folder of --images, '
+            'where results would be taken for images the next time; choose another one.')
 
     paths, failures = _different_names(paths)
     with writing('--outdir', outdir):
@@ -95,14 +102,17 @@ def _different_names(paths):
     first = dict()
     for path in paths:
         first.setdefault(_stem(path), path)
-    return list(first.values()), [f'{path!r} would have results of the same names as {first[_stem(path)]!r}.' for path in paths if first[_stem(path)] != path]
+    return list(first.values()), [f'{path!r} would have results of the same names as {first[_stem(path)]!r}.'
+        for path in paths if first[_stem(path)] != path]
 
 def _hole_finder(source, resolution):
-    """A function of the index and the path of an image, and of the image itself, that returns its hole or raises ValueError."""
+    """A function of the index and the path of an image, and of the image itself,
+    that returns its hole or raises ValueError."""
     if source is None:
         return lambda _index, path, photo: masks.check(completion.transparent(photo), f'{path!r} without a mask')
     if source in masks.KINDS:
-        return lambda index, path, photo: masks.check(masks.resized(masks.of_index(source, resolution, index), photo.height, photo.width), f'{path!r} with a mask of the kind {source}')
+        return lambda index, path, photo: masks.check(masks.resized(masks.of_index(source, resolution, index),
+            photo.height, photo.width), f'{path!r} with a mask of the kind {source}')
     try:
         if os.path.isdir(source):
             files = {_stem(path): path for path in pictures.files_in(source)}
@@ -117,7 +127,8 @@ def _read_hole(mask_path, source, path, photo):
         raise ValueError(f'{path!r} has no mask of its name in {source!r}.')
     hole = masks.read(mask_path)
     if hole.shape != (photo.height, photo.width):
-        raise ValueError(f'{path!r} is {photo.width}x{photo.height}, but its mask {mask_path!r} is {hole.shape[1]}x{hole.shape[0]}.')
+        raise ValueError(f'{path!r} is {photo.width}x{photo.height}, '
+            f'but its mask {mask_path!r} is {hole.shape[1]}x{hole.shape[0]}.')
     return hole
 
 #----------------------------------------------------------------------------

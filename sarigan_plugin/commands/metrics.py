@@ -36,11 +36,16 @@ class Progress:
 
 @click.command('metrics')
 @click.argument('network', type=PATH, metavar='PKL')
-@click.option('--data',         help='Real images, a zip or a folder  [default: what the network was trained on]', type=PATH, metavar='ZIP')
-@click.option('--metrics',      help='Which, comma-separated; see below', type=CommaSeparatedList(), default='fd10k', show_default=True, metavar='NAME,...')
-@click.option('--num-samples',  help='How many images to generate, and to compare with  [default: as the name says, or 10000]', type=click.IntRange(min=quality.MIN_COUNT))
-@click.option('--detector',     help=f'For fd10k, kd and pr: {", ".join(detectors.NAMES)}, or a TorchScript file of one\'s own  [default: lite0]', type=PATH, metavar='NAME|PATH')
-@click.option('--seed',         help='Random seed of the generated images', type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
+@click.option('--data',         help='Real images, a zip or a folder  [default: what the network was trained on]',
+                                type=PATH, metavar='ZIP')
+@click.option('--metrics',      help='Which, comma-separated; see below', type=CommaSeparatedList(), default='fd10k',
+                                show_default=True, metavar='NAME,...')
+@click.option('--num-samples',  help='How many images to generate, and to compare with  [default: as the name says, '
+                                'or 10000]', type=click.IntRange(min=quality.MIN_COUNT))
+@click.option('--detector',     help=f'For fd10k, kd and pr: {", ".join(detectors.NAMES)}, '
+                                'or a TorchScript file of one\'s own  [default: lite0]', type=PATH, metavar='NAME|PATH')
+@click.option('--seed',         help='Random seed of the generated images', type=click.IntRange(0, MAX_SEED), default=0,
+                                show_default=True)
 @click.option('--json', 'json_path', help='Save the figures as well', type=PATH, metavar='FILE')
 @trust_option
 @device_option
@@ -61,17 +66,19 @@ def metrics_command(network, data, metrics, num_samples, detector, seed, json_pa
     floor                  the same between two disjoint sets of real images, as good as a network can get
     95%                    where the values of other seeds are, by bootstrap
 
-    The same network, data set and seed have the same value every time, here and in calc_metrics.py. One device; several GPUs
-    are for calc_metrics.py.
+    The same network, data set and seed have the same value every time, here and in calc_metrics.py. One device; several
+    GPUs are for calc_metrics.py.
     """
     _check_writable(json_path)
     found = dict()
-    for name, measurement in quality.measurements(network, data, metrics, num_samples, detector, seed, device, trust, Progress()):
+    for name, measurement in quality.measurements(network, data, metrics, num_samples, detector, seed, device,
+            trust, Progress()):
         found[name] = measurement
     click.echo(f'\n{_table(found)}\n')
     click.echo('\n'.join(_notes(found, detector)))
     if json_path is not None:
-        report = dict(network=network, data=data, detector=detector, seed=seed, metrics={name: vars(measurement) for name, measurement in found.items()})
+        report = dict(network=network, data=data, detector=detector, seed=seed,
+            metrics={name: vars(measurement) for name, measurement in found.items()})
         with writing('--json', json_path):
             files.write_json(json_path, report)
         click.echo(json_path)
@@ -84,7 +91,8 @@ def _check_writable(path):
 
 def _table(found):
     rows = [['Metric', 'Value', 'Floor', '95%', 'Images']]
-    rows += [[name, f'{m.value:.4g}', f'{m.floor:.4g}', f'{m.low:.4g} to {m.high:.4g}', f'{m.num_samples}, {m.num_real} real'] for name, m in found.items()]
+    rows += [[name, f'{m.value:.4g}', f'{m.floor:.4g}', f'{m.low:.4g} to {m.high:.4g}',
+        f'{m.num_samples}, {m.num_real} real'] for name, m in found.items()]
     return markdown(rows)
 
 def _notes(found, detector):

@@ -1,4 +1,7 @@
-"""`sarigan mix`: style mixing by channel group, as a grid. Each image is one seed's, with codes taken from another's."""
+"""`sarigan mix`: style mixing by channel group, as a grid.
+
+Each image is one seed's, with codes taken from another's.
+"""
 
 import dataclasses
 import os
@@ -24,11 +27,15 @@ TILE = 128 # Least width of an image in the grid, pixels; at most it is twice as
 @click.command('mix')
 @click.argument('network', type=PATH, metavar='PKL')
 @click.option('--outdir',   help='Where to save the images', required=True, type=PATH, metavar='DIR')
-@click.option('--rows',     help='Random seeds of the images that are changed, e.g. 0-3', type=NumberRange(), required=True, metavar='SEEDS')
-@click.option('--cols',     help='Random seeds of the images whose codes they get', type=NumberRange(), required=True, metavar='SEEDS')
-@click.option('--layer', 'layers', help='Layer, or several: b8.conv1,b16.conv0  [default: all that are grouped]', metavar='NAME,...')
+@click.option('--rows',     help='Random seeds of the images that are changed, e.g. 0-3', type=NumberRange(),
+                            required=True, metavar='SEEDS')
+@click.option('--cols',     help='Random seeds of the images whose codes they get', type=NumberRange(), required=True,
+                            metavar='SEEDS')
+@click.option('--layer', 'layers', help='Layer, or several: b8.conv1,b16.conv0  [default: all that are grouped]',
+    metavar='NAME,...')
 @click.option('--group',    help='Which channel group of the layers, or its name  [default: all]', metavar='INDEX|NAME')
-@click.option('--code',     help='Which of the two codes', type=click.Choice(list(CODES)), default='both', show_default=True)
+@click.option('--code',     help='Which of the two codes', type=click.Choice(list(CODES)), default='both',
+                            show_default=True)
 @click.option('--trunc',    help='Truncation psi', type=Number(), default=0.7, show_default=True)
 @class_options(default=0)
 @trust_option
@@ -40,7 +47,8 @@ def mix_command(network, outdir, rows, cols, layers, group, code, trunc, class_i
     sarigan mix network.pkl --outdir=out/mix --rows=0-3 --cols=10-15 --group=glasses
     sarigan mix network.pkl --outdir=out/mix --rows=0-3 --cols=10-15 --layer=b16.conv0,b16.conv1 --code=inter
 
-    DIR gets grid.png, with the images of --rows on the left and those of --cols on top, and in cells/ each of the others by
+    DIR gets grid.png, with the images of --rows on the left and those of --cols on top,
+    and in cells/ each of the others by
     itself: 2-11.png is seed 2 with codes of seed 11. The first layer and ToRGB have no groups and stay as they are.
     """
     G = reading.load_grouped(network, 'PKL', device, trust)
@@ -67,21 +75,27 @@ def _places(layers, index, known):
     return f'group {index} of {where}' if layers is None else place_of(Edit(layers, index), known)
 
 def _render_all(G, outdir, above, left, mixed):
-    """Write the cells; above, left, mixed: Recipes. Returns the images as tiles for the grid: above, left, and a list of columns."""
+    """Write the cells; above, left, mixed: Recipes.
+
+    Returns the images as tiles for the grid: above, left, and a list of columns.
+    """
     tiles = []
     with click.progressbar([above, left, *mixed], label='Mixing') as recipes:
         for index, recipe in enumerate(recipes, start=-2):
             images = recipe.render(G)
             tiles.append(pictures.shrink(pictures.enlarge(images, TILE), 2 * TILE))
             for row, image in zip(left.seeds, images) if index >= 0 else []:
-                pictures.save(PIL.Image.fromarray(image), os.path.join(outdir, 'cells', f'{row}-{above.seeds[index]}.png'))
+                pictures.save(PIL.Image.fromarray(image),
+                    os.path.join(outdir, 'cells', f'{row}-{above.seeds[index]}.png'))
     return tiles[0], tiles[1], tiles[2:]
 
 def _draw_grid(above, left, columns, title, rows, cols):
     corner = np.full_like(above[0], 255)
-    cells = np.stack([np.stack([top, *column]) for top, column in zip([corner, *above], [left, *columns])], axis=1) # [1 + rows, 1 + cols, H, W, 3]
+    # [1 + rows, 1 + cols, H, W, 3]
+    cells = np.stack([np.stack([top, *column]) for top, column in zip([corner, *above], [left, *columns])], axis=1)
     pitch = cells.shape[3] + 2
     row_labels, column_labels = (['', *[f'seed {seed}' for seed in seeds]] for seeds in [rows, cols])
-    return pictures.caption(pictures.sheet(cells.reshape(-1, *cells.shape[2:]), len(columns) + 1), title, row_labels, pitch, column_labels, pitch)
+    return pictures.caption(pictures.sheet(cells.reshape(-1, *cells.shape[2:]), len(columns) + 1), title, row_labels,
+        pitch, column_labels, pitch)
 
 #----------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from sarigan_plugin.steering.edits import Edit, WrongField
 @click.option('--group',        help='Which channel group of the layer, or its present name', metavar='INDEX|NAME')
 @click.option('--as', 'name',   help='Name to give to it', metavar='NAME')
 @click.option('--remove',       help='Name to take away', metavar='NAME')
-@click.option('--from', 'source', help='Take over the names of another network, e.g. an earlier snapshot of the training', type=PATH, metavar='PKL')
+@click.option('--from', 'source', help='Take over the names of another network, e.g. '
+                                'an earlier snapshot of the training', type=PATH, metavar='PKL')
 @trust_option
 def name_command(network, layer, group, name, remove, source, trust):
     """List the names of the channel groups of a SariGAN, or give one: `--group=glasses` then does for every command.
@@ -54,7 +55,8 @@ def name_command(network, layer, group, name, remove, source, trust):
         raise UserError(f'PKL: {known.path} cannot be written: {error.strerror}.') from None
 
 def _print_names(known):
-    rows = [(name, f'{layer}, group {group}', f'{len(known.members[layer][group])} channels') for layer, group, name in known]
+    rows = [(name, f'{layer}, group {group}', f'{len(known.members[layer][group])} channels')
+        for layer, group, name in known]
     if not rows:
         click.echo('No group has a name yet; --layer=NAME --group=INDEX --as=NAME gives one.')
     widths = [max(map(len, column)) for column in zip(*rows)]
@@ -96,6 +98,7 @@ def _take_over(known, source):
         if name in taken:
             click.echo(f'{layer}, {known.label(layer, group)}')
     for name in sorted(set(others.places) - set(known.places)):
-        click.echo(f'Warning: no group of {others.places[name].layer} that has no name has most of the channels that {name!r} had; it is left out.', err=True)
+        click.echo(f'Warning: no group of {others.places[name].layer} that has no name has most of the channels that '
+            f'{name!r} had; it is left out.', err=True)
 
 #----------------------------------------------------------------------------

@@ -26,13 +26,19 @@ FPS     = 24    # Frames per second.
 
 @click.command('project')
 @click.argument('network', type=PATH, metavar='PKL')
-@click.option('--target',           help='The image to project: any size, what is transparent becomes white, the centre is cropped to a square', required=True, type=PATH, metavar='FILE')
+@click.option('--target',           help='The image to project: any size, what is transparent becomes white, '
+                                    'the centre is cropped to a square', required=True, type=PATH, metavar='FILE')
 @click.option('--outdir',           help='Where to save the projection', required=True, type=PATH, metavar='DIR')
-@click.option('--space',            help='Look for one code for all layers, or, from there, for one of each', type=click.Choice(projector.SPACES), default='w+', show_default=True)
-@click.option('--num-steps',        help='Optimisation steps for codes of each space, and for noise', type=click.IntRange(min=1), default=projector.NUM_STEPS, show_default=True)
-@click.option('--features', 'choice', help='What the images are compared with beside pixels: vgg, NVIDIA\'s VGG16 (downloads 550 MB); lite0, EfficientNet-Lite0; '
-    'a TorchScript file; none; or the first of vgg and lite0 that is on this machine', default='auto', show_default=True, type=PATH, metavar='auto|vgg|lite0|none|PATH')
-@click.option('--noise/--no-noise', 'fit_noise', help='Look for noise maps as well, when codes are found, or keep the network\'s', default=True, show_default=True)
+@click.option('--space',            help='Look for one code for all layers, or, from there, for one of each',
+                                    type=click.Choice(projector.SPACES), default='w+', show_default=True)
+@click.option('--num-steps',        help='Optimisation steps for codes of each space, and for noise',
+                                    type=click.IntRange(min=1), default=projector.NUM_STEPS, show_default=True)
+@click.option('--features', 'choice', help='What the images are compared with beside pixels: '
+                                    'vgg, NVIDIA\'s VGG16 (downloads 550 MB); lite0, EfficientNet-Lite0; '
+    'a TorchScript file; none; or the first of vgg and lite0 that is on this machine', default='auto',
+    show_default=True, type=PATH, metavar='auto|vgg|lite0|none|PATH')
+@click.option('--noise/--no-noise', 'fit_noise',
+    help='Look for noise maps as well, when codes are found, or keep the network\'s', default=True, show_default=True)
 @class_options()
 @click.option('--seed',             help='Random seed', type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
 @click.option('--video',            help='Save a video of the optimisation as well', is_flag=True)
@@ -47,7 +53,8 @@ def project_command(network, target, outdir, choice, class_idx, video, trust, de
 
     \b
     DIR gets:
-      projected_w.npz        codes and noise maps, for --projected-w of our commands and of upstream's generate.py, which takes the codes alone
+      projected_w.npz        codes and noise maps, for --projected-w of our commands and of upstream's generate.py,
+                             which takes the codes alone
       target.png, proj.png   what was to be made and what was, at the network's size
       projection.png         both beside each other, with figures
       project.json           settings and figures
@@ -64,30 +71,36 @@ def project_command(network, target, outdir, choice, class_idx, video, trust, de
     except ValueError as error:
         raise UserError(f'--features: {error}') from None
     if features is None and choice == 'auto':
-        click.echo('Warning: pixels alone are compared, as neither vgg nor lite0 is on this machine; see --features.', err=True)
+        click.echo('Warning: pixels alone are compared, as neither vgg nor lite0 is on this machine; '
+            'see --features.', err=True)
 
     with writing('--outdir', outdir):
         os.makedirs(outdir, exist_ok=True)
-        last, frames = _optimise(G, picture, features, device, FRAMES if video else 0, labels(G, 1, class_idx if G.c_dim > 0 else None), settings)
+        last, frames = _optimise(G, picture, features, device, FRAMES if video else 0,
+            labels(G, 1, class_idx if G.c_dim > 0 else None), settings)
         images = {stage: pictures.to_uint8(step.projection.synthesize(G))[0] for stage, step in last.items()}
-        figures = {stage: dict(compare(image, picture, features, device), seconds=round(last[stage].seconds, 1)) for stage, image in images.items()}
-        named = dict(network=network, target=target, features='none' if features is None else features.name, class_idx=class_idx)
+        figures = {stage: dict(compare(image, picture, features, device), seconds=round(last[stage].seconds, 1))
+            for stage, image in images.items()}
+        named = dict(network=network, target=target, features='none' if features is None else features.name,
+            class_idx=class_idx)
         *_others, final = last.values()
-        for path in _write_all(outdir, picture, final.projection, images, dict(named, **settings, stages=figures), frames):
+        for path in _write_all(outdir, picture, final.projection, images,
+                dict(named, **settings, stages=figures), frames):
             click.echo(click.format_filename(path))
     _print_table(figures)
 
 #----------------------------------------------------------------------------
 
 def compare(image, target, features=None, device='cpu'):
-    """How far two images are apart, uint8 [H, W, 3]: a dict of the mean squared difference in levels of 256, PSNR in dB (None for
-    equal images), and perceptual distance (None without features, which are on `device`)."""
+    """How far two images are apart, uint8 [H, W, 3]: a dict of the mean squared difference in levels of 256, PSNR in dB
+    (None for equal images), and perceptual distance (None without features, which are on `device`)."""
     mse = float(fidelity.mean_squared_error(image[np.newaxis], target[np.newaxis])[0])
     distance = None
     if features is not None:
         with torch.no_grad():
             distance = float(perceptual.distance(*(features(_to_tensor(x, device)) for x in [image, target])))
-    return dict(mse=mse * 255 ** 2, psnr_db=float(fidelity.psnr(mse)) if mse > 0 else None, perceptual_distance=distance)
+    return dict(mse=mse * 255 ** 2, psnr_db=float(fidelity.psnr(mse)) if mse > 0 else None,
+        perceptual_distance=distance)
 
 def _to_tensor(image, device):
     """uint8 [H, W, C] -> [1, C, H, W] in [-1, 1]."""
@@ -99,7 +112,8 @@ def _optimise(G, picture, features, device, num_frames, c, settings):
     num_steps = settings['num_steps'] * len(projector.stages(G, settings['space'], settings['fit_noise']))
     last, frames = dict(), []
     with click.progressbar(projector.steps(G, target, features, c=c, **settings), length=num_steps, label='Projecting',
-            item_show_func=lambda step: f'{NAMES[step.stage]} loss {step.loss:.4f}' if step is not None else '') as steps:
+            item_show_func=lambda step: f'{NAMES[step.stage]} loss {step.loss:.4f}' if step is not None
+            else '') as steps:
         for number, step in enumerate(steps):
             if not np.isfinite(step.loss):
                 raise UserError('PKL: its images are not finite.')
@@ -139,12 +153,14 @@ def _draw(picture, images, description):
         captions.append(f'{NAMES[stage]}: {psnr}' + (f', distance {distance}' if distance != '-' else ''))
     tiles = pictures.enlarge(np.stack([picture, *images.values(), difference]), TILE)
     names = ['target', *captions, f'difference x {GAIN}']
-    return pictures.mosaic([pictures.caption(PIL.Image.fromarray(tile), name) for tile, name in zip(tiles, names)], columns=len(tiles))
+    return pictures.mosaic([pictures.caption(PIL.Image.fromarray(tile), name) for tile, name in zip(tiles, names)],
+        columns=len(tiles))
 
 def _texts(figures):
     """PSNR, perceptual distance and seconds, for people."""
     psnr, distance = figures['psnr_db'], figures['perceptual_distance']
-    return 'exact' if psnr is None else f'{psnr:.1f} dB', '-' if distance is None else f'{distance:.4f}', f'{figures["seconds"]:.0f}'
+    return ('exact' if psnr is None else f'{psnr:.1f} dB', '-' if distance is None else f'{distance:.4f}',
+        f'{figures["seconds"]:.0f}')
 
 def _print_table(figures):
     click.echo('\nStage        PSNR  Perceptual distance  Seconds')

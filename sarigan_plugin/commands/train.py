@@ -59,13 +59,15 @@ def _describe_configs():
 @click.option('--checkpoint-minutes', cls=Knob, type=click.FloatRange(min=0, min_open=True), metavar='MIN',
                                     help='Save the training state so often [default: beside network snapshots only]')
 @click.option('--keep-states',      cls=Knob, type=click.IntRange(min=1), metavar='INT',
-                                    default=FaultTolerance.keep_states, show_default=True, help='Training states to keep')
+                                    default=FaultTolerance.keep_states, show_default=True,
+                                    help='Training states to keep')
 @click.option('--max-bad-iterations', cls=Knob, type=click.IntRange(min=1), metavar='INT',
                                     default=FaultTolerance.max_bad_iterations, show_default=True,
                                     help='Go back to the last state after so many iterations in a row with numbers '
                                          'that are not finite')
 @click.option('--max-rollbacks',    cls=Knob, type=click.IntRange(min=0), metavar='INT',
-                                    default=FaultTolerance.max_rollbacks, show_default=True, help='Go back at most so often')
+                                    default=FaultTolerance.max_rollbacks, show_default=True,
+                                    help='Go back at most so often')
 @click.option('--strict-metrics',   cls=Knob, is_flag=True,
                                     help='Stop where a metric fails [default: go on, with a warning]')
 @trust_option
@@ -110,7 +112,8 @@ def _plan(world, outdir, dry_run, device, ops, grid, trust, keep_states, checkpo
         args.grid = grid
     if ops != 'auto':
         args.ops = ops
-    tolerance = FaultTolerance(keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks, skip_bad_images, trust,
+    tolerance = FaultTolerance(keep_states, checkpoint_minutes, max_bad_iterations, max_rollbacks,
+        skip_bad_images, trust,
         strict_metrics)
     if tolerance != FaultTolerance(): # What upstream has no name for is there only if it was asked for.
         args.care = dataclasses.asdict(tolerance)

@@ -9,7 +9,8 @@ from sarigan_plugin.upstream import tree
 #----------------------------------------------------------------------------
 
 @click.command()
-@click.option('--upstream', 'kind', help='Where to take the tree from; auto = GitHub if it answers, else Python packages',
+@click.option('--upstream', 'kind', help='Where to take the tree from; '
+    'auto = GitHub if it answers, else Python packages',
     type=click.Choice(tree.KINDS), default='auto', show_default=True)
 def upstream_command(kind):
     """Fetch, verify and patch the stylegan2-ada-pytorch tree.

@@ -136,7 +136,8 @@ def _good_images(source, names, known):
     for problem in problems[:MAX_NAMED]:
         print(f'Warning: --data: {problem}; it is left out.', file=sys.stderr)
     if len(problems) > MAX_NAMED:
-        print(f'Warning: --data: of the kind, {_plural(len(problems) - MAX_NAMED, "more image")} left out.', file=sys.stderr)
+        print(f'Warning: --data: of the kind, {_plural(len(problems) - MAX_NAMED, "more image")} left out.',
+            file=sys.stderr)
     return [name for name, (shape, _problem) in zip(names, verdicts) if shape == common], common
 
 def _verdicts(source, names):

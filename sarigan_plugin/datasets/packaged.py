@@ -62,17 +62,20 @@ def cache_dir():
 def _ask(*command):
     """What a client prints on stdout; '' if it fails or is not there."""
     try:
-        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False).stdout
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+            check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ''
 
 def _pip_settings():
     """pip's own configuration, {'index-url': ...}: what is set for every command, below what is set for installing,
     below the environment, as pip ranks them."""
-    listed = dict(re.findall(r"^(\S+?)=('.*'|\".*\")$", _ask(sys.executable, '-m', 'pip', 'config', 'list'), flags=re.M))
+    listed = dict(re.findall(r"^(\S+?)=('.*'|\".*\")$",
+        _ask(sys.executable, '-m', 'pip', 'config', 'list'), flags=re.M))
     settings = dict()
     for prefix in ('global.', 'install.', 'download.', ':env:.'):
-        settings |= {key.removeprefix(prefix): ast.literal_eval(value) for key, value in listed.items() if key.startswith(prefix)}
+        settings |= {key.removeprefix(prefix): ast.literal_eval(value)
+            for key, value in listed.items() if key.startswith(prefix)}
     return settings
 
 def pip_links(archive):
@@ -80,10 +83,12 @@ def pip_links(archive):
     settings = _pip_settings()
     # pip's default index is named only in its help text, which wraps and may break a line inside the parenthesis.
     default = re.search(r'\(default\s+(https?://[^\s)]+)\)', _ask(sys.executable, '-m', 'pip', 'download', '--help'))
-    indexes = settings.get('index-url', default[1] if default else '').split() + settings.get('extra-index-url', '').split()
+    indexes = settings.get('index-url', default[1] if default
+        else '').split() + settings.get('extra-index-url', '').split()
     indexes = [index for index in indexes if index.startswith(('https://', 'http://'))]
     if not indexes:
-        raise UserError(f'pip names no index to download {archive.package} {archive.version} from: is pip installed in this Python?')
+        raise UserError(f'pip names no index to download {archive.package} {archive.version} from: '
+            'is pip installed in this Python?')
     certificates = settings.get('cert', True)
     failure = None
     for index in indexes:
@@ -106,13 +111,16 @@ def npm_links(archive):
     npm = shutil.which('npm')
     registry = _ask(npm, 'config', 'get', 'registry').strip() if npm else os.environ.get('npm_config_registry', '')
     if not registry.startswith(('https://', 'http://')):
-        raise UserError(f'npm names no registry to download {archive.package} {archive.version} from: install npm, or set npm_config_registry to the URL of one.')
+        raise UserError(f'npm names no registry to download {archive.package} {archive.version} from: '
+            'install npm, or set npm_config_registry to the URL of one.')
     yield f'{registry.rstrip("/")}/{archive.package}/-/{archive.file}', True
 
 def _download(url, certificates, archive):
     """The archive's bytes from one URL, never more than it should have."""
-    # Not compressed for transport: some servers call a .gz file its own transport encoding, and requests would unpack it.
-    with requests.get(url, headers={'Accept-Encoding': 'identity'}, stream=True, verify=certificates, timeout=60) as response:
+    # Not compressed for transport: some servers call a .gz file its own transport encoding,
+    # and requests would unpack it.
+    with requests.get(url, headers={'Accept-Encoding': 'identity'}, stream=True, verify=certificates,
+            timeout=60) as response:
         response.raise_for_status()
         data = bytearray()
         with progressbar(length=archive.size, label=f'Downloading {archive.package} {archive.version}') as bar:
@@ -147,12 +155,14 @@ def fetch(archive):
         failure = _network_reason(err)
     except OSError as err:
         raise UserError(f'{path} cannot be read or written: {err.strerror}.') from err
-    raise UserError(f'{what} could not be downloaded ({failure}): check the network, or put {archive.file} into {path.parent} yourself, and run the command again.')
+    raise UserError(f'{what} could not be downloaded ({failure}): '
+        f'check the network, or put {archive.file} into {path.parent} yourself, and run the command again.')
 
 def _network_reason(err):
     if isinstance(err, requests.HTTPError):
         return f'the server answered {err.response.status_code}'
-    kinds = [(requests.exceptions.SSLError, 'the secure connection failed'), (requests.exceptions.ProxyError, 'the proxy refused'),
+    kinds = [(requests.exceptions.SSLError, 'the secure connection failed'),
+        (requests.exceptions.ProxyError, 'the proxy refused'),
              (requests.Timeout, 'no answer in time'), (requests.ConnectionError, 'no connection')]
     return next((reason for kind, reason in kinds if isinstance(err, kind)), type(err).__name__)
 
@@ -171,10 +181,12 @@ def read_members(path, wanted):
     try:
         with tarfile.open(path) as tar:
             for member in tar:
-                if not (member.isreg() and any(member.name == name or (name.endswith('/') and member.name.startswith(name)) for name in wanted)):
+                if not (member.isreg() and any(member.name == name
+                        or (name.endswith('/') and member.name.startswith(name)) for name in wanted)):
                     continue
                 if member.size > MAX_MEMBER_BYTES:
-                    raise ValueError(f'{path}: {member.name} has {member.size} bytes, more than the {MAX_MEMBER_BYTES} that are read')
+                    raise ValueError(f'{path}: '
+                        f'{member.name} has {member.size} bytes, more than the {MAX_MEMBER_BYTES} that are read')
                 found[member.name] = tar.extractfile(member).read()
     except (tarfile.TarError, EOFError, OSError) as err: # gzip's errors are OSErrors
         raise ValueError(f'{path} is not a readable tar archive ({err})') from err
@@ -204,7 +216,8 @@ class ArrayUnpickler(pickle.Unpickler):
     NAMES = {
         ('numpy', 'ndarray'):                           np.ndarray,
         ('numpy', 'dtype'):                             np.dtype,
-        ('numpy.core.multiarray', '_reconstruct'):      np.empty(0).__reduce__()[0], # numpy's own, wherever this version keeps it
+        # numpy's own, wherever this version keeps it
+        ('numpy.core.multiarray', '_reconstruct'):      np.empty(0).__reduce__()[0],
         ('numpy.core.numeric', '_frombuffer'):          _array_from_buffer,
         ('builtins', 'slice'):                          slice,
         ('functools', 'partial'):                       _Stub,
@@ -225,7 +238,8 @@ def read_punks(path):
     (attributes, objects), (columns, _rows) = table.state['_mgr'].args[:2]
     images = np.stack([row[0] for row in objects.args[0][0]]) # [NHWC] floats in [0, 1]
     attributes = attributes.args[0].T.astype(np.uint8)
-    return np.round(images * 255).astype(np.uint8), attributes, [str(column) for column in columns.args[1]['data']][:attributes.shape[1]]
+    return (np.round(images * 255).astype(np.uint8), attributes,
+        [str(column) for column in columns.args[1]['data']][:attributes.shape[1]])
 
 #----------------------------------------------------------------------------
 # Writing dataset zips.
@@ -252,8 +266,10 @@ def write_dataset(dest, images, labels, label_names, attribute_names, attributes
     """
     names = [dataset_zip.picture_name(index) for index in range(len(labels))]
     texts = {
-        'dataset.json':    json.dumps(dict(labels=list(zip(names, labels)), label_names=label_names), separators=(',', ':')),
-        'attributes.json': json.dumps(dict(names=attribute_names, images=dict(zip(names, attributes))), separators=(',', ':')),
+        'dataset.json':    json.dumps(dict(labels=list(zip(names, labels)), label_names=label_names),
+                           separators=(',', ':')),
+        'attributes.json': json.dumps(dict(names=attribute_names, images=dict(zip(names, attributes))),
+                           separators=(',', ':')),
         'LICENSES.txt':    licenses,
     }
     with writing('--dest', dest), dataset_zip.whole_zip(dest) as archive:
@@ -345,7 +361,8 @@ def frame_emoji(data, resolution):
     return np.array(canvas.convert('RGB').resize((resolution, resolution), PIL.Image.Resampling.LANCZOS))
 
 def list_people(table):
-    """(file name without extension, [short name, skin tone]) of each picture of a person, from the parsed emoji.json."""
+    """(file name without extension, [short name, skin tone]) of each picture of a person,
+    from the parsed emoji.json."""
     for emoji in table:
         if emoji['subcategory'] in EMOJI_SUBCATEGORIES:
             for tone, picture in [(None, emoji), *emoji.get('skin_variations', {}).items()]:

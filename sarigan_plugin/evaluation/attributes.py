@@ -1,6 +1,7 @@
 """What is in an image, in the words of a data set: a small classifier of its attributes.
 
-A data set, a zip or a folder, may hold `attributes.json`, {"names": [...], "images": {file: [a value for each name]}}, as those of `sarigan data` do.
+A data set, a zip or a folder, may hold `attributes.json`, {"names": [...], "images": {file: [a value for each name]}},
+as those of `sarigan data` do.
 
     from sarigan_plugin.evaluation import attributes
 
@@ -53,15 +54,18 @@ class Classifier:
     def __call__(self, images):
         """uint8 [N, H, W, 3] -> {name: [N]}, for the attributes that it recognises: an AUC of MIN_AUC at least."""
         probabilities = self.network(_normalised(images)).sigmoid()
-        return {name: probabilities[:, index].numpy() for index, name in enumerate(self.names) if self.auc.get(name, 0) >= MIN_AUC}
+        return {name: probabilities[:, index].numpy()
+            for index, name in enumerate(self.names) if self.auc.get(name, 0) >= MIN_AUC}
 
 def _network(num_outputs):
     widths = [3, *WIDTHS]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         layers = [layer for before, after in zip(widths, WIDTHS)
-            for layer in [torch.nn.Conv2d(before, after, 3, stride=2, padding=1), torch.nn.BatchNorm2d(after), torch.nn.ReLU()]]
-        return torch.nn.Sequential(*layers, torch.nn.Flatten(), torch.nn.Linear(WIDTHS[-1] * (SIDE // 2 ** len(WIDTHS)) ** 2, num_outputs))
+            for layer in [torch.nn.Conv2d(before, after, 3, stride=2, padding=1), torch.nn.BatchNorm2d(after),
+                torch.nn.ReLU()]]
+        return torch.nn.Sequential(*layers, torch.nn.Flatten(),
+            torch.nn.Linear(WIDTHS[-1] * (SIDE // 2 ** len(WIDTHS)) ** 2, num_outputs))
 
 def _normalised(images):
     """uint8 [N, H, W, 3] -> [N, 3, SIDE, SIDE] in [-1, 1]."""
@@ -71,7 +75,10 @@ def _normalised(images):
     return torch.nn.functional.interpolate(images, size=[SIDE, SIDE], mode='bilinear', antialias=True)
 
 def _roughen(images, random):
-    """What generators do to images and cameras don't: tints, blur, noise, each of another strength in each image. [NCHW] -> [NCHW]."""
+    """What generators do to images and cameras don't: tints, blur, noise, each of another strength in each image.
+
+    [NCHW] -> [NCHW].
+    """
     def amount(high, *shape):
         return torch.rand([len(images), *shape, 1, 1], generator=random) * high
     images = images * (0.8 + amount(0.4, 1)) + (amount(0.4, 3) - 0.2)
@@ -79,7 +86,10 @@ def _roughen(images, random):
     return images.lerp(blurred, amount(1, 1)) + amount(0.2, 1) * torch.randn(images.shape, generator=random)
 
 def area_under_roc(scores, present):
-    """Probability that an image with the attribute scores higher than one without, ties counting half. [N], bool [N] -> float."""
+    """Probability that an image with the attribute scores higher than one without, ties counting half.
+
+    [N], bool [N] -> float.
+    """
     with_it = int(present.sum())
     ranks = scipy.stats.rankdata(scores)[present].sum() - with_it * (with_it + 1) / 2
     return float(ranks / (with_it * (len(present) - with_it)))
@@ -104,7 +114,8 @@ def fit(path):
     stored = torch.load(kept, weights_only=True)
     classifier = Classifier(names, **stored)
     if not any(auc >= MIN_AUC for auc in classifier.auc.values()):
-        raise NoAttributes(f'none of its {len(names)} attributes is recognised with an AUC of {MIN_AUC:g}, each in {MIN_COUNT} held-out images at least.')
+        raise NoAttributes(f'none of its {len(names)} attributes is recognised with an AUC of {MIN_AUC:g}, '
+            f'each in {MIN_COUNT} held-out images at least.')
     return classifier
 
 def _train(images, targets, names):
@@ -118,7 +129,8 @@ def _train(images, targets, names):
     with progressbar(range(STEPS), label='Learning attributes') as steps:
         for _step in steps:
             batch = torch.randint(len(shown), [BATCH], generator=random)
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(network(_roughen(shown[batch], random)), wanted[batch])
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(network(_roughen(shown[batch], random)),
+                wanted[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -155,7 +167,8 @@ def _read_columns(source):
         if not values or not all(len(row) == len(names) for row in values):
             raise ValueError('rows of different lengths')
     except (KeyError, FileNotFoundError):
-        raise NoAttributes('it has no attributes.json with names and images; data sets of `sarigan data` have one.') from None
+        raise NoAttributes('it has no attributes.json with names and images; '
+            'data sets of `sarigan data` have one.') from None
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f'its attributes.json is not a table of names and images ({error}).') from None
     columns = dict()
@@ -177,7 +190,8 @@ def _read_images(source, image_files):
             image = PIL.Image.open(io.BytesIO(_read(source, file))).convert('RGB')
         except (KeyError, OSError) as error:
             raise ValueError(f'its image {file!r} cannot be read ({error}).') from None
-        images[index] = np.asarray(image if image.size == (SIDE, SIDE) else image.resize([SIDE, SIDE], PIL.Image.Resampling.BOX))
+        images[index] = np.asarray(image if image.size == (SIDE, SIDE)
+            else image.resize([SIDE, SIDE], PIL.Image.Resampling.BOX))
     return images
 
 #----------------------------------------------------------------------------
@@ -186,7 +200,8 @@ class ScorerFailed(Exception):
     """What a scorer of the user's own did wrong, without a full stop."""
 
 def load_scorer(place):
-    """A scorer of one's own: 'file.py:function' -> the function, which takes uint8 [N, H, W, 3] and returns {name: [N] numbers}.
+    """A scorer of one's own: 'file.py:function' -> the function, which takes uint8 [N, H, W, 3] and returns {name:
+    [N] numbers}.
 
     Raises ValueError, one sentence; the function itself raises ScorerFailed. The file is run.
     """

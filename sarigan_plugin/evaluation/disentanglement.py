@@ -1,4 +1,5 @@
-"""How well the units of a generator separate what is in its images: selectivity of attributes, locality, what codes decide and Q reads back, path length.
+"""How well the units of a generator separate what is in its images: selectivity of attributes, locality,
+what codes decide and Q reads back, path length.
 
     >>> import numpy as np
     >>> from sarigan_plugin.evaluation import disentanglement
@@ -12,7 +13,8 @@
     >>> print(f'Where groups are active: {figures["inter", "inside"]:.0%} of the squared change')
     Where groups are active: ...% of the squared change
 
-Measures are functions of weights [N], one for each image: ones give the figure itself, and those that bootstrap() draws its interval.
+Measures are functions of weights [N], one for each image: ones give the figure itself,
+and those that bootstrap() draws its interval.
 
 Index letters: N images, U units, A attributes, B bins, K dimensions of a code.
 """
@@ -34,7 +36,8 @@ from sarigan_plugin.support import pictures
 
 BINS        = 10    # Of a unit's values, each with as many images as the next.
 HALF        = 0.5   # Share of the squared change that its area holds.
-EPSILON     = 1e-4  # Between two codes whose images are compared, as a share of the way from one image's to another's. Upstream's.
+EPSILON     = 1e-4  # Between two codes whose images are compared, as a share of the way from one image's to another's.
+                    # Upstream's.
 MIN_SHARE   = 0.01  # Of the images of each network that an attribute is in, and that it isn't in, at least.
 SAME        = 0.8   # Correlation from which an attribute only repeats another, as female does male.
 OUTLIERS    = (0.01, 0.99) # Quantiles outside of which path lengths are left out. Upstream's.
@@ -60,12 +63,14 @@ class Figure:
 def bootstrap(measure, count, seed=0):
     """What a measure says of all images, and how much that would vary with other images of the same network.
 
-    measure: weights [N] -> {name: number}, N = count; a weight is how often the image was drawn, with replacement. The margin is DEVIATIONS
-    times the standard deviation over ROUNDS draws, and not from their quantiles: to an entropy repeated images look like information, so
-    that numbers of draws lie higher than the one they are for. Returns {name: Figure}.
+    measure: weights [N] -> {name: number}, N = count; a weight is how often the image was drawn, with replacement. The
+    margin is DEVIATIONS times the standard deviation over ROUNDS draws, and not from their quantiles: to an entropy
+    repeated images look like information, so that numbers of draws lie higher than the one they are for. Returns {name:
+    Figure}.
     """
     random = np.random.RandomState(seed)
-    drawn = [measure(random.multinomial(count, np.full(count, 1 / count)).astype(np.float64)) for _round in range(ROUNDS)]
+    drawn = [measure(random.multinomial(count, np.full(count, 1 / count)).astype(np.float64))
+        for _round in range(ROUNDS)]
     return {name: Figure(float(value), float(DEVIATIONS * np.std([numbers[name] for numbers in drawn])))
         for name, value in measure(np.ones(count)).items()}
 
@@ -82,8 +87,9 @@ def _halves(measure, weights):
 def _two_largest(halves, axis):
     """The largest of some values along an axis, and the one after it, without what chance adds to the largest of many.
 
-    halves: the values by one half of the images, and by the other. Which two are largest is found in one half, and what they are in the
-    other; then the other way round. Returns (first, second), means of both ways. Raises IndexError where there are not two values.
+    halves: the values by one half of the images, and by the other. Which two are largest is found in one half, and what
+    they are in the other; then the other way round. Returns (first, second), means of both ways. Raises IndexError
+    where there are not two values.
     """
     first, second = 0, 0
     for found_in, measured_in in [halves, halves[::-1]]:
@@ -97,8 +103,8 @@ def _two_largest(halves, axis):
 def entropy(counts):
     """Entropy in nats of the distribution that counts [..., K] were drawn from, by Miller and Madow (1955).
 
-    H = -sum_k p_k ln p_k + (m - 1) / 2n, with p = counts / n, and m the number of counts that aren't zero: the entropy of the p_k
-    themselves is too small by about the last term.
+    H = -sum_k p_k ln p_k + (m - 1) / 2n, with p = counts / n, and m the number of counts that aren't zero: the entropy
+    of the p_k themselves is too small by about the last term.
     """
     total = counts.sum(axis=-1, keepdims=True)
     return scipy.special.entr(counts / total).sum(axis=-1) + ((counts > 0).sum(axis=-1) - 1) / (2 * total[..., 0])
@@ -109,29 +115,35 @@ def quantile_bins(values):
     return (ranks * BINS // values.shape[1]).astype(np.int8)
 
 def mutual_information(bins, present, weights):
-    """I(u; a) = H(u) + H(a) - H(u, a) in nats, of a unit's bin and of whether an attribute is present; about 0 if they are independent.
+    """I(u; a) = H(u) + H(a) - H(u, a) in nats, of a unit's bin and of whether an attribute is present;
+    about 0 if they are independent.
 
-    bins: [U, N] of quantile_bins(); present: bool [N, A]; weights: [N]. Returns [U, A]. See entropy() for what corrects its bias.
+    bins: [U, N] of quantile_bins(); present: bool [N, A]; weights: [N]. Returns [U, A].
+    See entropy() for what corrects its bias.
     """
     drawn = weights > 0
     bins, present, weights = bins[:, drawn], present[drawn], weights[drawn] # Less to count.
     counted = np.concatenate([present, np.ones([len(present), 1])], axis=1) * weights[:, None] # [N, A + 1]
-    counts = np.stack([(bins == bin_).astype(np.float32) @ counted.astype(np.float32) for bin_ in range(BINS)], axis=2) # [U, A + 1, B], whole numbers.
+    # [U, A + 1, B], whole numbers.
+    counts = np.stack([(bins == bin_).astype(np.float32) @ counted.astype(np.float32) for bin_ in range(BINS)], axis=2)
     with_it, of_bins = counts[:, :-1], counts[:, -1:]
     joint = np.stack([with_it, of_bins - with_it], axis=2).astype(np.float64) # [UA2B]
-    return entropy(of_bins.astype(np.float64)) + entropy(joint.sum(axis=3)) - entropy(joint.reshape(*joint.shape[:2], -1))
+    return entropy(of_bins.astype(np.float64)) + entropy(joint.sum(axis=3)) - entropy(
+        joint.reshape(*joint.shape[:2], -1))
 
 def countable(scores):
     """The attributes that every network draws often enough to be measured by, without those that repeat an earlier one.
 
-    scores: a list of {attribute: [N] probabilities} of the images of one network each. An attribute is there where its probability
-    is above a half. Returns names.
+    scores: a list of {attribute: [N] probabilities} of the images of one network each. An attribute is there where its
+    probability is above a half. Returns names.
     """
     present = [{name: values > 0.5 for name, values in of_network.items()} for of_network in scores]
-    common = [name for name in present[0] if all(MIN_SHARE <= of_network[name].mean() <= 1 - MIN_SHARE for of_network in present)]
+    common = [name for name in present[0] if all(MIN_SHARE <= of_network[name].mean() <= 1 - MIN_SHARE
+        for of_network in present)]
     kept = []
     for name in common:
-        if all(abs(np.corrcoef(of_network[name], of_network[other])[0, 1]) < SAME for of_network in present for other in kept):
+        if all(abs(np.corrcoef(of_network[name], of_network[other])[0, 1]) < SAME for of_network in present
+                for other in kept):
             kept.append(name)
     return kept
 
@@ -143,11 +155,12 @@ def observe(units, present):
         told    mean over units of max_a R(u, a)
         gap     mean over units of max_a R(u, a) less the second largest: about one attribute and no other
         apart   gap / told: 1 if units told about one attribute alone, 0 if as much about another
-        mig     mean over attributes of max_u R(u, a) less the second largest: the mutual information gap of Chen et al. (NeurIPS 2018);
+        mig     mean over attributes of max_u R(u, a) less the second largest: the mutual information gap of Chen et al.
+                (NeurIPS 2018);
                 the more units of one code there are, the smaller
 
-    units: their values are those in the N images. present: bool [N, A], two attributes at least. Returns a measure, see bootstrap(), with
-    keys (kind, name).
+    units: their values are those in the N images. present: bool [N, A], two attributes at least. Returns a measure, see
+    bootstrap(), with keys (kind, name).
     """
     bins = quantile_bins(np.stack([unit.values.cpu().numpy() for unit in units]))
     kinds = _of_kinds(units)
@@ -178,9 +191,11 @@ class Effects:
     """What happens to N images when each of U units is turned down and up."""
     units:  list
     change: np.ndarray  # [U, N], the squared change of the pixels, from -1 to 1, mean of both turns.
-    inside: np.ndarray  # [U, N], the share of it in the locus of the unit's channels: the fifth of the pixels where they are highest.
+    inside: np.ndarray  # [U, N], the share of it in the locus of the unit's channels:
+                        # the fifth of the pixels where they are highest.
     area:   np.ndarray  # [U, N], the share of the pixels that half of it is in, the fewest that will do.
-    moves:  np.ndarray  # [U, N, A], the absolute change of each attribute's score from down to up; A = 0 without scorer.
+    moves:  np.ndarray  # [U, N, A], the absolute change of each attribute's score from down to up;
+                        # A = 0 without scorer.
 
 @torch.no_grad()
 def turn(G, ws, units, scorer=None, strength=2, progress=lambda jobs: jobs):
@@ -205,9 +220,12 @@ def turn(G, ws, units, scorer=None, strength=2, progress=lambda jobs: jobs):
         change = sum((after - images).square().mean(dim=1) for after in turned) / 2 # [NHW]
         place = locus(features[unit.layer][:, unit.channels].float().mean(dim=1), images.shape[2:])
         total = change.sum(dim=[1,2]).clamp(min=1e-30)
-        down, up = [scorer(pictures.to_uint8(after)) for after in turned] if scorer is not None else np.zeros([2, len(batch), 0])
-        rows[unit].append([change.mean(dim=[1,2]).cpu().numpy(), ((change * place).sum(dim=[1,2]) / total).cpu().numpy(), half_area(change).cpu().numpy(), np.abs(up - down)])
-    return Effects(list(units), *(np.stack([np.concatenate(parts) for parts in columns]) for columns in zip(*(zip(*of_unit) for of_unit in rows.values()))))
+        down, up = [scorer(pictures.to_uint8(after)) for after in turned] if scorer is not None else np.zeros(
+            [2, len(batch), 0])
+        rows[unit].append([change.mean(dim=[1,2]).cpu().numpy(), ((change * place).sum(dim=[1,2]) / total).cpu()
+            .numpy(), half_area(change).cpu().numpy(), np.abs(up - down)])
+    return Effects(list(units), *(np.stack([np.concatenate(parts) for parts in columns])
+        for columns in zip(*(zip(*of_unit) for of_unit in rows.values()))))
 
 def half_area(change):
     """The smallest share of an image's pixels that has HALF of the change in it. [N, H, W] -> [N]."""
@@ -219,7 +237,8 @@ def _weighted_mean(values, weights):
     return (values * weights).sum(axis=-1) / np.maximum(weights.sum(axis=-1), 1e-30)
 
 def locality(effects):
-    """A measure of where images change when units are turned: means over units, each counting as much as it changes pixels.
+    """A measure of where images change when units are turned: means over units,
+    each counting as much as it changes pixels.
 
         strength    root mean square change of the pixels in grey levels of 255, here all units count the same
         inside      share of the squared change inside the locus; directions.LOCUS if it were anywhere
@@ -242,19 +261,24 @@ def locality(effects):
     return measure
 
 def attribute_moves(effects, spread, weights):
-    """M(u, a), the mean over images of how much attribute a changes when unit u is turned, over the attribute's spread [A]: [U, A]."""
-    return np.tensordot(effects.moves, weights, axes=(1, 0)) / max(weights.sum(), 1) / spread # Of few images bootstrap() may draw none of one half.
+    """M(u, a), the mean over images of how much attribute a changes when unit u is turned,
+    over the attribute's spread [A]: [U, A]."""
+    # Of few images bootstrap() may draw none of one half.
+    return np.tensordot(effects.moves, weights, axes=(1, 0)) / max(weights.sum(), 1) / spread
 
 def selectivity(effects, spread):
-    """A measure of whether turning a unit changes one attribute and no other. With M(u, a) of attribute_moves(), and first and second
-    the attributes that a unit changes most,
+    """A measure of whether turning a unit changes one attribute and no other.
+
+    With M(u, a) of attribute_moves(), and first and second the attributes that a unit changes most,
 
         moved           mean over units of M(u, first)
         moved share     sum_u M(u, first) / sum_ua M(u, a): 1 if units moved one attribute alone, 1/A if all alike
         moved apart     sum_u (M(u, first) - M(u, second)) / sum_u M(u, first): 1 if one alone, 0 if another as much
 
-    so that each unit counts as much as it moves. Unlike observe() this can't be fooled by units that vary together, nor by two attributes
-    that do. spread: [A], the standard deviation of each attribute's score over images. Returns a measure, see bootstrap(), with keys (kind, name).
+    so that each unit counts as much as it moves. Unlike observe() this can't be fooled by units that vary together,
+    nor by two attributes
+    that do. spread: [A], the standard deviation of each attribute's score over images. Returns a measure,
+    see bootstrap(), with keys (kind, name).
     """
     kinds = _of_kinds(effects.units)
 
@@ -273,7 +297,8 @@ def selectivity(effects, spread):
 # Codes.
 
 def r_squared(predicted, codes, weights):
-    """1 - sum (c - q)^2 / sum (c - mean of c)^2 for each dimension of a code: 1 = Q reads it back, 0 = it knows the mean and no more.
+    """1 - sum (c - q)^2 / sum (c - mean of c)^2 for each dimension of a code: 1 = Q reads it back,
+    0 = it knows the mean and no more.
 
     predicted, codes: [N, K]; weights: [N]. Returns [K].
     """
@@ -282,11 +307,15 @@ def r_squared(predicted, codes, weights):
 
 @torch.no_grad()
 def read_back(G, D, ws, c, progress=lambda jobs: jobs):
-    """What Q says of the images of some codes. c: [N, c_dim], for a conditional D. Returns {name: (predicted, actual)}, [N, K] each:
+    """What Q says of the images of some codes. c: [N, c_dim], for a conditional D.
+
+    Returns {name: (predicted, actual)}, [N, K] each:
 
         inter, intra                the codes in w; not there where Q was trained to predict styles
-        inter styles, intra styles  what the layers of a network with groups make of them (paper: h and z), see networks.code_styles(). What a Q
-                                    that predicts w says is put through the same affine maps: so these compare networks of both kinds
+        inter styles, intra styles  what the layers of a network with groups make of them (paper: h and z),
+                                    see networks.code_styles(). What a Q
+                                    that predicts w says is put through the same affine maps:
+                                    so these compare networks of both kinds
 
     D compares the images of a batch, in the groups that it was trained with: those that fill no group are left out.
     """
@@ -294,13 +323,15 @@ def read_back(G, D, ws, c, progress=lambda jobs: jobs):
     size = max(len(batches_of(G, ws)[0]) // together, 1) * together
     whole = len(ws) // together * together
     ws, c = ws[:whole], c[:whole]
-    of_codes = torch.cat([D(G.synthesis(w, noise_mode='const'), label, return_codes=True)[1] for w, label in progress(list(zip(ws.split(size), c.split(size))))])
+    of_codes = torch.cat([D(G.synthesis(w, noise_mode='const'), label, return_codes=True)[1]
+        for w, label in progress(list(zip(ws.split(size), c.split(size))))])
     pairs = dict()
     q_features = getattr(D, 'q_features', None) # Of older pickles none.
     if q_features is None:
         pairs.update(zip(['inter', 'intra'], zip(split_codes(of_codes), info_targets(ws))))
     if grouped_layers(G.synthesis):
-        of_styles = of_codes.split(q_features, dim=1) if q_features is not None else code_styles(G.synthesis, of_codes[:, None].expand(-1, ws.shape[1], -1))
+        of_styles = of_codes.split(q_features, dim=1) if q_features is not None else code_styles(G.synthesis,
+            of_codes[:, None].expand(-1, ws.shape[1], -1))
         pairs.update(zip(['inter styles', 'intra styles'], zip(of_styles, code_styles(G.synthesis, ws))))
     return {name: tuple(numbers.cpu().double().numpy() for numbers in pair) for name, pair in pairs.items()}
 
@@ -308,32 +339,38 @@ def read_back(G, D, ws, c, progress=lambda jobs: jobs):
 def exchanged(G, first, second, progress=lambda jobs: jobs):
     """How much images change when they get one code of others, or both.
 
-    first, second: [N, num_ws, w_dim], codes of the images and of the others. Returns {'inter', 'intra', 'both': [N]}, squared changes of the
-    pixels, from -1 to 1.
+    first, second: [N, num_ws, w_dim], codes of the images and of the others. Returns {'inter', 'intra', 'both': [N]},
+    squared changes of the pixels, from -1 to 1.
     """
     changes = dict(inter=[], intra=[], both=[])
     for own, other in progress(list(zip(batches_of(G, first), batches_of(G, second)))):
         (inter, intra), (other_inter, other_intra) = split_codes(own), split_codes(other)
         images = G.synthesis(own, noise_mode='const')
-        for name, codes in dict(inter=[other_inter, intra], intra=[inter, other_intra], both=[other_inter, other_intra]).items():
-            changes[name].append((G.synthesis(torch.cat(codes, dim=2), noise_mode='const') - images).square().mean(dim=[1,2,3]))
+        for name, codes in dict(inter=[other_inter, intra], intra=[inter, other_intra],
+                both=[other_inter, other_intra]).items():
+            changes[name].append((G.synthesis(torch.cat(codes, dim=2), noise_mode='const') - images).square()
+                .mean(dim=[1,2,3]))
     return {name: torch.cat(parts).cpu().double().numpy() for name, parts in changes.items()}
 
 def deciding(changes):
     """A measure of how much of an image each code decides: the squared change of exchanged(), over that of both codes.
 
-    Means over images of one, by means of the other. Where the codes' effects add up, so do these, to 1. Returns a measure, see bootstrap(),
-    with keys 'inter decides' and 'intra decides'.
+    Means over images of one, by means of the other. Where the codes' effects add up, so do these, to 1. Returns a
+    measure, see bootstrap(), with keys 'inter decides' and 'intra decides'.
     """
-    return lambda weights: {f'{code} decides': changes[code] @ weights / max(changes['both'] @ weights, 1e-30) for code in ['inter', 'intra']}
+    return lambda weights: {f'{code} decides': changes[code] @ weights / max(changes['both'] @ weights, 1e-30)
+        for code in ['inter', 'intra']}
 
 @torch.no_grad()
 def path_lengths(synthesize, features, first, second, epsilon=EPSILON):
-    """Squared perceptual speed of images at one end of straight paths between codes: d(G(w_0), G(lerp(w_0, w_1, eps))) / eps^2.
+    """Squared perceptual speed of images at one end of straight paths between codes: d(G(w_0), G(lerp(w_0, w_1,
+    eps))) / eps^2.
 
-    StyleGAN2's path length in W (its ppl_wend) is the mean of them, see trimmed(). It does not depend on the scale of W.
+    StyleGAN2's path length in W (its ppl_wend) is the mean of them, see trimmed().
+    It does not depend on the scale of W.
 
-    synthesize: codes [N, num_ws, w_dim] -> images; features: of images, see perceptual.load(); first, second: codes. Returns [N].
+    synthesize: codes [N, num_ws, w_dim] -> images; features: of images, see perceptual.load(); first, second: codes.
+    Returns [N].
     """
     images = synthesize(torch.cat([first, first.lerp(second, epsilon)]))
     return perceptual.distance(*features(images).chunk(2)) / epsilon ** 2

@@ -22,7 +22,8 @@ from training.dataset import ImageFolderDataset
 BATCH       = 16    # Images that a network completes at once.
 DRAWN       = 8     # Images in comparison.png.
 TILE        = 96    # Pixels of each of them there, at least.
-MEASURES    = {'mae': 'MAE', 'hole_mae': 'MAE, hole', 'psnr_db': 'PSNR, dB', 'ssim': 'SSIM'} # And the Fréchet distance, see FrechetDistance.
+# And the Fréchet distance, see FrechetDistance.
+MEASURES    = {'mae': 'MAE', 'hole_mae': 'MAE, hole', 'psnr_db': 'PSNR, dB', 'ssim': 'SSIM'}
 DIGITS      = dict(mae=4, hole_mae=4, psnr_db=2, ssim=3, frechet=2)
 
 #----------------------------------------------------------------------------
@@ -44,9 +45,11 @@ def make_methods(networks, baselines, seeds, trunc):
             classical.check(method)
         except classical.MissingPackage as error:
             raise UserError(f'--baselines: {error}') from None
-        methods[method] = [lambda images, holes, method=method: [classical.fill(method, *pair) for pair in zip(images, holes)]]
+        methods[method] = [lambda images, holes, method=method: [classical.fill(method, *pair)
+            for pair in zip(images, holes)]]
     for name, G in networks.items():
-        methods[name] = [lambda images, holes, G=G, seed=seed: _complete(G, images, holes, seed, trunc) for seed in seeds]
+        methods[name] = [lambda images, holes, G=G, seed=seed: _complete(G, images, holes, seed, trunc)
+            for seed in seeds]
     return methods
 
 def _complete(G, images, holes, seed, trunc):
@@ -125,10 +128,12 @@ def write(outdir, methods, task, settings, device):
     return table, paths
 
 def _measure(methods, task, distance=None):
-    """({method: {measure: mean over seeds, measure_std: over seeds}}, {method: the first images, completed with the first seed})."""
+    """({method: {measure: mean over seeds, measure_std: over seeds}}, {method: the first images,
+    completed with the first seed})."""
     figures, drawn = dict(), dict()
     count = sum(map(len, methods.values())) * len(task.truth)
-    with progressbar(length=count * (1 if distance is None else 2), label='Completing' if distance is None else 'Completing and looking') as bar:
+    with progressbar(length=count * (1 if distance is None else 2),
+            label='Completing' if distance is None else 'Completing and looking') as bar:
         looking = distance and functools.partial(distance, done=bar.update)
         for name, completers in methods.items():
             of_seeds = []
@@ -141,17 +146,22 @@ def _measure(methods, task, distance=None):
                 of_seeds.append(measure(images, task, looking))
                 drawn.setdefault(name, images[:DRAWN])
             values = {key: [of_seed[key] for of_seed in of_seeds] for key in of_seeds[0]}
-            figures[name] = {**{key: float(np.mean(value)) for key, value in values.items()}, **{f'{key}_std': float(np.std(value)) for key, value in values.items() if len(value) > 1}}
+            figures[name] = {**{key: float(np.mean(value)) for key, value in values.items()},
+                **{f'{key}_std': float(np.std(value)) for key, value in values.items() if len(value) > 1}}
     return figures, drawn
 
 def measure(images, task, distance=None):
-    """The MEASURES of completed images, uint8 [N, R, R, C]. Pixels of all images count alike, except in SSIM, which is a mean of images.
+    """The MEASURES of completed images, uint8 [N, R, R, C].
+
+    Pixels of all images count alike, except in SSIM, which is a mean of images.
 
     distance: a FrechetDistance to measure `frechet` as well.
     """
     found = dict(mae=fidelity.mean_absolute_error(images, task.truth).mean(),
-        hole_mae=np.average(fidelity.mean_absolute_error(images, task.truth, task.holes), weights=task.holes.mean(axis=(1, 2))),
-        psnr_db=fidelity.psnr(fidelity.mean_squared_error(images, task.truth).mean()), ssim=fidelity.ssim(images, task.truth).mean())
+        hole_mae=np.average(fidelity.mean_absolute_error(images, task.truth, task.holes),
+            weights=task.holes.mean(axis=(1, 2))),
+        psnr_db=fidelity.psnr(fidelity.mean_squared_error(images, task.truth).mean()),
+        ssim=fidelity.ssim(images, task.truth).mean())
     return found if distance is None else dict(found, frechet=distance(images))
 
 def _markdown(figures, settings):
@@ -159,14 +169,17 @@ def _markdown(figures, settings):
     notes = [f'{settings["images"]} images; {_caption(settings)}']
     if settings['detector'] is not None:
         columns['frechet'] = detectors.title(settings['detector'])
-        notes.append(f'{columns["frechet"]}: Fréchet distance to the true images, 0 for these themselves; two sets of so many true images are {settings["frechet_floor"]:.{DIGITS["frechet"]}f} apart')
+        notes.append(f'{columns["frechet"]}: Fréchet distance to the true images, 0 for these themselves; '
+            f'two sets of so many true images are {settings["frechet_floor"]:.{DIGITS["frechet"]}f} apart')
     rows = [['Method', *columns.values()]]
     for name, of_method in figures.items():
-        rows.append([name, *(f'{of_method[key]:.{DIGITS[key]}f}' + (f' ± {of_method[f"{key}_std"]:.{DIGITS[key]}f}' if f'{key}_std' in of_method else '') for key in columns)])
+        rows.append([name, *(f'{of_method[key]:.{DIGITS[key]}f}' + (f' ± {of_method[f"{key}_std"]:.{DIGITS[key]}f}'
+            if f'{key}_std' in of_method else '') for key in columns)])
     return '\n'.join([tables.markdown(rows), '', *notes, ''])
 
 def _caption(settings):
-    return f'{splits.SPLITS[settings["split"]]} of {os.path.basename(os.path.normpath(settings["data"]))}, holes: {settings["masks"]}'
+    return (f'{splits.SPLITS[settings["split"]]} of {os.path.basename(os.path.normpath(settings["data"]))}, holes: '
+        f'{settings["masks"]}')
 
 def _draw(task, drawn, title):
     """Holes, what each method made of them, and the truth, a row for each image. Returns an image.

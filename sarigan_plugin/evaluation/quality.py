@@ -1,12 +1,13 @@
-"""How near generated images are to real ones, as sets: Fréchet distance, kernel distance, precision and recall of a detector's features.
+"""How near generated images are to real ones, as sets: Fréchet distance, kernel distance,
+precision and recall of a detector's features.
 
     from sarigan_plugin.evaluation import quality
 
     quality.measure('network.pkl', 'punks.zip', ['fd10k_lite0'])
     # {'fd10k_lite0': {'value': ..., 'floor': ..., 'low': ..., 'high': ..., 'num_samples': 10000}}
 
-All values come from upstream's metric_main, with FID's formulas; with Inception alone they are called so. register() adds those of
-EfficientNet-Lite0 there, for training and calc_metrics.py.
+All values come from upstream's metric_main, with FID's formulas; with Inception alone they are called so. register()
+adds those of EfficientNet-Lite0 there, for training and calc_metrics.py.
 """
 
 import contextlib
@@ -47,12 +48,14 @@ class Metric:
     all_real:   bool = False # All real images, however many are generated.
 
 STEMS = {'fd10k': 'frechet', 'kd': 'kernel', 'pr': 'manifold'} # Of our metrics' names.
-UPSTREAMS = {'fid': ('frechet', '50k', detectors.INCEPTION_URL), 'kid': ('kernel', '50k', detectors.INCEPTION_URL), 'pr': ('manifold', '50k3', perceptual.VGG_URL)}
+UPSTREAMS = {'fid': ('frechet', '50k', detectors.INCEPTION_URL), 'kid': ('kernel', '50k', detectors.INCEPTION_URL),
+    'pr': ('manifold', '50k3', perceptual.VGG_URL)}
 
 METRICS = {metric.name: metric for metric in [
     *(Metric(f'{stem}_lite0', kind, f'{stem}_lite0', COUNT, 'lite0') for stem, kind in STEMS.items()),
     *(Metric(stem, kind, f'{stem}_lite0', COUNT, 'lite0', any_detector=True) for stem, kind in STEMS.items()),
-    *(Metric(f'{stem}{size}{full}', kind, f'{stem}{size}{full}', 50000, url, all_real=full != '') for full in ['_full', ''] for stem, (kind, size, url) in UPSTREAMS.items()),
+    *(Metric(f'{stem}{size}{full}', kind, f'{stem}{size}{full}', 50000, url, all_real=full != '')
+        for full in ['_full', ''] for stem, (kind, size, url) in UPSTREAMS.items()),
 ]}
 
 def register():
@@ -82,11 +85,13 @@ def _frechet(opts):
 
 def _kernel(opts):
     from metrics import kernel_inception_distance
-    return {'': kernel_inception_distance.compute_kid(opts, max_real=None, num_gen=COUNT, num_subsets=100, max_subset_size=1000)}
+    return {'': kernel_inception_distance.compute_kid(opts, max_real=None, num_gen=COUNT, num_subsets=100,
+        max_subset_size=1000)}
 
 def _manifold(opts):
     from metrics import precision_recall
-    precision, recall = precision_recall.compute_pr(opts, max_real=None, num_gen=COUNT, nhood_size=NEIGHBOURS, row_batch_size=10000, col_batch_size=10000)
+    precision, recall = precision_recall.compute_pr(opts, max_real=None, num_gen=COUNT, nhood_size=NEIGHBOURS,
+        row_batch_size=10000, col_batch_size=10000)
     return {'_precision': precision, '_recall': recall}
 
 _COMPUTE = dict(frechet=_frechet, kernel=_kernel, manifold=_manifold)
@@ -96,7 +101,8 @@ def find(names, detector=None):
     found = []
     for name in names:
         if name not in METRICS:
-            raise UserError(f'--metrics takes of {", ".join(METRICS)}, not {name!r}; others, as path lengths, are for calc_metrics.py.')
+            raise UserError(f'--metrics takes of {", ".join(METRICS)}, not {name!r}; '
+                'others, as path lengths, are for calc_metrics.py.')
         metric = METRICS[name]
         if detector is not None and not metric.any_detector:
             raise UserError(f'--detector goes with --metrics={",".join(STEMS)}, not with {name}, which has its own.')
@@ -130,17 +136,22 @@ def measure(network, data, metrics, num_samples=None, detector=None, seed=0, dev
     network:     path of a pickle or an exported folder.
     data:        the real images, a zip or a folder; None = those that it was trained on, as the pickle says.
     metrics:     names in METRICS.
-    num_samples: generated images; None = as the metric's name says. Where a metric takes as many real images, they are so many as well, drawn
+    num_samples: generated images; None = as the metric's name says. Where a metric takes as many real images,
+    they are so many as well, drawn
                  at random, or all where there are fewer.
     detector:    for fd10k, kd and pr: see detectors.load(); None = lite0.
     seed:        of the generated images: the same one, the same value.
-    Returns {name: {'value', 'floor', 'low', 'high', 'num_samples'}}; precision and recall have a name each, pr_lite0_precision and pr_lite0_recall.
+    Returns {name: {'value', 'floor', 'low', 'high', 'num_samples'}}; precision and recall have a name each,
+    pr_lite0_precision and pr_lite0_recall.
     Raises UserError.
     """
-    return {name: _reported(found) for name, found in measurements(network, data, metrics, num_samples, detector, seed, device, trust)}
+    return {name: _reported(found) for name, found in measurements(network, data, metrics, num_samples, detector,
+        seed, device, trust)}
 
-def measurements(network, data, metrics, num_samples=None, detector=None, seed=0, device='cpu', trust=False, progress=None):
-    """As measure(), but (name, Measurement) one after the other. progress: a ProgressMonitor of upstream, or what is used like one."""
+def measurements(network, data, metrics, num_samples=None, detector=None, seed=0, device='cpu',
+        trust=False, progress=None):
+    """As measure(), but (name, Measurement) one after the other. progress: a ProgressMonitor of upstream,
+    or what is used like one."""
     device = torch.device(device)
     loading.prepare()
     _prepare(device.type)
@@ -170,30 +181,36 @@ def measurements(network, data, metrics, num_samples=None, detector=None, seed=0
                 if reading.completes_images(G):
                     pair = _resampled(real.get_all(), num_made)
                 else:
-                    pair = _disjoint(feature_stats.of_real(min(2 * _balanced(num_made, num_real), feature_stats.MAX_KEPT)).get_all(), num_made, num_real)
+                    pair = _disjoint(
+                        feature_stats.of_real(min(2 * _balanced(num_made, num_real), feature_stats.MAX_KEPT)).get_all(),
+                        num_made, num_real)
             yield from _judged(metric, values, real, made, pair, seed, device)
 
 @contextlib.contextmanager
 def _naming_bad_images(path):
-    """Inside the `with`, an image that can't be read, and that dataset_check did not look at, is a mistake in --data."""
+    """Inside the `with`, an image that can't be read, and that dataset_check did not look at,
+    is a mistake in --data."""
     try:
         yield
     except bad_images.BadImage as error:
         raise UserError(f'--data: {dataset_check.ended(f"{error}{dataset_check.mending(path)}")}') from None
 
 def compare(images, others, detector='lite0', seed=0, device='cpu'):
-    """The Fréchet distance of two sets of images, uint8 [N, H, W, 1 or 3], in the features of a detector; see detectors.load().
+    """The Fréchet distance of two sets of images, uint8 [N, H, W, 1 or 3], in the features of a detector;
+    see detectors.load().
 
-    Returns {'value', 'floor', 'low', 'high', 'num_samples'} as measure() does, with `images` in the place of generated ones and `others` in that
-    of real ones. Raises ValueError.
+    Returns {'value', 'floor', 'low', 'high', 'num_samples'} as measure() does, with `images` in the place of generated
+    ones and `others` in that of real ones. Raises ValueError.
     """
     network = detectors.load(detector, device)
     made, real = (detectors.features_of(network, batch, device) for batch in [images, others])
-    found, = _judged(METRICS['fd10k'], {'fd10k': frechet_distance(real, made, device)}, feature_stats.stats_of(real), made, _disjoint(real, len(made), len(real)), seed, device)
+    found, = _judged(METRICS['fd10k'], {'fd10k': frechet_distance(real, made, device)}, feature_stats.stats_of(real),
+        made, _disjoint(real, len(made), len(real)), seed, device)
     return _reported(found[1])
 
 def frechet_floor(real, device='cpu'):
-    """What the Fréchet distance of two sets of as many real features is, [N, F], by that of two halves; see _disjoint()."""
+    """What the Fréchet distance of two sets of as many real features is, [N, F], by that of two halves;
+    see _disjoint()."""
     first, second, factor = _disjoint(real, len(real), len(real))
     return frechet_distance(first, second, device) * factor
 
@@ -206,11 +223,13 @@ def frechet_distance(real, made, device='cpu'):
 def _calculate(metric, seed, device, **kwargs):
     """{name: value}, by metric_main."""
     from metrics import metric_main
-    results = metric_main.calc_metric(metric=metric.registered, seed=seed, device=torch.device(device), **kwargs).results
+    results = metric_main.calc_metric(metric=metric.registered, seed=seed, device=torch.device(device),
+        **kwargs).results
     return {name.replace(metric.registered, metric.name, 1): value for name, value in results.items()}
 
 def _judged(metric, values, real, made, pair, seed, device):
-    """(name, Measurement) of each value of a metric. real: FeatureStats; made: [N, F]; pair: of real features, with a factor, see _disjoint()."""
+    """(name, Measurement) of each value of a metric. real: FeatureStats; made: [N, F]; pair: of real features,
+    with a factor, see _disjoint()."""
     *pair, factor = pair
     with feature_stats.using(features=pair):
         floors = _calculate(metric, seed, device)
@@ -237,23 +256,27 @@ def _data_set(G, trained_on, data):
     if data is None:
         kwargs = dict(trained_on)
     elif reading.completes_images(G): # Its labels are images with holes.
-        kwargs = dict(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', path=data, mask_source=(trained_on or {}).get('mask_source', 'mixed'))
+        kwargs = dict(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', path=data,
+            mask_source=(trained_on or {}).get('mask_source', 'mixed'))
     else:
         kwargs = dict(class_name='training.dataset.ImageFolderDataset', path=data)
     try:
         summary = dataset_check.check(kwargs['path'])
     except ValueError as error:
         raise UserError(f'--data: {dataset_check.ended(error)}') from None
-    for what, theirs, ours in [('pixels', summary.resolution, G.img_resolution), ('channels', summary.channels, G.img_channels)]:
+    for what, theirs, ours in [('pixels', summary.resolution, G.img_resolution),
+            ('channels', summary.channels, G.img_channels)]:
         if theirs != ours:
-            problem = f'{summary.path} has images of {theirs} {what}, but the network makes images of {ours}{_as_made_by(G, summary)}'
+            problem = (f'{summary.path} has images of {theirs} {what}, '
+                f'but the network makes images of {ours}{_as_made_by(G, summary)}')
             raise UserError(f'--data: {dataset_check.ended(problem)}')
     kwargs.update(resolution=G.img_resolution, use_labels=G.c_dim != 0, max_size=None) # As calc_metrics.py does.
     _check_labels(G, kwargs, summary)
     return kwargs
 
 def _as_made_by(G, summary):
-    """The end of a sentence: how to make a data set like a generator's images of another one, unless its images are too small."""
+    """The end of a sentence: how to make a data set like a generator's images of another one,
+    unless its images are too small."""
     if summary.resolution < G.img_resolution:
         return ''
     colour = {1: 'grey', 3: 'rgb'}[G.img_channels]
@@ -279,17 +302,19 @@ def require_detector(choice, option='--detector'):
         raise UserError(f'{option}: {error}') from None
 
 #----------------------------------------------------------------------------
-# The floor: what the value would be of a network that makes images which are real in all but that they are not those of the data set.
+# The floor: what the value would be of a network that makes images which are real in all but that they are not those of
+# the data set.
 
 def _balanced(num_made, num_real):
     """Images on either side that, by the bias of the Fréchet distance, are as good as num_made and num_real."""
     return round(2 / (1 / num_made + 1 / num_real))
 
 def _disjoint(features, num_made, num_real):
-    """Two sets of real features that share none, and the factor by which a Fréchet distance between more of them would be smaller.
+    """Two sets of real features that share none, and the factor by which a Fréchet distance between more of them would
+    be smaller.
 
-    The sets are as large as _balanced() says, or halves where there are too few. The distance between samples of the same distribution goes
-    down as 1 / size from about as many images as there are features on.
+    The sets are as large as _balanced() says, or halves where there are too few. The distance between samples of the
+    same distribution goes down as 1 / size from about as many images as there are features on.
     """
     wanted = _balanced(num_made, num_real)
     size = min(wanted, len(features) // 2)
@@ -297,7 +322,8 @@ def _disjoint(features, num_made, num_real):
     return features[order[:size]], features[order[size : 2 * size]], size / wanted
 
 def _resampled(features, num_made):
-    """As _disjoint(), for a network that completes images: a perfect one would give back the real images of the conditions that are drawn."""
+    """As _disjoint(), for a network that completes images: a perfect one would give back the real images of the
+    conditions that are drawn."""
     return features, features[np.random.RandomState(0).randint(len(features), size=num_made)], 1
 
 #----------------------------------------------------------------------------
@@ -306,7 +332,8 @@ def _resampled(features, num_made):
 def interval(value, contributions, seed=0):
     """Bootstrap interval of a value whose generated images each contribute so much to it, [N]: (low, high).
 
-    The contributions of as many images are drawn with replacement, RESAMPLES times. The values of whole resampled sets would all be too
+    The contributions of as many images are drawn with replacement, RESAMPLES times.
+    The values of whole resampled sets would all be too
     high: a set with repetitions is a smaller set to a Fréchet distance.
     """
     random = np.random.RandomState(seed % 2 ** 32)
@@ -325,10 +352,12 @@ def _contributions(metric, name, value, real, made):
     return recall_contributions(made, real.get_all())
 
 def frechet_contributions(made, mean, cov):
-    """What each generated image adds to the Fréchet distance, to first order: its influence function. made: [N, F]. Returns [N].
+    """What each generated image adds to the Fréchet distance, to first order: its influence function. made: [N, F].
 
-    With d the difference of means, y the features without their mean and T the linear map that takes the Gaussian of generated images to that of
-    real ones, it is 2 d.y + y.y - y.Ty, up to a constant.
+    Returns [N].
+
+    With d the difference of means, y the features without their mean and T the linear map that takes the Gaussian of
+    generated images to that of real ones, it is 2 d.y + y.y - y.Ty, up to a constant.
     """
     made_mean, made_cov = made.mean(axis=0, dtype=np.float64), np.cov(made, rowvar=False, bias=True, dtype=np.float64)
     values, vectors = scipy.linalg.eigh(cov)
@@ -340,21 +369,28 @@ def frechet_contributions(made, mean, cov):
     return 2 * y @ (made_mean - mean) + np.square(y).sum(axis=1) - mapped.sum(axis=1)
 
 def kernel_contributions(made, real):
-    """What each generated image adds to the kernel distance, to first order. made: [N, F], real: [M, F]. Returns [N]."""
+    """What each generated image adds to the kernel distance, to first order. made: [N, F], real: [M, F].
+
+    Returns [N].
+    """
     made, real = (torch.from_numpy(features) for features in [made, real])
-    to_made, to_real = (torch.cat([_kernel_of(batch, others[:LANDMARKS]).mean(dim=1) for batch in made.split(1000)]) for others in [made, real])
+    to_made, to_real = (torch.cat([_kernel_of(batch, others[:LANDMARKS]).mean(dim=1) for batch in made.split(1000)])
+        for others in [made, real])
     return 2 * (to_made - to_real).numpy()
 
 @torch.no_grad()
 def recall_contributions(made, real):
-    """What each of GROUPS groups of generated images adds to the recall: what it would be without them. Returns [GROUPS].
+    """What each of GROUPS groups of generated images adds to the recall: what it would be without them.
+
+    Returns [GROUPS].
 
     A generated image covers real ones that are no further than its NEIGHBOURS-th neighbour. Few of them may cover many.
     """
     made, real = (torch.from_numpy(features) for features in [made, real])
     count = min(GROUPS, len(made) - NEIGHBOURS)
     group = torch.arange(len(made)) % count
-    radii = torch.cat([_radii(made[rows], made, group, count) for rows in torch.arange(len(made)).split(1000)]) # [N, GROUPS]
+    # [N, GROUPS]
+    radii = torch.cat([_radii(made[rows], made, group, count) for rows in torch.arange(len(made)).split(1000)])
     radii[torch.arange(len(made)), group] = -1 # It covers nothing where it is not there.
     covered = torch.zeros([count])
     for batch in real.split(1000):
@@ -363,7 +399,8 @@ def recall_contributions(made, real):
     return (1 - count) * (covered / len(real)).numpy()
 
 def _radii(rows, made, group, count):
-    """Distance of the NEIGHBOURS-th neighbour of images that are among those made, without each group: [rows, groups]."""
+    """Distance of the NEIGHBOURS-th neighbour of images that are among those made, without each group:
+    [rows, groups]."""
     near = torch.cdist(rows, made).topk(min(MOST_NEIGHBOURS, len(made)), largest=False)
     radii = []
     for index in range(count):

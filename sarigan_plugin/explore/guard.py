@@ -6,9 +6,11 @@ HOSTS       = ('127.0.0.1', 'localhost')
 MAX_UPLOAD  = 16 * 2**20            # Bytes of a file.
 MAX_BODY    = MAX_UPLOAD + 2**16    # With the form around it.
 
-# Everything comes from this server, nothing may be put into a frame of another page. Vue compiles its templates in the browser.
+# Everything comes from this server, nothing may be put into a frame of another page.
+# Vue compiles its templates in the browser.
 HEADERS = {
-    b'content-security-policy': b"default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    b'content-security-policy': b"default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; "
+    b"frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
     b'x-content-type-options': b'nosniff',
     b'referrer-policy': b'no-referrer',
     b'cross-origin-resource-policy': b'same-origin',
@@ -18,8 +20,11 @@ class _TooLarge(Exception):
     pass
 
 class Guard:
-    """ASGI middleware. Refuses requests to another host name (DNS rebinding), requests and web sockets from pages of another origin,
-    and bodies of more than MAX_BODY."""
+    """ASGI middleware.
+
+    Refuses requests to another host name (DNS rebinding), requests and web sockets from pages of another origin, and
+    bodies of more than MAX_BODY.
+    """
 
     def __init__(self, app):
         self.app = app

@@ -1,4 +1,5 @@
-"""The page of `sarigan explore` for networks that complete images: one paints a hole into a photo, and sees it filled."""
+"""The page of `sarigan explore` for networks that complete images: one paints a hole into a photo,
+and sees it filled."""
 
 import random
 
@@ -12,7 +13,8 @@ from sarigan_plugin.explore.studio import Newest, as_png
 from sarigan_plugin.steering.edits import WrongField
 
 BRUSH       = 12                                        # Width at first, per cent of the photo's longer side.
-SMOOTH      = 256                                       # Larger photos are scaled in the browser, smaller ones show their pixels.
+SMOOTH      = 256                                       # Larger photos are scaled in the browser,
+                                                        # smaller ones show their pixels.
 READY_HOLES = {'centre': 'Centre', 'rectangle': 'Rectangles', 'free-form': 'Strokes'} # Of masks.KINDS.
 
 #----------------------------------------------------------------------------
@@ -23,7 +25,8 @@ class Easel(Picture, component='easel.js'):
         super().__init__(alt, tag=None)
         self.scene = None   # Whose hole is shown.
         self.width = BRUSH  # Of the brush, per cent.
-        self.props.update(hole=as_address(as_png(PIL.Image.new('1', (1, 1)), transparency=0)), width=1, height=1, brush=1, erase=False, veiled=False, done=0)
+        self.props.update(hole=as_address(as_png(PIL.Image.new('1', (1, 1)), transparency=0)), width=1, height=1,
+            brush=1, erase=False, veiled=False, done=0)
         self.on('stroke', on_stroke)
 
     def show_hole(self, scene):
@@ -31,7 +34,8 @@ class Easel(Picture, component='easel.js'):
         if self.scene is None or (scene.photo, scene.hole) != (self.scene.photo, self.scene.hole):
             self.scene = scene
             width, height = scene.photo.shown.size
-            self.props.update(hole=as_address(as_png(PIL.Image.fromarray(scene.mask), transparency=0)), width=width, height=height)
+            self.props.update(hole=as_address(as_png(PIL.Image.fromarray(scene.mask), transparency=0)),
+                width=width, height=height)
             self.take_brush(self.width)
 
     def take_brush(self, width):
@@ -53,10 +57,12 @@ class InpaintPage(Page):
     # What is there.
 
     def _build_files(self):
-        self._upload_button('Open', 'folder_open', self._open, 'A photo, whose hole is where it is transparent, or a recipe (edit.json)')
+        self._upload_button('Open', 'folder_open', self._open,
+            'A photo, whose hole is where it is transparent, or a recipe (edit.json)')
         with self._button('Download', 'download', None, 'The image, or what `sarigan inpaint` makes it of'):
             with ui.menu():
-                for label, name, ending in [('Image', 'completed.png', '.png'), ('Mask', 'mask.png', '-mask.png'), ('Recipe', 'recipe.json', '.json')]:
+                for label, name, ending in [('Image', 'completed.png', '.png'), ('Mask', 'mask.png', '-mask.png'),
+                        ('Recipe', 'recipe.json', '.json')]:
                     ui.menu_item(label, lambda name=name, ending=ending: self._download(name, ending))
         self._save_button('The image as PNG, and what `sarigan inpaint` makes it of: photo, mask and recipe')
 
@@ -68,18 +74,22 @@ class InpaintPage(Page):
     def _build_image(self):
         self.brush = Dial('Brush', 1, 50, 1, 'Its width, per cent of the photo', self.beside.take_brush, lambda: None)
         self.brush.show(BRUSH)
-        self.tool = ui.toggle({False: 'Paint', True: 'Erase'}, value=False, on_change=lambda event: self.beside.props.update(erase=event.value)).props('no-caps dense unelevated').classes('tool')
+        self.tool = ui.toggle({False: 'Paint', True: 'Erase'},
+            value=False, on_change=lambda event: self.beside.props.update(erase=event.value)).props(
+                'no-caps dense unelevated').classes('tool')
         with ui.element('div').classes('holes whole'):
             ui.label('Hole')
             self._button('None', 'layers_clear', lambda: self._act(self.session.clear))
             for kind, label in READY_HOLES.items():
                 self._button(label, None, lambda kind=kind: self._act(self.session.draw, kind, random.randrange(10000)))
             self._upload_button('From a file', None, self._open_mask, 'A mask of the size of the photo, white = hole')
-        self.seed = self._seed_row('Seed', 'Seed of what fills the hole', lambda value: self._act(self._change, seed=value))
+        self.seed = self._seed_row('Seed', 'Seed of what fills the hole',
+            lambda value: self._act(self._change, seed=value))
         self.trunc = Dial('Truncation', 0, 1.5, 0.05, '0 = the average way to fill the hole, 1 = as in training',
             lambda value: self._act(self._change, 'trunc', trunc=value), self._release)
         if self.studio.album is not None and len(self.studio.album.names) > 1:
-            self.number = self._seed_row('Photo', 'Photo, by its number', lambda index: background_tasks.create(self._choose(index)), below=len(self.studio.album.names))
+            self.number = self._seed_row('Photo', 'Photo, by its number',
+                lambda index: background_tasks.create(self._choose(index)), below=len(self.studio.album.names))
             self.number.set_value(self.index)
         with ui.element('div').classes('others whole'):
             ui.label('Others')
@@ -170,6 +180,7 @@ class InpaintPage(Page):
         self.client.download(contents[ending], name)
 
     def _say_saved(self, paths):
-        self._say(f'Saved {paths[0]}, and beside it mask, photo and recipe. The same again: {self.studio.command(paths)}', stays=True)
+        self._say(f'Saved {paths[0]}, and beside it mask, photo and recipe. The same again: '
+            f'{self.studio.command(paths)}', stays=True)
 
 #----------------------------------------------------------------------------

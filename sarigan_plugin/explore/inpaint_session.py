@@ -24,7 +24,8 @@ class Stroke:
     def __post_init__(self):
         if not isinstance(self.points, list) or not 1 <= len(self.points) <= MAX_POINTS:
             raise WrongField('stroke', f'it is not a list of 1 to {MAX_POINTS} points.')
-        numbers = [self.width, *(number for point in self.points for number in (point if isinstance(point, list) and len(point) == 2 else [None]))]
+        numbers = [self.width, *(number for point in self.points
+            for number in (point if isinstance(point, list) and len(point) == 2 else [None]))]
         if not all(isinstance(number, (int, float)) and abs(number) <= 10000 for number in numbers): # NaN is none.
             raise WrongField('stroke', 'its points and its width are not numbers up to 10000.')
 
@@ -53,7 +54,8 @@ class HoledScene(Scene):
     def mask(self):
         """The hole of the photo as it is shown, bool [h, w]."""
         width, height = self.photo.shown.size
-        return np.unpackbits(np.frombuffer(self.hole, dtype=np.uint8), count=height * width).reshape(height, width).astype(bool)
+        return np.unpackbits(np.frombuffer(self.hole, dtype=np.uint8), count=height * width).reshape(height,
+            width).astype(bool)
 
 #----------------------------------------------------------------------------
 
@@ -73,7 +75,10 @@ class HoledSession(Session):
         recipe.check_edits(self.G)
 
     def show(self, photo):
-        """Begin with another photo. What is transparent in it is its hole. Steps are forgotten, as all their photos would not fit."""
+        """Begin with another photo.
+
+        What is transparent in it is its hole. Steps are forgotten, as all their photos would not fit.
+        """
         hole = self._packed(completion.transparent(photo.shown))
         self.settle()
         self.scene = dataclasses.replace(self.scene, photo=photo, hole=hole)

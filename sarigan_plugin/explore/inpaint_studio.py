@@ -19,13 +19,17 @@ from sarigan_plugin.support import picture_files, pictures
 
 MAX_SIDE    = 768   # Pixels of the longer side of a photo as it is shown and painted on.
 OTHERS      = 4     # Further ways to fill the hole that are shown.
-LIMITS      = dict(formats=('PNG', 'JPEG', 'WEBP', 'GIF', 'BMP', 'TIFF'), max_pixels=MAX_UNPACKED // 4) # PIL reads some other formats by running programs.
+# PIL reads some other formats by running programs.
+LIMITS      = dict(formats=('PNG', 'JPEG', 'WEBP', 'GIF', 'BMP', 'TIFF'), max_pixels=MAX_UNPACKED // 4)
 
 #----------------------------------------------------------------------------
 # Photos.
 
 class Photo:
-    """A photo from the bytes of its file. It equals nothing but itself, which spares scenes the comparison. Raises ValueError with one sentence."""
+    """A photo from the bytes of its file.
+
+    It equals nothing but itself, which spares scenes the comparison. Raises ValueError with one sentence.
+    """
     def __init__(self, content):
         self.content = content
         self.image = _read(completion.read_photo, content)  # PIL image in the mode L, RGB or RGBA.
@@ -39,10 +43,14 @@ class Photo:
         return np.asarray(PIL.Image.fromarray(mask).resize(self.image.size, PIL.Image.Resampling.NEAREST))
 
     def read_mask(self, content):
-        """The hole in the bytes of a mask's file, for the photo as it is shown, bool [h, w]. Raises ValueError with one sentence."""
+        """The hole in the bytes of a mask's file, for the photo as it is shown, bool [h, w].
+
+        Raises ValueError with one sentence.
+        """
         mask = _read(masks.read, content)
         if mask.shape != (self.image.height, self.image.width):
-            raise ValueError(f'it is {mask.shape[1]}x{mask.shape[0]}, but the photo is {self.image.width}x{self.image.height}.')
+            raise ValueError(f'it is {mask.shape[1]}x{mask.shape[0]}, '
+                f'but the photo is {self.image.width}x{self.image.height}.')
         return masks.resized(mask, self.shown.height, self.shown.width)
 
 def _read(reader, content):
@@ -86,7 +94,8 @@ class Album:
                 with open(name, 'rb') as f:
                     content = f.read()
             return Photo(content)
-        except (OSError, RuntimeError, zipfile.BadZipFile) as error: # It may be locked by a password, or packed in an unknown way.
+        # It may be locked by a password, or packed in an unknown way.
+        except (OSError, RuntimeError, zipfile.BadZipFile) as error:
             raise ValueError(f'{name!r} cannot be read ({error}).') from None
         except ValueError as error:
             raise ValueError(f'{name!r}: {error}') from None
@@ -109,7 +118,8 @@ class InpaintStudio(Studio):
         self.album = album
         self.first = album.read(0) if album is not None else None
         HoledSession(G, self.first) # Complains now rather than to every visitor.
-        self.conditioned = None, None # A photo and its hole, and the condition that they are for the network: many pictures in a row share it.
+        # A photo and its hole, and the condition that they are for the network: many pictures in a row share it.
+        self.conditioned = None, None
 
     def visit(self):
         session = HoledSession(self.G, self.first)
@@ -118,7 +128,8 @@ class InpaintStudio(Studio):
     def condition(self, scene):
         """See completion.condition()."""
         if self.conditioned[0] != (scene.photo, scene.hole):
-            self.conditioned = (scene.photo, scene.hole), completion.condition(self.G, scene.photo.image, scene.photo.whole(scene.mask))
+            self.conditioned = (scene.photo, scene.hole), completion.condition(self.G, scene.photo.image,
+                scene.photo.whole(scene.mask))
         return self.conditioned[1]
 
     def fill(self, scene, edits):
@@ -147,22 +158,28 @@ class InpaintStudio(Studio):
             raise ValueError('There is no hole yet; paint one.')
         hole = scene.photo.whole(scene.mask)
         done = completion.complete(self.G, scene.photo.image, hole, scene.seed, scene.trunc, scene.edits)
-        return {'.png': as_png(done), '-mask.png': as_png(PIL.Image.fromarray(hole)), f'-photo{scene.photo.ending}': scene.photo.content, '.json': recipe.content}
+        return {'.png': as_png(done), '-mask.png': as_png(PIL.Image.fromarray(hole)),
+            f'-photo{scene.photo.ending}': scene.photo.content, '.json': recipe.content}
 
     def command(self, paths):
         """What to type for the image that was saved under the first of these paths."""
         _image, mask, photo, recipe = paths
-        return shlex.join(['sarigan', 'inpaint', self.network, f'--images={photo}', f'--masks={mask}', f'--recipe={recipe}', f'--outdir={os.path.join(self.outdir, "again")}'])
+        return shlex.join(['sarigan', 'inpaint', self.network, f'--images={photo}', f'--masks={mask}',
+            f'--recipe={recipe}', f'--outdir={os.path.join(self.outdir, "again")}'])
 
     def open(self, content):
-        """What an uploaded file holds: (EditRecipe, None) or (None, Photo). Raises ValueError, with one sentence, for anything else."""
+        """What an uploaded file holds: (EditRecipe, None) or (None, Photo).
+
+        Raises ValueError, with one sentence, for anything else.
+        """
         if not content.lstrip().startswith(b'{'):
             return None, Photo(content)
         with as_file(content) as path:
             return completion.read_recipe(path, self.G), None
 
 def _of_photo(maps, window, size):
-    """The part of maps [g, h, w] of a square, `size` pixels wide, that is the photo; no more than MAX_MAP pixels wide."""
+    """The part of maps [g, h, w] of a square, `size` pixels wide, that is the photo;
+    no more than MAX_MAP pixels wide."""
     side = min(size, MAX_MAP)
     maps = torch.nn.functional.interpolate(maps[None], size=(side, side), mode='bilinear', antialias=True)[0]
     left, top, right, bottom = window

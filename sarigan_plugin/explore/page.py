@@ -25,22 +25,27 @@ DRAW_SECONDS        = 120   # A first image may have to wait for those of many o
 NEW_INTRA_SEED      = 1     # Where the intra-group code comes from until a visitor chooses.
 
 # What the fields of Edit and EditRecipe are called on the page.
-LABELS = dict(inter_scale='Times', inter_shift='Plus', intra_seed='Seed to take from', intra_mix='Share', seeds='Seed', trunc='Truncation', class_idx='Class',
+LABELS = dict(inter_scale='Times', inter_shift='Plus', intra_seed='Seed to take from', intra_mix='Share', seeds='Seed',
+    trunc='Truncation', class_idx='Class',
     photo='Photo', hole='Hole', stroke='Stroke')
 
 #----------------------------------------------------------------------------
 
 def serve(page, studio, listener, title):
-    """Answer on a listening socket until SIGINT or SIGTERM, with a Page, or another class of pages, for each visitor. Raises
-    KeyboardInterrupt after SIGINT."""
+    """Answer on a listening socket until SIGINT or SIGTERM, with a Page, or another class of pages, for each visitor.
+
+    Raises KeyboardInterrupt after SIGINT.
+    """
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @ui.page('/', title=f'{title} | sarigan explore', response_timeout=DRAW_SECONDS)
     async def _page():
         await page(studio, title).drawing.request()
 
-    ui.run_with(app, dark=None, tailwind=False, reconnect_timeout=RECONNECT_SECONDS, message_history_length=20, show_welcome_message=False)
-    warnings.filterwarnings('ignore', r'.torch\.distributed', FutureWarning) # NiceGUI looks at all objects as it starts; one of PyTorch's warns of that.
+    ui.run_with(app, dark=None, tailwind=False, reconnect_timeout=RECONNECT_SECONDS, message_history_length=20,
+        show_welcome_message=False)
+    # NiceGUI looks at all objects as it starts; one of PyTorch's warns of that.
+    warnings.filterwarnings('ignore', r'.torch\.distributed', FutureWarning)
     config = uvicorn.Config(Guard(app), log_level='error', timeout_graceful_shutdown=2, server_header=False)
     uvicorn.Server(config).run(sockets=[listener])
 
@@ -73,8 +78,10 @@ class Dial:
         self.on_move = on_move
         with ui.element('div').classes('dial'):
             ui.label(label).tooltip(tip)
-            self.slider = Slider(min=low, max=high, step=step, on_change=self._moved).props(f'aria-label="{label}"').on('change', on_release)
-            self.number = ui.number(step=step, on_change=self._moved).props(f'dense borderless hide-bottom-space aria-label="{label}, number"').on('blur', on_release)
+            self.slider = Slider(min=low, max=high, step=step, on_change=self._moved).props(f'aria-label="{label}"').on(
+                'change', on_release)
+            self.number = (ui.number(step=step, on_change=self._moved)
+                .props(f'dense borderless hide-bottom-space aria-label="{label}, number"').on('blur', on_release))
 
     def show(self, value):
         self.value = value
@@ -129,7 +136,8 @@ class Page:
             ui.label(title).classes('network')
             self.undo = self._button('Undo', 'undo', lambda: self._act(self.session.undo))
             self.redo = self._button('Redo', 'redo', lambda: self._act(self.session.redo))
-            self.reset = self._button('Reset', 'restart_alt', lambda: self._act(self.session.reset), 'Take all edits away')
+            self.reset = self._button('Reset', 'restart_alt', lambda: self._act(self.session.reset),
+                'Take all edits away')
             self._build_files()
 
     def _build_files(self):
@@ -141,7 +149,8 @@ class Page:
 
     def _upload_button(self, text, icon, on_upload, tip):
         """on_upload: a method of this page."""
-        opened, rejected = weakref.WeakMethod(on_upload), weakref.WeakMethod(self._reject) # FastAPI never forgets what an upload refers to.
+        # FastAPI never forgets what an upload refers to.
+        opened, rejected = weakref.WeakMethod(on_upload), weakref.WeakMethod(self._reject)
         upload = ui.upload(auto_upload=True, max_file_size=MAX_UPLOAD,
             on_upload=lambda event: opened()(event), on_rejected=lambda: rejected()()).classes('hidden')
         button = self._button(text, icon, None, tip)
@@ -153,7 +162,8 @@ class Page:
 
     def _build_pictures(self):
         with ui.element('figure'):
-            self.look = ui.toggle(self.LOOK_NAMES, on_change=lambda event: self._act(self.session.look_at, event.value)).props('no-caps dense unelevated')
+            self.look = ui.toggle(self.LOOK_NAMES,
+                on_change=lambda event: self._act(self.session.look_at, event.value)).props('no-caps dense unelevated')
             self.beside = self._build_beside()
         with ui.element('figure'):
             ui.label('After').classes('heading')
@@ -180,16 +190,19 @@ class Page:
 
         with ui.element('div').classes('title'):
             self.place = ui.label().classes('heading')
-            self.name = ui.input(placeholder='Give it a name').props('dense borderless hide-bottom-space maxlength=40 aria-label="Name of the group"')
+            self.name = ui.input(placeholder='Give it a name').props(
+                'dense borderless hide-bottom-space maxlength=40 aria-label="Name of the group"')
             self.name.on('blur', self._name).on('keydown.enter', self._name)
         ui.label('How much of it there is: its inter-group code').classes('note')
         self.dials = {
-            'inter_scale': dial('Times', 'inter_scale', -2, 3, '1 = as it is, 0 = off, 2 = twice as much, below 0 = the opposite'),
+            'inter_scale': dial('Times', 'inter_scale', -2, 3,
+                '1 = as it is, 0 = off, 2 = twice as much, below 0 = the opposite'),
             'inter_shift': dial('Plus', 'inter_shift', -3, 3, '0 = as it is'),
         }
         ui.label('What it looks like: the intra-group code of another seed').classes('note')
         self.dials['intra_mix'] = dial('Share', 'intra_mix', 0, 1, '0 = its own, 1 = the other\'s')
-        self.intra_seed = self._seed_row('Seed', 'Seed to take from', lambda value: self._act(self._steer, 'intra_seed', value))
+        self.intra_seed = self._seed_row('Seed', 'Seed to take from',
+            lambda value: self._act(self._steer, 'intra_seed', value))
 
     def _build_image(self):
         self.seed = self._seed_row('Seed', 'Seed of the image', lambda value: self._act(self._change, seed=value))
@@ -197,7 +210,8 @@ class Page:
             lambda value: self._act(self._change, 'trunc', trunc=value), self._release)
         if self.studio.G.c_dim > 0:
             self._build_class()
-        self.projected = ui.label('A projected image is in the place of the seed; another seed takes it away.').classes('note whole')
+        self.projected = ui.label('A projected image is in the place of the seed; '
+            'another seed takes it away.').classes('note whole')
 
     def _build_class(self):
         """Classes to choose from, or a box for the numbers of a label."""
@@ -215,7 +229,8 @@ class Page:
             ui.label(label)
             box = ui.number(step=1, on_change=lambda event: event.value is not None and on_change(_whole(event.value)))
             box.props(f'dense outlined hide-bottom-space debounce=250 aria-label="{description}"')
-            ui.button(icon='casino', on_click=lambda: on_change(random.randrange(below))).props(f'flat dense round aria-label="{description}, random"')
+            ui.button(icon='casino', on_click=lambda: on_change(random.randrange(below))).props(
+                f'flat dense round aria-label="{description}, random"')
         return box
 
     #------------------------------------------------------------------------
@@ -282,7 +297,8 @@ class Page:
                     with tile(lambda edit=edit: self._act(self.session.select, edit.layers[0], edit.group)):
                         ui.label(f'{", ".join(edit.layers)}, {self.studio.known.label(edit.layers[0], edit.group)}')
                         ui.label(edit.changes or 'as it is').classes('note')
-                    ui.button(icon='close', on_click=lambda index=index: self._act(self.session.remove, index)).props('flat dense round size=sm aria-label="Remove the edit"')
+                    ui.button(icon='close', on_click=lambda index=index: self._act(self.session.remove, index)).props(
+                        'flat dense round size=sm aria-label="Remove the edit"')
             if not self.session.scene.edits:
                 ui.label('None yet: choose a group and move a slider.').classes('note')
 
@@ -302,7 +318,8 @@ class Page:
 
     def _say(self, sentence, bad=False, stays=False):
         with self.client:
-            ui.notify(sentence, type='negative' if bad else 'positive', position='bottom', timeout=0 if stays else 8000 if bad else 4000, close_button='Close' if stays else False)
+            ui.notify(sentence, type='negative' if bad else 'positive', position='bottom',
+                timeout=0 if stays else 8000 if bad else 4000, close_button='Close' if stays else False)
 
     #------------------------------------------------------------------------
     # What visitors do.
@@ -331,7 +348,10 @@ class Page:
         self._change(class_idx=label)
 
     def _steer(self, field, value):
-        """Sliders and boxes of the group at hand. A share of 0 needs no seed, and one who chooses a seed wants some of it."""
+        """Sliders and boxes of the group at hand.
+
+        A share of 0 needs no seed, and one who chooses a seed wants some of it.
+        """
         fields, edit = {field: value}, self.session.edit
         if field == 'intra_seed':
             if value == (edit.intra_seed if edit.intra_seed is not None else NEW_INTRA_SEED):
@@ -346,8 +366,10 @@ class Page:
         self._show()
 
     def _press(self, event):
-        if event.action.keydown and (event.modifiers.ctrl or event.modifiers.meta) and event.key.name.lower() in ['z', 'y']:
-            self._act(self.session.redo if event.modifiers.shift or event.key.name.lower() == 'y' else self.session.undo)
+        if (event.action.keydown and (event.modifiers.ctrl or event.modifiers.meta)
+                and event.key.name.lower() in ['z', 'y']):
+            self._act(self.session.redo if event.modifiers.shift
+                or event.key.name.lower() == 'y' else self.session.undo)
 
     async def _name(self):
         layer, group, name = self.session.layer, self.session.group, (self.name.value or '').strip()

@@ -1,4 +1,5 @@
-"""What one visitor of `sarigan explore` has done: the scene that is shown, the steps that led there, the group at hand."""
+"""What one visitor of `sarigan explore` has done: the scene that is shown, the steps that led there,
+the group at hand."""
 
 import dataclasses
 
@@ -36,7 +37,8 @@ class Scene:
         return dataclasses.replace(self, edits=tuple(edit for edit in self.edits if _does_something(edit)))
 
 def _does_something(edit):
-    """Edits have fields that no slider of the page has, and which recipes may use: only what sliders leave behind is nothing."""
+    """Edits have fields that no slider of the page has, and which recipes may use:
+    only what sliders leave behind is nothing."""
     if edit.intra_mix == 0:
         edit = dataclasses.replace(edit, intra_seed=None, intra_mix=1)
     return edit != Edit(edit.layers, edit.group)
@@ -52,7 +54,9 @@ class Session:
         class_idx = 0,      # Class or label vector to begin with.
     ):
         self.G = G
-        self.groups = {name: layer.grouping.assignment.unique().tolist() for name, layer, _source in grouped_layers(G.synthesis)} # Those that have channels.
+        # Those that have channels.
+        self.groups = {name: layer.grouping.assignment.unique().tolist()
+            for name, layer, _source in grouped_layers(G.synthesis)}
         self.scene = Scene(projected=projected, class_idx=class_idx)
         self.past, self.future = [], []     # Scenes.
         self.gesture = None                 # What the hand is at, see change().
@@ -80,7 +84,10 @@ class Session:
     # Steps.
 
     def change(self, gesture=None, **fields):
-        """Show another scene, with other `fields`. Changes of one gesture, such as moving a slider, are one step until settle()."""
+        """Show another scene, with other `fields`.
+
+        Changes of one gesture, such as moving a slider, are one step until settle().
+        """
         scene = dataclasses.replace(self.scene, **fields)
         if scene == self.scene:
             return
@@ -111,7 +118,8 @@ class Session:
 
     def _go_to(self, scene):
         """Show a scene, with the group at hand in which it differs."""
-        different = [edit for edit in (*scene.edits, *self.scene.edits) if (edit in scene.edits) != (edit in self.scene.edits)]
+        different = [edit for edit in (*scene.edits, *self.scene.edits)
+            if (edit in scene.edits) != (edit in self.scene.edits)]
         if different:
             self.layer, self.group = different[0].layers[0], different[0].group
         self.scene = scene
@@ -166,7 +174,8 @@ class Session:
     def load(self, recipe, projected=None):
         """Show the first image of a recipe, or `projected` with its edits."""
         self._check(recipe)
-        self.change(seed=recipe.seeds[0], trunc=recipe.trunc, class_idx=recipe.class_idx, projected=projected, edits=recipe.edits)
+        self.change(seed=recipe.seeds[0], trunc=recipe.trunc, class_idx=recipe.class_idx, projected=projected,
+            edits=recipe.edits)
         self.layer, self.group = recipe.edits[-1].layers[0], recipe.edits[-1].group
 
 #----------------------------------------------------------------------------

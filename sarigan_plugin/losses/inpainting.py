@@ -19,8 +19,8 @@ def hole_errors(img, truth, hole):
 class InpaintingLoss(SariGANLoss):
     """Accumulates the gradients of one phase; constructed and called by upstream's training_loop().
 
-    Every phase takes the real images of its round and draws new holes: upstream's labels, which the loop draws apart from
-    the images, are not looked at. Raises ValueError for a negative weight.
+    Every phase takes the real images of its round and draws new holes: upstream's labels, which the loop draws apart
+    from the images, are not looked at. Raises ValueError for a negative weight.
     """
     def __init__(self, *args,
         mask_source = 'mixed',  # One of masks.KINDS, or a folder of masks.

@@ -20,8 +20,8 @@ from torch_utils import misc, training_stats
 from torch_utils.ops import conv2d_gradfix
 
 PAPER_CODE_DIM = 512 # The width of the codes at which the paper's lambda_2 = 10 was found.
-# Steps for which the grouping loss keeps its targets, as many as R1 waits: kernels turn slowly, and C*C cosines are most of
-# its cost.
+# Steps for which the grouping loss keeps its targets, as many as R1 waits: kernels turn slowly, and C*C cosines are
+# most of its cost.
 TARGET_STEPS = 16
 
 #----------------------------------------------------------------------------
@@ -33,7 +33,8 @@ def unwrapped(module):
 def info_targets(ws, synthesis=None):
     """What Q is to predict of images: (inter, intra), [N, K] each.
 
-    ws:        [N, num_ws, 2 * code_dim], the codes that made each layer. Under style mixing they differ between layers, and
+    ws:        [N, num_ws, 2 * code_dim], the codes that made each layer. Under style mixing they differ between layers,
+               and
                the mean over layers is what a single prediction can hope for: the gradient is that of the likelihood
                averaged over layers.
     synthesis: Where given, the targets are what its grouped layers make of the codes, each layer of its own.
@@ -67,7 +68,8 @@ class SariGANLoss:
         augment_pipe        = None, # Augmentation of all images that D sees, None = disable.
         lambda_group        = 2,    # Weight of the grouping loss (paper: lambda_1).
         lambda_info         = 10,   # Weight of the info loss (paper: lambda_2).
-        similarity          = 'kernels', # Channels of learned groups have similar 'kernels' (Eq. 1), or 'responses' to the batch of the step.
+        # Channels of learned groups have similar 'kernels' (Eq. 1), or 'responses' to the batch of the step.
+        similarity          = 'kernels',
         info_target         = 'codes', # Q predicts the 'codes' in w, or the 'styles' that grouped layers make of them.
         info_mixing         = 'mean', # Under style mixing Q aims at the 'mean' of the codes, or 'skip' the info loss.
         style_mixing_prob   = 0.9,  # Probability that a batch mixes two styles.
@@ -75,7 +77,8 @@ class SariGANLoss:
         pl_weight           = 2,    # Weight of the path length penalty.
         pl_batch_shrink     = 2,    # Path length uses one in so many samples.
         pl_decay            = 0.01, # How fast the mean path length follows.
-        regroup_kimg        = 4,    # Thousands of images between two refreshes of k-means groups, or two rounds of merging.
+        regroup_kimg        = 4,    # Thousands of images between two refreshes of k-means groups,
+                                    # or two rounds of merging.
     ):
         weights = dict(lambda_group=lambda_group, lambda_info=lambda_info, r1_gamma=r1_gamma, pl_weight=pl_weight)
         for name, weight in weights.items():
@@ -134,7 +137,10 @@ class SariGANLoss:
             for name, target in state['grouping_targets'].items()}
 
     def set_average(self, G_ema):
-        """G_ema: the average of the generator that the training loop keeps. Its groups merge when the generator's do."""
+        """G_ema: the average of the generator that the training loop keeps.
+
+        Its groups merge when the generator's do.
+        """
         self.average = G_ema
 
     def accumulate_gradients(self, phase, real_img, real_c, gen_z, gen_c, sync, gain):
@@ -165,13 +171,16 @@ class SariGANLoss:
             return self.synthesize(ws, c), ws
 
     def _mixed_codes(self, z, c):
-        """ws [N, num_ws, w_dim] whose layers from some on are, in most batches, those of other codes; one call makes both."""
+        """ws [N, num_ws, w_dim] whose layers from some on are, in most batches, those of other codes;
+        one call makes both."""
         mapping = unwrapped(self.G_mapping)
         # Drawn even when unused: all ranks take the same path, and the same seed the same numbers.
         crossover = torch.randint(1, mapping.num_ws, [], device=z.device)
         crossover = torch.where(torch.rand([], device=z.device) < self.style_mixing_prob, crossover, mapping.num_ws)
-        ws, other = self.G_mapping(torch.cat([z, torch.randn_like(z)]), torch.cat([c, c]), skip_w_avg_update=True).chunk(2)
-        mapping.w_avg.copy_(ws[:, 0].detach().mean(dim=0).lerp(mapping.w_avg, mapping.w_avg_beta)) # The others have no part in it.
+        ws, other = self.G_mapping(torch.cat([z, torch.randn_like(z)]), torch.cat([c, c]),
+            skip_w_avg_update=True).chunk(2)
+        # The others have no part in it.
+        mapping.w_avg.copy_(ws[:, 0].detach().mean(dim=0).lerp(mapping.w_avg, mapping.w_avg_beta))
         layers = torch.arange(mapping.num_ws, device=z.device)[:, None]
         return torch.where(layers < crossover, ws, other)
 
@@ -183,7 +192,8 @@ class SariGANLoss:
     def discriminate(self, batches, c, sync):
         """batches: of images [N, C, H, W], whose statistics D takes apart.
 
-        Returns its logits and what Q predicts, [N, 1] and [N, K] for N images of all batches. One call for all of them takes half of the operations of two, and the numbers are the same.
+        Returns its logits and what Q predicts, [N, 1] and [N, K] for N images of all batches.
+        One call for all of them takes half of the operations of two, and the numbers are the same.
         """
         if self.augment_pipe is not None:
             batches = [self.augment_pipe(img) for img in batches]
@@ -210,7 +220,8 @@ class SariGANLoss:
         return 0
 
     def _grouping_loss(self, features):
-        """Weighted L_g, once per step: kernels are the same in all its rounds, and for responses the images of one are enough.
+        """Weighted L_g, once per step: kernels are the same in all its rounds,
+        and for responses the images of one are enough.
 
         features: {layer name: [N, C, H, W]} of the last round, where new targets by responses are due. Processes have
         different images, and share the gradients.
@@ -221,7 +232,8 @@ class SariGANLoss:
         layers = [grouped for grouped in grouped_layers(unwrapped(self.G_synthesis))
             if isinstance(grouped.layer.grouping, ChannelGrouping)] # Other groups learn nothing from it.
         targets_are_due = (self.steps_to_targets == 0)
-        self.steps_to_targets = (self.steps_to_targets - 1) % TARGET_STEPS # Without learned groups too: reports wait for it.
+        # Without learned groups too: reports wait for it.
+        self.steps_to_targets = (self.steps_to_targets - 1) % TARGET_STEPS
         if not layers:
             return torch.zeros([], device=self.device)
         groupings = [grouped.layer.grouping for grouped in layers]
@@ -241,8 +253,8 @@ class SariGANLoss:
     def _regroup(self, num_images, last):
         """Count the images of this round; after the last one of a step find k-means groups anew, or merge, where due.
 
-        The first step groups the kernels of a new network; groups of one that goes on wait for their turn as any others.
-        Every rank counts alike and has the same kernels, so that all of them make the same groups.
+        The first step groups the kernels of a new network; groups of one that goes on wait for their turn as any
+        others. Every rank counts alike and has the same kernels, so that all of them make the same groups.
         """
         self.images_to_regroup -= num_images * self.num_processes
         if not last:
@@ -267,10 +279,11 @@ class SariGANLoss:
     def _info_loss(self, predicted, ws):
         """Weighted -L_I; both codes count the same.
 
-        Where the error has nothing to do with the features that D and Q share, as after the first steps, the gradient that
-        a mean over K dimensions sends there is of size 1/sqrt(K), while the adversarial one knows nothing of K. sqrt(K)
-        mends that, relative to the paper's width. Measured after 150 steps at lambda_info = 10, codes of
-        64 / 128 / 512: 27 / 14 / 13 percent with it, 30 / 44 / 13 without. Styles are affine in the codes, so K is theirs.
+        Where the error has nothing to do with the features that D and Q share, as after the first steps, the gradient
+        that a mean over K dimensions sends there is of size 1/sqrt(K), while the adversarial one knows nothing of K.
+        sqrt(K) mends that, relative to the paper's width. Measured after 150 steps at lambda_info = 10, codes of
+        64 / 128 / 512: 27 / 14 / 13 percent with it, 30 / 44 / 13 without. Styles are affine in the codes,
+        so K is theirs.
         """
         with torch.no_grad():
             targets = info_targets(ws, unwrapped(self.G_synthesis) if self.info_target == 'styles' else None)

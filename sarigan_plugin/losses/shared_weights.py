@@ -11,8 +11,8 @@ class SharedWeights:
     """Lets all rounds of a step share what the generator's layers make of weights alone, as the weights are the same.
 
     The first round makes it, and keeps how it was made. Rounds before the last one get it cut off from there, and leave
-    gradients at the cut; these go on to the weights before the last round, whose own gradients take the whole way, at the
-    time when DistributedDataParallel exchanges them.
+    gradients at the cut; these go on to the weights before the last round, whose own gradients take the whole way, at
+    the time when DistributedDataParallel exchanges them.
     """
     def __init__(self):
         self.made = dict() # {(layer, dtype): what its weight_parts() gave}

@@ -1,7 +1,8 @@
 """Upstream's own loss, with what the trainer asks of ours."""
 
 class UpstreamLoss:
-    """Passes everything on to upstream's StyleGAN2Loss, which remembers the mean path length alone and has no groups."""
+    """Passes everything on to upstream's StyleGAN2Loss, which remembers the mean path length alone and has no
+    groups."""
     def __init__(self, loss):
         self.loss = loss
 

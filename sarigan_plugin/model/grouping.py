@@ -337,8 +337,8 @@ class FixedGrouping(Grouping):
 class KMeansGrouping(Grouping):
     """Groups found by k-means on the directions of the kernels, to compare with; refresh() follows kernels that move.
 
-    All channels are in the first group until the first refresh(). From then on no group is empty, nor larger than twice the
-    average.
+    All channels are in the first group until the first refresh(). From then on no group is empty, nor larger than twice
+    the average.
     """
     def __init__(self,
         num_channels,       # Number of channels to group (paper: c).
@@ -363,7 +363,8 @@ class KMeansGrouping(Grouping):
         channels with.
         """
         similarity = cosine_similarity(kernels.double())
-        start = self.assignment if self.is_settled else equal_blocks(self.num_channels, self.num_groups).to(self.assignment.device)
+        start = self.assignment if self.is_settled else equal_blocks(self.num_channels, self.num_groups).to(
+            self.assignment.device)
         ours = self._cluster(similarity, start)
         fresh = self._cluster(similarity, self._farthest_first(similarity))
         before, after = [tightness(similarity, groups, self.num_groups) for groups in [ours, fresh]]

@@ -236,10 +236,11 @@ class SynthesisLayer(torch.nn.Module):
 
     @torch.no_grad()
     def merge_groups(self, kernels, average=None):
-        """Merge groups that are one cluster by the kernels that produce the input channels, [C, ...]; see MergingGrouping.
+        """Merge groups that are one cluster by the kernels that produce the input channels, [C, ...];
+        see MergingGrouping.
 
-        average: the same layer of G_ema, whose weights are to go on as the average of what they would have been with these
-        groups merged all along; None = there is none.
+        average: the same layer of G_ema, whose weights are to go on as the average of what they would have been with
+        these groups merged all along; None = there is none.
         """
         for kept, gone, share in self.grouping.merge(kernels):
             for layer in [self, average]:
@@ -249,8 +250,8 @@ class SynthesisLayer(torch.nn.Module):
     def _join_groups(self, kept, gone, share):
         """Give channels of the group `gone` to `kept`; gone had that share of the channels that they have together.
 
-        By Eq. 5 channels of equal z in a group of c have the style h / sqrt(c / C). So that the mean style of two groups
-        that merge stays as it is, sqrt(c_1 + c_2) h = sqrt(c_1) h_1 + sqrt(c_2) h_2.
+        By Eq. 5 channels of equal z in a group of c have the style h / sqrt(c / C). So that the mean style of two
+        groups that merge stays as it is, sqrt(c_1 + c_2) h = sqrt(c_1) h_1 + sqrt(c_2) h_2.
         """
         self.grouping.join(kept, gone)
         for rows in self.group_affine.parameters():

@@ -157,7 +157,8 @@ def _collect(record, module, prefix, tensors, wanted_gradients, other_attributes
         _collect(children[name], child, f'{prefix}{name}.', tensors, wanted_gradients, other_attributes)
 
 _MISSING = object()
-RETIRED_ATTRIBUTES = dict(norm_channels='layer', norm_eps=0, q_log_variance=None) # Layers of earlier versions have them.
+# Layers of earlier versions have them.
+RETIRED_ATTRIBUTES = dict(norm_channels='layer', norm_eps=0, q_log_variance=None)
 
 def _is_same(theirs, ours):
     """Whether a plain attribute is what our constructor made of it:

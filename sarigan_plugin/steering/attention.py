@@ -25,23 +25,30 @@ MAX_SIDE        = 128       # Of the images and attention maps that are kept for
 # Attention.
 
 def capture_features(G, ws, **synthesis_kwargs):
-    """Run the generator and keep what each grouped layer gets. Returns (images [N, C, H, W], {layer name: [N, C, h, w]})."""
+    """Run the generator and keep what each grouped layer gets.
+
+    Returns (images [N, C, H, W], {layer name: [N, C, h, w]}).
+    """
     with captured_features(G.synthesis) as features:
         images = G.synthesis(ws, noise_mode='const', **synthesis_kwargs)
     return images, {name: x.float() for name, x in features.items()}
 
 def group_maps(features, membership):
-    """The mean of the feature maps of each group. [N, C, h, w], [C, g] one-hot -> [N, g, h, w], zero for an empty group."""
+    """The mean of the feature maps of each group.
+
+    [N, C, h, w], [C, g] one-hot -> [N, g, h, w], zero for an empty group.
+    """
     return torch.einsum('nchw,cg->nghw', features, membership / membership.sum(dim=0).clamp(min=1))
 
 def attention_maps(G, ws, **synthesis_kwargs):
     """The mean of the feature maps of each group, at the input of each grouped layer (Fig. 3).
 
-    ws: [N, num_ws, w_dim]. synthesis_kwargs: such as the condition c of inpainting. Returns (images [N, C, H, W], {layer name: [N, g, h, w]}).
-    An empty group's map is zero.
+    ws: [N, num_ws, w_dim]. synthesis_kwargs: such as the condition c of inpainting. Returns (images [N, C, H, W],
+    {layer name: [N, g, h, w]}). An empty group's map is zero.
     """
     images, features = capture_features(G, ws, **synthesis_kwargs)
-    return images, {name: group_maps(features[name], layer.grouping()) for name, layer, _source in grouped_layers(G.synthesis)}
+    return images, {name: group_maps(features[name], layer.grouping())
+        for name, layer, _source in grouped_layers(G.synthesis)}
 
 #----------------------------------------------------------------------------
 # How good groups are.
@@ -55,19 +62,21 @@ def _neighbour_products(maps):
     return (right + down) / 2, maps.square().mean(dim=[2,3])
 
 def spatial_coherence(maps):
-    """Correlation of each map with itself, shifted right or down by 1/16 of its side, a pixel at least: Moran's I at that lag.
+    """Correlation of each map with itself, shifted right or down by 1/16 of its side, a pixel at least:
+    Moran's I at that lag.
 
-    maps: [N, K, h, w]. Returns [K], over the pixels of all N images less the mean of each: near 1 for one large blob, about 0
-    for noise, negative where neighbours differ. nan for a map that is flat in every image.
+    maps: [N, K, h, w]. Returns [K], over the pixels of all N images less the mean of each: near 1 for one large blob,
+    about 0 for noise, negative where neighbours differ. nan for a map that is flat in every image.
     """
     near, same = _neighbour_products(maps)
     return near.mean(dim=0) / same.mean(dim=0)
 
 def pair_means(matrix, membership):
-    """Means of a [C, C] matrix over pairs of different channels: two of one group, and one of it and one of another group.
+    """Means of a [C, C] matrix over pairs of different channels: two of one group,
+    and one of it and one of another group.
 
-    membership: [C, g] one-hot. Returns (within, between), [1 + g] each: for all groups together, then for each of them. nan where
-    there is no such pair.
+    membership: [C, g] one-hot. Returns (within, between), [1 + g] each: for all groups together, then for each of them.
+    nan where there is no such pair.
     """
     def means(totals, counts):
         totals, counts = (torch.cat([of_groups.sum()[None], of_groups]) for of_groups in [totals, counts])
@@ -83,8 +92,11 @@ class _LayerSurvey:
     def __init__(self, layer, source):
         assignment, num_groups = layer.grouping.assignment, layer.grouping.num_groups
         random = torch.Generator().manual_seed(0)
-        shuffled = [assignment[torch.randperm(len(assignment), generator=random).to(assignment.device)] for _shuffle in range(NUM_SHUFFLES)]
-        self.memberships = [torch.nn.functional.one_hot(groups_, num_groups).to(torch.float32) for groups_ in [assignment, *shuffled]] # [Cg]
+        shuffled = [assignment[torch.randperm(len(assignment), generator=random).to(assignment.device)]
+            for _shuffle in range(NUM_SHUFFLES)]
+        # [Cg]
+        self.memberships = [torch.nn.functional.one_hot(groups_, num_groups).to(torch.float32)
+            for groups_ in [assignment, *shuffled]]
         self.kernels = source.weight
         self.maps = []
         self.responses = []
@@ -93,7 +105,8 @@ class _LayerSurvey:
     def add(self, features):
         """features: [N, C, h, w]."""
         stride = max(features.shape[-1] // RESPONSE_SIDE, 1)
-        self.responses.append(features[:, :, ::stride, ::stride].contiguous()) # All that channel_responses() looks at; a copy, so that the rest can go.
+        # All that channel_responses() looks at; a copy, so that the rest can go.
+        self.responses.append(features[:, :, ::stride, ::stride].contiguous())
         for index, (membership, products) in enumerate(zip(self.memberships, self.products)):
             maps = group_maps(features, membership)
             products.append(_neighbour_products(maps))
@@ -107,24 +120,27 @@ class _LayerSurvey:
             near, same = (torch.cat(part).mean(dim=0) for part in zip(*products))
             coherence.append(near / same)
         columns = dict(coherence=torch.cat([coherence[0].nanmean()[None], coherence[0]]))
-        for what, matrix in [('kernel', cosine_similarity(self.kernels)), ('response', cosine_similarity(channel_responses(torch.cat(self.responses))))]:
+        for what, matrix in [('kernel', cosine_similarity(self.kernels)),
+                ('response', cosine_similarity(channel_responses(torch.cat(self.responses))))]:
             columns[f'{what}_within'], columns[f'{what}_between'] = pair_means(matrix, self.memberships[0])
         columns = {key: values.tolist() for key, values in columns.items()}
         quality = {key: values[0] for key, values in columns.items()}
         quality['coherence_random'] = float(np.mean([of_groups.nanmean().item() for of_groups in coherence[1:]]))
         sizes = self.memberships[0].sum(dim=0).int().tolist()
-        quality['groups'] = [dict(size=size, **{key: values[1 + group] for key, values in columns.items()}) for group, size in enumerate(sizes)]
+        quality['groups'] = [dict(size=size, **{key: values[1 + group] for key, values in columns.items()})
+            for group, size in enumerate(sizes)]
         return quality
 
 @dataclasses.dataclass
 class Survey:
     """What the groups of all layers do on some images.
 
-    quality says how alike channels are inside a group, and between groups: their kernels (Eq. 1), and where in images they respond; and
-    how smooth the attention maps are. For each layer it has kernel_within, kernel_between, response_within and response_between: mean
-    cosine of the kernels, and mean correlation of the feature maps over the pixels of all images, of two channels of one group
-    and of two groups, nan where there is no such pair; coherence and coherence_random: the mean spatial_coherence() of the groups'
-    attention maps, and that of random groups of the same sizes; and groups: a list with the first five and the size of each group.
+    quality says how alike channels are inside a group, and between groups: their kernels (Eq. 1), and where in images
+    they respond; and how smooth the attention maps are. For each layer it has kernel_within, kernel_between,
+    response_within and response_between: mean cosine of the kernels, and mean correlation of the feature maps over the
+    pixels of all images, of two channels of one group and of two groups, nan where there is no such pair; coherence and
+    coherence_random: the mean spatial_coherence() of the groups' attention maps, and that of random groups of the same
+    sizes; and groups: a list with the first five and the size of each group.
     """
     images:     np.ndarray  # uint8 [N, H, W, 3], at most MAX_SIDE wide.
     maps:       dict        # {layer name: attention maps [N, g, h, w]}, at most MAX_SIDE wide.
@@ -140,7 +156,8 @@ def survey(G, ws, bar=contextlib.nullcontext):
             images.append(pictures.shrink(pictures.to_uint8(rendered), MAX_SIDE))
             for name, layer in layers.items():
                 layer.add(features[name])
-    return Survey(np.concatenate(images), {name: torch.cat(layer.maps) for name, layer in layers.items()}, {name: layer.quality() for name, layer in layers.items()})
+    return Survey(np.concatenate(images), {name: torch.cat(layer.maps) for name, layer in layers.items()},
+        {name: layer.quality() for name, layer in layers.items()})
 
 def batches_of(G, ws):
     """ws [N, num_ws, w_dim] in parts whose images are made at once."""
@@ -152,12 +169,14 @@ def batches_of(G, ws):
 def group_effects(G, ws, inter_scale=0, bar=contextlib.nullcontext):
     """How much each group moves one part of the image and leaves the rest, when its inter code is scaled.
 
-    With a the mean change of the quarter of pixels that change most, and b that of the others: (a - b)^2 / a, which is a
-    where the rest stays as it is, and nothing where all changes alike. bar: see survey(). Returns {(layer name, group): effect}.
+    With a the mean change of the quarter of pixels that change most, and b that of the others: (a - b)^2 / a, which is
+    a where the rest stays as it is, and nothing where all changes alike. bar: see survey(). Returns {(layer name,
+    group): effect}.
     """
     before = G.synthesis(ws, noise_mode='const')
     effects = dict()
-    with bar([(name, group) for name, layer, _source in grouped_layers(G.synthesis) for group in layer.grouping.live_groups.tolist()]) as places:
+    with bar([(name, group) for name, layer, _source in grouped_layers(G.synthesis)
+            for group in layer.grouping.live_groups.tolist()]) as places:
         for place in places:
             with edited(G, [Edit(*place, inter_scale)]):
                 change = (G.synthesis(ws, noise_mode='const') - before).abs().mean(dim=1).flatten(1) # [N, HW]
@@ -172,7 +191,8 @@ def group_effects(G, ws, inter_scale=0, bar=contextlib.nullcontext):
 
 def draw_overlays(surveyed):
     """Every group's attention maps laid over the images: {layer name: [uint8 [N, H, W, 3] for each group]}."""
-    return {name: [pictures.heat_overlay(surveyed.images, of_group) for of_group in maps.unbind(dim=1)] for name, maps in surveyed.maps.items()}
+    return {name: [pictures.heat_overlay(surveyed.images, of_group) for of_group in maps.unbind(dim=1)]
+        for name, maps in surveyed.maps.items()}
 
 def draw_groups(surveyed, layers, overlays, size=64):
     """One block per layer: the images, then the overlays of every group. layers: see describe(). Returns an image."""
@@ -181,8 +201,10 @@ def draw_groups(surveyed, layers, overlays, size=64):
     for layer in layers:
         rows = [images, *[pictures.enlarge(overlays[layer['name']][group['group']], size) for group in layer['groups']]]
         labels = ['images', *[f'{group["label"]}: {group["size"]}' for group in layer['groups']]]
-        title = f'{layer["name"]}: {layer["channels"]} channels in {len(layer["groups"])} groups, mean feature map of each'
-        blocks.append(pictures.caption(pictures.sheet(np.concatenate(rows), columns=len(images)), title, labels, images.shape[1] + 2))
+        title = (f'{layer["name"]}: {layer["channels"]} channels in {len(layer["groups"])} groups, '
+            'mean feature map of each')
+        blocks.append(pictures.caption(pictures.sheet(np.concatenate(rows), columns=len(images)), title, labels,
+            images.shape[1] + 2))
     return pictures.mosaic(blocks, columns=min(len(blocks), 2))
 
 def draw_strip(G, ws, layer_name, group, known=names.GroupNames(), scales=(-2, -1, 0, 0.5, 1, 1.5, 2, 3), size=96):
@@ -190,12 +212,16 @@ def draw_strip(G, ws, layer_name, group, known=names.GroupNames(), scales=(-2, -
     columns = []
     for scale in scales:
         with edited(G, [Edit(layer_name, group, inter_scale=scale)]):
-            columns.append(np.concatenate([pictures.shrink(pictures.to_uint8(G.synthesis(batch, noise_mode='const')), 2 * size) for batch in batches_of(G, ws)]))
-    return pictures.strip(columns, f'{layer_name}, {known.label(layer_name, group)}: inter-group code times {", ".join(f"{s:g}" for s in scales)}', size=size)
+            columns.append(np.concatenate([pictures.shrink(pictures.to_uint8(G.synthesis(batch, noise_mode='const')),
+                2 * size) for batch in batches_of(G, ws)]))
+    return pictures.strip(columns, f'{layer_name}, {known.label(layer_name, group)}: '
+        f'inter-group code times {", ".join(f"{s:g}" for s in scales)}', size=size)
 
 def describe(G, surveyed, effects, known):
-    """All figures, for people and for groups.json: a list of layers, each with a list of its groups. None stands for nan, and for the
-    temperature and threshold of groups that are not learned."""
+    """All figures, for people and for groups.json: a list of layers, each with a list of its groups.
+
+    None stands for nan, and for the temperature and threshold of groups that are not learned.
+    """
     layers = []
     for name, layer, source in grouped_layers(G.synthesis):
         grouping = layer.grouping
@@ -205,12 +231,14 @@ def describe(G, surveyed, effects, known):
         layers.append(_rounded(dict(name=name, channels=grouping.num_channels, resolution=layer.resolution // layer.up,
             temperature=grouping.temperature.item() if learned else None,
             threshold=grouping.loss(grouping.target(source.weight))[1].item() if learned else None, **quality)))
-        layers[-1]['groups'] = [_rounded(dict(group=group, name=known.of(name, group), label=known.label(name, group), effect=effects[name, group], **of_groups[group]))
+        layers[-1]['groups'] = [_rounded(dict(group=group, name=known.of(name, group), label=known.label(name, group),
+            effect=effects[name, group], **of_groups[group]))
             for group in grouping.live_groups.tolist()]
     return layers
 
 def _rounded(row):
-    return {key: (None if math.isnan(value) else round(value, 6)) if isinstance(value, float) else value for key, value in row.items()}
+    return {key: (None if math.isnan(value) else round(value, 6)) if isinstance(value, float) else value
+        for key, value in row.items()}
 
 #----------------------------------------------------------------------------
 
@@ -218,11 +246,13 @@ def draw_all(G, network, outdir, seeds, trunc=0.7, class_idx=0, known=names.Grou
     """Write all that the command leaves into an existing folder. network: what to call it. Returns (paths, Survey)."""
     ws = sample_ws(G, seeds, trunc, class_idx)
     surveyed = survey(G, ws, functools.partial(progressbar, label='Looking at groups'))
-    effects = group_effects(G, batches_of(G, ws)[0], bar=functools.partial(progressbar, label='Turning groups off')) # One run for each group: few images will do.
+    # One run for each group: few images will do.
+    effects = group_effects(G, batches_of(G, ws)[0], bar=functools.partial(progressbar, label='Turning groups off'))
     strongest = max(effects, key=effects.get)
     layers = describe(G, surveyed, effects, known)
     overlays = draw_overlays(surveyed)
-    figures = dict(version=1, network=files.printable(os.path.basename(os.path.normpath(network))), seeds=list(seeds), trunc=trunc, class_idx=class_idx if G.c_dim > 0 else None,
+    figures = dict(version=1, network=files.printable(os.path.basename(os.path.normpath(network))), seeds=list(seeds),
+        trunc=trunc, class_idx=class_idx if G.c_dim > 0 else None,
         strongest=dict(layer=strongest[0], group=strongest[1]), layers=layers)
 
     paths = [os.path.join(outdir, name) for name in ['index.html', 'groups.json', 'groups.png', 'strip.png']]

@@ -5,9 +5,10 @@
     >>> photo = completion.read_photo('photo.png')                      # With a transparent hole.
     >>> completion.complete(G, photo, completion.transparent(photo), seed=1).save('done.png')
 
-A network completes squares of one size. So the whole image is shrunk, or enlarged, until its longer side is the network's, the rest of the
-square repeats its edges, and of what the network makes the hole alone is brought back to the size of the image. Tiles at full size
-would be sharper in large images, but each by itself is nothing that the network has learnt to complete.
+A network completes squares of one size. So the whole image is shrunk, or enlarged, until its longer side is the
+network's, the rest of the square repeats its edges, and of what the network makes the hole alone is brought back to the
+size of the image. Tiles at full size would be sharper in large images, but each by itself is nothing that the network
+has learnt to complete.
 """
 
 import numpy as np
@@ -37,11 +38,15 @@ def load_with_data_set(path, option, device='cpu', trust=False):
     data = reading.load_all(path, option, trust)
     G = reading.averaged(data, device)
     if not reading.completes_images(G):
-        raise UserError(f'{option}: {path!r} does not complete images; `sarigan train --cfg=sarigan-inpaint` trains networks that do.')
+        raise UserError(f'{option}: {path!r} does not complete images; '
+            '`sarigan train --cfg=sarigan-inpaint` trains networks that do.')
     return G, data.get('training_set_kwargs') or {}
 
 def read_photo(path, **limits):
-    """A PIL image in the mode L, RGB or RGBA, upright, of 8 bits per sample. limits: see pictures.read(). Raises ValueError with one sentence."""
+    """A PIL image in the mode L, RGB or RGBA, upright, of 8 bits per sample. limits: see pictures.read().
+
+    Raises ValueError with one sentence.
+    """
     image = pictures.eight_bits(pictures.read(path, **limits), path)
     if image.has_transparency_data:
         return image.convert('RGBA')
@@ -58,26 +63,30 @@ def read_recipe(path, G):
 
 def on_white(photo):
     """The same in the mode L or RGB, with white behind what is transparent."""
-    return PIL.Image.alpha_composite(PIL.Image.new('RGBA', photo.size, 'white'), photo).convert('RGB') if photo.mode == 'RGBA' else photo
+    return (PIL.Image.alpha_composite(PIL.Image.new('RGBA', photo.size, 'white'), photo).convert('RGB')
+        if photo.mode == 'RGBA' else photo)
 
 def transparent(photo):
     """Where nothing of an image is seen, bool [H, W]."""
-    return np.asarray(photo.getchannel('A')) == 0 if photo.mode == 'RGBA' else np.zeros([photo.height, photo.width], dtype=bool)
+    return np.asarray(photo.getchannel('A')) == 0 if photo.mode == 'RGBA' else np.zeros([photo.height,
+        photo.width], dtype=bool)
 
 #----------------------------------------------------------------------------
 
 def complete(G, photo, hole, seed, trunc=1, edits=()):
     """Fill the hole of an image in one of many ways.
 
-    photo: PIL image in the mode L, RGB or RGBA. hole: bool [H, W]. seed: another one, another way. edits: of channel groups, see edits.edited().
-    Returns a new image of the same mode, whose known pixels are those of the photo and whose hole is opaque. Raises ValueError where
-    nothing that is known is left at the network's size.
+    photo: PIL image in the mode L, RGB or RGBA. hole: bool [H, W]. seed: another one, another way. edits:
+    of channel groups, see edits.edited().
+    Returns a new image of the same mode, whose known pixels are those of the photo and whose hole is opaque. Raises
+    ValueError where nothing that is known is left at the network's size.
     """
     c, window = condition(G, photo, hole)
     return fill(photo, hole, cut_out(synthesize(G, c, seed, trunc, edits), window))
 
 def condition(G, photo, hole):
-    """The label c [1, c_dim] of an image with a hole, and which part of the network's square is the image: left, top, right, bottom.
+    """The label c [1, c_dim] of an image with a hole, and which part of the network's square is the image: left, top,
+    right, bottom.
 
     Raises ValueError where nothing that is known is left at the network's size.
     """
@@ -87,17 +96,22 @@ def condition(G, photo, hole):
     left, top = (size - width) // 2, (size - height) // 2
     shown = on_white(photo).convert('L' if G.img_channels == 1 else 'RGB')
     if shown.size != (width, height):
-        shown = shown.resize((width, height), PIL.Image.Resampling.BOX) # Its pixels are means of those that shrink_hole() looks at: none of a hole is among the known.
+        # Its pixels are means of those that shrink_hole() looks at: none of a hole is among the known.
+        shown = shown.resize((width, height), PIL.Image.Resampling.BOX)
     margins = ((top, size - height - top), (left, size - width - left))
     small_hole = np.pad(small_hole, margins, mode='edge')
     pixels = np.pad(np.asarray(shown).reshape(height, width, -1), (*margins, (0, 0)), mode='edge')
 
     device = next(G.parameters()).device
     image = torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None].to(torch.float32) / 127.5 - 1 # [1CRR]
-    return join_condition(image, torch.from_numpy(small_hole).to(device)[None, None]), (left, top, left + width, top + height)
+    return join_condition(image, torch.from_numpy(small_hole).to(device)[None, None]), (left, top,
+        left + width, top + height)
 
 def shrink_hole(G, hole):
-    """A hole at the network's size, bool [h, w], of which the longer side is G.img_resolution. Raises ValueError where nothing known is left."""
+    """A hole at the network's size, bool [h, w], of which the longer side is G.img_resolution.
+
+    Raises ValueError where nothing known is left.
+    """
     height, width = (max(round(side * G.img_resolution / max(hole.shape)), 1) for side in hole.shape)
     small = masks.resized(hole, height, width)
     if small.all():
@@ -105,7 +119,8 @@ def shrink_hole(G, hole):
     return small
 
 def cut_out(images, window):
-    """The part of the first of the network's images [N, C, R, R] that condition() says is the photo, as an RGB image of the network's size."""
+    """The part of the first of the network's images [N, C, R, R] that condition() says is the photo,
+    as an RGB image of the network's size."""
     return PIL.Image.fromarray(pictures.to_uint8(images)[0]).crop(window)
 
 def fill(photo, hole, made):

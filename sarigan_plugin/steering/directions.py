@@ -1,4 +1,5 @@
-"""Which channel groups matter: what each of them does to the image, where, and how far it spills out of what it attends to.
+"""Which channel groups matter: what each of them does to the image, where,
+and how far it spills out of what it attends to.
 
     >>> from sarigan_plugin.steering import directions
     >>> from sarigan_plugin.steering import sampling
@@ -21,7 +22,8 @@ from sarigan_plugin.steering.attention import attention_maps, batches_of
 from sarigan_plugin.steering.edits import Edit, edited
 from sarigan_plugin.support import pictures
 
-LOCUS           = 0.2       # Share of the pixels that are a group's locus: those that it attends to most. Chance for Effect.inside.
+LOCUS           = 0.2       # Share of the pixels that are a group's locus: those that it attends to most.
+                            # Chance for Effect.inside.
 GREY_LEVELS     = 127.5     # In a unit of G's images, which are in [-1, 1].
 COLUMNS         = 5         # Of draw(), for each image.
 
@@ -29,7 +31,8 @@ COLUMNS         = 5         # Of draw(), for each image.
 
 @dataclasses.dataclass(frozen=True)
 class Effect:
-    """What turning the inter-group code of one group down and up does to the image; means over images and both turns."""
+    """What turning the inter-group code of one group down and up does to the image;
+    means over images and both turns."""
     layer:      str         # E.g. 'b16.conv0'.
     group:      int         # Index in [0, g).
     channels:   int         # In the group.
@@ -54,7 +57,8 @@ def locus(maps, size):
 
     maps: [..., h, w], enlarged to size = [H, W] first. Returns bool [..., H, W].
     """
-    maps = torch.nn.functional.interpolate(maps.flatten(0, -3)[:, None].float(), size=size, mode='bilinear')[:, 0].unflatten(0, maps.shape[:-2])
+    maps = torch.nn.functional.interpolate(maps.flatten(0, -3)[:, None].float(), size=size,
+        mode='bilinear')[:, 0].unflatten(0, maps.shape[:-2])
     pixels = maps.flatten(-2)
     top = pixels.topk(max(round(LOCUS * pixels.shape[-1]), 1), dim=-1).indices
     return torch.zeros_like(pixels, dtype=torch.bool).scatter_(-1, top, True).view_as(maps)
@@ -67,21 +71,26 @@ class _Sums:
         self.scores = {'down': [], 'up': []} # Of each batch, {attribute: [N]}.
 
     def add(self, change, loci, group, others, distance):
-        """change: [NHW] squared; loci: bool [NgHW]; others: the layer's other groups; distance: [NHW] from the group's locus."""
+        """change: [NHW] squared; loci: bool [NgHW]; others: the layer's other groups; distance:
+        [NHW] from the group's locus."""
         height, width = change.shape[1:]
         total = change.sum(dtype=torch.float64).item()
         self.pixels += change.numel()
         self.change += total
         self.inside += (change * loci[:, group]).sum(dtype=torch.float64).item()
-        self.elsewhere += np.mean([(change * loci[:, other]).sum(dtype=torch.float64).item() for other in others]) if others else np.nan
+        self.elsewhere += (np.mean([(change * loci[:, other]).sum(dtype=torch.float64).item() for other in others])
+            if others else np.nan)
         self.spill += (change * distance).sum(dtype=torch.float64).item() / width
-        columns, rows = change.sum(dim=[0,1], dtype=torch.float64).cpu().numpy(), change.sum(dim=[0,2], dtype=torch.float64).cpu().numpy()
+        columns, rows = (change.sum(dim=[0,1], dtype=torch.float64).cpu().numpy(),
+            change.sum(dim=[0,2], dtype=torch.float64).cpu().numpy())
         self.centre += [columns @ (np.arange(width) + 0.5) / width, rows @ (np.arange(height) + 0.5) / height]
 
     def effect(self, layer, group, channels):
         total = max(self.change, 1e-30)
-        return Effect(layer, group, channels, strength=(self.change / self.pixels) ** 0.5 * GREY_LEVELS, inside=self.inside / total,
-            elsewhere=self.elsewhere / total, spill=self.spill / total, centre=tuple((self.centre / total).tolist()), moves=self._moves())
+        return Effect(layer, group, channels, strength=(self.change / self.pixels) ** 0.5 * GREY_LEVELS,
+            inside=self.inside / total,
+            elsewhere=self.elsewhere / total, spill=self.spill / total, centre=tuple((self.centre / total).tolist()),
+            moves=self._moves())
 
     def _moves(self):
         down, up = (_joined(batches) for batches in [self.scores['down'], self.scores['up']])
@@ -135,16 +144,20 @@ def _distance_from(loci):
 
 @torch.no_grad()
 def draw(G, ws, effects, down=0, up=2, label=None, size=64):
-    """One row per Effect: for each of the images what the group attends to, the image with the group turned down and up, and
+    """One row per Effect: for each of the images what the group attends to,
+    the image with the group turned down and up, and
     what changed. ws: [N, num_ws, w_dim]; label: Effect -> text. Returns an image."""
     blocks = []
     for w in ws.split(1): # One at a time: the features of all layers are large.
         image, maps = attention_maps(G, w)
-        tiles = np.concatenate([_draw_effect(G, w, image, maps[effect.layer][:, effect.group], effect, down, up) for effect in effects])
+        tiles = np.concatenate([_draw_effect(G, w, image, maps[effect.layer][:, effect.group], effect, down, up)
+            for effect in effects])
         blocks.append(pictures.sheet(pictures.enlarge(tiles, size), columns=COLUMNS))
-    title = f'For {len(ws)} images: attention | inter-group code times {down:g} | as it is | times {up:g} | what changes'
+    title = (f'For {len(ws)} images: attention | inter-group code times {down:g} | as it is | times {up:g} '
+        '| what changes')
     labels = [(label or describe)(effect) for effect in effects]
-    return pictures.caption(pictures.mosaic(blocks, columns=len(blocks)), title, labels, blocks[0].height // len(effects))
+    return pictures.caption(pictures.mosaic(blocks, columns=len(blocks)), title, labels,
+        blocks[0].height // len(effects))
 
 def _draw_effect(G, w, image, attention, effect, down, up):
     """The columns of one image and group. image: [1CHW]; attention: [1hw]. Returns uint8 [COLUMNS, H, W, 3]."""
@@ -154,7 +167,8 @@ def _draw_effect(G, w, image, attention, effect, down, up):
             turned.append(G.synthesis(w, noise_mode='const'))
     change = sum((after - image).square().mean(dim=1) for after in turned).sqrt()
     before = pictures.to_uint8(image)
-    return np.concatenate([pictures.heat_overlay(before, attention), pictures.to_uint8(turned[0]), before, pictures.to_uint8(turned[1]),
+    return np.concatenate([pictures.heat_overlay(before, attention), pictures.to_uint8(turned[0]), before,
+        pictures.to_uint8(turned[1]),
         pictures.heat_overlay(before, change)])
 
 def describe(effect):

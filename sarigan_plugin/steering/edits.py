@@ -32,7 +32,8 @@ class WrongField(ValueError):
 def check_number(field, value, low=-MAX_NUMBER, high=MAX_NUMBER, whole=False):
     """Raise WrongField unless it is a number from low to high. NaN is none, nor is a bool."""
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
-        raise WrongField(field, f'{shown(value)} is not a {"whole " if whole else ""}number from {low:.10g} to {high:.10g}.')
+        raise WrongField(field,
+            f'{shown(value)} is not a {"whole " if whole else ""}number from {low:.10g} to {high:.10g}.')
 
 def shown(value):
     return value if isinstance(value, int) and abs(value) < 10**12 else f'{value!r:.40}'
@@ -44,18 +45,22 @@ class Edit:
     """What is changed in one channel group. A group of each layer, where there are several."""
     layers:         tuple           # Names, e.g. ('b16.conv0',); one name will do.
     group:          int             # Index in [0, g).
-    inter_scale:    float   = 1     # The group's inter-group style (paper: h_i) becomes inter_scale * h_i + inter_shift: how much of
+    inter_scale:    float   = 1     # The group's inter-group style (paper:
+                                    # h_i) becomes inter_scale * h_i + inter_shift: how much of
     inter_shift:    float   = 0     # the group there is (Fig. 5). In the feature form h_i is both, h_s and h_b.
-    intra_seed:     int     = None  # Seed of the image whose intra-group styles (paper: z_i) it takes over (Fig. 4), None = keep,
+    intra_seed:     int     = None  # Seed of the image whose intra-group styles (paper: z_i) it takes over (Fig. 4),
+                                    # None = keep,
     intra_mix:      float   = 1     # and how much of them: 0 = own, 1 = the other's.
     inter_seed:     int     = None  # The same for its inter-group style, before it is scaled and shifted,
     inter_mix:      float   = 1     # and how much of it.
-    intra_component: int    = None  # Index of one of the intra_components() of the group, along which its intra-group code goes, None = stay,
+    intra_component: int    = None  # Index of one of the intra_components() of the group,
+                                    # along which its intra-group code goes, None = stay,
     intra_amount:   float   = 0     # and how far, in lengths of the code.
 
     def __post_init__(self):
         names = [self.layers] if isinstance(self.layers, str) else self.layers
-        if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        if (not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names)
+                or len(set(names)) < len(names)):
             raise WrongField('layers', f'{shown(names)} is not a list of different names of layers.')
         object.__setattr__(self, 'layers', tuple(names))
         if isinstance(self.group, bool) or not isinstance(self.group, int): # Its range is the layers' to know.
@@ -72,8 +77,10 @@ class Edit:
 
     def part(self, amount):
         """The same edit done by a part: 0 = not at all, 1 = in full."""
-        return dataclasses.replace(self, inter_scale=(1 - amount) + amount * self.inter_scale, inter_shift=amount * self.inter_shift,
-            intra_mix=amount * self.intra_mix, inter_mix=amount * self.inter_mix, intra_amount=amount * self.intra_amount)
+        return dataclasses.replace(self, inter_scale=(1 - amount) + amount * self.inter_scale,
+            inter_shift=amount * self.inter_shift,
+            intra_mix=amount * self.intra_mix, inter_mix=amount * self.inter_mix,
+            intra_amount=amount * self.intra_amount)
 
     def layers_of(self, G):
         """The layers of the generator that it changes. Raises WrongField where there is no such layer or group."""
@@ -82,7 +89,8 @@ class Edit:
             if name not in layers:
                 raise WrongField('layers', f'{name[:40]!r} is not a grouped layer; they are {", ".join(layers)}.')
             if not 0 <= self.group < layers[name].grouping.num_groups:
-                raise WrongField('group', f'{self.group} is out of range: the groups of {name} are 0 to {layers[name].grouping.num_groups - 1}.')
+                raise WrongField('group', f'{self.group} is out of range: '
+                    f'the groups of {name} are 0 to {layers[name].grouping.num_groups - 1}.')
         return [layers[name] for name in self.layers]
 
     def check(self, G):
@@ -90,10 +98,12 @@ class Edit:
         for name, layer in zip(self.layers, self.layers_of(G)):
             taken = layer.grouping.assignment.unique().tolist()
             if self.group not in taken:
-                raise WrongField('group', f'{self.group} of {name} has no channels; those that have are {", ".join(map(str, taken))}.')
+                raise WrongField('group', f'{self.group} of {name} has no channels; '
+                    f'those that have are {", ".join(map(str, taken))}.')
             count = len(intra_components(layer, self.group)[1]) if self.intra_component is not None else 0
             if self.intra_component is not None and self.intra_component >= count:
-                raise WrongField('intra_component', f'{self.intra_component} is out of range: the components of {name}, group {self.group} are 0 to {count - 1}.')
+                raise WrongField('intra_component', f'{self.intra_component} is out of range: '
+                    f'the components of {name}, group {self.group} are 0 to {count - 1}.')
 
     @property
     def changes(self):
@@ -102,7 +112,8 @@ class Edit:
             return [(f'{mix:.0%} of ' if mix != 1 else '') + f'{code}-group code of seed {seed}'] * (seed is not None)
 
         changes = taken('inter', self.inter_seed, self.inter_mix)
-        changes += [f'inter-group code times {self.inter_scale:g}'] * (self.inter_scale != 1) + [f'inter-group code plus {self.inter_shift:g}'] * (self.inter_shift != 0)
+        changes += ([f'inter-group code times {self.inter_scale:g}'] * (self.inter_scale != 1)
+            + [f'inter-group code plus {self.inter_shift:g}'] * (self.inter_shift != 0))
         changes += taken('intra', self.intra_seed, self.intra_mix)
         if self.intra_component is not None and self.intra_amount != 0:
             changes.append(f'intra-group code {self.intra_amount:+g} along component {self.intra_component}')
@@ -112,15 +123,19 @@ class Edit:
         return f'{", ".join(self.layers)}, group {self.group}: {self.changes}'
 
 def intra_components(layer, group):
-    """The directions of the intra-group code that change a group's styles most, in closed form as in SeFa (Shen and Zhou, CVPR 2021).
+    """The directions of the intra-group code that change a group's styles most,
+    in closed form as in SeFa (Shen and Zhou, CVPR 2021).
 
     They are the right singular vectors of the rows of the layer's affine transformation that are the group's. Returns
-    (directions [K, code_dim], of length 1, and gains [K], the length of the change of all its styles for a step of 1), gains falling.
+    (directions [K, code_dim], of length 1, and gains [K], the length of the change of all its styles for a step of 1),
+    gains falling.
     """
-    rows = torch.cat([module.weight[layer.grouping.assignment == group] * module.weight_gain for module in _intra_modules(layer)])
+    rows = torch.cat([module.weight[layer.grouping.assignment == group] * module.weight_gain
+        for module in _intra_modules(layer)])
     _left, gains, directions = torch.linalg.svd(rows.double(), full_matrices=False)
     largest = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True))
-    return (directions * largest.sign()).to(rows.dtype), gains.to(rows.dtype) # One of the two signs, the same everywhere.
+    # One of the two signs, the same everywhere.
+    return (directions * largest.sign()).to(rows.dtype), gains.to(rows.dtype)
 
 def _intra_modules(layer):
     """What makes styles, and in the feature form shifts, of the intra-group code."""
@@ -130,12 +145,15 @@ def _intra_modules(layer):
 def edited(G, edits, trunc=0.7, class_idx=0, label=None):
     """Inside the `with`, G makes its images with the codes of some groups changed.
 
-    edits: Edits, each of what the ones before it made, so their order counts within a group. Raises WrongField, see Edit.layers_of().
-    trunc, class_idx: what the images were made with, for the codes of other seeds; see generate.sample_ws(). label: [N, c_dim], in place of a class.
+    edits: Edits, each of what the ones before it made, so their order counts within a group. Raises WrongField,
+    see Edit.layers_of().
+    trunc, class_idx: what the images were made with, for the codes of other seeds; see generate.sample_ws(). label:
+    [N, c_dim], in place of a class.
     """
     edits = tuple(edits)
     seeds = {seed for edit in edits for seed in [edit.inter_seed, edit.intra_seed]} - {None}
-    codes_of = lambda seed: sample_ws(G, [seed], trunc, class_idx) if label is None else G.mapping(latents(G, [seed]).expand(len(label), -1), label, truncation_psi=trunc)
+    codes_of = lambda seed: sample_ws(G, [seed], trunc, class_idx) if label is None else G.mapping(
+        latents(G, [seed]).expand(len(label), -1), label, truncation_psi=trunc)
     codes = {seed: split_codes(codes_of(seed)[:, 0]) for seed in seeds}
     with contextlib.ExitStack() as stack:
         for edit in edits:
@@ -145,14 +163,18 @@ def edited(G, edits, trunc=0.7, class_idx=0, label=None):
         yield
 
 def _hooks(layer, edit, codes):
-    """The modules that make a layer's styles, and what changes their outputs. codes: {seed: (inter, intra)}, [1 or N, code_dim] each."""
+    """The modules that make a layer's styles, and what changes their outputs. codes: {seed: (inter, intra)},
+    [1 or N, code_dim] each."""
     def change_inter(module, _args, styles): # [Ng]
         chosen = torch.arange(styles.shape[1], device=styles.device) == edit.group
-        mixed = styles if edit.inter_seed is None else styles.lerp(module.forward(codes[edit.inter_seed][0]), edit.inter_mix) # forward() goes past earlier edits.
+        # forward() goes past earlier edits.
+        mixed = styles if edit.inter_seed is None else styles.lerp(module.forward(codes[edit.inter_seed][0]),
+            edit.inter_mix)
         return torch.where(chosen, mixed * edit.inter_scale + edit.inter_shift, styles)
 
     def mix_intra(module, _args, styles): # [NC]
-        return torch.where(layer.grouping.assignment == edit.group, styles.lerp(module.forward(codes[edit.intra_seed][1]), edit.intra_mix), styles)
+        return torch.where(layer.grouping.assignment == edit.group,
+            styles.lerp(module.forward(codes[edit.intra_seed][1]), edit.intra_mix), styles)
 
     if edit.intra_component is not None:
         step = edit.intra_amount * intra_components(layer, edit.group)[0][[edit.intra_component]] # [1, code_dim]
@@ -161,7 +183,8 @@ def _hooks(layer, edit, codes):
         change = module.forward(step) - module.forward(torch.zeros_like(step)) # The bias apart.
         return torch.where(layer.grouping.assignment == edit.group, styles + change, styles)
 
-    hooks = [(module, change_inter) for module in ([layer.group_affine, layer.group_shift] if layer.norm == 'feature' else [layer.group_affine])]
+    hooks = [(module, change_inter)
+        for module in ([layer.group_affine, layer.group_shift] if layer.norm == 'feature' else [layer.group_affine])]
     hooks += [(module, mix_intra) for module in _intra_modules(layer)] * (edit.intra_seed is not None)
     hooks += [(module, move_intra) for module in _intra_modules(layer)] * (edit.intra_component is not None)
     return hooks

@@ -15,7 +15,8 @@ CODES = {
 def mixing_edits(G, seed, layers=None, group=None, code='both'):
     """The Edits that take codes of groups over from another seed's image.
 
-    layers: names, None = all that are grouped. group: index, None = all groups that have channels. code: 'intra', 'inter' or 'both'.
+    layers: names, None = all that are grouped. group: index, None = all groups that have channels. code: 'intra',
+    'inter' or 'both'.
     Raises WrongField where there is no such layer, or no such group with channels.
     """
     grouped = dict((name, layer) for name, layer, _source in grouped_layers(G.synthesis))
@@ -25,6 +26,7 @@ def mixing_edits(G, seed, layers=None, group=None, code='both'):
         edit.check(G)
         return [edit]
     edit.layers_of(G)
-    return [Edit(name, index, **taken) for name in edit.layers for index in grouped[name].grouping.assignment.unique().tolist()]
+    return [Edit(name, index, **taken) for name in edit.layers
+        for index in grouped[name].grouping.assignment.unique().tolist()]
 
 #----------------------------------------------------------------------------

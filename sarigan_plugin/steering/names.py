@@ -9,7 +9,8 @@
     >>> known.find('glasses')
     ('b16.conv0', 3)
 
-In training channels change group. A name remembers which channels its group had, and follows the group that has most of them.
+In training channels change group. A name remembers which channels its group had,
+and follows the group that has most of them.
 """
 
 import dataclasses
@@ -42,7 +43,8 @@ class GroupNames:
 
     def __init__(self,
         path    = None, # The file to write.
-        G       = None, # The generator. Without it anything can be named, channels are not remembered and names follow nothing.
+        G       = None, # The generator. Without it anything can be named,
+                        # channels are not remembered and names follow nothing.
         places  = (),   # {name: NamedGroup}, each name and each place once.
     ):
         self.path = path
@@ -66,7 +68,8 @@ class GroupNames:
         """The (layer, group) that has a name. Raises ValueError, which lists the names, if none has."""
         if name not in self.places or name in self.lost:
             there = ', '.join(name for _layer, _group, name in self)
-            raise ValueError(f'no group is called {name!r:.60}; ' + (f'the names are {there}.' if there else '`sarigan name` gives names, and none has been given.'))
+            raise ValueError(f'no group is called {name!r:.60}; '
+                + (f'the names are {there}.' if there else '`sarigan name` gives names, and none has been given.'))
         return self.places[name].layer, self.places[name].group
 
     def label(self, layer, group):
@@ -96,8 +99,9 @@ class GroupNames:
         self.places.pop(name, None)
 
     def adopt(self, others):
-        """Take over names of another network, such as an earlier snapshot of a training. Names that are here stay, and so does what
-        groups here are called. Returns the names that were taken over.
+        """Take over names of another network, such as an earlier snapshot of a training.
+
+        Names that are here stay, and so does what groups here are called. Returns the names that were taken over.
         """
         here = {name for _layer, _group, name in self}
         taken = [(layer, group, name) for layer, group, name in GroupNames(places=_follow(others.places, self.members))
@@ -107,11 +111,15 @@ class GroupNames:
         return [name for _layer, _group, name in taken]
 
     def write(self, path=None):
-        """Write the file, or another one at `path`, whole or not at all. Raises OSError, and ValueError for a network behind a URL."""
+        """Write the file, or another one at `path`, whole or not at all.
+
+        Raises OSError, and ValueError for a network behind a URL.
+        """
         path = path or self.path
         if path is None:
             raise ValueError('names are kept beside a network, and this one is behind a URL.')
-        rows = [json.dumps(dict(name=name, layer=place.layer, group=place.group, channels=place.channels), ensure_ascii=False) for name, place in self.places.items()]
+        rows = [json.dumps(dict(name=name, layer=place.layer, group=place.group, channels=place.channels),
+            ensure_ascii=False) for name, place in self.places.items()]
         with files.atomic_open(path) as f:
             f.write(('{"version": %d, "names": [\n%s\n]}\n' % (VERSION, ',\n'.join(rows))).encode()) # A line for each.
 
@@ -130,11 +138,13 @@ def _follow(places, members):
     for name, place in places.items():
         for group, channels in members.get(place.layer, {}).items():
             stays = group == place.group
-            overlap = stays if place.channels is None else len(channels.intersection(place.channels)) / len(channels.union(place.channels))
+            overlap = stays if place.channels is None else len(channels.intersection(place.channels)) / len(
+                channels.union(place.channels))
             if overlap >= MIN_OVERLAP:
                 candidates.append((overlap, stays, name, group))
     followed, taken = dict(), set()
-    for _overlap, _stays, name, group in sorted(candidates, reverse=True): # A group that fits two names gets the one that fits better.
+    # A group that fits two names gets the one that fits better.
+    for _overlap, _stays, name, group in sorted(candidates, reverse=True):
         layer = places[name].layer
         if name not in followed and (layer, group) not in taken:
             taken.add((layer, group))
@@ -172,13 +182,14 @@ def path_of(network):
         return None
     if os.path.basename(network) == exported.DESCRIPTION:
         network = os.path.dirname(network) or '.'
-    return os.path.join(network, 'names.json') if os.path.isdir(network) else os.path.splitext(network)[0] + '.names.json'
+    return (os.path.join(network, 'names.json') if os.path.isdir(network)
+        else os.path.splitext(network)[0] + '.names.json')
 
 def read(network, G=None):
     """The GroupNames of a network, of which there may be none yet.
 
-    network: file name or URL of a pickle, or exported folder. G: its generator, for names to follow their groups; without it they are
-    where the file says. Raises ValueError, with one sentence, for a file of something else.
+    network: file name or URL of a pickle, or exported folder. G: its generator, for names to follow their groups;
+    without it they are where the file says. Raises ValueError, with one sentence, for a file of something else.
     """
     path = path_of(os.fspath(network))
     if path is None or not os.path.exists(path):

@@ -1,6 +1,7 @@
 """A projection: the codes and noise maps with which a generator makes a given image, and the file that keeps them.
 
-projected_w.npz holds `w`, as that of upstream's projector does, and under names of their own what other tools do not look at:
+projected_w.npz holds `w`, as that of upstream's projector does, and under names of their own what other tools do not
+look at:
 
     w               [N, num_ws, w_dim]
     noise.b8.conv0  [8, 8], and so on, one noise map per layer; the network's own where there is none
@@ -21,11 +22,13 @@ from sarigan_plugin.support import files
 
 def noise_layers(G):
     """The layers of a generator that add noise: {name: layer}, such as 'b8.conv0'."""
-    return {name: layer for name, layer in G.synthesis.named_modules() if getattr(layer, 'noise_const', None) is not None}
+    return {name: layer for name, layer in G.synthesis.named_modules()
+        if getattr(layer, 'noise_const', None) is not None}
 
 @contextlib.contextmanager
 def noise_put_in(G, noise):
-    """Inside the `with`, G's constant noise is that of {layer name: [H, W]}; layers that are not there keep their own."""
+    """Inside the `with`, G's constant noise is that of {layer name: [H, W]};
+    layers that are not there keep their own."""
     layers = noise_layers(G)
     own = {name: layers[name].noise_const for name in noise}
     try:
@@ -40,7 +43,10 @@ def noise_put_in(G, noise):
 
 @dataclasses.dataclass(frozen=True)
 class Projection:
-    """What a generator needs to make an image again. Made elsewhere, by upstream's projector for one, it has codes alone."""
+    """What a generator needs to make an image again.
+
+    Made elsewhere, by upstream's projector for one, it has codes alone.
+    """
     ws:     torch.Tensor                                                # [N, num_ws, w_dim] codes.
     noise:  dict            = dataclasses.field(default_factory=dict)   # {layer name: [H, W]}, see noise_put_in().
     target: np.ndarray      = None                                      # uint8 [H, W, 3], the image that was projected.
@@ -62,23 +68,28 @@ class Projection:
         try:
             with np.load(path) as arrays:
                 ws = torch.from_numpy(arrays['w'])
-                noise = {name.removeprefix('noise.'): torch.from_numpy(arrays[name]) for name in arrays if name.startswith('noise.')}
+                noise = {name.removeprefix('noise.'): torch.from_numpy(arrays[name])
+                    for name in arrays if name.startswith('noise.')}
                 target = arrays['target'] if 'target' in arrays else None
         except Exception as error: # Who knows what a broken file leads to.
             raise ValueError(f'{path!r} is not an .npz file with an array w ({first_line(error)}).') from None
         if not ws.is_floating_point() or ws.ndim != 3 or len(ws) == 0 or ws.shape[1:] != (G.num_ws, G.w_dim):
-            raise ValueError(f'{path!r} holds w as {rebuild.describe(ws)}; the network takes float32 [N, {G.num_ws}, {G.w_dim}].')
+            raise ValueError(f'{path!r} holds w as {rebuild.describe(ws)}; '
+                f'the network takes float32 [N, {G.num_ws}, {G.w_dim}].')
         layers = noise_layers(G)
         for name, noise_map in noise.items():
             if name not in layers:
-                raise ValueError(f'{path!r} holds noise for {name[:40]!r}; the layers with noise are {", ".join(layers) or "none"}.')
+                raise ValueError(f'{path!r} holds noise for {name[:40]!r}; '
+                    f'the layers with noise are {", ".join(layers) or "none"}.')
             if not noise_map.is_floating_point() or noise_map.shape != layers[name].noise_const.shape:
-                raise ValueError(f'{path!r} holds noise for {name} as {rebuild.describe(noise_map)}; the network takes {rebuild.describe(layers[name].noise_const)}.')
+                raise ValueError(f'{path!r} holds noise for {name} as {rebuild.describe(noise_map)}; '
+                    f'the network takes {rebuild.describe(layers[name].noise_const)}.')
         if not all(x.isfinite().all() for x in [ws, *noise.values()]):
             raise ValueError(f'{path!r} holds numbers that are not finite.')
         if target is not None and (target.dtype != np.uint8 or target.shape != (G.img_resolution, G.img_resolution, 3)):
             raise ValueError(f'{path!r} holds a target that is no image of {G.img_resolution}x{G.img_resolution}.')
         device = next(G.parameters()).device
-        return Projection(ws.to(device, torch.float32), {name: noise_map.to(device, torch.float32) for name, noise_map in noise.items()}, target)
+        return Projection(ws.to(device, torch.float32),
+            {name: noise_map.to(device, torch.float32) for name, noise_map in noise.items()}, target)
 
 #----------------------------------------------------------------------------

@@ -32,17 +32,23 @@ MEAN_SAMPLES    = 10000         # Of W, for its mean and deviation.
 LEARNING_RATE   = 0.1           # In deviations of W.
 RAMP_UP         = 0.05          # Share of the steps in which the learning rate rises
 RAMP_DOWN       = 0.25          # and in which it falls.
-CODE_NOISE      = 1.0           # Deviations of W that the code of w is shaken by at first, so that it leaves local minima,
+CODE_NOISE      = 1.0           # Deviations of W that the code of w is shaken by at first,
+                                # so that it leaves local minima,
 CODE_NOISE_END  = 0.75          # and the share of the steps until it is left alone.
-PIXEL_WEIGHT    = 5.0           # Of the mean squared difference of pixels: about as large as perceptual distance then. 1 costs 1 dB for 7% less of it.
-NOISE_WEIGHT    = 1.0           # Of noise_regularisation(): neighbours end less alike than in random noise. 100 leaves the image no say.
+PIXEL_WEIGHT    = 5.0           # Of the mean squared difference of pixels: about as large as perceptual distance then.
+                                # 1 costs 1 dB for 7% less of it.
+NOISE_WEIGHT    = 1.0           # Of noise_regularisation(): neighbours end less alike than in random noise.
+                                # 100 leaves the image no say.
 MEAN_WEIGHT     = 1e-3          # Of the mean squared distance from the mean of W, in deviations, and
-SHARED_WEIGHT   = 1e-3          # of that of each layer's code from their mean. Of 0, 1e-3 and 1e-2 for both this came nearest, by 0.4 dB.
+SHARED_WEIGHT   = 1e-3          # of that of each layer's code from their mean. Of 0,
+                                # 1e-3 and 1e-2 for both this came nearest, by 0.4 dB.
 
 #----------------------------------------------------------------------------
 
 def noise_regularisation(noise_map):
-    """How alike neighbours in a noise map are, at all scales from its own down to 8x8: squares of its autocorrelation. [H, W] -> [].
+    """How alike neighbours in a noise map are, at all scales from its own down to 8x8: squares of its autocorrelation.
+
+    [H, W] -> [].
 
     Without it the image would be drawn into the noise, and no code would have to explain it.
     """
@@ -63,7 +69,8 @@ def code_statistics(G, c=None, num_samples=MEAN_SAMPLES):
     device = next(G.parameters()).device
     z = torch.from_numpy(np.random.RandomState(0).randn(num_samples, G.z_dim)).to(device, torch.float32)
     c = torch.zeros([1, G.c_dim], device=device) if c is None else c
-    # The running average stays as it is. Networks of stylegan3's code leave it alone by themselves, and have no such argument.
+    # The running average stays as it is. Networks of stylegan3's code leave it alone by themselves,
+    # and have no such argument.
     takes_it = 'skip_w_avg_update' in inspect.signature(G.mapping.forward).parameters
     quietly = dict(skip_w_avg_update=True) if takes_it else {}
     w = torch.cat([G.mapping(part, c.expand(len(part), -1), **quietly)[:, 0] for part in z.split(1000)])
@@ -83,13 +90,15 @@ class Step:
 def stages(G, space='w+', fit_noise=True):
     """What is looked for in turn: the spaces up to the given one, and then noise, where the network has any.
 
-    Noise comes last, when the codes are found. Looked for together, each relies on the other: on a pixel face they came to 23.8 dB,
-    but the codes with the network's own noise to 20.1 dB, where codes alone reach 20.9.
+    Noise comes last, when the codes are found. Looked for together, each relies on the other: on a pixel face they came
+    to 23.8 dB, but the codes with the network's own noise to 20.1 dB, where codes alone reach 20.9.
     """
     return [*SPACES[: SPACES.index(space) + 1], *(['noise'] if fit_noise and noise_layers(G) else [])]
 
 def steps(G, target, features=None, space='w+', num_steps=NUM_STEPS, fit_noise=True, seed=0, c=None):
-    """Project an image step by step, and stage by stage, each from where the one before it came to. Yields a Step after each.
+    """Project an image step by step, and stage by stage, each from where the one before it came to.
+
+    Yields a Step after each.
 
     G: a generator, in whatever mode; it is left as it is. target: [1, C, H, W] in [-1, 1], at its resolution.
     features: perceptual.Features, None = pixels alone. space, fit_noise: see stages(). num_steps: of each stage.
@@ -100,12 +109,14 @@ def steps(G, target, features=None, space='w+', num_steps=NUM_STEPS, fit_noise=T
     target_features = features(target).detach() if features is not None else None
     picture = pictures.to_uint8(target)[0]
     random = torch.Generator(device=mean.device).manual_seed(seed)
-    code, noise = torch.zeros_like(mean)[None, None], {} # [1, 1 or num_ws, w_dim] in deviations from the mean; {layer name: [H, W]}.
+    # [1, 1 or num_ws, w_dim] in deviations from the mean; {layer name: [H, W]}.
+    code, noise = torch.zeros_like(mean)[None, None], {}
 
     for stage in stages(G, space, fit_noise):
         start = time.monotonic()
         if stage == 'noise':
-            code, noise = code.detach(), {name: layer.noise_const.detach().clone().requires_grad_() for name, layer in noise_layers(G).items()}
+            code, noise = code.detach(), {name: layer.noise_const.detach().clone().requires_grad_()
+                for name, layer in noise_layers(G).items()}
             moments = {name: torch.var_mean(x.detach(), correction=0) for name, x in noise.items()}
         else:
             code = code.detach().expand(-1, 1 if stage == 'w' else G.num_ws, -1).clone().requires_grad_()
@@ -125,7 +136,8 @@ def steps(G, target, features=None, space='w+', num_steps=NUM_STEPS, fit_noise=T
             with torch.no_grad():
                 for name, x in noise.items():
                     _give_moments(x, *moments[name])
-                found = Projection((mean + std * code).expand(-1, G.num_ws, -1).clone(), {name: x.clone() for name, x in noise.items()}, picture)
+                found = Projection((mean + std * code).expand(-1, G.num_ws, -1).clone(),
+                    {name: x.clone() for name, x in noise.items()}, picture)
             yield Step(stage, index, time.monotonic() - start, loss.item(), found)
 
 def _image_loss(images, target, features, target_features):

@@ -33,7 +33,8 @@ class EditRecipe:
     seeds:      tuple   = (0, 1, 2, 3, 4, 5)    # Of the images.
     trunc:      float   = 0.7                   # Truncation psi.
     class_idx:  int     = 0                     # Class, or label vector of c_dim numbers, for a conditional network.
-    projected_w: str    = None                  # File of a projection.Projection, whose images take the place of those of the seeds.
+    projected_w: str    = None                  # File of a projection.Projection,
+                                                # whose images take the place of those of the seeds.
 
     def __post_init__(self):
         for field in ['edits', 'seeds']:
@@ -74,7 +75,9 @@ class EditRecipe:
         return dataclasses.replace(self, edits=[edit.part(amount) for edit in self.edits])
 
     def projection(self, G):
-        """The Projection whose images are edited; codes alone where they are those of seeds. Raises WrongField for a file that is none.
+        """The Projection whose images are edited; codes alone where they are those of seeds.
+
+        Raises WrongField for a file that is none.
 
         Codes of seeds are made one at a time, so that the company a seed is in changes no bit of its code.
         """
@@ -106,7 +109,10 @@ class EditRecipe:
 
     @staticmethod
     def read(path, **defaults):
-        """defaults: of fields that the file leaves out. Raises ValueError, with one sentence, for whatever is no recipe."""
+        """defaults: of fields that the file leaves out.
+
+        Raises ValueError, with one sentence, for whatever is no recipe.
+        """
         data = files.read_json(path)
         if not isinstance(data, dict):
             raise ValueError('it is not a recipe: an object with version and edits.')

@@ -61,10 +61,14 @@ def check_class(G, class_idx):
     if class_idx is None and G.c_dim > 0:
         raise ValueError(f'the network is conditional and needs one; the classes are 0 to {G.c_dim - 1}.')
     if class_idx is not None and not 0 <= class_idx < max(G.c_dim, 1):
-        raise ValueError(f'{class_idx} is out of range: ' + (f'the classes are 0 to {G.c_dim - 1}.' if G.c_dim > 0 else 'the network has no classes.'))
+        raise ValueError(f'{class_idx} is out of range: '
+            + (f'the classes are 0 to {G.c_dim - 1}.' if G.c_dim > 0 else 'the network has no classes.'))
 
 def render(G, w, noise_mode='const'):
-    """The image of one code [1, num_ws, w_dim], uint8 [H, W, 3]. One at a time takes little memory at any resolution."""
+    """The image of one code [1, num_ws, w_dim], uint8 [H, W, 3].
+
+    One at a time takes little memory at any resolution.
+    """
     return pictures.to_uint8(G.synthesis(w, noise_mode=noise_mode))[0]
 
 #----------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""Knobs of a generator that could each stand for one thing in the image: channel groups, and what they are compared with.
+"""Knobs of a generator that could each stand for one thing in the image: channel groups,
+and what they are compared with.
 
     >>> from sarigan_plugin.steering import sampling
     >>> from sarigan_plugin.snapshots import reading
@@ -9,17 +10,21 @@
     >>> with knobs[0].turned(2):                                    # Two standard deviations up.
     ...     louder = G.synthesis(ws[:8], noise_mode='const')
 
-Each is a set of channels of one layer, and one number that styles them. s_k is the style of channel k (paper: f), C their number.
+Each is a set of channels of one layer, and one number that styles them. s_k is the style of channel k (paper: f),
+C their number.
 
     inter     a group's inter-group style h; turned by d: h + d sigma(h)
-    intra     the intra-group styles z of a group, along their first principal component v: z . v; turned: z + d sigma(z . v) v
+    intra     the intra-group styles z of a group, along their first principal component v: z . v; turned:
+              z + d sigma(z . v) v
     layer     all styles of a layer, the same: s . v; turned: s + d sigma(s . v) v
     channel   one style, the S space of Wu et al. (StyleSpace Analysis, CVPR 2021): s_k; turned: s_k + d sigma(s_k)
-    random    the gain r of a random set of channels, r^2 = 1/C sum_k s_k^2, which for a group would be |h| by Eq. 5; turned: all its styles
+    random    the gain r of a random set of channels, r^2 = 1/C sum_k s_k^2, which for a group would be |h| by Eq. 5;
+              turned: all its styles
               times (r + d sigma(r)) / r
 
-sigma is the standard deviation over the images of the network itself, so that d means the same for all of them. In the feature form
-styles are the standard deviations of channels; their means are left alone, but for those of h, which is both.
+sigma is the standard deviation over the images of the network itself, so that d means the same for all of them. In the
+feature form styles are the standard deviations of channels; their means are left alone, but for those of h, which is
+both.
 """
 
 import contextlib
@@ -43,7 +48,10 @@ KINDS = {
 # Styles of any layer, read and changed.
 
 def styled_layers(G):
-    """{name: layer} of the layers that are grouped, or would be: all convolutions but the first. Of SariGAN or upstream's StyleGAN2."""
+    """{name: layer} of the layers that are grouped, or would be: all convolutions but the first.
+
+    Of SariGAN or upstream's StyleGAN2.
+    """
     blocks = {res: getattr(G.synthesis, f'b{res}') for res in G.synthesis.block_resolutions[1:]}
     return {f'b{res}.{conv}': getattr(block, conv) for res, block in blocks.items() for conv in ['conv0', 'conv1']}
 
@@ -90,7 +98,8 @@ class Unit:
     index:      int                 # Of the group, channel or set in its layer; 0 for a whole layer.
     channels:   torch.Tensor        # bool [C]: those that it styles.
     values:     torch.Tensor        # [N]: where it stands in each of the images it was found with.
-    turned:     typing.Callable     # turned(d): a context, inside which it is turned by d standard deviations of the values.
+    turned:     typing.Callable     # turned(d): a context, inside which it is turned by d standard deviations of the
+                                    # values.
 
     @property
     def size(self):
@@ -99,10 +108,12 @@ class Unit:
 
 def _shifted(G, layer_name, group, values, channels):
     sigma = values.std(correction=0).item()
-    return Unit('inter', layer_name, group, channels, values, lambda d: edited(G, [Edit(layer_name, group, inter_shift=d * sigma)]))
+    return Unit('inter', layer_name, group, channels, values,
+        lambda d: edited(G, [Edit(layer_name, group, inter_shift=d * sigma)]))
 
 def _moved(kind, layer_name, index, channels, styles, context):
-    """Along the first principal component of some channels' styles. context: takes what changes styles, [N, C] -> [N, C]."""
+    """Along the first principal component of some channels' styles. context: takes what changes styles,
+    [N, C] -> [N, C]."""
     direction = torch.zeros_like(styles[0])
     direction[channels] = principal_direction(styles[:, channels])
     values = styles @ direction
@@ -115,7 +126,8 @@ def _amplified(layer_name, index, channels, styles, layer):
     def change(own, d):
         factor = 1 + d * sigma / gain(own).clamp(min=1e-8)
         return torch.where(channels, own * factor[:, None], own)
-    return Unit('random', layer_name, index, channels, gain(styles), lambda d: restyled(layer, lambda own: change(own, d)))
+    return Unit('random', layer_name, index, channels, gain(styles),
+        lambda d: restyled(layer, lambda own: change(own, d)))
 
 def principal_direction(styles):
     """The direction in which styles [N, C] vary most: [C], of length 1, its largest component positive."""
@@ -130,7 +142,8 @@ def find(G, ws, partitions=None, seed=0):
     """All units of a generator, by kind in the order of KINDS.
 
     ws:         [N, num_ws, w_dim] of the images that say how far styles vary.
-    partitions: {layer name: [C], the group of each channel}, whose sizes the random sets have; None = those of its own groups, if any. Layers
+    partitions: {layer name: [C], the group of each channel}, whose sizes the random sets have;
+    None = those of its own groups, if any. Layers
                 that are not there, or have another number of channels, get no random sets.
     seed:       Of the random sets.
     """
@@ -143,7 +156,8 @@ def find(G, ws, partitions=None, seed=0):
             _add_groups(found, G, name, layer, ws[:, 0])
         if len(partitions.get(name, [])) == styles.shape[1]:
             shuffled = partitions[name][torch.randperm(styles.shape[1], generator=random)].to(styles.device)
-            found['random'] += [_amplified(name, index, shuffled == index, styles, layer) for index in shuffled.unique().tolist()]
+            found['random'] += [_amplified(name, index, shuffled == index, styles, layer)
+                for index in shuffled.unique().tolist()]
         context = lambda change, layer=layer: restyled(layer, change)
         every = torch.ones_like(styles[0], dtype=torch.bool)
         found['layer'].append(_moved('layer', name, 0, every, styles, context))
@@ -158,7 +172,8 @@ def _add_groups(found, G, name, layer, w):
     for group in layer.grouping.assignment.unique().tolist():
         channels = layer.grouping.assignment == group
         found['inter'].append(_shifted(G, name, group, inter[:, group], channels))
-        found['intra'].append(_moved('intra', name, group, channels, intra, lambda change, layer=layer: _hooked(layer.affine, change)))
+        found['intra'].append(_moved('intra', name, group, channels, intra,
+            lambda change, layer=layer: _hooked(layer.affine, change)))
 
 def group_partitions(G):
     """{layer name: [C], the group of each channel} of the grouped layers."""

@@ -5,7 +5,9 @@ import os
 #----------------------------------------------------------------------------
 
 def expanded(path: str) -> str:
-    """The path with ~ and ~user as a shell has them, which leaves them alone in --data=~/x. URLs and words stay as they are.
+    """The path with ~ and ~user as a shell has them, which leaves them alone in --data=~/x.
+
+    URLs and words stay as they are.
 
     Raises ValueError, with one sentence, where a folder named ~ would be made.
     """

@@ -1,7 +1,7 @@
 """Saves a training while it runs, and lets it go on as if it had never stopped.
 
-patches/training.patch hands the local variables of upstream's loop to `keeper`, once before the first iteration, after each
-iteration and each tick.
+patches/training.patch hands the local variables of upstream's loop to `keeper`, once before the first iteration, after
+each iteration and each tick.
 """
 
 import os
@@ -25,7 +25,8 @@ class Checkpointer:
     def __init__(self):
         self.run_dir = None
 
-    def begin(self, run_dir, rank, num_gpus, keep=2, minutes=None, state=None, seed=None, metrics=(), strict_metrics=False,
+    def begin(self, run_dir, rank, num_gpus, keep=2, minutes=None, state=None, seed=None, metrics=(),
+            strict_metrics=False,
             signals=(), timeout=None):
         """The training loop that starts next in this process is to be saved.
 
@@ -77,7 +78,9 @@ class Checkpointer:
         return *(position[name] for name in POSITION), start_time
 
     def iteration_done(self, loop):
-        """Save if it is time, or if the training is to stop, which raises Stopped. The end of a tick waits for tick_done().
+        """Save if it is time, or if the training is to stop, which raises Stopped.
+
+        The end of a tick waits for tick_done().
 
         Raises soundness.Diverged.
         """
@@ -109,7 +112,8 @@ class Checkpointer:
         """metrics: names of those that are still to be evaluated, of the snapshot beside the state."""
         self.saved_time = time.monotonic()
         if not loop['loss'].is_sound():
-            print('Warning: no training state is saved, since not all numbers are finite; the last one stays.', file=sys.stderr)
+            print('Warning: no training state is saved, since not all numbers are finite; the last one stays.',
+                file=sys.stderr)
             return
         processes = self.agreement.values_for_first(loop_state.of_this_process(loop), self.rank)
         if self.rank != 0:
@@ -144,7 +148,8 @@ class Checkpointer:
     def _evaluate(self, metrics, loop):
         nimg = loop['cur_nimg']
         peers = _Evaluators(self.agreement, self.stop, nimg)
-        snapshot_metrics.evaluate(metrics, snapshot_metrics.name_of(nimg), loop, peers=peers, strict=self.strict_metrics)
+        snapshot_metrics.evaluate(metrics, snapshot_metrics.name_of(nimg), loop, peers=peers,
+            strict=self.strict_metrics)
 
 class _Evaluators:
     """The processes that evaluate the metrics of one snapshot together, see snapshot_metrics.evaluate()."""
@@ -158,7 +163,10 @@ class _Evaluators:
         return self.agreement.values_of_all(value)
 
     def failed_anywhere(self, failed=False):
-        """Whether a metric has failed in any process. Raises Stopped where one was asked to stop: the state is saved."""
+        """Whether a metric has failed in any process.
+
+        Raises Stopped where one was asked to stop: the state is saved.
+        """
         failed, stop = self.agreement.largest(failed, self.stop.number)
         stop_if(stop, self.nimg)
         return bool(failed)

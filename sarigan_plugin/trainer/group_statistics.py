@@ -42,7 +42,8 @@ class GroupStatistics:
                 size_min    = sizes.min(),
                 size_median = sizes.median(),
                 size_max    = sizes.max(),
-                churn       = (assignment != self.previous[name]).float().mean(), # Share of channels, since the last tick.
+                # Share of channels, since the last tick.
+                churn       = (assignment != self.previous[name]).float().mean(),
             )
             if isinstance(grouping, ChannelGrouping):
                 values['temperature'] = grouping.temperature

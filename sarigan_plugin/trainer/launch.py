@@ -37,7 +37,8 @@ class FaultTolerance:
     """What a training does when something goes wrong; stored as `care` in its options."""
     keep_states:        int             = 2     # Training states that stay in the run's folder.
     checkpoint_minutes: float | None    = None  # Time between them, beside those that network snapshots bring.
-    max_bad_iterations: int             = 50    # Iterations in a row with numbers that are not finite before going back.
+    max_bad_iterations: int             = 50    # Iterations in a row with numbers that are not finite before going
+                                                # back.
     max_rollbacks:      int             = 3     # How often to go back to the last state with other random numbers.
     skip_bad_images:    bool            = False # Take another image for one that goes bad?
     trust_pickle:       bool            = False # Run the code inside the pickle that training starts from?
@@ -61,7 +62,8 @@ def launch(args, device_type, minutes=None, world=None):
     made = _missing_folders(args.run_dir)
     state_path = world.agree(lambda: _open_run(args, locks))
     if world.rank == 0:
-        print(f'Training on {device_type.upper()}{"; mixed precision is off there" if device_type == "cpu" else ""} ...')
+        print(
+            f'Training on {device_type.upper()}{"; mixed precision is off there" if device_type == "cpu" else ""} ...')
     try:
         if args.num_gpus == world.size:
             code = train_process(world, args, device_type, minutes, state_path)
@@ -144,7 +146,8 @@ def _spawn(args, device_type, *rest):
     signals = stopping.stop_signals()
     # Ignored while the processes are born; each sets its own.
     handlers = {number: signal.signal(number, signal.SIG_IGN) for number in signals}
-    context = torch.multiprocessing.spawn(_spawned, args=(args, device_type, signals, *rest), nprocs=args.num_gpus, join=False)
+    context = torch.multiprocessing.spawn(_spawned, args=(args, device_type, signals, *rest),
+        nprocs=args.num_gpus, join=False)
     def pass_on(number, _frame):
         for process in context.processes:
             if process.is_alive():
@@ -232,7 +235,8 @@ def _prepare_upstream(world, args, device_type, tolerance):
     """Have upstream's loop run as args say; what it has no argument for is taken out of them."""
     args.augment_p = args.pop('ada_start', args.get('augment_p', 0))
     left_out = args.pop('left_out', dict(images=[]))['images']
-    upstream_loop.prepare(device_type, grid=args.pop('grid', None), local_rank=world.local_rank, trust=tolerance.trust_pickle,
+    upstream_loop.prepare(device_type, grid=args.pop('grid', None), local_rank=world.local_rank,
+        trust=tolerance.trust_pickle,
         skip_bad_images=tolerance.skip_bad_images, left_out={args.training_set_kwargs.path: left_out})
     upstream_loop.fit_to_device(args, device_type)
 
@@ -290,8 +294,8 @@ def _failure(error, world, args):
         url = getattr(error.request, 'url', 'a file')
         return f'--resume: {url} could not be downloaded; it takes a file as well.', UserError.exit_code
     if isinstance(error, OSError) and error.errno in files.OUT_OF_SPACE:
-        return (f'--outdir: {error.strerror} while writing to {args.run_dir}; the snapshots and states that are there are whole. '
-            'Free some space; the same command goes on.'), UserError.exit_code
+        return (f'--outdir: {error.strerror} while writing to {args.run_dir}; the snapshots and states that are there '
+            'are whole. Free some space; the same command goes on.'), UserError.exit_code
     if isinstance(error, RuntimeError) and is_lost_peer(error):
         return (f'Rank {world.rank} on {socket.gethostname()} has lost another process, or has not heard from it for '
             f'{world.minutes()}: {GO_ON}'), LOST
@@ -303,7 +307,10 @@ def cpu_precision(args):
     return choice, resolutions or (cpu_formats.RESOLUTIONS if choice == '1' else 0)
 
 def _train(world, args, tolerance, state_path, signals, abort_fn):
-    """Run upstream's loop to its end, again from the last state where it diverges. Raises UserError where that is no use."""
+    """Run upstream's loop to its end, again from the last state where it diverges.
+
+    Raises UserError where that is no use.
+    """
     for attempt in range(tolerance.max_rollbacks + 1):
         divergence = _attempt(attempt, world, args, tolerance, state_path, signals, abort_fn)
         if divergence is None:
@@ -315,7 +322,8 @@ def _train(world, args, tolerance, state_path, signals, abort_fn):
             print(f'Diverged: {divergence}. Going back to {state_path} with other random numbers; '
                 f'rollback {attempt + 1} of at most {tolerance.max_rollbacks}.')
             state_files.rewind_logs(args.run_dir, state_files.read_state(state_path))
-    raise UserError(f'--max-rollbacks: {divergence}. It was so after {tolerance.max_rollbacks} rollbacks as well. {REMEDIES}')
+    raise UserError(f'--max-rollbacks: {divergence}. '
+        f'It was so after {tolerance.max_rollbacks} rollbacks as well. {REMEDIES}')
 
 def _attempt(attempt, world, args, tolerance, state_path, signals, abort_fn):
     """Run upstream's loop once. Returns None when it is over, or how it diverged."""

@@ -46,14 +46,16 @@ def seed_everything(*entropy):
     torch.manual_seed(seed)
 
 def counters():
-    """What this process has reported to upstream's statistics and nobody has collected yet: {name: {device: moments}}."""
+    """What this process has reported to upstream's statistics and nobody has collected yet: {name: {device:
+    moments}}."""
     return {name: {str(device): tensor.clone() for device, tensor in by_device.items()}
         for name, by_device in training_stats._counters.items()}
 
 def set_counters(saved):
     training_stats._counters.clear()
     for name, by_device in saved.items():
-        training_stats._counters[name] = {torch.device(device): tensor.to(device) for device, tensor in by_device.items()}
+        training_stats._counters[name] = {torch.device(device): tensor.to(device)
+            for device, tensor in by_device.items()}
 
 def collected(collectors):
     """What all processes have reported and `collectors` have collected."""

@@ -98,7 +98,8 @@ class MonitoredLoss:
         self.bar.go_on_from(self.clock.nimg)
 
 class TickClock:
-    """Knows, one iteration before it happens, when upstream's loop ends a tick: the first alone, then every kimg_per_tick."""
+    """Knows, one iteration before it happens, when upstream's loop ends a tick: the first alone,
+    then every kimg_per_tick."""
     def __init__(self, batch_size, total_kimg, kimg_per_tick):
         self.batch_size = batch_size
         self.total_nimg = total_kimg * 1000

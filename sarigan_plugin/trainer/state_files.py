@@ -27,7 +27,10 @@ class DamagedState(ValueError):
     """The file is no training state, or not what was written."""
 
 def write_state(path, state):
-    """Save a dict of tensors, numbers, strings, lists, tuples and dicts under its name when it is whole. Raises OSError."""
+    """Save a dict of tensors, numbers, strings, lists, tuples and dicts under its name when it is whole.
+
+    Raises OSError.
+    """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getbuffer()
@@ -51,7 +54,8 @@ def read_state(path):
 def state_paths(run_dir):
     """The training states of a run, the newest first. Files that somebody gave other names are not ours."""
     paths = glob.glob(os.path.join(glob.escape(run_dir), 'training-state-*.pt'))
-    return sorted((path for path in paths if STATE_NAME.search(path) is not None and os.path.isfile(path)), reverse=True)
+    return sorted((path for path in paths if STATE_NAME.search(path) is not None and os.path.isfile(path)),
+        reverse=True)
 
 def state_path(run_dir, nimg):
     return os.path.join(run_dir, f'training-state-{nimg:09d}.pt')
@@ -101,7 +105,8 @@ def rewind_logs(run_dir, state):
                 f.writelines(line for line in cut if snapshot_metrics.is_about(line, snapshot_pkl))
 
 def metrics_due(run_dir, names):
-    """Those metrics, of these names, that were still to be evaluated at the newest state, and of which nothing is known."""
+    """Those metrics, of these names, that were still to be evaluated at the newest state,
+    and of which nothing is known."""
     paths = state_paths(run_dir)
     if not paths:
         return []

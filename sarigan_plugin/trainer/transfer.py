@@ -1,11 +1,13 @@
-"""--resume: from the networks of a pickle to those of this run, which may be a SariGAN and the pickle's a plain StyleGAN2.
+"""--resume: from the networks of a pickle to those of this run, which may be a SariGAN and the pickle's a plain
+StyleGAN2.
 
 A plain generator has one code w and one style per channel. A grouped generator that is to make the same images starts
 with w for both codes. Its intra-group code then gives the source's styles s through the source's own affine layers, and
-Eq. 5 turns them into f_j = h_i s_j / n_i for each channel j of group i, n_i = sqrt(1/C sum_{k in group i} s_k^2). So h_i
-has to be n_i. That is no affine function of the inter-group code, and h_i is one: the closest, in least squares over
-codes that the mapping network makes, is what group_affine starts as. Layers that are not grouped are copied exactly.
-With norm = "feature" the same is done, but there features are normalised, the source's were not, and its images don't stay.
+Eq. 5 turns them into f_j = h_i s_j / n_i for each channel j of group i, n_i = sqrt(1/C sum_{k in group i} s_k^2). So
+h_i has to be n_i. That is no affine function of the inter-group code, and h_i is one: the closest, in least squares
+over codes that the mapping network makes, is what group_affine starts as. Layers that are not grouped are copied
+exactly. With norm = "feature" the same is done, but there features are normalised, the source's were not, and its
+images don't stay.
 
 All this holds for one grouping, and a fresh one would change with each of the first steps. So the groups are learned
 first: the grouping loss needs the source's kernels alone.
@@ -33,7 +35,8 @@ RIDGE     = 1e-3    # Share of the codes' mean variance, so that directions whic
 def examine(args, trust=False):
     """Read the networks that training is to start from, and see whether they fit.
 
-    args:  from arguments.training_options(), with resume_pkl; gets ada_start, the p that ADA starts with, where it has a target.
+    args:  from arguments.training_options(), with resume_pkl; gets ada_start, the p that ADA starts with,
+           where it has a target.
     trust: see reading.read().
     Returns a sentence on p, or None. Raises UserError.
     """
@@ -57,7 +60,8 @@ def _why_p_starts_again(data, training_set_kwargs):
         return 'the pickle was trained without augmentation'
     theirs, ours = _data_of(data.get('training_set_kwargs') or {}), _data_of(training_set_kwargs)
     if theirs != ours:
-        return f'the pickle was trained on other data ({theirs[1]} images of {theirs[0]}), and here are {ours[1]} of {ours[0]}'
+        return (f'the pickle was trained on other data ({theirs[1]} images of {theirs[0]}), '
+            f'and here are {ours[1]} of {ours[0]}')
     return None
 
 def _data_of(training_set_kwargs):
@@ -83,13 +87,16 @@ def copy_with_report(source, target, require_all=False):
         if name in theirs:
             tensor.copy_(theirs[name])
     if from_plain:
-        print(f'{kind}: {len(ours) - len(missing)} of {len(ours)} tensors are copied from a plain StyleGAN2{"; both codes start as its w" if two_codes else ""}')
+        print(f'{kind}: {len(ours) - len(missing)} of {len(ours)} tensors are copied from a plain '
+            f'StyleGAN2{"; both codes start as its w" if two_codes else ""}')
     if two_codes and grouped_layers(target.synthesis):
         settle_groups(target)
-        print(f'{kind}: groups are settled and group_affine is fitted, which keeps styles within {fit_group_styles(target):.1%}')
+        print(f'{kind}: groups are settled and group_affine is fitted, '
+            f'which keeps styles within {fit_group_styles(target):.1%}')
         missing = [name for name in missing if '.grouping.' not in name and '.group_affine.' not in name]
     if missing:
-        print(f'{kind}: {len(missing)} of {len(ours)} tensors are not in the pickle and start afresh: {", ".join(missing)}')
+        print(f'{kind}: {len(missing)} of {len(ours)} tensors are not in the pickle and start afresh: '
+            f'{", ".join(missing)}')
     unused = [name for name in theirs if name not in ours]
     if unused:
         print(f'{kind}: {len(unused)} tensors of the pickle have no place here: {", ".join(unused)}')
@@ -105,7 +112,8 @@ def fitting_tensors(source, target):
     for name, tensor in ours.items():
         if name in theirs and theirs[name].shape != tensor.shape:
             from_plain = _is_from_plain(source, target)
-            advice = 'choose a --cfg that has the channels of the pickle' if from_plain else 'go on with the options that the pickle was trained with'
+            advice = ('choose a --cfg that has the channels of the pickle' if from_plain
+                else 'go on with the options that the pickle was trained with')
             shapes = f'{list(theirs[name].shape)} in the pickle and {list(tensor.shape)} here'
             raise UserError(f'--resume: {name} of {type(target).__name__} is {shapes}; {advice}.')
     return theirs
@@ -120,11 +128,13 @@ def _tensors(module):
     return dict([*module.named_parameters(), *module.named_buffers()])
 
 def _is_sarigan(module):
-    return hasattr(module, 'code_dim') or hasattr(module, 'q') # Generator, discriminator; a pickle's classes are not ours.
+    # Generator, discriminator; a pickle's classes are not ours.
+    return hasattr(module, 'code_dim') or hasattr(module, 'q')
 
 def _check_images(source, target):
     if reading.completes_images(source) != reading.completes_images(target):
-        raise UserError('--resume: one of the two networks completes images, that of the pickle or that of the --cfg; they must be of one kind.')
+        raise UserError('--resume: one of the two networks completes images, that of the pickle or that of the --cfg; '
+            'they must be of one kind.')
     _check_equal('the resolution', source.img_resolution, target.img_resolution)
     _check_equal('the number of color channels', source.img_channels, target.img_channels)
     _check_equal('the number of class labels', source.c_dim, target.c_dim)
@@ -141,18 +151,25 @@ def _check_equal(what, theirs, ours):
 def _for_two_codes(tensors, last_layer):
     """A plain generator's tensors under the names that they have in a SariGAN of equal size, with w for both codes."""
     def shape(name, tensor):
-        return torch.cat([tensor, tensor]) if name in [f'{last_layer}.weight', f'{last_layer}.bias', 'mapping.w_avg'] else tensor
-    return {name.replace('.torgb.affine.', '.torgb.affine.affine.'): shape(name, tensor) for name, tensor in tensors.items()}
+        return torch.cat([tensor, tensor]) if name in [f'{last_layer}.weight', f'{last_layer}.bias',
+            'mapping.w_avg'] else tensor
+    return {name.replace('.torgb.affine.', '.torgb.affine.affine.'): shape(name, tensor)
+        for name, tensor in tensors.items()}
 
 #----------------------------------------------------------------------------
 
 def settle_groups(G):
-    """Find the groups of the kernels that G has: by the grouping loss alone (Eq. 2), or by k-means. Fixed groups stay as they are."""
+    """Find the groups of the kernels that G has: by the grouping loss alone (Eq.
+
+    2), or by k-means. Fixed groups stay as they are.
+    """
     for _name, layer, source in grouped_layers(G.synthesis):
         if isinstance(layer.grouping, KMeansGrouping):
             layer.grouping.refresh(source.weight)
-    layers = [(layer.grouping, layer.grouping.target(source.weight)) for _name, layer, source in grouped_layers(G.synthesis)
-        if isinstance(layer.grouping, ChannelGrouping)] # The kernels stay, and there is no inertia before training: one target for all steps.
+    layers = [(layer.grouping, layer.grouping.target(source.weight))
+        for _name, layer, source in grouped_layers(G.synthesis)
+        # The kernels stay, and there is no inertia before training: one target for all steps.
+        if isinstance(layer.grouping, ChannelGrouping)]
     parameters = [parameter for grouping, _target in layers for parameter in grouping.parameters()]
     if not parameters:
         return
@@ -192,7 +209,8 @@ def fit_group_styles(G):
         empty = sizes == 0
         power = layer.affine(intra).square()
         powers = power @ membership # [Ng]
-        sizes[empty] = len(membership) / membership.shape[1] # Ready for the channels that may come, as many as others have.
+        # Ready for the channels that may come, as many as others have.
+        sizes[empty] = len(membership) / membership.shape[1]
         powers[:, empty] = power.mean(dim=1, keepdim=True) * sizes[empty]
         wanted = (powers / len(membership)).sqrt() # [Ng]: n_i.
         slope = solver @ wanted # [Dg]
@@ -207,7 +225,8 @@ def _sample_codes(G, num):
     random = torch.Generator().manual_seed(0)
     codes = []
     for z in torch.randn([num, G.z_dim], generator=random).split(256): # In parts, as each code comes num_ws times.
-        c = torch.eye(G.c_dim)[torch.randint(G.c_dim, [len(z)], generator=random)] if G.c_dim > 0 else torch.zeros([len(z), 0])
+        c = (torch.eye(G.c_dim)[torch.randint(G.c_dim, [len(z)], generator=random)] if G.c_dim > 0
+            else torch.zeros([len(z), 0]))
         device = next(G.parameters()).device
         codes.append(G.mapping(z.to(device), c.to(device), skip_w_avg_update=True)[:, 0].clone())
     return torch.cat(codes)

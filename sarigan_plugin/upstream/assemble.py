@@ -2,8 +2,8 @@
 
 For machines that reach a Python package index but not GitHub. dnnlib, torch_utils and legacy.py are in the one wheel
 unchanged; training, metrics and the scripts come from the other, with imports made absolute and its own additions
-resolved away. What results computes the same as upstream's commit, bit for bit (tests/upstream/test_upstream.py): its files
-differ in import order and comments.
+resolved away. What results computes the same as upstream's commit, bit for bit (tests/upstream/test_upstream.py): its
+files differ in import order and comments.
 
 Wheels and result are pinned by sha256, and each edit must match exactly once, so that anything unexpected stops the
 assembly instead of leaving a half-edited tree. train.py, generate.py and upstream's LICENSE are in neither wheel: the

@@ -1,8 +1,8 @@
 """Find, fetch, verify and patch the StyleGAN2-ADA tree, and put it on sys.path.
 
-The tree is the folder stylegan2-ada-pytorch/ of the checkout (support/places.py has the other places): a git submodule or,
-where GitHub can't be reached, assembled from Python packages (assemble.py). Either holds the same code; either can be
-exchanged for the other.
+The tree is the folder stylegan2-ada-pytorch/ of the checkout (support/places.py has the other places): a git submodule
+or, where GitHub can't be reached, assembled from Python packages (assemble.py). Either holds the same code; either can
+be exchanged for the other.
 What a user has changed or put into the folder is never lost: changed files stop us, added files move along.
 """
 
@@ -62,7 +62,8 @@ def _git_environment(folder):
     return environment | dict(
         LC_ALL                  = 'C',
         GIT_TERMINAL_PROMPT     = '0', # fail instead of asking for a password
-        GIT_CEILING_DIRECTORIES = str(Path(folder).resolve().parent), # an assembled tree is no part of the project's repository
+        # an assembled tree is no part of the project's repository
+        GIT_CEILING_DIRECTORIES = str(Path(folder).resolve().parent),
     )
 
 def _git(folder, *arguments, timeout=None):
@@ -75,7 +76,8 @@ def _git(folder, *arguments, timeout=None):
             stdin             = subprocess.DEVNULL,
             stdout            = subprocess.PIPE,
             stderr            = subprocess.PIPE,
-            start_new_session = timeout is not None, # git's helpers keep the pipes open: on a timeout all of them must end
+            # git's helpers keep the pipes open: on a timeout all of them must end
+            start_new_session = timeout is not None,
         )
     except FileNotFoundError as err:
         raise UserError('git is not installed; sarigan needs it to fetch and patch stylegan2-ada-pytorch.') from err
@@ -194,7 +196,8 @@ def apply_patches(tree):
         states = {name: _file_status(tree, patch, name) for name in patch.files}
         for name, state in states.items():
             if state == 'conflict':
-                raise UserError(f'{patch.path.name} does not fit {tree / name}: give the file its original content and run again.')
+                raise UserError(f'{patch.path.name} does not fit {tree / name}: '
+                    'give the file its original content and run again.')
             done = _change_file(tree, patch, name) if state == 'missing' else None
             if done is not None and done.returncode != 0:
                 raise UserError(f'{patch.path.name} could not be applied to {tree / name} ({_reason(done)}).')
@@ -244,7 +247,8 @@ def _judge(kind, commit, changed, missing, wrong=None):
     problems = [wrong] if wrong else []
     problems += [f'modified: {_listed(changed)}'] if changed else []
     problems += [f'missing: {_listed(missing)}'] if missing else []
-    return Origin(kind, commit, not problems, '; '.join(problems) or 'unmodified apart from our patches', tuple(changed), tuple(missing), keep)
+    return Origin(kind, commit, not problems, '; '.join(problems) or 'unmodified apart from our patches',
+        tuple(changed), tuple(missing), keep)
 
 def _identify_submodule(tree):
     head = _git(tree, 'rev-parse', '--verify', '--quiet', 'HEAD^{commit}')
@@ -253,7 +257,8 @@ def _identify_submodule(tree):
     commit = head.stdout.decode().strip()
     listed = _git(tree, 'diff', '--name-only', '-z', 'HEAD')
     if listed.returncode != 0:
-        return Origin('submodule', commit, False, f'git cannot read it ({_reason(listed)})', keep='is a git repository in trouble')
+        return Origin('submodule', commit, False, f'git cannot read it ({_reason(listed)})',
+            keep='is a git repository in trouble')
     names = [os.fsdecode(name) for name in listed.stdout.split(b'\0') if name]
     present = [name for name in names if (tree / name).is_file()]
     contents = _without_patches(tree, 'submodule', present)
@@ -289,7 +294,8 @@ def identify(tree):
     if kind == 'pypi':
         return _identify_pypi(tree)
     if kind == 'other':
-        return Origin('other', None, False, 'neither a submodule nor assembled by sarigan', keep='holds files that sarigan did not put there')
+        return Origin('other', None, False, 'neither a submodule nor assembled by sarigan',
+            keep='holds files that sarigan did not put there')
     return Origin('missing', None, False, 'not there')
 
 #----------------------------------------------------------------------------
@@ -310,7 +316,8 @@ def _carry_over(old, new):
     own = _own_files(old)
     for path in sorted(old.rglob('*')):
         name = path.relative_to(old)
-        if str(name) in own or name.parts[0] in ('.git', '.sarigan-patches') or '__pycache__' in name.parts or (path.is_dir() and not path.is_symlink()):
+        if str(name) in own or name.parts[0] in ('.git', '.sarigan-patches') or '__pycache__' in name.parts or (
+                path.is_dir() and not path.is_symlink()):
             continue
         target = new / name
         if os.path.lexists(target): # the new tree has a file of that name
@@ -376,7 +383,8 @@ def _submodule_problem(tree):
 def _clear_interrupted_clone(tree):
     """Remove a clone that was killed before it had any branch or checkout: git does not mend it by itself."""
     modules = _module_folder()
-    if modules.is_dir() and not (modules / 'index').is_file() and not _git(modules, '--git-dir=.', 'for-each-ref').stdout:
+    if (modules.is_dir() and not (modules / 'index').is_file()
+            and not _git(modules, '--git-dir=.', 'for-each-ref').stdout):
         shutil.rmtree(modules)
         if (tree / '.git').is_file():
             (tree / '.git').unlink()
@@ -437,7 +445,8 @@ def fill(kind='auto'):
     if origin.kind == 'pypi' and origin.ok:
         return origin
     if origin.kind == 'submodule' and (tree / '.git').is_dir():
-        raise UserError(f'{tree} is a git clone of its own, with a history that may be yours: move it away and run again.')
+        raise UserError(f'{tree} is a git clone of its own, with a history that may be yours: '
+            'move it away and run again.')
     try:
         if origin.kind == 'missing':
             _assemble(tree)
@@ -446,7 +455,8 @@ def fill(kind='auto'):
     except UserError as err:
         if problem is None:
             raise
-        raise UserError(f'stylegan2-ada-pytorch cannot be had: {problem}, and {err.message[0].lower()}{err.message[1:]}') from err
+        raise UserError('stylegan2-ada-pytorch cannot be had: '
+            f'{problem}, and {err.message[0].lower()}{err.message[1:]}') from err
     return identify(tree)
 
 #----------------------------------------------------------------------------

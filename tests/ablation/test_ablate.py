@@ -72,7 +72,8 @@ def files_of(tmp_path_factory):
     return folder
 
 def arguments(files_of, images, outdir, *more):
-    return ['ablate', files_of / 'squares.toml', f'--data={images}', f'--outdir={outdir}', f'--detector={files_of / "detector.pt"}', '--device=cpu', *more]
+    return ['ablate', files_of / 'squares.toml', f'--data={images}', f'--outdir={outdir}',
+        f'--detector={files_of / "detector.pt"}', '--device=cpu', *more]
 
 def here(files_of, images, outdir, *more):
     """As the command, but in this process, which trains nothing."""
@@ -92,7 +93,8 @@ def rows_of(outdir):
 def networks(run_dir):
     with open(run_dir / 'network-snapshot-000001.pkl', 'rb') as f:
         snapshot = pickle.load(f)
-    return {f'{name}.{key}': tensor for name in ['G', 'D', 'G_ema'] for key, tensor in snapshot[name].state_dict().items()}
+    return {f'{name}.{key}': tensor for name in ['G', 'D', 'G_ema']
+        for key, tensor in snapshot[name].state_dict().items()}
 
 #----------------------------------------------------------------------------
 # Whole tables.
@@ -106,10 +108,13 @@ def test_each_row_is_trained_measured_and_compared_with_the_first(finished):
     for name, row in rows.items():
         assert row['figures']['fd10k']['ratio'] == pytest.approx(values[name] / values['stylegan2'])
     text = (outdir / 'squares.md').read_text()
-    assert re.search(rf'\| four groups +\| {values["sarigan"]:.1f} .*\| 6.74 +\| 0.826 \|', text) and text in done.stdout
+    assert (re.search(rf'\| four groups +\| {values["sarigan"]:.1f} .*\| 6.74 +\| 0.826 \|', text)
+        and text in done.stdout)
     options = {name: json.loads((outdir / name / 'seed0' / 'training_options.json').read_text()) for name in rows}
-    assert options['stylegan2']['G_kwargs']['grouping'] == 'none' and options['stylegan2']['loss_kwargs']['lambda_info'] == 0
-    assert options['sarigan']['G_kwargs']['grouping'] == 'similarity' and options['sarigan']['loss_kwargs']['lambda_info'] == 10
+    assert (options['stylegan2']['G_kwargs']['grouping'] == 'none'
+        and options['stylegan2']['loss_kwargs']['lambda_info'] == 0)
+    assert (options['sarigan']['G_kwargs']['grouping'] == 'similarity'
+        and options['sarigan']['loss_kwargs']['lambda_info'] == 10)
 
 def test_the_samples_are_the_images_of_seeds_0_to_63_of_each_row(finished):
     _done, outdir = finished
@@ -184,7 +189,8 @@ def wait_until_free(run_dir):
             return True
     limits.wait_until(is_free, 'the lock of a training')
 
-@pytest.mark.parametrize('number', [signal.SIGHUP, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), pytest.param(signal.SIGINT, marks=pytest.mark.slow), pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('number', [signal.SIGHUP, pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+    pytest.param(signal.SIGINT, marks=pytest.mark.slow), pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_a_table_that_was_stopped_ends_as_one_that_was_not(finished, files_of, images, tmp_path, number):
     outdir = tmp_path / 'out'
     process = start(files_of, images, outdir, '--rows=sarigan')
@@ -195,7 +201,8 @@ def test_a_table_that_was_stopped_ends_as_one_that_was_not(finished, files_of, i
         assert process.returncode == -signal.SIGKILL
         wait_until_free(outdir / 'sarigan' / 'seed0')
     else:
-        assert process.returncode == 128 + number and f'Stopped by {signal.Signals(number).name}; the same command goes on.' in errors, errors
+        assert (process.returncode == 128 + number
+            and f'Stopped by {signal.Signals(number).name}; the same command goes on.' in errors), errors
     assert not (outdir / 'sarigan' / 'seed0' / 'network-snapshot-000001.pkl').exists()
     done = sarigan(*arguments(files_of, images, outdir, '--rows=sarigan'))
     assert done.returncode == 0, done.stderr
@@ -208,9 +215,11 @@ def test_a_table_that_was_stopped_ends_as_one_that_was_not(finished, files_of, i
 
 def test_a_row_that_starts_from_a_pickle_looks_at_it_as_train_does(files_of, images, network, tmp_path):
     toml = tmp_path / 'resumed.toml'
-    toml.write_text(TABLE.format(cfg=files_of / 'small.toml').replace('[rows.same]', f'[options]\nresume = "{network}"\n\n[rows.same]'))
+    toml.write_text(TABLE.format(cfg=files_of / 'small.toml').replace('[rows.same]',
+        f'[options]\nresume = "{network}"\n\n[rows.same]'))
     training = table_spec.plan(table_spec.read(str(toml)), str(images), str(tmp_path / 'out'))[0]
-    with pytest.raises(UserError, match='^--resume: the resolution is 32 in the pickle and 16 here; they must be equal.$'):
+    with pytest.raises(UserError, match='^--resume: the resolution is 32 in the pickle and 16 here; '
+            'they must be equal.$'):
         ablation_job.run(training, None, 'cpu')
 
 def test_a_row_that_fails_is_named_at_the_end_and_the_others_go_on(finished, files_of, images, tmp_path):
@@ -221,7 +230,8 @@ def test_a_row_that_fails_is_named_at_the_end_and_the_others_go_on(finished, fil
     last.unlink()
     done = sarigan(*arguments(files_of, images, outdir))
     assert done.returncode == 1 and 'Traceback' not in done.stderr
-    assert re.search(rf'Error: sarigan, seed 0: --resume: no training state in {outdir}/sarigan/seed0 is whole; .* \({outdir}/sarigan/seed0/output.txt\)', done.stderr)
+    assert re.search(fr'Error: sarigan, seed 0: --resume: no training state in {outdir}/sarigan/seed0 is whole; '
+        fr'.* \({outdir}/sarigan/seed0/output.txt\)', done.stderr)
     rows = rows_of(outdir)
     assert rows['sarigan']['figures'] == {} and rows['same']['figures']['fd10k']['mean'] > 0
     assert re.search(r'\| four groups \| +\| +\| 6.74', (outdir / 'squares.md').read_text())
@@ -230,12 +240,14 @@ def test_files_of_the_tables_name_are_not_overwritten_unless_they_are_its_own(fi
     notes = tmp_path / 'squares.md'
     notes.write_text('mine')
     done = here(files_of, images, tmp_path, '--table-only')
-    assert done.exit_code == 2 and f'--outdir: {notes} is there, and not of `sarigan ablate`; another --outdir, or another name for the table.' in done.stderr
+    assert (done.exit_code == 2 and f'--outdir: {notes} is there, and not of `sarigan ablate`; '
+        'another --outdir, or another name for the table.' in done.stderr)
     assert notes.read_text() == 'mine'
 
 def test_each_training_has_its_own_gpus_of_those_that_are_visible(monkeypatch):
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,5,6,7')
-    assert [runner.environment('cuda', slot, parallel=2, gpus=2) for slot in range(2)] == [dict(CUDA_VISIBLE_DEVICES='4,5'), dict(CUDA_VISIBLE_DEVICES='6,7')]
+    assert [runner.environment('cuda', slot, parallel=2, gpus=2) for slot in range(2)] == [
+        dict(CUDA_VISIBLE_DEVICES='4,5'), dict(CUDA_VISIBLE_DEVICES='6,7')]
 
 def test_trainings_on_the_cpu_share_its_threads(monkeypatch):
     monkeypatch.setenv('OMP_NUM_THREADS', '6')
@@ -248,7 +260,8 @@ def test_two_commands_do_not_work_in_one_folder(files_of, images, tmp_path):
     lock = files.FolderLock(outdir)
     done = here(files_of, images, outdir)
     lock.release()
-    assert done.exit_code == 2 and f'Error: --outdir: {outdir} is being worked on by process {os.getpid()} on ' in done.stderr
+    assert (done.exit_code == 2 and 'Error: --outdir: '
+        f'{outdir} is being worked on by process {os.getpid()} on ' in done.stderr)
 
 #----------------------------------------------------------------------------
 # Plans.
@@ -256,21 +269,26 @@ def test_two_commands_do_not_work_in_one_folder(files_of, images, tmp_path):
 def test_a_dry_run_prints_rows_flags_and_length_and_leaves_nothing(files_of, images, tmp_path):
     done = here(files_of, images, tmp_path / 'out', '--dry-run', '--seeds=0-2', '--kimg=7')
     assert done.exit_code == 0, done.stderr
-    assert done.stdout.startswith(f'Groups of squares: 9 trainings of 7 kimg, --cfg={files_of / "small.toml"}, measured by fd10k\n')
-    assert re.search(r'  stylegan2  --grouping=none --lambda-info=0\n +seeds 0, 1, 2: to be trained\n  sarigan    no other options\n', done.stdout)
+    assert done.stdout.startswith('Groups of squares: '
+        f'9 trainings of 7 kimg, --cfg={files_of / "small.toml"}, measured by fd10k\n')
+    assert re.search(r'  stylegan2  --grouping=none --lambda-info=0\n +seeds 0, 1, 2: '
+        r'to be trained\n  sarigan    no other options\n', done.stdout)
     assert 'of training are left' not in done.stdout # Nothing was timed.
     assert not (tmp_path / 'out').exists()
 
 def test_a_dry_run_says_what_this_machine_would_refuse(files_of, images, tmp_path):
     done = here(files_of, images, tmp_path / 'out', '--dry-run', '--parallel=999', '--gpus=2')
-    assert done.exit_code == 0 and 'Without --dry-run this machine would refuse: --parallel=999 of --gpus=2 needs 1998 CPU cores, and there are ' in done.stdout
+    assert (done.exit_code == 0 and 'Without --dry-run this machine would refuse: '
+        '--parallel=999 of --gpus=2 needs 1998 CPU cores, and there are ' in done.stdout)
 
 def test_time_left_is_told_from_what_has_been_trained(finished, files_of, images):
     done = here(files_of, images, finished[1], '--dry-run', '--kimg=100')
-    lines = [json.loads((finished[1] / name / 'seed0' / 'stats.jsonl').read_text().splitlines()[-1]) for name in ['stylegan2', 'sarigan', 'same']]
+    lines = [json.loads((finished[1] / name / 'seed0' / 'stats.jsonl').read_text().splitlines()[-1])
+        for name in ['stylegan2', 'sarigan', 'same']]
     seconds = sum(line['Timing/sec_per_kimg']['mean'] for line in lines) * 99
     told = re.search(r'About (?:(\d+)h )?(?:(\d+)m )?(\d+)s of training are left', done.stdout)
-    assert sum(int(part or 0) * unit for part, unit in zip(told.groups(), [3600, 60, 1])) == pytest.approx(seconds, rel=0.05)
+    assert sum(int(part or 0) * unit for part, unit in zip(told.groups(), [3600, 60, 1])) == pytest.approx(seconds,
+        rel=0.05)
 
 @pytest.mark.parametrize('path', sorted(table_spec.folder().glob('*.toml')), ids=lambda path: path.stem)
 def test_our_tables_can_be_planned_in_every_setting(path, images, tmp_path):
@@ -293,11 +311,13 @@ def test_rows_of_one_name_are_the_same_training_in_all_our_tables(setting):
             assert known.setdefault(row.name, trained) == trained, (path, row.name)
 
 def test_the_papers_figures_are_those_of_its_tables():
-    papers = {path.stem: {row.name: row.paper for row in table_spec.read(path).rows if row.paper is not None} for path in table_spec.folder().glob('*.toml')}
+    papers = {path.stem: {row.name: row.paper for row in table_spec.read(path).rows if row.paper is not None}
+        for path in table_spec.folder().glob('*.toml')}
     assert papers['info'] == dict(stylegan2=8.16, sarigan=6.74) | {'no-info': 7.77}
     assert papers['groups'] == dict(stylegan2=8.16, groups8=7.62, sarigan=6.74, groups32=7.74)
     assert papers['stylegan2'] == dict(stylegan2=8.16, sarigan=6.74)
-    assert {row.name: row.paper for row in table_spec.read(table_spec.find('stylegan2'), 'cars').rows} == dict(stylegan2=3.01, sarigan=2.98)
+    assert {row.name: row.paper for row in table_spec.read(table_spec.find('stylegan2'), 'cars').rows} == dict(
+        stylegan2=3.01, sarigan=2.98)
     assert 1 - papers['grouping']['sarigan'] / papers['grouping']['blocks'] == pytest.approx(0.119, abs=0.0005)
 
 def test_the_documentation_is_understood(tmp_path):
@@ -306,12 +326,14 @@ def test_the_documentation_is_understood(tmp_path):
     toml.write_text(re.search(r'```toml\n(.*?)```', text, flags=re.S)[1])
     assert (table_spec.read(str(toml)).kimg, table_spec.read(str(toml), 'short').kimg) == (5000, 500)
     assert [row.options for row in table_spec.read(str(toml)).rows] == [{}, dict(lambda_info=1.0)]
-    commands = [shlex.split(line, comments=True)[2:] for line in text.splitlines() if line.startswith('sarigan ablate ')]
+    commands = [shlex.split(line, comments=True)[2:]
+        for line in text.splitlines() if line.startswith('sarigan ablate ')]
     assert len(commands) >= 3
     for command in commands:
         params = ablate.ablate_command.make_context('ablate', command).params # Raises if there is no such option.
         assert table_spec.read(table_spec.find(params['table']), params['setting']).rows
-    assert set(re.findall(r'^\| `(\w+)` \|', text, flags=re.M)) == {path.stem for path in table_spec.folder().glob('*.toml')}
+    assert set(re.findall(r'^\| `(\w+)` \|', text, flags=re.M)) == {path.stem
+        for path in table_spec.folder().glob('*.toml')}
     for file, test in re.findall(r'`(tests/[\w/]+\.py)::(\w+)`', text):
         assert f'def {test}(' in (table_spec.folder().parents[1] / file).read_text(), test
 
@@ -328,7 +350,8 @@ ROW = 'title = "x"\ncfg = "{cfg}"\nmetrics = ["fd10k"]\n'
     (ROW + '[rows.a]\nnumgroups = 3\n', ": unknown key 'numgroups' in [rows.a]; did you mean num_groups?"),
     (ROW + '[rows.a]\nnum_groups = 0\n', ': [rows.a] num_groups must be at least 1, not 0'),
     (ROW + '[rows.a]\nfp32 = 1\n', ': [rows.a] fp32 must be true or false, not 1'),
-    (ROW + '[rows.a]\nbatch = 8\n', ': batch in [rows.a] would make rows differ in more than the method; it can be in [options], for all rows'),
+    (ROW + '[rows.a]\nbatch = 8\n', ': batch in [rows.a] would make rows differ in more than the method; '
+        'it can be in [options], for all rows'),
     (ROW + '[rows."a/b"]\n', ": rows.'a/b': a row has a folder of its name, so it must be of letters, digits, - and _"),
     (ROW + '[options]\nmirror = 1\n[rows.a]\n', ': [options] mirror must be true or false, not 1'),
     (ROW + '[rows.a]\n[settings.big]\nkimg = "much"\n', ": kimg must be an integer, not 'much'"),
@@ -366,33 +389,39 @@ def test_a_table_that_is_not_there_lists_ours():
 def test_a_row_that_cannot_be_trained_is_named_before_anything_is(files_of, images, tmp_path):
     toml = tmp_path / 'wide.toml'
     toml.write_text(TABLE.format(cfg=files_of / 'small.toml') + '[rows.wide]\nnum_groups = 64\n')
-    with pytest.raises(UserError, match=r'^wide: --num-groups must be between 1 and 4, the channels of the layers at 16x16, not 64'):
+    with pytest.raises(UserError, match=r'^wide: '
+            r'--num-groups must be between 1 and 4, the channels of the layers at 16x16, not 64'):
         table_spec.plan(table_spec.read(str(toml)), str(images), str(tmp_path))
 
 def test_rows_with_batches_of_other_sizes_are_refused(files_of, images, tmp_path):
     toml = tmp_path / 'batches.toml'
     toml.write_text(TABLE.format(cfg=files_of / 'small.toml') + '[rows.tiny]\ncfg = "tiny"\n')
-    with pytest.raises(UserError, match='tiny has batches of 16 images and stylegan2 of 32: rows must not differ in that; batch in .options. sets one for all'):
+    with pytest.raises(UserError, match='tiny has batches of 16 images and stylegan2 of 32: '
+            'rows must not differ in that; batch in .options. sets one for all'):
         table_spec.plan(table_spec.read(str(toml)), str(images), str(tmp_path))
 
 def test_folders_of_other_trainings_are_not_gone_on_with(finished, files_of, images, tmp_path):
     toml = tmp_path / 'squares.toml'
-    toml.write_text(TABLE.format(cfg=files_of / 'small.toml').replace('[rows.same]\nnum_groups      = 4', '[rows.same]\nnum_groups      = 2'))
-    with pytest.raises(UserError, match=r'^--outdir: .*/same/seed0 goes on only with the options that it was started with: G_kwargs.num_groups was 4 and would be 2; another --outdir begins anew.'):
+    toml.write_text(TABLE.format(cfg=files_of / 'small.toml').replace('[rows.same]\nnum_groups      = 4',
+        '[rows.same]\nnum_groups      = 2'))
+    with pytest.raises(UserError, match=r'^--outdir: .*/same/seed0 goes on only with the options that it was started '
+            r'with: G_kwargs.num_groups was 4 and would be 2; another --outdir begins anew.'):
         table_spec.plan(table_spec.read(str(toml)), str(images), str(finished[1]))
 
 def test_other_images_of_the_same_number_and_size_are_noticed(finished, files_of, images, tmp_path):
     others = shutil.copytree(images, tmp_path / 'squares')
     (others / '00.png').write_bytes((others / '01.png').read_bytes())
     done = here(files_of, others, finished[1])
-    assert done.exit_code == 2 and re.search(r'--data: .*/stylegan2/seed0 was begun with other images; another --outdir begins anew.', done.stderr)
+    assert done.exit_code == 2 and re.search(r'--data: .*/stylegan2/seed0 was begun with other images; '
+        r'another --outdir begins anew.', done.stderr)
 
 #----------------------------------------------------------------------------
 # Figures.
 
 @pytest.fixture
 def measured(files_of, images, tmp_path):
-    """measured({row: {seed: value}}) -> (table, trainings, evaluation) where networks have these values; nothing was trained."""
+    """measured({row: {seed: value}}) -> (table, trainings, evaluation) where networks have these values;
+    nothing was trained."""
     def make(values):
         seeds = sorted({seed for of_row in values.values() for seed in of_row})
         table = dataclasses.replace(table_spec.read(str(files_of / 'squares.toml')), seeds=seeds)
@@ -403,7 +432,8 @@ def measured(files_of, images, tmp_path):
             if value is not None:
                 table_spec.begin_record(training, 'digest')
                 Path(training.snapshot).write_bytes(training.name.encode())
-                table_spec.add_results(training, evaluation, ['fd10k'], dict(fd10k=dict(value=value, floor=1.0, low=value - 1, high=value + 2, num_samples=24)))
+                table_spec.add_results(training, evaluation, ['fd10k'],
+                    dict(fd10k=dict(value=value, floor=1.0, low=value - 1, high=value + 2, num_samples=24)))
         return table, trainings, evaluation
     return make
 
@@ -414,8 +444,10 @@ def test_figures_are_means_and_deviations_over_seeds(measured):
     first, second, third = report.figures(trainings, evaluation)
     assert (first['figures']['fd10k']['mean'], first['figures']['fd10k']['std']) == (12, 2)
     assert (second['figures']['fd10k']['mean'], second['figures']['fd10k']['ratio']) == (7.5, 0.625)
-    assert second['figures']['fd10k']['ratio_error'] == pytest.approx(np.hypot(0.5 / 12, 0.625 * np.sqrt(4 / 3) / 12)) and first['figures']['fd10k']['ratio_error'] is None
-    assert second['figures']['fd10k']['std'] == pytest.approx(np.sqrt(0.5)) and second['figures']['fd10k']['seeds'] == {0: 8, 1: 7}
+    assert (second['figures']['fd10k']['ratio_error'] == pytest.approx(np.hypot(0.5 / 12, 0.625 * np.sqrt(4 / 3) / 12))
+        and first['figures']['fd10k']['ratio_error'] is None)
+    assert (second['figures']['fd10k']['std'] == pytest.approx(np.sqrt(0.5))
+        and second['figures']['fd10k']['seeds'] == {0: 8, 1: 7})
     assert (first['measured'], second['measured'], third['measured'], third['figures']) == (3, 2, 0, {})
     assert second['paper_ratio'] == pytest.approx(6.74 / 8.16) and third['paper_ratio'] is None
 
@@ -425,7 +457,8 @@ def test_a_table_says_what_its_numbers_are(measured):
     assert '| StyleGAN2                  | 12.0 ± 2.0 | 1.000         | 8.16      | 1.000 |' in text
     assert '| four groups (2 of 3 seeds) | 7.5 ± 0.7  | 0.625 ± 0.073 | 6.74      | 0.826 |' in text
     assert '| same                       |            |               |           |       |' in text
-    assert 'small, 1 kimg of squares, seeds 0, 1, 2. Ratios are to the first row. ± is the standard deviation over seeds; of a ratio its standard error. Real images have fd10k 1.0.' in text
+    assert ('small, 1 kimg of squares, seeds 0, 1, 2. Ratios are to the first row. '
+        '± is the standard deviation over seeds; of a ratio its standard error. Real images have fd10k 1.0.' in text)
 
 def test_the_error_of_a_ratio_is_how_much_it_varies_from_seeds_to_seeds(measured):
     random = np.random.RandomState(0)
@@ -433,12 +466,14 @@ def test_the_error_of_a_ratio_is_how_much_it_varies_from_seeds_to_seeds(measured
     _table, trainings, evaluation = measured(dict(stylegan2=draw(100, 10), sarigan=draw(80, 5)))
     figure = report.figures(trainings, evaluation)[1]['figures']['fd10k']
     ratios = random.normal(80, 5, size=[10000, 8]).mean(axis=1) / random.normal(100, 10, size=[10000, 8]).mean(axis=1)
-    assert figure['ratio_error'] == pytest.approx(ratios.std(), rel=0.4) # Eight seeds know their deviation to a quarter.
+    # Eight seeds know their deviation to a quarter.
+    assert figure['ratio_error'] == pytest.approx(ratios.std(), rel=0.4)
 
 def test_one_seed_has_the_interval_of_its_images(measured):
     table, trainings, evaluation = measured(dict(stylegan2={0: 10.}, sarigan={0: 8.}, same={0: 9.}))
     text = report.markdown(table, report.figures(trainings, evaluation), {**SETTINGS, 'seeds': [0]})
-    assert '| StyleGAN2   | 10.0 (9.0 to 12.0) | 1.000 |' in text and 'In brackets is the interval of 95% of one network' in text and '±' not in text
+    assert ('| StyleGAN2   | 10.0 (9.0 to 12.0) | 1.000 |' in text
+        and 'In brackets is the interval of 95% of one network' in text and '±' not in text)
 
 def test_what_was_measured_of_another_network_does_not_count(measured):
     _table, trainings, evaluation = measured(dict(stylegan2={0: 10.}))
@@ -466,10 +501,12 @@ def test_bars_are_as_long_as_their_figures_and_error_bars_as_wide_as_their_devia
     longest = report.PANEL * report.SCALE # Where the error bar of 12 + 2 ends.
     assert lengths[0] == pytest.approx(longest * 12 / 14, abs=3)
 
-    top = np.flatnonzero(bars[0].sum(axis=1) > 100)[0] # The bar's first line is below the letters, which have some grey as well.
+    # The bar's first line is below the letters, which have some grey as well.
+    top = np.flatnonzero(bars[0].sum(axis=1) > 100)[0]
     left = np.flatnonzero(bars[0][top])[0]
     dark = pixels[top + 7 * report.SCALE].max(axis=1) < 10 # Above the line of the error bar, through its tips.
     near = lambda value: slice(left + round(longest * value / 14) - 4, left + round(longest * value / 14) + 5)
-    assert [bool(dark[near(value)].any()) for value in [9, 10, 11, 12, 13, 14]] == [False, True, False, False, False, True]
+    assert [bool(dark[near(value)].any()) for value in [9, 10, 11, 12, 13, 14]] == [False, True, False,
+        False, False, True]
 
 #----------------------------------------------------------------------------

@@ -44,7 +44,8 @@ def formats(monkeypatch):
 def make_both(**kwargs):
     size = dict(SIZE, **kwargs)
     torch.manual_seed(3)
-    return Generator(64, 0, 32, 3, code_dim=64, num_groups=4, synthesis_kwargs=size), Discriminator(0, 32, 3, code_dim=64, epilogue_kwargs=dict(mbstd_group_size=4), **size)
+    return Generator(64, 0, 32, 3, code_dim=64, num_groups=4, synthesis_kwargs=size), Discriminator(0, 32, 3,
+        code_dim=64, epilogue_kwargs=dict(mbstd_group_size=4), **size)
 
 def gradients(phase, choice, info=10, **size):
     """{name: gradient} of both networks' parameters after one phase, the same random numbers each time."""
@@ -56,7 +57,8 @@ def gradients(phase, choice, info=10, **size):
     torch.manual_seed(0)
     with cpu_formats.using(choice):
         c = torch.zeros(8, 0)
-        loss.accumulate_gradients(phase=phase, real_img=torch.rand(8, 3, 32, 32) * 2 - 1, real_c=c, gen_z=torch.randn(8, 64), gen_c=c, sync=True, gain=1)
+        loss.accumulate_gradients(phase=phase, real_img=torch.rand(8, 3, 32, 32) * 2 - 1, real_c=c,
+            gen_z=torch.randn(8, 64), gen_c=c, sync=True, gain=1)
     return {name: p.grad for name, p in trained.named_parameters()}
 
 #----------------------------------------------------------------------------
@@ -66,7 +68,8 @@ def test_high_resolutions_compute_in_bf16_and_images_stay_in_fp32(formats):
     with cpu_formats.using('1', resolutions=2), torch.no_grad():
         img = G(torch.randn(4, 64), None)
         scores = D(img, None)
-    assert {(res, dtype) for res, dtype, _order in formats} == {(4, torch.float32), (8, torch.float32), (16, torch.bfloat16), (32, torch.bfloat16)}
+    assert {(res, dtype) for res, dtype, _order in formats} == {(4, torch.float32), (8, torch.float32),
+        (16, torch.bfloat16), (32, torch.bfloat16)}
     assert all(order == torch.channels_last for _res, dtype, order in formats if dtype == torch.bfloat16)
     assert img.dtype == scores.dtype == torch.float32
 
@@ -86,9 +89,11 @@ def test_nothing_computes_in_bf16_unless_asked_for(formats):
 
 @pytest.mark.parametrize('network_class', [upstream_networks.Generator, upstream_networks.Discriminator])
 def test_upstreams_own_networks_compute_in_it_as_well(formats, network_class):
-    G, D = upstream_networks.Generator(32, 0, 32, 32, 3, synthesis_kwargs=SIZE), upstream_networks.Discriminator(0, 32, 3, **SIZE)
+    G, D = upstream_networks.Generator(32, 0, 32, 32, 3,
+        synthesis_kwargs=SIZE), upstream_networks.Discriminator(0, 32, 3, **SIZE)
     with cpu_formats.using('1', resolutions=1), torch.no_grad():
-        _scores = D(torch.zeros(4, 3, 32, 32), None) if network_class is upstream_networks.Discriminator else G(torch.randn(1, 32), None)
+        _scores = D(torch.zeros(4, 3, 32, 32), None) if network_class is upstream_networks.Discriminator else G(
+            torch.randn(1, 32), None)
     assert (32, torch.bfloat16) in [(res, dtype) for res, dtype, _order in formats]
 
 def test_copies_and_pickles_show_nothing_of_it():
@@ -142,13 +147,15 @@ def test_images_are_those_of_fp32():
         expected = G(z, None, noise_mode='const')
         with cpu_formats.using('1'):
             images = G(z, None, noise_mode='const')
-    assert 0 < (images - expected).norm() < 2 * EPS * expected.norm() # Errors of a dozen roundings add up as their root, and later layers average.
+    # Errors of a dozen roundings add up as their root, and later layers average.
+    assert 0 < (images - expected).norm() < 2 * EPS * expected.norm()
 
 @pytest.mark.parametrize('phase', ['Gmain', 'Greg', 'Dmain', 'Dreg'])
 def test_gradients_are_those_of_fp32(phase):
     exact, rounded = gradients(phase, '0'), gradients(phase, '1')
     all_exact, all_rounded = [torch.cat([tensors[name].flatten() for name in exact]) for tensors in [exact, rounded]]
-    assert 0 < (all_rounded - all_exact).norm() < 25 * EPS * all_exact.norm() # Some hundred roundings in a row, there and back, of half an EPS at most, add up as their root; five times that.
+    # Some hundred roundings in a row, there and back, of half an EPS at most, add up as their root; five times that.
+    assert 0 < (all_rounded - all_exact).norm() < 25 * EPS * all_exact.norm()
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize('order', [torch.contiguous_format, torch.channels_last])
@@ -175,11 +182,13 @@ def test_leaky_relu_in_any_order_and_precision(dtype, order, with_bias, clamp):
     assert ours[0].is_contiguous(memory_format=order) and ours[0].dtype == dtype
     for name, mine, exact in zip(['y', 'dx', 'ddx', 'db'], ours, derivatives(reference, x, b)):
         scale = 4 * EPS if dtype == torch.bfloat16 else 16 * torch.finfo(dtype).eps
-        assert (mine.double() - exact).abs().max() <= scale * exact.abs().max() * (len(x) * 42 if name == 'db' and dtype == torch.bfloat16 else 4), name
+        assert (mine.double() - exact).abs().max() <= scale * exact.abs().max() * (len(x) * 42 if name == 'db'
+            and dtype == torch.bfloat16 else 4), name
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize('order', [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize('down, padding, size', [(1, [2, 1, 2, 1], 8), (1, [1, 1, 1, 1], 9), (2, [1, 1, 1, 1], 8), (2, [1, 1, 1, 1], 9), (1, [4, 4, 4, 4], 5), (1, [-1, 0, 0, 2], 8)])
+@pytest.mark.parametrize('down, padding, size', [(1, [2, 1, 2, 1], 8), (1, [1, 1, 1, 1], 9), (2, [1, 1, 1, 1], 8),
+    (2, [1, 1, 1, 1], 9), (1, [4, 4, 4, 4], 5), (1, [-1, 0, 0, 2], 8)])
 def test_filters_have_upstreams_values_and_gradients_in_any_order(dtype, order, down, padding, size):
     f = upfirdn2d.setup_filter([1, 3, 3, 1])
     x = torch.randn(2, 5, size, size).to(dtype)
@@ -191,7 +200,8 @@ def test_filters_have_upstreams_values_and_gradients_in_any_order(dtype, order, 
         return y, dx, ddx
     with exchanges.undone():
         exact = outputs(x.double())
-    bound = 16 * 6 * (EPS if dtype == torch.bfloat16 else torch.finfo(dtype).eps) # Sixteen products each, cubed and differentiated twice.
+    # Sixteen products each, cubed and differentiated twice.
+    bound = 16 * 6 * (EPS if dtype == torch.bfloat16 else torch.finfo(dtype).eps)
     for mine, expected in zip(outputs(x.to(memory_format=order)), exact):
         assert (mine.double() - expected).abs().max() <= bound * expected.abs().max()
 
@@ -219,7 +229,8 @@ def test_inpainting_completes_as_fp32_does_and_its_encoder_forgets_as_well():
 def of_networks():
     """Commands that run a network where --device says."""
     commands = {name: main.get_command(None, name) for name in COMMANDS}
-    return {name: command for name, command in commands.items() if any('--device' in param.opts for param in command.params) and name not in ['demo', 'ablate']}
+    return {name: command for name, command in commands.items()
+        if any('--device' in param.opts for param in command.params) and name not in ['demo', 'ablate']}
 
 def test_every_command_that_runs_networks_takes_it():
     assert {'train', 'generate', 'project', 'explore', 'metrics', 'edit', 'inpaint'} <= of_networks().keys()
@@ -231,14 +242,17 @@ def test_every_command_that_runs_networks_takes_it():
 def test_a_command_draws_in_what_it_is_told_and_then_forgets(tmp_path, formats, given, formats_seen):
     G, _D = make_both()
     (tmp_path / 'network.pkl').write_bytes(pickle.dumps(dict(G_ema=G.eval())))
-    result = CliRunner().invoke(main, ['generate', f'--network={tmp_path / "network.pkl"}', '--seeds=3', f'--outdir={tmp_path / "out"}', '--device=cpu', f'--cpu-bf16={given}'])
+    result = CliRunner().invoke(main, ['generate', f'--network={tmp_path / "network.pkl"}', '--seeds=3',
+        f'--outdir={tmp_path / "out"}', '--device=cpu', f'--cpu-bf16={given}'])
     assert result.exit_code == 0, result.output
     assert (32, formats_seen) in [(res, dtype) for res, dtype, _order in formats]
     z = torch.from_numpy(np.random.RandomState(3).randn(1, 64)).float()
     with torch.no_grad():
-        expected = G(z, None, noise_mode='const')[0].mul(127.5).add(128).clamp(0, 255).permute(1, 2, 0).numpy() # In fp32 again.
+        # In fp32 again.
+        expected = G(z, None, noise_mode='const')[0].mul(127.5).add(128).clamp(0, 255).permute(1, 2, 0).numpy()
     image = np.asarray(PIL.Image.open(tmp_path / 'out' / 'seed0003.png')).astype(float)
-    assert np.abs(image - expected).mean() <= (1 if formats_seen == torch.float32 else 2 * EPS * 255) # Single pixels may be worse.
+    # Single pixels may be worse.
+    assert np.abs(image - expected).mean() <= (1 if formats_seen == torch.float32 else 2 * EPS * 255)
 
 @pytest.fixture
 def images(tmp_path):

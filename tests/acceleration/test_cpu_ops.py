@@ -33,7 +33,8 @@ def derivatives(function, *inputs):
     return [y, *first, *[x for x in second if x is not None]]
 
 def assert_equal(results, terms=1):
-    """terms: that each number of the largest tensor is a sum of; those of smaller ones, as a bias's gradient, are sums over it."""
+    """terms: that each number of the largest tensor is a sum of; those of smaller ones, as a bias's gradient,
+    are sums over it."""
     largest = max(tensor.numel() for tensor in results[0])
     for theirs, ours in zip(*results, strict=True):
         assert theirs.shape == ours.shape
@@ -42,12 +43,14 @@ def assert_equal(results, terms=1):
 #----------------------------------------------------------------------------
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-@pytest.mark.parametrize('options', [dict(), dict(gain=0.5), dict(clamp=0.3), dict(gain=2, clamp=1, alpha=0.1), dict(dim=3), dict(act='linear', clamp=0.3), dict(act='swish')])
+@pytest.mark.parametrize('options', [dict(), dict(gain=0.5), dict(clamp=0.3), dict(gain=2, clamp=1, alpha=0.1),
+    dict(dim=3), dict(act='linear', clamp=0.3), dict(act='swish')])
 @pytest.mark.parametrize('shape', [(2, 5, 7, 5), (3, 4, 300, 300)])
 def test_bias_and_activation_and_both_derivatives_are_upstreams(both, shape, options, dtype):
     def function():
         x, b = torch.randn(shape, dtype=dtype), torch.randn(shape[options.get('dim', 1)], dtype=dtype)
-        return derivatives(lambda x, b: bias_act.bias_act(x * 1, b, **dict(dict(act='lrelu'), **options)).square(), x, b)
+        return derivatives(lambda x, b: bias_act.bias_act(x * 1, b, **dict(dict(act='lrelu'), **options)).square(), x,
+            b)
     assert_equal(both(function))
 
 @pytest.mark.parametrize('layout', ['no bias', 'channels last', 'vectors'])
@@ -65,7 +68,8 @@ def test_the_slope_at_zero_and_at_the_clamp_is_that_of_upstreams_cuda_kernel():
     cpu.LeakyReLU.apply(x, None, 0.25, 1.0, 1.0).sum().backward()
     assert x.grad.flatten().tolist() == [0.25, 0.25, 0, 0, 0.25] # -2 gives -0.5, which is inside.
 
-@pytest.mark.parametrize('options', [dict(padding=2), dict(padding=[2, 1, 2, 1]), dict(padding=[-1, 2, 3, -2]), dict(padding=[1, 1, 2, 2], down=2), dict(down=[2, 1], gain=3),
+@pytest.mark.parametrize('options', [dict(padding=2), dict(padding=[2, 1, 2, 1]), dict(padding=[-1, 2, 3, -2]),
+    dict(padding=[1, 1, 2, 2], down=2), dict(down=[2, 1], gain=3),
     dict(padding=1, flip_filter=True), dict(up=2, padding=[2, 1, 2, 1], gain=4)])
 @pytest.mark.parametrize('taps', [[1, 3, 3, 1], [[1.0, 2.0, 4.0], [0.0, -1.0, 5.0]], [1] * 12, None])
 def test_filters_and_both_derivatives_are_upstreams(both, options, taps):
@@ -74,15 +78,18 @@ def test_filters_and_both_derivatives_are_upstreams(both, options, taps):
         return derivatives(lambda x: upfirdn2d.upfirdn2d(x, f, **options).square(), torch.randn(2, 3, 13, 15))
     assert_equal(both(function), terms=12 * 12)
 
-@pytest.mark.parametrize('kernel_size, options', [(1, dict()), (1, dict(stride=2)), (3, dict(padding=1)), (3, dict(padding=2, dilation=2)), (1, dict(groups=2))])
+@pytest.mark.parametrize('kernel_size, options',
+    [(1, dict()), (1, dict(stride=2)), (3, dict(padding=1)), (3, dict(padding=2, dilation=2)), (1, dict(groups=2))])
 def test_convolutions_and_both_derivatives_are_upstreams(both, kernel_size, options):
     def function():
         weight = torch.randn(6, 4 // options.get('groups', 1), kernel_size, kernel_size)
-        return derivatives(lambda x, w: conv2d_gradfix.conv2d(x, w, **options).square(), torch.randn(2, 4, 9, 9), weight)
+        return derivatives(lambda x, w: conv2d_gradfix.conv2d(x, w, **options).square(),
+            torch.randn(2, 4, 9, 9), weight)
     assert_equal(both(function), terms=4 * 9)
 
 @pytest.mark.parametrize('winograds', [False, True], ids=['as they are', 'all 3x3 convolutions by Winograd'])
-def test_images_and_all_gradients_of_the_networks_are_upstreams(both, make_generator, make_discriminator, monkeypatch, winograds):
+def test_images_and_all_gradients_of_the_networks_are_upstreams(both, make_generator, make_discriminator,
+        monkeypatch, winograds):
     convolved = []
     convolve = winograd.convolve
     monkeypatch.setattr(winograd, 'convolve', lambda *args: convolved.append(args) or convolve(*args))
@@ -101,29 +108,35 @@ def test_images_and_all_gradients_of_the_networks_are_upstreams(both, make_gener
     results = both(function)
     assert len(results[0]) > 60
     for place, (theirs, ours) in enumerate(zip(*results, strict=True)):
-        # Rounding may move a number to the other side of leaky ReLU's kink: then a gradient misses a few of the thousands that it sums.
+        # Rounding may move a number to the other side of leaky ReLU's kink:
+        # then a gradient misses a few of the thousands that it sums.
         apart = 0.01 if place >= 2 else rounding.bound(terms=16 * 9, layers=16 * (10 if winograds else 1))
         assert theirs.shape == ours.shape and (theirs - ours).abs().max() <= apart * theirs.abs().max()
     assert len(convolved) > 20 if winograds else not convolved # Forwards, and for both derivatives.
 
-@pytest.mark.parametrize('options', [dict(), dict(activation='lrelu'), dict(activation='lrelu', lr_multiplier=0.01), dict(activation='lrelu', bias=False), dict(activation='swish')])
+@pytest.mark.parametrize('options', [dict(), dict(activation='lrelu'), dict(activation='lrelu', lr_multiplier=0.01),
+    dict(activation='lrelu', bias=False), dict(activation='swish')])
 def test_fully_connected_layers_and_both_derivatives_are_upstreams(both, options):
     def function():
         layer = networks.FullyConnectedLayer(6, 5, bias_init=1, **options).double()
-        return derivatives(lambda x, *_parameters: layer(x).square(), torch.randn(4, 6, dtype=torch.float64), *layer.parameters())
+        return derivatives(lambda x, *_parameters: layer(x).square(), torch.randn(4, 6, dtype=torch.float64),
+            *layer.parameters())
     assert_equal(both(function), terms=6)
 
 @pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize('gain', [1, 0.5 ** 0.5])
-@pytest.mark.parametrize('options', [dict(activation='lrelu'), dict(activation='lrelu', down=2), dict(activation='lrelu', conv_clamp=0.3), dict(conv_clamp=0.3),
-    dict(bias=False, down=2, kernel_size=1), dict(activation='swish'), dict(activation='lrelu', up=2), dict(activation='lrelu', down=2, resample_filter=[1, 2, 1])])
+@pytest.mark.parametrize('options', [dict(activation='lrelu'), dict(activation='lrelu', down=2),
+    dict(activation='lrelu', conv_clamp=0.3), dict(conv_clamp=0.3),
+    dict(bias=False, down=2, kernel_size=1), dict(activation='swish'), dict(activation='lrelu', up=2),
+    dict(activation='lrelu', down=2, resample_filter=[1, 2, 1])])
 def test_convolution_layers_and_both_derivatives_are_upstreams(both, options, gain, layout):
     def function():
         layer = networks.Conv2dLayer(6, 5, **dict(dict(kernel_size=3), **options)).double()
         layer.resample_filter = layer.resample_filter.float() # As upstream's filters want it.
         for parameter in layer.parameters():
             torch.nn.init.normal_(parameter) # Biases as well.
-        return derivatives(lambda x, *_parameters: layer(x.to(memory_format=layout), gain=gain).square(), torch.randn(2, 6, 8, 8, dtype=torch.float64), *layer.parameters())
+        return derivatives(lambda x, *_parameters: layer(x.to(memory_format=layout), gain=gain).square(),
+            torch.randn(2, 6, 8, 8, dtype=torch.float64), *layer.parameters())
     assert_equal(both(function), terms=6 * 9)
 
 #----------------------------------------------------------------------------

@@ -64,12 +64,14 @@ def test_without_nvcc_nothing_is_built_and_triton_takes_over(modules):
 def test_where_building_fails_triton_takes_over(modules):
     has_triton()
     line, built = prepare('auto', builds=False)
-    assert line == "Custom ops: Triton kernels (upstream's CUDA plugins: building them failed, as --ops=cuda shows in full)."
+    assert (line == "Custom ops: Triton kernels (upstream's CUDA plugins: "
+        "building them failed, as --ops=cuda shows in full).")
     assert built == [True] and plugins(modules) == 'sarigan_plugin.acceleration.triton_kernels'
 
 def test_where_nothing_else_works_pytorch_is_left_and_all_reasons_are_told(modules):
     line, _built = prepare('auto', cuda='no nvcc', triton='there is no Python package triton')
-    assert line == "Custom ops: PyTorch operations, which are slower (upstream's CUDA plugins: no nvcc; Triton kernels: there is no Python package triton)."
+    assert (line == "Custom ops: PyTorch operations, which are slower (upstream's CUDA plugins: no nvcc; "
+        "Triton kernels: there is no Python package triton).")
     assert plugins(modules) is None
 
 def test_the_choice_can_be_changed(modules):
@@ -90,9 +92,12 @@ def test_what_was_asked_for_is_taken_without_a_look_at_the_rest(modules):
     assert plugins(modules) == 'sarigan_plugin.acceleration.triton_kernels'
 
 @pytest.mark.parametrize('choice, obstacles, sentence', [
-    ('cuda', dict(cuda='no ninja'), "--ops=cuda: upstream's CUDA plugins cannot be used here: no ninja. The other choices are auto, triton and torch."),
-    ('cuda', dict(builds=False), "--ops=cuda: upstream's CUDA plugins cannot be used here: building them failed. The other choices are auto, triton and torch."),
-    ('triton', dict(triton='their results are off by 0.5'), '--ops=triton: Triton kernels cannot be used here: their results are off by 0.5. The other choices are auto, cuda and torch.'),
+    ('cuda', dict(cuda='no ninja'), "--ops=cuda: upstream's CUDA plugins cannot be used here: no ninja. "
+        "The other choices are auto, triton and torch."),
+    ('cuda', dict(builds=False), "--ops=cuda: upstream's CUDA plugins cannot be used here: building them failed. "
+        "The other choices are auto, triton and torch."),
+    ('triton', dict(triton='their results are off by 0.5'), '--ops=triton: Triton kernels cannot be used here: '
+        'their results are off by 0.5. The other choices are auto, cuda and torch.'),
 ])
 def test_what_was_asked_for_and_cannot_be_had_is_an_error(choice, obstacles, sentence):
     with pytest.raises(UserError) as error:
@@ -117,13 +122,16 @@ def test_all_processes_of_a_machine_choose_the_same_and_one_builds(tmp_path):
 def test_on_the_cpu_only_pytorch_can_be_asked_for():
     assert ops.obstacle('auto', 'cpu') is ops.obstacle('torch', 'cpu') is None
     for choice in ['cuda', 'triton']:
-        assert ops.obstacle(choice, 'cpu') == f'--ops={choice} needs a CUDA device, and this would train on the CPU: leave --ops out.'
+        assert (ops.obstacle(choice, 'cpu') == f'--ops={choice} needs a CUDA device, and this would train on the CPU: '
+            'leave --ops out.')
 
 def test_obstacles_are_known_before_a_training_starts(monkeypatch):
     assert ops.obstacle('cuda', 'cuda', lambda: None) is None
-    assert ops.obstacle('cuda', 'cuda', lambda: 'no nvcc').startswith("--ops=cuda: upstream's CUDA plugins cannot be used here: no nvcc. The other")
+    assert ops.obstacle('cuda', 'cuda', lambda: 'no nvcc').startswith("--ops=cuda: "
+        "upstream's CUDA plugins cannot be used here: no nvcc. The other")
     monkeypatch.setitem(sys.modules, 'triton', None) # As if it were not installed.
-    assert ops.obstacle('triton', 'cuda').startswith('--ops=triton: Triton kernels cannot be used here: there is no Python package triton, which comes with PyTorch for CUDA')
+    assert ops.obstacle('triton', 'cuda').startswith('--ops=triton: Triton kernels cannot be used here: '
+        'there is no Python package triton, which comes with PyTorch for CUDA')
     assert ops.triton_problem().startswith('there is no Python package triton')
 
 @without_cuda
@@ -173,7 +181,8 @@ def test_tools_choose_when_an_op_first_runs_on_a_gpu(modules, capsys):
     bias_act.bias_act(torch.zeros(1, 2, 3, 3), act='lrelu') # Not on the CPU.
     assert capsys.readouterr().out == '' and not bias_act._inited
     assert not upfirdn2d._init() # As if the tensor were on a GPU; here nothing but PyTorch works.
-    assert re.fullmatch(r"Custom ops: PyTorch operations, which are slower \(upstream's CUDA plugins: .+; Triton kernels: .+\)\.\n", capsys.readouterr().out)
+    assert re.fullmatch(r"Custom ops: PyTorch operations, which are slower \(upstream's CUDA plugins: .+; "
+        r"Triton kernels: .+\)\.\n", capsys.readouterr().out)
     assert plugins(modules) is None
     assert capsys.readouterr().out == ''
 

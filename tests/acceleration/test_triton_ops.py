@@ -17,7 +17,8 @@ bias_act, upfirdn2d = cuda_build.modules()
 ACTS = list(bias_act.activation_funcs)
 @pytest.fixture(scope='module')
 def kernels():
-    """triton_kernels.py, interpreted: a copy, since Triton decides when a kernel is defined, and others may want it compiled."""
+    """triton_kernels.py, interpreted: a copy, since Triton decides when a kernel is defined,
+    and others may want it compiled."""
     spec = importlib.util.find_spec('sarigan_plugin.acceleration.triton_kernels')
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
@@ -38,7 +39,8 @@ def _plugins(kernels):
 
 def both_bias_acts(**options):
     """Upstream's op with our kernels, and its reference."""
-    return (lambda x, b=None: bias_act._bias_act_cuda(**options).apply(x, b)), (lambda x, b=None: bias_act._bias_act_ref(x, b, **options))
+    return (lambda x, b=None: bias_act._bias_act_cuda(**options).apply(x,
+        b)), (lambda x, b=None: bias_act._bias_act_ref(x, b, **options))
 
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last], ids=['nchw', 'nhwc'])
 @pytest.mark.parametrize('options', [dict(), dict(clamp=0.7), dict(alpha=0.4, gain=-1.7, clamp=1.1)], ids=str)
@@ -70,18 +72,22 @@ def test_derivatives_at_zero_are_the_references(act):
     assert_orders_agree(ours, reference, [torch.zeros(2, 3, requires_grad=True), torch.zeros(3, requires_grad=True)])
 
 @settings(max_examples=30, deadline=None, derandomize=True)
-@given(act=st.sampled_from(ACTS), shape=st.lists(st.integers(1, 7), min_size=1, max_size=4), data=st.data(), gain=st.sampled_from([0, 0.5, 1, 2]),
+@given(act=st.sampled_from(ACTS), shape=st.lists(st.integers(1, 7), min_size=1, max_size=4), data=st.data(),
+    gain=st.sampled_from([0, 0.5, 1, 2]),
     alpha=st.floats(0, 1), clamp=st.sampled_from([None, 0, 0.8, 100]))
 def test_any_shape_dimension_and_parameters(act, shape, data, gain, alpha, clamp):
-    assume(len(shape) != 3 or shape[2] > 1) # Upstream takes these for channels_last, which has four dimensions (bias_act.py:148).
+    # Upstream takes these for channels_last, which has four dimensions (bias_act.py:148).
+    assume(len(shape) != 3 or shape[2] > 1)
     dim = data.draw(st.integers(0, len(shape) - 1))
     ours, reference = both_bias_acts(dim=dim, act=act, gain=gain, alpha=alpha, clamp=clamp)
     inputs = [random(*shape), random(shape[dim], seed=2)]
     actual, expected = ours(*inputs), reference(*inputs)
     torch.testing.assert_close(actual, expected, **FP32)
-    if act != 'linear' and len(shape) > 1: # Upstream sums a vector's gradients where they are the bias's (bias_act.py:173).
+    # Upstream sums a vector's gradients where they are the bias's (bias_act.py:173).
+    if act != 'linear' and len(shape) > 1:
         weights = random(*shape, seed=1).detach()
-        torch.testing.assert_close(torch.autograd.grad(actual, inputs, weights), torch.autograd.grad(expected, inputs, weights), **FP32)
+        torch.testing.assert_close(torch.autograd.grad(actual, inputs, weights),
+            torch.autograd.grad(expected, inputs, weights), **FP32)
 
 def test_tensors_of_many_blocks_and_channels_last_have_the_right_biases():
     for memory_format in [torch.contiguous_format, torch.channels_last]:
@@ -126,7 +132,8 @@ def test_bias_act_refuses_what_does_not_fit(kernels):
 def both_resamplings(f, up=1, down=1, padding=0, flip_filter=False, gain=1):
     """Upstream's op with our kernel, and its reference."""
     options = (up, down, padding, flip_filter, gain)
-    return (lambda x: upfirdn2d._upfirdn2d_cuda(*options).apply(x, f)), (lambda x: upfirdn2d._upfirdn2d_ref(x, f, *options))
+    return (lambda x: upfirdn2d._upfirdn2d_cuda(*options).apply(x,
+        f)), (lambda x: upfirdn2d._upfirdn2d_ref(x, f, *options))
 
 @pytest.mark.parametrize('options', [
     dict(),
@@ -141,8 +148,10 @@ def test_resampling_and_its_gradients_equal_the_reference(f, options):
     assert_orders_agree(*both_resamplings(FILTERS[f], **options), [random(2, 2, 13, 12)])
 
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(data=st.data(), size=st.tuples(*[st.integers(1, 9)] * 2), filter_size=st.tuples(*[st.integers(1, 6)] * 2), up=st.tuples(*[st.integers(1, 4)] * 2),
-    down=st.tuples(*[st.integers(1, 4)] * 2), flip=st.booleans(), memory_format=st.sampled_from([torch.contiguous_format, torch.channels_last]))
+@given(data=st.data(), size=st.tuples(*[st.integers(1, 9)] * 2), filter_size=st.tuples(*[st.integers(1, 6)] * 2),
+    up=st.tuples(*[st.integers(1, 4)] * 2),
+    down=st.tuples(*[st.integers(1, 4)] * 2), flip=st.booleans(),
+    memory_format=st.sampled_from([torch.contiguous_format, torch.channels_last]))
 def test_any_size_filter_factor_and_padding(data, size, filter_size, up, down, flip, memory_format):
     x = random(1, 2, *size, memory_format=memory_format)
     padding = []
@@ -150,7 +159,8 @@ def test_any_size_filter_factor_and_padding(data, size, filter_size, up, down, f
         length = size[axis] * up[1 - axis]
         before = data.draw(st.integers(1 - length, 7))
         padding += [before, data.draw(st.integers(max(filter_size[axis] - length - before, 1 - length), 12))]
-    if size[1] * up[0] + min(padding[0], 0) + min(padding[1], 0) < 1 or size[0] * up[1] + min(padding[2], 0) + min(padding[3], 0) < 1:
+    if (size[1] * up[0] + min(padding[0], 0) + min(padding[1], 0) < 1
+            or size[0] * up[1] + min(padding[2], 0) + min(padding[3], 0) < 1):
         return # Cropped away on both sides before it is padded.
     f = torch.full([filter_size[0] + 2, filter_size[1] + 2], 1e3)[1:-1, 1:-1] # A tap beside it would be seen.
     f.copy_(random(*filter_size, seed=1).detach())
@@ -183,7 +193,8 @@ def test_half_precision_is_resampled_with_sums_in_single():
     assert ours(x).dtype == torch.float16
     torch.testing.assert_close(ours(x), reference(x), **FP16)
 
-@pytest.mark.parametrize('options', [dict(up=2, padding=[2, 1, 2, 1]), dict(down=2, padding=1, flip_filter=True)], ids=str)
+@pytest.mark.parametrize('options',
+    [dict(up=2, padding=[2, 1, 2, 1]), dict(down=2, padding=1, flip_filter=True)], ids=str)
 def test_numerical_derivatives_of_resampling_agree_in_double_precision(options, kernels, monkeypatch):
     monkeypatch.setattr(kernels, 'LINES', 2) # Fewer steps for the interpreter.
     function, _reference = both_resamplings(FILTERS['4x4'], **options)
@@ -196,9 +207,11 @@ def test_resampling_refuses_what_does_not_fit(kernels):
     rest = [1, 1, 1, 1, 0, 0, 0, 0, False, 1]
     with pytest.raises(ValueError, match=r'a filter of 3x3 leaves nothing of 2x2 pixels with padding \[0, 0, 0, 0\]'):
         kernels.upfirdn2d(x[..., :2, :2], f, *rest)
-    with pytest.raises(ValueError, match='the filter must be float32 with two dimensions on cpu, not torch.float64 with 2 on cpu'):
+    with pytest.raises(ValueError,
+            match='the filter must be float32 with two dimensions on cpu, not torch.float64 with 2 on cpu'):
         kernels.upfirdn2d(x, f.double(), *rest)
-    with pytest.raises(ValueError, match='the filter must be float32 with two dimensions on cpu, not torch.float32 with 1 on cpu'):
+    with pytest.raises(ValueError,
+            match='the filter must be float32 with two dimensions on cpu, not torch.float32 with 1 on cpu'):
         kernels.upfirdn2d(x, f[0], *rest)
     with pytest.raises(ValueError, match='a tensor of 4294967296 elements is too large; a smaller batch per GPU helps'):
         kernels.upfirdn2d(torch.empty(2 ** 16, 1, 2 ** 8, 2 ** 8, device='meta'), f.to('meta'), *rest)
@@ -207,12 +220,15 @@ def test_resampling_refuses_what_does_not_fit(kernels):
 #----------------------------------------------------------------------------
 # A network.
 
-def test_a_generator_and_a_discriminator_with_second_order_gradients(make_generator, make_discriminator, kernels, monkeypatch):
+def test_a_generator_and_a_discriminator_with_second_order_gradients(make_generator, make_discriminator,
+        kernels, monkeypatch):
     G, D = make_generator(), make_discriminator()
     expected = gradients_of_a_step(G, D)
     # On the CPU upstream's ops end in these functions; on a GPU, in the others.
-    monkeypatch.setattr(bias_act, '_bias_act_ref', lambda x, b, **options: bias_act._bias_act_cuda(**options).apply(x, b))
-    monkeypatch.setattr(upfirdn2d, '_upfirdn2d_ref', lambda x, f, **options: upfirdn2d._upfirdn2d_cuda(**options).apply(x, f))
+    monkeypatch.setattr(bias_act, '_bias_act_ref',
+        lambda x, b, **options: bias_act._bias_act_cuda(**options).apply(x, b))
+    monkeypatch.setattr(upfirdn2d, '_upfirdn2d_ref',
+        lambda x, f, **options: upfirdn2d._upfirdn2d_cuda(**options).apply(x, f))
     monkeypatch.setattr(kernels, 'BLOCK', 2 ** 16) # The interpreter takes as long for a small tile.
     monkeypatch.setattr(kernels, 'THREADS', 2 ** 14)
     monkeypatch.setattr(kernels, 'LINES', 2)
@@ -266,13 +282,15 @@ def compiled(monkeypatch, launch):
 def test_no_negative_number_is_divided(monkeypatch, padding, up):
     """GPUs round towards zero there, and the interpreter downwards."""
     x = torch.zeros(1, 1, 9, 9)
-    kernel, args, _constants = launched(monkeypatch, lambda module: module.upfirdn2d(x, torch.ones(1, 1), up, 1, 1, 1, padding, 0, 0, 0, False, 1.0))
+    kernel, args, _constants = launched(monkeypatch,
+        lambda module: module.upfirdn2d(x, torch.ones(1, 1), up, 1, 1, 1, padding, 0, 0, 0, False, 1.0))
     start, skip = [args[kernel.arg_names.index(name)] for name in ['start_x', 'skip_x']]
     assert start >= 0 and start // up - skip == np.ceil(-padding / up)
 
 def test_lines_of_a_group_share_what_they_load(monkeypatch):
     """Without sharing each output pixel would take 16 loads, where it now takes 5.5."""
-    ptx = compiled(monkeypatch, lambda module: module.upfirdn2d(torch.zeros(2, 16, 64, 64), FILTERS['4x4'], 1, 1, 1, 1, 1, 2, 1, 2, False, 4.0))
+    ptx = compiled(monkeypatch, lambda module: module.upfirdn2d(torch.zeros(2, 16, 64, 64), FILTERS['4x4'], 1, 1, 1, 1,
+        1, 2, 1, 2, False, 4.0))
     pixels = 2 # Of each line and thread.
     assert len(re.findall(r'ld\.global', ptx)) == (8 + 3) * 4 * pixels + 16 # Weights are loaded once.
     assert len(re.findall(r'st\.global', ptx)) == 8 * pixels
@@ -282,7 +300,8 @@ def test_channels_last_and_activations_move_many_numbers_at_a_time(monkeypatch):
     ptx = compiled(monkeypatch, lambda module: module.upfirdn2d(x, FILTERS['4x4'], 2, 2, 1, 1, 2, 1, 2, 1, False, 4.0))
     assert set(re.findall(r'st\.global\.(\S+)', ptx)) == {'v4.b32'} # Eight.
     none = torch.empty([0])
-    ptx = compiled(monkeypatch, lambda module: module.bias_act(x, torch.zeros(64, dtype=torch.float16), none, none, none, 0, 1, 3, 0.2, 1.4, 256.0))
+    ptx = compiled(monkeypatch, lambda module: module.bias_act(x, torch.zeros(64, dtype=torch.float16), none, none,
+        none, 0, 1, 3, 0.2, 1.4, 256.0))
     assert set(re.findall(r'st\.global\.(\S+)', ptx)) == {'v4.b32'} # Eight.
 
 #----------------------------------------------------------------------------

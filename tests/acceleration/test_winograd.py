@@ -24,10 +24,12 @@ def block(request, monkeypatch):
 
 #----------------------------------------------------------------------------
 
-@pytest.mark.parametrize('images, outputs, inputs, height, width', [(1, 1, 1, 4, 4), (3, 2, 5, 8, 12), (2, 4, 3, 20, 4)])
+@pytest.mark.parametrize('images, outputs, inputs, height, width',
+    [(1, 1, 1, 4, 4), (3, 2, 5, 8, 12), (2, 4, 3, 20, 4)])
 def test_it_is_pytorchs_convolution_with_its_gradients(block, images, outputs, inputs, height, width):
     x, w, dy = tensors((images, inputs, height, width), (outputs, inputs, 3, 3), (images, outputs, height, width))
-    assert error(winograd.convolve(x, w), pytorchs(x, w)) < 1e-12 # Of double precision: rounding in sums of a hundred terms, times the hundred of the magnitudes below.
+    # Of double precision: rounding in sums of a hundred terms, times the hundred of the magnitudes below.
+    assert error(winograd.convolve(x, w), pytorchs(x, w)) < 1e-12
     assert error(winograd.convolve(dy, w, adjoint=True), torch.nn.grad.conv2d_input(x.shape, w, dy, padding=1)) < 1e-12
     assert error(winograd.kernel_gradient(x, dy), torch.nn.grad.conv2d_weight(x, w.shape, dy, padding=1)) < 1e-12
 
@@ -43,13 +45,15 @@ def test_first_and_second_derivatives_are_those_of_differences(adjoint):
         return winograd.Convolution.apply(x, w, adjoint)
     assert torch.autograd.gradcheck(convolution, (x, w))
     assert torch.autograd.gradgradcheck(convolution, (x, w))
-    assert torch.autograd.gradgradcheck(winograd.KernelGradient.apply, tuple(t.requires_grad_() for t in tensors((2, 2, 4, 8), (2, 3, 4, 8))))
+    assert torch.autograd.gradgradcheck(winograd.KernelGradient.apply,
+        tuple(t.requires_grad_() for t in tensors((2, 2, 4, 8), (2, 3, 4, 8))))
 
 def all_three(x, w, dy):
     return [winograd.convolve(x, w), winograd.convolve(dy, w, adjoint=True), winograd.kernel_gradient(x, dy)]
 
 def pytorchs_three(x, w, dy):
-    return [pytorchs(x, w), torch.nn.grad.conv2d_input(x.shape, w, dy, padding=1), torch.nn.grad.conv2d_weight(x, w.shape, dy, padding=1)]
+    return [pytorchs(x, w), torch.nn.grad.conv2d_input(x.shape, w, dy, padding=1),
+        torch.nn.grad.conv2d_weight(x, w.shape, dy, padding=1)]
 
 @pytest.fixture
 def magnitudes(monkeypatch):
@@ -63,11 +67,12 @@ def magnitudes(monkeypatch):
 
 @pytest.mark.parametrize('positive', [False, True]) # As after an activation.
 def test_rounding_stays_within_what_single_precision_makes_of_the_terms_of_its_sums(magnitudes, positive):
-    # A sum of n terms in any order is about sqrt(n) roundings off, each of half an eps of the terms summed so far, which have grown to their magnitudes' sum
-    # over sqrt(n): half an eps of that sum in all. Seen: a fifth of it.
+    # A sum of n terms in any order is about sqrt(n) roundings off, each of half an eps of the terms summed so far,
+    # which have grown to their magnitudes' sum over sqrt(n): half an eps of that sum in all. Seen: a fifth of it.
     x, w, dy = tensors((2, 128, 16, 16), (128, 128, 3, 3), (2, 128, 16, 16))
     x = x.abs() if positive else x
-    for value, exact, magnitude in zip(all_three(x.float(), w.float(), dy.float()), pytorchs_three(x, w, dy), magnitudes(x, w, dy)):
+    for value, exact, magnitude in zip(all_three(x.float(), w.float(), dy.float()), pytorchs_three(x, w, dy),
+            magnitudes(x, w, dy)):
         assert ((value - exact).abs() <= torch.finfo(torch.float32).eps / 2 * magnitude).all()
 
 def test_its_sums_have_seventy_times_the_magnitude_of_a_plain_convolutions(magnitudes):
@@ -79,7 +84,8 @@ def test_a_strip_of_large_numbers_leaves_the_others_as_exact():
     x, w = tensors((1, 8, 16, 32), (8, 8, 3, 3), dtype=torch.float32)
     x[..., :8] *= 1e4
     exact = pytorchs(x.double(), w.double())
-    assert error(winograd.convolve(x, w)[..., 12:], exact[..., 12:]) < 1e-4 # Tiles that see none of them. If they did: 1e-2.
+    # Tiles that see none of them. If they did: 1e-2.
+    assert error(winograd.convolve(x, w)[..., 12:], exact[..., 12:]) < 1e-4
 
 #----------------------------------------------------------------------------
 
@@ -92,9 +98,12 @@ def test_upstreams_convolution_takes_it_where_it_is_faster(monkeypatch):
     conv2d_gradfix.conv2d(x, w, padding=1)
     conv2d_gradfix.conv2d(x, w, padding=[1, 1])
     assert len(taken) == 2
-    for other_x, other_w, options in [(x, w, dict()), (x, w, dict(padding=1, stride=2)), (x, w, dict(padding=2, dilation=2)), (x, w[:127], dict(padding=1)),
-            (x[:, :, :46], w, dict(padding=1)), (x[:, :, :28, :28], w, dict(padding=1)), (x.double(), w.double(), dict(padding=1)),
-            (x, w[:, :128], dict(padding=1, groups=2)), (x, w, dict(padding=1, bias=torch.zeros(256))), (x, torch.zeros(256, 256, 1, 1), dict())]:
+    for other_x, other_w, options in [(x, w, dict()), (x, w, dict(padding=1, stride=2)),
+            (x, w, dict(padding=2, dilation=2)), (x, w[:127], dict(padding=1)),
+            (x[:, :, :46], w, dict(padding=1)), (x[:, :, :28, :28], w, dict(padding=1)),
+            (x.double(), w.double(), dict(padding=1)),
+            (x, w[:, :128], dict(padding=1, groups=2)), (x, w, dict(padding=1, bias=torch.zeros(256))),
+            (x, torch.zeros(256, 256, 1, 1), dict())]:
         conv2d_gradfix.conv2d(other_x, other_w, **options)
     assert len(taken) == 2
 

@@ -37,12 +37,14 @@ def test_a_patched_tree_is_healthy(tmp_path, any_tree):
     shutil.move(any_tree, project.tree)
     found = findings(project)
     name = dict(submodule='git submodule', pypi='assembled from Python packages')[kind]
-    assert found['upstream'] == dict(part='upstream', state='ok', detail=f'{name}, commit d72cc7d, unmodified apart from our patches')
+    assert found['upstream'] == dict(part='upstream', state='ok',
+        detail=f'{name}, commit d72cc7d, unmodified apart from our patches')
     assert found['patches']['state'] == 'ok'
 
 def test_a_missing_tree_is_an_error_that_names_the_fix_and_a_cpu_needs_no_plugins(tmp_path):
     found = findings(trees.Project(tmp_path / 'project', reachable=False), CUDA_VISIBLE_DEVICES='')
-    assert found['upstream'] == dict(part='upstream', state='error', detail='stylegan2-ada-pytorch is empty: run ./install.sh')
+    assert found['upstream'] == dict(part='upstream', state='error',
+        detail='stylegan2-ada-pytorch is empty: run ./install.sh')
     assert found['patches'] == dict(part='patches', state='error', detail='no tree to patch')
     assert found['ops'] == dict(part='ops', state='ok', detail="PyTorch's, as always on the CPU")
     assert found['device']['detail'].startswith('CPU, ')
@@ -54,7 +56,8 @@ def test_missing_patches_are_an_error_and_edited_files_a_warning(tmp_path, pypi_
     found = findings(project)
     assert found['upstream']['state'] == 'warning'
     assert found['upstream']['detail'] == 'assembled from Python packages, commit d72cc7d, modified: legacy.py'
-    detail = ', '.join(f'{name} is not applied' for name in ['networks', 'tools', 'train', 'training']) + ': run ./install.sh'
+    detail = ', '.join(f'{name} is not applied'
+        for name in ['networks', 'tools', 'train', 'training']) + ': run ./install.sh'
     assert found['patches'] == dict(part='patches', state='error', detail=detail)
 
 def test_cached_detectors_are_found_where_dnnlib_looks_for_them(tmp_path, pypi_tree):
@@ -85,9 +88,11 @@ def test_a_check_that_fails_is_an_error_line_and_no_traceback(monkeypatch):
 @pytest.mark.parametrize('obstacle, problem, finding', [
     (None, None, ('ok', "upstream's CUDA plugins, built at the first run on this GPU, which takes some minutes")),
     ('no ninja', None, ('ok', "Triton kernels; for upstream's CUDA plugins: no ninja")),
-    ('no ninja', 'no Triton', ('warning', "PyTorch operations, which are slower; for upstream's CUDA plugins: no ninja; for Triton kernels: no Triton")),
+    ('no ninja', 'no Triton', ('warning', "PyTorch operations, which are slower; for upstream's CUDA plugins: "
+        "no ninja; for Triton kernels: no Triton")),
 ])
-def test_on_a_gpu_the_ops_that_would_run_are_named_with_what_keeps_faster_ones_away(monkeypatch, tmp_path, obstacle, problem, finding):
+def test_on_a_gpu_the_ops_that_would_run_are_named_with_what_keeps_faster_ones_away(monkeypatch, tmp_path, obstacle,
+        problem, finding):
     monkeypatch.setenv('TORCH_EXTENSIONS_DIR', str(tmp_path))
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(cuda_build, 'obstacle', lambda: obstacle)

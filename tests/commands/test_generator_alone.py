@@ -18,7 +18,9 @@ from small_networks import assert_same, make_inpainter, plain_networks, shaken
 
 import legacy
 
-pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning', 'ignore:The `disp` argument:DeprecationWarning') # Of detectors, and upstream's.
+# Of detectors, and upstream's.
+pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning',
+    'ignore:The `disp` argument:DeprecationWarning')
 
 #----------------------------------------------------------------------------
 
@@ -33,7 +35,8 @@ FORMS = { # As people pickle it.
 def write(make_generator, tmp_path):
     """write(kind, form) -> the path of a pickle and the network in it."""
     def write(kind, form='alone in a dict'):
-        G = plain_networks()['G_ema'] if kind == 'plain' else make_inpainter() if kind == 'inpainting' else shaken(make_generator(grouping='blocks'))
+        G = plain_networks()['G_ema'] if kind == 'plain' else make_inpainter() if kind == 'inpainting' else shaken(
+            make_generator(grouping='blocks'))
         path = tmp_path / 'alone.pkl'
         path.write_bytes(pickle.dumps(FORMS[form](G)))
         return path, G
@@ -46,23 +49,29 @@ def test_every_form_of_it_is_read(kind, form, trust, write):
     path, G = write(kind, form)
     data = reading.load_all(str(path), 'PKL', trust)
     assert_same(data['G_ema'], G)
-    assert data['D'] is data['augment_pipe'] is data['training_set_kwargs'] is None and (data['G'] is None) == (form != 'without D')
+    assert data['D'] is data['augment_pipe'] is data['training_set_kwargs'] is None and (data['G'] is None) == (
+        form != 'without D')
 
 COMMANDS = {
     'generate':         ['--network={pkl}', '--seeds=1', '--outdir={out}', '--device=cpu'],
-    'project':          ['{pkl}', '--target={photo}', '--num-steps=1', '--features=none', '--outdir={out}', '--device=cpu'],
-    'metrics':          ['{pkl}', '--data={data}', '--metrics=fd10k', '--detector={detector}', '--num-samples=10', '--device=cpu'],
-    'disentanglement':  ['{pkl}', '--measures=codes', '--num-images=100', '--num-turned=2', '--outdir={out}', '--device=cpu'],
+    'project':          ['{pkl}', '--target={photo}', '--num-steps=1', '--features=none', '--outdir={out}',
+                        '--device=cpu'],
+    'metrics':          ['{pkl}', '--data={data}', '--metrics=fd10k', '--detector={detector}', '--num-samples=10',
+                        '--device=cpu'],
+    'disentanglement':  ['{pkl}', '--measures=codes', '--num-images=100', '--num-turned=2', '--outdir={out}',
+                        '--device=cpu'],
     'export':           ['{pkl}', '--to={out}'],
     'groups':           ['{pkl}', '--seeds=0', '--outdir={out}', '--device=cpu'],
-    'edit':             ['{pkl}', '--seed=0', '--layer=b8.conv1', '--group=0', '--inter=0', '--outdir={out}', '--device=cpu'],
+    'edit':             ['{pkl}', '--seed=0', '--layer=b8.conv1', '--group=0', '--inter=0', '--outdir={out}',
+                        '--device=cpu'],
     'mix':              ['{pkl}', '--rows=0', '--cols=1', '--outdir={out}', '--device=cpu'],
     'directions':       ['{pkl}', '--seeds=0-1', '--outdir={out}', '--device=cpu'],
     'name':             ['{pkl}'],
 }
 
 def picture(path, mode='RGB', seed=0):
-    PIL.Image.fromarray(np.random.RandomState(seed).randint(0, 256, [32, 32, len(mode)], dtype=np.uint8), mode).save(path)
+    PIL.Image.fromarray(np.random.RandomState(seed).randint(0, 256, [32, 32, len(mode)], dtype=np.uint8),
+        mode).save(path)
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
@@ -71,7 +80,8 @@ def places(tmp_path, monkeypatch):
     (tmp_path / 'data').mkdir()
     for seed in range(20):
         picture(tmp_path / f'data/{seed:02d}.png', seed=seed)
-    return dict(data=tmp_path / 'data', photo=tmp_path / 'data/00.png', detector=save_script(tmp_path / 'colours.pt'), out=tmp_path / 'out')
+    return dict(data=tmp_path / 'data', photo=tmp_path / 'data/00.png', detector=save_script(tmp_path / 'colours.pt'),
+        out=tmp_path / 'out')
 
 @pytest.mark.parametrize('command', COMMANDS)
 def test_a_sarigan_alone_serves_it(command, write, places):
@@ -87,7 +97,8 @@ def test_a_plain_stylegan2_alone_serves_it(command, write, places):
 
 @pytest.mark.parametrize('command, arguments', [
     ('inpaint',         ['{pkl}', '--images={photo}', '--masks=centre', '--outdir={out}', '--device=cpu']),
-    ('inpaint-table',   ['{pkl}', '--data={data}', '--split=all', '--detector=none', '--seeds=0', '--baselines=none', '--outdir={out}', '--device=cpu']),
+    ('inpaint-table',   ['{pkl}', '--data={data}', '--split=all', '--detector=none', '--seeds=0', '--baselines=none',
+                        '--outdir={out}', '--device=cpu']),
     ('export',          ['{pkl}', '--to={out}']),
     ('name',            ['{pkl}']),
 ])
@@ -118,7 +129,8 @@ def test_an_exported_folder_of_it_is_read_by_every_command_and_exported_again(ki
 def test_import_adds_what_upstreams_tools_look_for(kind, write, tmp_path):
     path, G = write(kind)
     done = run('import', path, f'--to={tmp_path / "whole.pkl"}')
-    assert done.exit_code == 0 and 'G  is not there: a copy of G_ema' in done.stdout and 'D  is not there: starts afresh' in done.stdout, done.output
+    assert (done.exit_code == 0 and 'G  is not there: a copy of G_ema' in done.stdout
+        and 'D  is not there: starts afresh' in done.stdout), done.output
     data = legacy.load_network_pkl(io.BytesIO((tmp_path / 'whole.pkl').read_bytes()))
     assert_same(data['G_ema'], G)
     assert_same(data['G'], G)
@@ -128,17 +140,20 @@ def assert_learns(D, x, c):
     """All of a discriminator that starts afresh gets gradients, which nothing does where all weights are zero."""
     D.requires_grad_(True)
     D(x, c).square().sum().backward()
-    assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for name, parameter in D.named_parameters() if not name.split('.')[-2].startswith('q'))
+    assert all(parameter.grad is not None and parameter.grad.abs().max() > 0
+        for name, parameter in D.named_parameters() if not name.split('.')[-2].startswith('q'))
 
 def test_a_checkpoint_without_d_gets_one_that_learns(tmp_path):
     torch.save(dict(g_ema=published_generator()), tmp_path / 'theirs.pt')
     assert run('import', tmp_path / 'theirs.pt', f'--to={tmp_path / "network.pkl"}').exit_code == 0
     assert_learns(reading.load_all(str(tmp_path / 'network.pkl'), 'PKL')['D'], torch.randn(4, 3, 16, 16), None)
 
-def test_a_training_that_starts_from_it_says_what_is_missing(write, images, cfg, tmp_path): # pylint: disable=redefined-outer-name
+def test_a_training_that_starts_from_it_says_what_is_missing(write, images, cfg, tmp_path):
     path, _G = write('plain')
-    done = run('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "runs"}', '--metrics=none', '--device=cpu', f'--resume={path}')
-    assert sentence(done) == f"Error: --resume: '{path}' has no G and no D, which a training starts from; there is G_ema alone."
+    done = run('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "runs"}', '--metrics=none',
+        '--device=cpu', f'--resume={path}')
+    assert (sentence(done) == f"Error: --resume: '{path}' has no G and no D, which a training starts from; "
+        "there is G_ema alone.")
     assert not (tmp_path / 'runs').exists()
 
 #----------------------------------------------------------------------------

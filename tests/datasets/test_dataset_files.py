@@ -31,7 +31,9 @@ def save(path, red=0, size=16):
 
 IMAGES = ['1.png', 'x/2.PNG', 'x/y/3.bmp']
 JUNK_IMAGES = ['.ipynb_checkpoints/x.png', '@eaDir/1.png/SYNOPHOTO_THUMB.png', '.hidden.png', 'x/.thumbs/a.png']
-JUNK_BYTES = ['._1.png', '__MACOSX/._1.png', 'x/@eaDir/2.png', 'Thumbs.db', '.DS_Store', 'notes.txt', 'film.mpg', 'page.pdf'] # Upstream takes what PIL can write, as pdf, for images.
+# Upstream takes what PIL can write, as pdf, for images.
+JUNK_BYTES = ['._1.png', '__MACOSX/._1.png', 'x/@eaDir/2.png', 'Thumbs.db', '.DS_Store', 'notes.txt',
+    'film.mpg', 'page.pdf']
 
 @pytest.fixture
 def messy(tmp_path):
@@ -44,7 +46,8 @@ def messy(tmp_path):
     for name in JUNK_BYTES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b'junk')
-    (folder / 'dataset.json').write_text(json.dumps(dict(labels=[[name, index] for index, name in enumerate([*IMAGES, '.hidden.png'])])))
+    (folder / 'dataset.json').write_text(
+        json.dumps(dict(labels=[[name, index] for index, name in enumerate([*IMAGES, '.hidden.png'])])))
     return folder
 
 def as_zip(folder):
@@ -76,13 +79,15 @@ def test_junk_does_not_tell_a_data_set_from_another(messy, packed):
     assert files.fingerprint(packed(messy)) != before
 
 def test_upstreams_own_metrics_script_lists_the_same(messy):
-    """As calc_metrics.py does, whose patched line asks for host_torch; the class and its arguments are those of any tree."""
+    """As calc_metrics.py does, whose patched line asks for host_torch;
+    the class and its arguments are those of any tree."""
     code = ('import sys, dnnlib, pickle\n'
         'from sarigan_plugin.hooks import host_torch as torch\n'
         'kwargs = dict(class_name="training.dataset.ImageFolderDataset", path=sys.argv[1])\n'
         'made = dnnlib.util.construct_class_by_name(**kwargs)\n'
         'print(len(made), type(made).__module__, type(made).__name__, len(pickle.loads(pickle.dumps(made))))\n')
-    done = subprocess.run([sys.executable, '-c', f'import sarigan_plugin\n{code}', str(messy)], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, '-c', f'import sarigan_plugin\n{code}', str(messy)], capture_output=True,
+        text=True, check=True)
     assert done.stdout.split() == ['3', 'training.dataset', 'ImageFolderDataset', '3']
 
 def test_linked_folders_are_followed_each_once(tmp_path):
@@ -94,7 +99,8 @@ def test_linked_folders_are_followed_each_once(tmp_path):
     os.symlink(tmp_path / 'set', tmp_path / 'link')
     for path in [tmp_path / 'set', tmp_path / 'link']: # What is named may be a link as well.
         made = dataset.ImageFolderDataset(str(path))
-        assert made._image_fnames == ['linked/2.png', 'real/1.png'] and dataset_check.check(path).count == len(made) == 2
+        assert (made._image_fnames == ['linked/2.png', 'real/1.png']
+            and dataset_check.check(path).count == len(made) == 2)
         assert [int(made[index][0][0, 0, 0]) for index in range(2)] == [2, 1]
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
@@ -127,13 +133,16 @@ def test_commands_that_take_pictures_leave_junk_alone(messy):
 
 def test_a_folder_with_pictures_in_its_folders_alone_is_refused_with_one_of_these(messy):
     (messy / '1.png').unlink()
-    with pytest.raises(ValueError, match=rf"^'{messy}' has no images in it, but in folders in it, as '{messy}/x': give one of these.$"):
+    with pytest.raises(ValueError, match=rf"^'{messy}' has no images in it, but in folders in it, as '{messy}/x': "
+            r"give one of these.$"):
         pictures.files_in(str(messy))
 
 def test_a_single_file_of_junk_is_named_as_such(messy):
-    with pytest.raises(ValueError, match=rf"^'{messy}/._1.png' is a file that the system has left beside images, and none itself.$"):
+    with pytest.raises(ValueError,
+            match=rf"^'{messy}/._1.png' is a file that the system has left beside images, and none itself.$"):
         pictures.read(str(messy / '._1.png'))
     assert pictures.read(str(messy / '.hidden.png')).size == (32, 32) # Who names a hidden image means it.
 
 def test_the_listing_keeps_labels_and_sorts_images():
-    assert listing.listed(['b.png', 'dataset.json', 'a.JPG', '.c.png', 'x/dataset.json', 'note.txt'], left_out=['b.png']) == ['a.JPG', 'dataset.json']
+    assert listing.listed(['b.png', 'dataset.json', 'a.JPG', '.c.png', 'x/dataset.json', 'note.txt'],
+        left_out=['b.png']) == ['a.JPG', 'dataset.json']

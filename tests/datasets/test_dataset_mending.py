@@ -29,11 +29,13 @@ def write(folder, **pictures):
         path.write_bytes(content)
     return folder
 
-@pytest.mark.parametrize('sizes, resolution', [([(100, 80)], 64), ([(64, 64)], 64), ([(63, 200)], 32), ([(9, 9), (500, 400)], 8), ([(1500, 1100)], 1024), ([(5000, 3000)], 1024),
+@pytest.mark.parametrize('sizes, resolution', [([(100, 80)], 64), ([(64, 64)], 64), ([(63, 200)], 32),
+    ([(9, 9), (500, 400)], 8), ([(1500, 1100)], 1024), ([(5000, 3000)], 1024),
     ([(300, 300)] * 25 + [(20, 20)], 256)])
 def test_the_resolution_is_the_largest_power_of_two_that_the_pictures_have(tmp_path, sizes, resolution):
     folder = write(tmp_path / 'photos', **{f'p{index:02d}': picture(*size) for index, size in enumerate(sizes)})
-    assert shlex.split(mending.line(str(folder))) == ['sarigan', 'data', 'folder', str(folder), f'--dest={folder}-{resolution}.zip', f'--resolution={resolution}']
+    assert shlex.split(mending.line(str(folder))) == ['sarigan', 'data', 'folder', str(folder),
+        f'--dest={folder}-{resolution}.zip', f'--resolution={resolution}']
 
 def test_pictures_smaller_than_any_network_are_enlarged(tmp_path):
     assert mending.line(str(write(tmp_path / 'dots', a=picture(5, 7)))).endswith('-8.zip --resolution=8 --enlarge')
@@ -43,7 +45,8 @@ def test_the_line_can_be_pasted(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / name, a=picture())
     words = shlex.split(mending.line(name))
-    assert words[:3] == ['sarigan', 'data', 'folder'] and not words[3].startswith('-') and os.path.samefile(words[3], name)
+    assert words[:3] == ['sarigan', 'data', 'folder'] and not words[3].startswith('-') and os.path.samefile(words[3],
+        name)
     assert words[4] == f'--dest={name}-64.zip'
 
 def test_what_is_there_is_not_written_over(tmp_path):
@@ -71,8 +74,8 @@ def test_a_tar_file_is_known_by_what_is_in_it(tmp_path, name):
         archive.add(folder, 'in')
     with pytest.raises(ValueError) as caught:
         dataset_check.check(path)
-    assert str(caught.value) == (f'{path} is a tar file, neither a folder nor a .zip file; this makes a data set of it: '
-        f'sarigan data folder {path} --dest={tmp_path}/photos-32.zip --resolution=32')
+    assert str(caught.value) == (f'{path} is a tar file, neither a folder nor a .zip file; '
+        f'this makes a data set of it: sarigan data folder {path} --dest={tmp_path}/photos-32.zip --resolution=32')
 
 def test_junk_does_not_count(tmp_path):
     folder = write(tmp_path / 'photos', a=picture(), **{'.ipynb_checkpoints__a': picture(9, 9), '._a': b'junk'})
@@ -81,7 +84,8 @@ def test_junk_does_not_count(tmp_path):
 def test_without_pictures_there_is_no_line(tmp_path):
     assert mending.line(str(write(tmp_path / 'none', a=b'junk'))) is None
 
-@pytest.mark.parametrize('pictures, found', [(['cat__a', 'dog__b', 'dog__deep__c'], True), (['cat__a', 'b'], False), (['cat__a', 'cat__b'], False), (['00000__a', '00001__b'], False)])
+@pytest.mark.parametrize('pictures, found', [(['cat__a', 'dog__b', 'dog__deep__c'], True), (['cat__a', 'b'], False),
+    (['cat__a', 'cat__b'], False), (['00000__a', '00001__b'], False)])
 def test_folders_that_may_be_classes(tmp_path, pictures, found):
     assert mending.has_folders_of_classes(str(write(tmp_path / 'set', **dict.fromkeys(pictures, picture())))) is found
 
@@ -110,15 +114,15 @@ def test_every_command_says_what_is_wrong_and_how_to_mend_it(commands, tmp_path,
     data = write(tmp_path / 'my photos', a=picture())
     done = CliRunner().invoke(command, [*arguments, f'--data={data}'])
     assert done.exit_code == 2 and not os.path.exists(tmp_path / 'out')
-    assert done.stderr.strip().splitlines()[-1].endswith("--data: a.png is 100x80, but images must be square; this makes a data set of it: "
-        f"sarigan data folder '{data}' '--dest={data}-64.zip' --resolution=64")
+    assert done.stderr.strip().splitlines()[-1].endswith("--data: a.png is 100x80, but images must be square; "
+        f"this makes a data set of it: sarigan data folder '{data}' '--dest={data}-64.zip' --resolution=64")
 
 def test_metrics_tells_how_to_make_images_like_those_of_the_network(commands, tmp_path):
     command, arguments = commands['metrics']
     data = zip_of(tmp_path / 'grey.zip', *[picture(32, 32, 'L')] * 12)
     done = CliRunner().invoke(command, [*arguments, f'--data={data}'])
-    assert done.stderr.strip().endswith(f'has images of 1 channels, but the network makes images of 3; this makes a data set like these: '
-        f'sarigan data folder {data} --dest={tmp_path}/grey-32.zip --resolution=32 --colour=rgb')
+    assert done.stderr.strip().endswith('has images of 1 channels, but the network makes images of 3; this makes a '
+        f'data set like these: sarigan data folder {data} --dest={tmp_path}/grey-32.zip --resolution=32 --colour=rgb')
 
 def test_metrics_names_an_image_that_only_measuring_finds_bad(commands, tmp_path, monkeypatch):
     command, arguments = commands['metrics']
@@ -126,11 +130,13 @@ def test_metrics_names_an_image_that_only_measuring_finds_bad(commands, tmp_path
     monkeypatch.setattr(dataset_check, 'PIXEL_BUDGET', 1)
     done = CliRunner().invoke(command, [*arguments, f'--data={data}', '--num-samples=10'])
     last = done.stderr.strip().splitlines()[-1]
-    assert done.exit_code == 2 and last.startswith('Error: --data: 11.png cannot be read') and f'; this makes a data set of it: sarigan data folder {data} ' in last
+    assert (done.exit_code == 2 and last.startswith('Error: --data: 11.png cannot be read')
+        and f'; this makes a data set of it: sarigan data folder {data} ' in last)
 
 def test_training_with_labels_proposes_folders_for_classes(commands, tmp_path):
     command, arguments = commands['train']
     data = write(tmp_path / 'set', cat__a=picture(32, 32), dog__b=picture(32, 32))
     done = CliRunner().invoke(command, [*arguments, f'--data={data}', '--cond=1'])
-    assert done.exit_code == 2 and done.stderr.strip() == ('Error: --cond=True requires labels specified in dataset.json; this makes a data set with folders for classes: '
+    assert done.exit_code == 2 and done.stderr.strip() == ('Error: '
+        '--cond=True requires labels specified in dataset.json; this makes a data set with folders for classes: '
         f'sarigan data folder {data} --dest={data}-32.zip --resolution=32 --labels=folders')

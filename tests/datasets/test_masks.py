@@ -11,7 +11,8 @@ from sarigan_plugin.datasets import masks
 SHARES = strategies.floats(0, 1)
 
 @hypothesis.settings(max_examples=200, deadline=None, derandomize=True)
-@hypothesis.given(kind=strategies.sampled_from(masks.KINDS), resolution=strategies.integers(2, 64), shares=strategies.tuples(SHARES, SHARES), seed=strategies.integers(0, 2**32 - 1))
+@hypothesis.given(kind=strategies.sampled_from(masks.KINDS), resolution=strategies.integers(2, 64),
+    shares=strategies.tuples(SHARES, SHARES), seed=strategies.integers(0, 2**32 - 1))
 def test_a_mask_has_its_shape_and_an_area_in_the_range(kind, resolution, shares, seed):
     low, high = min(shares), max(shares)
     counts = [count for count in range(1, resolution ** 2) if low <= count / resolution ** 2 <= high]
@@ -58,7 +59,8 @@ def test_an_index_always_has_the_same_mask_whatever_was_drawn_before(kind):
     masks.of_index(kind, 64, 4)
     assert np.array_equal(masks.of_index(kind, 64, 5, seed=3), mask)
     if kind != 'centre':
-        assert not np.array_equal(masks.of_index(kind, 64, 6, seed=3), mask) and not np.array_equal(masks.of_index(kind, 64, 5, seed=4), mask)
+        assert not np.array_equal(masks.of_index(kind, 64, 6, seed=3), mask) and not np.array_equal(masks.of_index(kind,
+            64, 5, seed=4), mask)
 
 @pytest.mark.parametrize('arguments, sentence', [
     (dict(kind='round'),        "'round' is not a kind of mask; they are centre, rectangle, free-form, mixed."),
@@ -76,7 +78,8 @@ def test_what_cannot_be_drawn_gets_its_sentence(arguments, sentence):
 # Other sizes, and files.
 
 @hypothesis.settings(max_examples=100, deadline=None, derandomize=True)
-@hypothesis.given(seed=strategies.integers(0, 1000), height=strategies.integers(1, 40), width=strategies.integers(1, 40))
+@hypothesis.given(seed=strategies.integers(0, 1000), height=strategies.integers(1, 40),
+    width=strategies.integers(1, 40))
 def test_no_part_of_a_hole_is_lost_in_another_size(seed, height, width):
     mask = np.random.RandomState(seed).rand(23, 17) < 0.05
     smaller = masks.resized(mask, height, width)
@@ -92,7 +95,8 @@ def test_a_mask_that_is_doubled_repeats_its_pixels():
 @pytest.mark.parametrize('mode', ['1', 'L', 'P', 'RGB', 'RGBA', 'I;16'])
 def test_white_is_the_hole_in_files_of_any_mode(tmp_path, mode):
     mask = masks.of_index('rectangle', 16, 0)
-    image = PIL.Image.fromarray(mask.astype(np.uint16) * 65535) if mode == 'I;16' else PIL.Image.fromarray(mask.astype(np.uint8) * 255).convert(mode)
+    image = (PIL.Image.fromarray(mask.astype(np.uint16) * 65535) if mode == 'I;16'
+        else PIL.Image.fromarray(mask.astype(np.uint8) * 255).convert(mode))
     image.save(tmp_path / 'mask.png')
     assert np.array_equal(masks.read(str(tmp_path / 'mask.png')), mask)
 
@@ -106,7 +110,8 @@ def test_masks_of_a_folder_are_taken_in_the_order_of_names_or_drawn(tmp_path):
         source = masks.Source(str(tmp_path), resolution)
         assert np.array_equal([source.of_index(index) for index in [0, 1, 2, 5]], [*expected, expected[2]])
         random = np.random.RandomState(0)
-        met = [[np.array_equal(mask, found) for mask in expected] for found in [source.draw(random) for _time in range(60)]]
+        met = [[np.array_equal(mask, found) for mask in expected]
+            for found in [source.draw(random) for _time in range(60)]]
         assert np.array_equal(np.sum(met, axis=1), np.ones(60)) and np.sum(met, axis=0).min() > 10
 
 @pytest.mark.parametrize('kind', masks.KINDS)

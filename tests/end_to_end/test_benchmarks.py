@@ -15,22 +15,28 @@ def benchmark(name, *arguments):
     return commands.finished(commands.start(trees.ROOT / 'benchmarks' / name, *arguments))
 
 def test_both_sides_are_measured_and_compared(tmp_path):
-    done = benchmark('speed.py', *SMALL, '--sides=upstream,sarigan-g4', '--measures=cycle,Dreg', '--device=cpu', f'--outdir={tmp_path}')
+    done = benchmark('speed.py', *SMALL, '--sides=upstream,sarigan-g4', '--measures=cycle,Dreg', '--device=cpu',
+        f'--outdir={tmp_path}')
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / 'speed.json').read_text())['rows']
-    assert [(row['measure'], row['side']) for row in rows] == [(measure, side) for measure in ['cycle', 'Dreg'] for side in ['upstream', 'sarigan-g4']]
+    assert [(row['measure'], row['side']) for row in rows] == [(measure, side) for measure in ['cycle', 'Dreg']
+        for side in ['upstream', 'sarigan-g4']]
     assert all(row[kind] > 0 for row in rows for kind in ['wall', 'cpu', 'memory'])
-    assert all(row['ratios']['cpu'] == pytest.approx(row['cpu'] / rows[index // 2 * 2]['cpu']) for index, row in enumerate(rows))
+    assert all(row['ratios']['cpu'] == pytest.approx(row['cpu'] / rows[index // 2 * 2]['cpu'])
+        for index, row in enumerate(rows))
     assert (tmp_path / 'speed.png').read_bytes().startswith(b'\x89PNG')
 
 @pytest.mark.slow
 def test_a_side_that_cannot_start_says_why(tmp_path):
-    done = benchmark('speed.py', *SMALL, '--sides=upstream,sarigan-g64', '--measures=inference,fused inference', '--device=cpu', f'--outdir={tmp_path}')
-    assert done.returncode == 1 and 'num_groups must be between 1 and the 16 channels' in done.stderr # What a side says when it can't start.
+    done = benchmark('speed.py', *SMALL, '--sides=upstream,sarigan-g64', '--measures=inference,fused inference',
+        '--device=cpu', f'--outdir={tmp_path}')
+    # What a side says when it can't start.
+    assert done.returncode == 1 and 'num_groups must be between 1 and the 16 channels' in done.stderr
 
 @pytest.mark.slow
 def test_processes_that_train_together_are_compared_as_well(tmp_path):
-    done = benchmark('speed.py', *SMALL, '--sides=upstream,sarigan-g4', '--gpus=2', '--device=cpu', f'--outdir={tmp_path}')
+    done = benchmark('speed.py', *SMALL, '--sides=upstream,sarigan-g4', '--gpus=2', '--device=cpu',
+        f'--outdir={tmp_path}')
     assert done.returncode == 0, done.stderr
     assert [row['measure'] for row in json.loads((tmp_path / 'speed.json').read_text())['rows']] == ['cycle', 'cycle']
 
@@ -46,9 +52,12 @@ def test_what_a_gpu_would_be_asked_for_is_counted_on_both_sides(tmp_path):
     done = benchmark('counts.py', '--settings=32:4', f'--outdir={tmp_path}')
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / 'counts.json').read_text())['rows']
-    assert [(row['measure'], row['side']) for row in rows] == [(measure, side) for measure in ['Gmain', 'Greg', 'Dmain', 'Dreg', 'iteration'] for side in ['upstream', 'sarigan']]
-    assert all(row['ratios']['flops'] == pytest.approx(1, abs=0.02) for row in rows) # The same convolutions; what groups add is small.
-    assert rows[1]['ratios']['bytes'] < 0.9 and rows[1]['ratios']['memory'] < 1 # No kernels for each sample in G's step.
+    assert [(row['measure'], row['side']) for row in rows] == [(measure, side)
+        for measure in ['Gmain', 'Greg', 'Dmain', 'Dreg', 'iteration'] for side in ['upstream', 'sarigan']]
+    # The same convolutions; what groups add is small.
+    assert all(row['ratios']['flops'] == pytest.approx(1, abs=0.02) for row in rows)
+    # No kernels for each sample in G's step.
+    assert rows[1]['ratios']['bytes'] < 0.9 and rows[1]['ratios']['memory'] < 1
     assert (tmp_path / 'counts.png').read_bytes().startswith(b'\x89PNG')
 
 def test_counts_are_those_of_a_convolution_and_what_follows(monkeypatch):
@@ -72,7 +81,8 @@ def test_convolutions_are_compared_with_pytorchs(tmp_path):
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / 'convolutions.json').read_text())['rows']
     assert [row['shape'] for row in rows] == [[1, 8, 8], [2, 4, 4]]
-    assert all(ratio == pytest.approx(row['seconds']['ours'][measure] / row['seconds']['pytorch'][measure]) for row in rows for measure, ratio in row['ratios'].items())
+    assert all(ratio == pytest.approx(row['seconds']['ours'][measure] / row['seconds']['pytorch'][measure])
+        for row in rows for measure, ratio in row['ratios'].items())
     assert all(0 < rounding < 1e-4 for row in rows for rounding in row['rounding'].values())
 
 @pytest.mark.slow
@@ -87,7 +97,8 @@ def test_making_data_sets_is_measured_beside_upstreams_tool(tmp_path):
     done = benchmark('data_folder.py', '--pictures=60', '--workers=1,2', '--rounds=1', f'--outdir={tmp_path}')
     assert done.returncode == 0, done.stderr # It compares what both sides made.
     rows = json.loads((tmp_path / 'data_folder.json').read_text())['rows']
-    assert [row['side'] for row in rows] == ['upstream', '1 worker', '2 workers'] and rows[0]['ratios'] == dict(wall=1, cpu=1)
+    assert [row['side'] for row in rows] == ['upstream', '1 worker', '2 workers'] and rows[0]['ratios'] == dict(wall=1,
+        cpu=1)
     assert all(row['pictures_per_second'] > 0 and row['cpu'] > 0 for row in rows)
 
 @pytest.mark.slow
@@ -98,7 +109,8 @@ def test_the_page_is_measured_in_a_browser(tmp_path):
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / 'explore.json').read_text())
     assert [row['network'] for row in rows] == ['untrained tiny, 16x16', 'untrained tiny-inpaint, 16x16']
-    assert all(len(row['first']) == 5 and len(row['steps']) == 30 and min(row['first'] + row['steps']) > 0 for row in rows)
+    assert all(len(row['first']) == 5 and len(row['steps']) == 30 and min(row['first'] + row['steps']) > 0
+        for row in rows)
 
 @pytest.mark.parametrize('arguments, says', [
     (['--settings=64'], "'64' is not a list such as 64:8,128:4"),

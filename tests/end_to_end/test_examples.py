@@ -13,15 +13,20 @@ import trees
 from sarigan_plugin.model import inpainting
 from small_networks import SIZE
 
-MODULES = sorted('.'.join(path.relative_to(trees.ROOT).with_suffix('').parts) for path in (trees.ROOT / 'sarigan_plugin').rglob('*.py') if '>>> ' in path.read_text())
-PAGES = [path for path in [trees.ROOT / 'README.md', *sorted((trees.ROOT / 'docs').glob('*.md'))] if '```python\n' in path.read_text()]
+MODULES = sorted('.'.join(path.relative_to(trees.ROOT).with_suffix('').parts)
+    for path in (trees.ROOT / 'sarigan_plugin').rglob('*.py') if '>>> ' in path.read_text())
+PAGES = [path for path in [trees.ROOT / 'README.md', *sorted((trees.ROOT / 'docs').glob('*.md'))]
+    if '```python\n' in path.read_text()]
 
 @pytest.fixture(autouse=True)
 def folder_with_a_network(network, tmp_path, monkeypatch):
-    """network.pkl, inpainting.pkl, a photo with a hole and punks.zip in the working folder; out/demo/network.pkl as `sarigan demo` leaves it."""
+    """network.pkl, inpainting.pkl, a photo with a hole and punks.zip in the working folder;
+    out/demo/network.pkl as `sarigan demo` leaves it."""
     size = dict(img_resolution=32, img_channels=3, c_dim=4 * 32 * 32, code_dim=32)
-    G = inpainting.Generator(z_dim=32, num_groups=4, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE, **size).eval().requires_grad_(False)
-    (tmp_path / 'inpainting.pkl').write_bytes(pickle.dumps(dict(G=G, D=inpainting.Discriminator(**size, **SIZE), G_ema=G)))
+    G = inpainting.Generator(z_dim=32, num_groups=4, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE,
+        **size).eval().requires_grad_(False)
+    (tmp_path / 'inpainting.pkl').write_bytes(
+        pickle.dumps(dict(G=G, D=inpainting.Discriminator(**size, **SIZE), G_ema=G)))
     photo = PIL.Image.new('RGBA', (40, 30), (200, 100, 50, 255))
     photo.paste((0, 0, 0, 0), (10, 10, 20, 20))
     photo.save(tmp_path / 'photo.png')
@@ -34,12 +39,13 @@ def folder_with_a_network(network, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('name', MODULES)
 def test_docstrings_say_what_happens(name):
-    failed, tried = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    failed, tried = doctest.testmod(importlib.import_module(name),
+        optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     assert tried > 0 and failed == 0
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_python_in_the_docs_runs(page):
     for code in re.findall(r'```python\n(.*?)```', page.read_text(), flags=re.DOTALL):
-        exec(compile(code, page.name, 'exec'), {}) # pylint: disable=exec-used
+        exec(compile(code, page.name, 'exec'), {})
 
 #----------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""Commands that write, with whatever is typed and whatever is in their files: nothing is lost, and nothing lands elsewhere."""
+"""Commands that write, with whatever is typed and whatever is in their files: nothing is lost,
+and nothing lands elsewhere."""
 
 import contextlib
 import ctypes
@@ -37,7 +38,8 @@ from training import networks as upstream_networks
 def without_privileges():
     """Inside the `with`, root minds the permissions of files as everybody does."""
     libc = ctypes.CDLL(None)
-    header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)() # This process; effective, permitted, inheritable, twice.
+    # This process; effective, permitted, inheritable, twice.
+    header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
     libc.capget(header, sets)
     before = sets[0]
     sets[0] &= ~(1 << 1 | 1 << 2) # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH.
@@ -74,8 +76,10 @@ TOOL_CASES = [50, pytest.param(3000, marks=pytest.mark.slow)]
 
 SIZE = dict(channel_base=32, channel_max=4)
 SOURCES = ['sarigan.pkl', 'plain.pkl', 'labelled.pkl', 'exported', 'theirs.pt', 'notes.txt', 'full', 'missing.pkl']
-DESTINATIONS = ['new', 'new.pt', 'new.pkl', 'new/deeper', './new', 'ünï ☃', '\udcff', '', '.', '..', '../new', 'full', 'full/new.pkl', 'full/', 'linked', 'locked', 'locked/new', 'locked/new.pt', 'notes.txt',
-    'notes.txt/new', 'sarigan.pkl', 'theirs.pt', 'exported', 'exported/new', 'full/network-snapshot-000001.pkl', 'missing/new.pt', '/proc/nowhere', '/dev/null', '/dev/null/new', '~', '-', '--to', '*', 'x' * 300]
+DESTINATIONS = ['new', 'new.pt', 'new.pkl', 'new/deeper', './new', 'ünï ☃', '\udcff', '', '.', '..', '../new', 'full',
+    'full/new.pkl', 'full/', 'linked', 'locked', 'locked/new', 'locked/new.pt', 'notes.txt',
+    'notes.txt/new', 'sarigan.pkl', 'theirs.pt', 'exported', 'exported/new', 'full/network-snapshot-000001.pkl',
+    'missing/new.pt', '/proc/nowhere', '/dev/null', '/dev/null/new', '~', '-', '--to', '*', 'x' * 300]
 
 @pytest.fixture(scope='module')
 def workbench(tmp_path_factory):
@@ -83,8 +87,10 @@ def workbench(tmp_path_factory):
     from sarigan_plugin.model import networks
     def pickled(path, of, width, c_dim=0, **kwargs):
         torch.manual_seed(0)
-        G = of.Generator(z_dim=4, c_dim=c_dim, img_resolution=8, img_channels=3, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE, **kwargs, **{width: 4}).eval().requires_grad_(False)
-        D = of.Discriminator(c_dim=c_dim, img_resolution=8, img_channels=3, **SIZE, **({width: 4} if of is networks else {}))
+        G = of.Generator(z_dim=4, c_dim=c_dim, img_resolution=8, img_channels=3, mapping_kwargs=dict(num_layers=2),
+            synthesis_kwargs=SIZE, **kwargs, **{width: 4}).eval().requires_grad_(False)
+        D = of.Discriminator(c_dim=c_dim, img_resolution=8, img_channels=3, **SIZE,
+            **({width: 4} if of is networks else {}))
         data = dict(G=G, D=D, G_ema=G, training_set_kwargs=None, augment_pipe=None)
         path.write_bytes(pickle.dumps(data))
         return data
@@ -101,7 +107,8 @@ def workbench(tmp_path_factory):
     (here / 'notes.txt').write_text('not a network')
     for name in ['network-snapshot-000001.pkl', 'seed0001.png', 'groups.png', 'training-state-000001000.pt']:
         (here / 'full' / name).write_bytes(name.encode())
-    for name in ['seed0000.png', 'proj00.png', 'strip.png']: # What a command writes under these names must not go where they point to.
+    # What a command writes under these names must not go where they point to.
+    for name in ['seed0000.png', 'proj00.png', 'strip.png']:
         (here / 'linked' / name).symlink_to('../sarigan.pkl')
     (here / 'locked' / 'old').write_text('old')
     return here
@@ -133,7 +140,8 @@ def edited(tree, steps, value):
     tree[key] = edited(tree[key], steps[1:], value)
     return tree
 
-EDITS = st.one_of(st.none(), st.tuples(st.lists(st.integers(0, 20), max_size=5), st.one_of(VALUES, st.sampled_from([-1, 0, 2 ** 70, 'training.networks.Generator', None, {}]))))
+EDITS = st.one_of(st.none(), st.tuples(st.lists(st.integers(0, 20), max_size=5),
+    st.one_of(VALUES, st.sampled_from([-1, 0, 2 ** 70, 'training.networks.Generator', None, {}]))))
 
 def spoil(folder, source, damage, edit):
     """Damage a file, or one of the two in an exported folder; half of the time the checksum knows of it."""
@@ -150,23 +158,36 @@ def spoil(folder, source, damage, edit):
             description = edited(description, *edit)
         (path / exported.DESCRIPTION).write_text(json.dumps(description))
 
-OPTIONS = dict(generate=['seeds', 'trunc', 'class', 'noise-mode', 'device', 'projected-w', 'outdir', 'network', 'to'], groups=['seeds', 'trunc', 'class', 'outdir', 'to'], export=['to', 'outdir'],
-    edit=['seed', 'trunc', 'class', 'layer', 'group', 'inter', 'inter-shift', 'inter-from', 'intra', 'intra-mix', 'scales', 'recipe', 'projected-w', 'outdir'],
-    mix=['rows', 'cols', 'layer', 'group', 'code', 'trunc', 'class', 'outdir'], directions=['seeds', 'layer', 'down', 'up', 'top', 'attributes', 'scorer', 'class', 'outdir'])
+OPTIONS = dict(generate=['seeds', 'trunc', 'class', 'noise-mode', 'device', 'projected-w', 'outdir', 'network', 'to'],
+    groups=['seeds', 'trunc', 'class', 'outdir', 'to'], export=['to', 'outdir'],
+    edit=['seed', 'trunc', 'class', 'layer', 'group', 'inter', 'inter-shift', 'inter-from', 'intra', 'intra-mix',
+        'scales', 'recipe', 'projected-w', 'outdir'],
+    mix=['rows', 'cols', 'layer', 'group', 'code', 'trunc', 'class', 'outdir'],
+    directions=['seeds', 'layer', 'down', 'up', 'top', 'attributes', 'scorer', 'class', 'outdir'])
 OPTIONS['import'] = OPTIONS['export']
-SEEDS = st.sampled_from(['0-2', '1', '0,5', '3-1', '', '-1', '0-', 'a', '4294967295', '4294967296', '0-99999999999', '9' * 5000, '٣', '0-0'])
-ARRAYS = st.one_of(st.none(), st.builds(lambda shape, kind: np.zeros(shape, kind), st.sampled_from([(2, 4, 8), (2, 4, 8), (0, 4, 8), (1, 4, 7), (4, 8), ()]), st.sampled_from(['f4', 'f8', 'i4', 'c8', 'U3', 'bool', 'O'])))
+SEEDS = st.sampled_from(['0-2', '1', '0,5', '3-1', '', '-1', '0-', 'a', '4294967295', '4294967296', '0-99999999999',
+    '9' * 5000, '٣', '0-0'])
+ARRAYS = st.one_of(st.none(), st.builds(lambda shape, kind: np.zeros(shape, kind), st.sampled_from([(2, 4, 8),
+    (2, 4, 8), (0, 4, 8), (1, 4, 7), (4, 8), ()]), st.sampled_from(['f4', 'f8', 'i4', 'c8', 'U3', 'bool', 'O'])))
 
 @st.composite
 def tool_commands(draw):
     """(command, arguments, name of the source, destination)"""
-    command, source, dest = draw(st.sampled_from(['generate', 'groups', 'edit', 'mix', 'directions', 'export', 'import'])), draw(st.sampled_from(SOURCES + ['sarigan.pkl'] * 4)), draw(st.sampled_from(DESTINATIONS + ['new'] * 8))
-    options = st.tuples(st.sampled_from(OPTIONS[command]), st.one_of(NUMBERS, TEXTS)).map(lambda pair: f'--{pair[0]}={pair[1]}'.replace('\x00', '')) # No command line can have that character.
-    more = draw(st.one_of(st.just([]), st.just(['--trust-pickle'] if command != 'import' else []), options.map(lambda option: [option])) if draw(st.booleans()) else st.just([]))
+    command, source, dest = (
+        draw(st.sampled_from(['generate', 'groups', 'edit', 'mix', 'directions', 'export', 'import'])),
+        draw(st.sampled_from(SOURCES + ['sarigan.pkl'] * 4)), draw(st.sampled_from(DESTINATIONS + ['new'] * 8)))
+    # No command line can have that character.
+    options = st.tuples(st.sampled_from(OPTIONS[command]), st.one_of(NUMBERS, TEXTS)).map(
+        lambda pair: f'--{pair[0]}={pair[1]}'.replace('\x00', ''))
+    more = draw(st.one_of(st.just([]), st.just(['--trust-pickle'] if command != 'import' else []),
+        options.map(lambda option: [option])) if draw(st.booleans()) else st.just([]))
     if command in ['export', 'import']:
         return command, [*more, f'--to={dest}', '--', source], source, dest
-    seeds = draw(st.one_of(st.just(['--seeds=0-1']), st.just(['--seeds=0-1']), SEEDS.map(lambda text: [f'--seeds={text}']), st.just([])))
-    what = dict(groups=seeds, directions=seeds, edit=['--seed=0', '--layer=b8.conv1', '--group=0', '--inter=2'], mix=['--rows=0', '--cols=1']) # Before `more`, which may say otherwise.
+    seeds = draw(st.one_of(st.just(['--seeds=0-1']), st.just(['--seeds=0-1']),
+        SEEDS.map(lambda text: [f'--seeds={text}']), st.just([])))
+    # Before `more`, which may say otherwise.
+    what = dict(groups=seeds, directions=seeds, edit=['--seed=0', '--layer=b8.conv1', '--group=0', '--inter=2'],
+        mix=['--rows=0', '--cols=1'])
     if command in what:
         return command, [*what[command], *more, f'--outdir={dest}', '--', source], source, dest
     projected = draw(st.sampled_from([[], [], ['--projected-w=w.npz']]))
@@ -179,7 +200,8 @@ FOLDERS = ['groups', 'cells']
 DRAWING = ['generate', 'groups', 'edit', 'mix', 'directions']
 
 def is_drawn(path, dest):
-    return path.parent == dest and (PICTURES.fullmatch(path.name) or path.name in PAGES) or path.parent.parent == dest and path.parent.name in FOLDERS and path.suffix == '.png'
+    return (path.parent == dest and (PICTURES.fullmatch(path.name) or path.name in PAGES) or path.parent.parent == dest
+        and path.parent.name in FOLDERS and path.suffix == '.png')
 
 def assert_only_there(before, after, command, dest):
     """Pictures may be replaced by pictures; all else that was there stays, and what is new is at dest."""
@@ -223,7 +245,8 @@ def test_tools_write_where_they_are_told_and_overwrite_nothing_but_pictures(work
                 done = CliRunner().invoke(main, [command, *arguments])
             assert done.exception is None or isinstance(done.exception, SystemExit), (typed, done.exc_info)
             assert_answered(done.exit_code, done.stdout, done.stderr, typed)
-            last_dest = [argument.partition('=')[2] for argument in arguments if argument.startswith(('--outdir=', '--to='))][-1]
+            last_dest = [argument.partition('=')[2]
+                for argument in arguments if argument.startswith(('--outdir=', '--to='))][-1]
             assert_only_there(before, everything(tmp_path), command, last_dest)
             if done.exit_code == 0:
                 assert_made(command, last_dest)
@@ -237,7 +260,8 @@ def test_tools_write_where_they_are_told_and_overwrite_nothing_but_pictures(work
 
 TRAINING_CASES = [3, pytest.param(300, marks=pytest.mark.slow)]
 
-CONFIG = small_training.config(method=dict(num_groups=2, code_dim=4), networks=dict(channel_base=32, channel_max=4), training=dict(batch=500, grid=[2, 1]))
+CONFIG = small_training.config(method=dict(num_groups=2, code_dim=4), networks=dict(channel_base=32, channel_max=4),
+    training=dict(batch=500, grid=[2, 1]))
 
 @pytest.fixture(scope='module')
 def yard(workbench, tmp_path_factory):
@@ -260,7 +284,8 @@ def yard(workbench, tmp_path_factory):
         (here / folder).mkdir()
         for name, picture in pictures.items():
             PIL.Image.fromarray(picture).save(here / folder / name)
-        (here / folder / 'dataset.json').write_text(json.dumps(dict(labels=[[name, index % 3] for index, name in enumerate(pictures)])))
+        (here / folder / 'dataset.json').write_text(
+            json.dumps(dict(labels=[[name, index % 3] for index, name in enumerate(pictures)])))
     with open(here / 'spotty' / '2.png', 'r+b') as f:
         f.truncate(60)
     PIL.Image.new('RGB', (4, 4)).save(here / 'spotty' / '4.png')
@@ -269,26 +294,35 @@ def yard(workbench, tmp_path_factory):
     return here
 
 DATA = ['images'] * 20 + ['zipped.zip', 'spotty', 'notes.txt']
-OUTDIRS = ['out'] * 12 + ['out/nested/deeper', './out', 'ünï ☃', '\udcff', 'o*[u]?', '', '.', 'images', 'notes.txt', 'notes.txt/new', 'locked', 'locked/new', 'full', '/proc/nowhere', '/dev/null', 'x' * 300, '~', '-']
-RESUMES = ['latest', 'latest', 'noresume', 'LAST', 'LAST', 'SNAPSHOT', 'sarigan.pkl', 'plain.pkl', 'labelled.pkl', 'exported', 'cut.pkl', 'notes.txt', 'missing', 'out', 'full'] # In capitals: of the newest run.
+OUTDIRS = ['out'] * 12 + ['out/nested/deeper', './out', 'ünï ☃', '\udcff', 'o*[u]?', '', '.', 'images', 'notes.txt',
+    'notes.txt/new', 'locked', 'locked/new', 'full', '/proc/nowhere', '/dev/null', 'x' * 300, '~', '-']
+# In capitals: of the newest run.
+RESUMES = ['latest', 'latest', 'noresume', 'LAST', 'LAST', 'SNAPSHOT', 'sarigan.pkl', 'plain.pkl', 'labelled.pkl',
+    'exported', 'cut.pkl', 'notes.txt', 'missing', 'out', 'full']
 METHODS = { # Configs beside mine.toml, and what they say of the method.
     'often': 'regroup_kimg = 0.1', 'kmeans': 'grouping = "kmeans"', 'feature': 'norm = "feature"',
     'responses': 'similarity = "responses"',
 }
 SETTINGS = {
-    'resume': RESUMES, 'kimg': [1, 2, 3], 'snap': [1, 2, 0], 'keep-states': [1, 2, 5], 'checkpoint-minutes': [0.0001, 1], 'grid': ['1x1', '3x2', '99x99', '2'], 'batch': [1000, 250, 334, 501, 2000], 'workers': [1, 2],
-    'cond': [1], 'subset': [1, 3, 6, 9], 'mirror': [1], 'skip-bad-images': [1], 'seed': [1, -1, 2 ** 40], 'aug': ['noaug', 'ada', 'fixed'], 'p': [0.5], 'target': [0.9], 'augpipe': ['blit', 'bgcfnc'],
-    'gamma': [0, 1e38, 'nan', 'inf'], 'max-bad-iterations': [1, 2], 'max-rollbacks': [0, 1], 'num-groups': ['auto', 1, '8:4'], 'grouping': ['none', 'random'], 'inertia': [1],
+    'resume': RESUMES, 'kimg': [1, 2, 3], 'snap': [1, 2, 0], 'keep-states': [1, 2, 5], 'checkpoint-minutes': [0.0001,
+        1], 'grid': ['1x1', '3x2', '99x99', '2'], 'batch': [1000, 250, 334, 501, 2000], 'workers': [1, 2],
+    'cond': [1], 'subset': [1, 3, 6, 9], 'mirror': [1], 'skip-bad-images': [1], 'seed': [1, -1, 2 ** 40],
+    'aug': ['noaug', 'ada', 'fixed'], 'p': [0.5], 'target': [0.9], 'augpipe': ['blit', 'bgcfnc'],
+    'gamma': [0, 1e38, 'nan', 'inf'], 'max-bad-iterations': [1, 2], 'max-rollbacks': [0, 1],
+    'num-groups': ['auto', 1, '8:4'], 'grouping': ['none', 'random'], 'inertia': [1],
     'freezed': [1, 99], 'fp32': [1], 'nhwc': [1], 'timeout': [1e-9],
     'cfg': ['mine.toml', 'missing.toml', *(f'{name}.toml' for name in METHODS)],
 }
-CHOICES = st.sampled_from([name for name in SETTINGS for _ in range(4 if name in ['resume', 'kimg', 'snap', 'keep-states', 'checkpoint-minutes'] else 1)])
+CHOICES = st.sampled_from([name for name in SETTINGS
+    for _ in range(4 if name in ['resume', 'kimg', 'snap', 'keep-states', 'checkpoint-minutes'] else 1)])
 SETTING = CHOICES.flatmap(lambda name: st.sampled_from(SETTINGS[name]).map(lambda value: (name, value)))
 
 @st.composite
 def commands(draw):
-    """One command, typed one to three times with small changes, and what happens to its files before each but the first."""
-    basis = dict(draw(st.lists(SETTING, max_size=2)), data=draw(st.sampled_from(DATA)), outdir=draw(st.sampled_from(OUTDIRS)))
+    """One command, typed one to three times with small changes, and what happens to its files before each but the
+    first."""
+    basis = dict(draw(st.lists(SETTING, max_size=2)), data=draw(st.sampled_from(DATA)),
+        outdir=draw(st.sampled_from(OUTDIRS)))
     if basis['data'] == 'spotty' and draw(st.booleans()):
         basis['skip-bad-images'] = 1
     steps = [(basis, None)]
@@ -300,7 +334,8 @@ def commands(draw):
 
 @st.composite
 def spoilt_files(draw):
-    pattern, damage = draw(st.sampled_from(['training-state-*.pt', 'training_options.json', 'stats.jsonl', 'log.txt', 'network-snapshot-*.pkl'])), draw(damages())
+    pattern, damage = draw(st.sampled_from(['training-state-*.pt', 'training_options.json', 'stats.jsonl', 'log.txt',
+        'network-snapshot-*.pkl'])), draw(damages())
     def happen(run):
         for path in sorted(run.glob(pattern))[-1:]:
             path.write_bytes(damage(path.read_bytes()))
@@ -317,7 +352,8 @@ def edited_options(draw):
 
 @st.composite
 def lost_files(draw):
-    pattern, number = draw(st.sampled_from(['training-state-*.pt', 'training-state-*.pt', 'training_options.json', 'stats.jsonl', 'log.txt', 'fakes*.png', '*'])), draw(st.integers(1, 3))
+    pattern, number = draw(st.sampled_from(['training-state-*.pt', 'training-state-*.pt', 'training_options.json',
+        'stats.jsonl', 'log.txt', 'fakes*.png', '*'])), draw(st.integers(1, 3))
     def happen(run):
         for path in sorted(run.glob(pattern))[-number:]:
             path.unlink() if path.is_file() else shutil.rmtree(path)
@@ -325,8 +361,10 @@ def lost_files(draw):
 
 @st.composite
 def stray_files(draw):
-    name = draw(st.sampled_from(['training-state-old.pt', 'training-state-000009999.pt', '.writing-abc', 'log.txt', 'stats.jsonl', '.lock', 'log-cut.txt', 'fakes_init.png', 'network-snapshot-000002.pkl',
-        '../00009-old', '../00009-old/training-state-.pt', '../99999999999999999999-x', '../00009-old/training-state-000000500.pt']))
+    name = draw(st.sampled_from(['training-state-old.pt', 'training-state-000009999.pt', '.writing-abc', 'log.txt',
+        'stats.jsonl', '.lock', 'log-cut.txt', 'fakes_init.png', 'network-snapshot-000002.pkl',
+        '../00009-old', '../00009-old/training-state-.pt', '../99999999999999999999-x',
+        '../00009-old/training-state-000000500.pt']))
     as_folder, content = draw(st.booleans()), draw(st.binary(max_size=20))
     def happen(run):
         path = Path(os.path.normpath(run / name))
@@ -341,7 +379,8 @@ def closed_folders(draw):
     mode, of_all = draw(st.sampled_from([0o500, 0o300, 0])), draw(st.booleans())
     return lambda run: os.chmod(run.parent if of_all else run, mode)
 
-MISHAPS = st.one_of(st.none(), st.none(), spoilt_files(), edited_options(), lost_files(), lost_files(), stray_files(), stray_files(), closed_folders())
+MISHAPS = st.one_of(st.none(), st.none(), spoilt_files(), edited_options(), lost_files(), lost_files(), stray_files(),
+    stray_files(), closed_folders())
 
 def newest_run(outdir):
     """The folder of the newest run, or one that isn't there."""
@@ -353,20 +392,23 @@ def last_of(folder, pattern, default):
 def train(arguments):
     """The command in a process of its own, on the files of this folder. Returns (exit code, output, errors)."""
     with open('../output', 'w+b') as output, open('../errors', 'w+b') as errors:
-        process = multiprocessing.get_context('fork').Process(target=_child, args=(arguments, output.fileno(), errors.fileno()))
+        process = multiprocessing.get_context('fork').Process(target=_child,
+            args=(arguments, output.fileno(), errors.fileno()))
         process.start()
         process.join(300)
         if process.exitcode is None:
             process.kill()
             raise AssertionError(f'hangs: {arguments}')
-        return process.exitcode, Path('../output').read_text(errors='replace'), Path('../errors').read_text(errors='replace')
+        return (process.exitcode, Path('../output').read_text(errors='replace'),
+            Path('../errors').read_text(errors='replace'))
 
 def _child(arguments, output, errors):
     os.dup2(output, 1)
     os.dup2(errors, 2)
-    sys.stdout, sys.stderr = [open(number, 'w', buffering=1, encoding='utf-8', errors=how, closefd=False) for number, how in [(1, 'strict'), (2, 'backslashreplace')]]
+    sys.stdout, sys.stderr = [open(number, 'w', buffering=1, encoding='utf-8', errors=how, closefd=False)
+        for number, how in [(1, 'strict'), (2, 'backslashreplace')]]
     torch.set_num_threads(1) # As after every fork: the pool of the parent has no threads here.
-    training_stats._sync_called = False # As in a new process: other tests may have read statistics in the parent. pylint: disable=protected-access
+    training_stats._sync_called = False # As in a new process: other tests may have read statistics in the parent.
     with without_privileges():
         train_main(arguments, prog_name='train.py')
 
@@ -377,15 +419,16 @@ def lines(files, path):
 
 def ticks(files, run):
     """The thousands of images of every line of stats.jsonl that is whole."""
-    return [float(found[1]) for line in lines(files, run / 'stats.jsonl') if (found := re.match(r'\{.*"Progress/kimg": \{"num": 1, "mean": ([\d.]+),.*\}$', line))]
+    return [float(found[1]) for line in lines(files, run / 'stats.jsonl')
+        if (found := re.match(r'\{.*"Progress/kimg": \{"num": 1, "mean": ([\d.]+),.*\}$', line))]
 
 MADE_AT = re.compile(r'(network-snapshot-|fakes)(\d+)\.(pkl|png)')
 
 def assert_run_only_went_on(before, after, run, outdir, keep, first_image):
     """Of what was there only the run's logs grew and its oldest states went; all that is new is in its folder.
 
-    first_image: of the earliest state that it went on from, infinity if of none. What was made after that state is made again;
-    what was made with it, at the end of a tick, is not.
+    first_image: of the earliest state that it went on from, infinity if of none. What was made after that state is made
+    again; what was made with it, at the end of a tick, is not.
     """
     ended_a_tick = first_image in [round(kimg * 1000) for kimg in ticks(before, run)]
     first_remade = first_image + 1 if ended_a_tick else first_image // 1000 * 1000
@@ -397,18 +440,22 @@ def assert_run_only_went_on(before, after, run, outdir, keep, first_image):
             assert path not in after, path
         else:
             made_at = MADE_AT.fullmatch(path.name)
-            assert path in after and (path.name in ADDED_TO or (made_at is not None and int(made_at[2]) * 1000 >= first_remade)), path
+            assert path in after and (path.name in ADDED_TO
+                or (made_at is not None and int(made_at[2]) * 1000 >= first_remade)), path
     for path in after.keys() - before.keys():
         assert path == run or path.parent == run or (after[path] is None and path in [outdir, *outdir.parents]), path
         assert not path.name.startswith('.writing-'), path
-    assert len([path for path in after if path.parent == run and re.fullmatch(r'training-state-\d+\.pt', path.name)]) <= keep
+    assert len(
+        [path for path in after if path.parent == run and re.fullmatch(r'training-state-\d+\.pt', path.name)]) <= keep
 
 def assert_nothing_is_forgotten(before, after, run):
-    """What log.txt said is in it still, or in log-cut.txt; stats.jsonl has every tick up to the last one, and none twice."""
+    """What log.txt said is in it still, or in log-cut.txt; stats.jsonl has every tick up to the last one,
+    and none twice."""
     said = set(lines(after, run / 'log.txt') + lines(after, run / 'log-cut.txt'))
     assert set(lines(before, run / 'log.txt')) <= said
     now = ticks(after, run)
-    assert len(now) == len(set(now)) and {tick for tick in ticks(before, run) if tick <= max(now, default=0)} <= set(now)
+    assert len(now) == len(set(now)) and {tick
+        for tick in ticks(before, run) if tick <= max(now, default=0)} <= set(now)
 
 @pytest.mark.parametrize('cases', TRAINING_CASES)
 def test_trainings_write_into_their_folder_alone_and_no_snapshot_changes(yard, tmp_path, monkeypatch, cases):
@@ -428,7 +475,8 @@ def test_trainings_write_into_their_folder_alone_and_no_snapshot_changes(yard, t
                 of_last = dict(LAST=last, SNAPSHOT=last_of(last, 'network-snapshot-*.pkl', 'none'))
                 settings = {name: of_last.get(value, value) for name, value in settings.items()}
                 before = everything(tmp_path)
-                arguments = ['--cfg=mine.toml', '--metrics=none', '--device=cpu', *[f'--{name}={value}' for name, value in settings.items()]]
+                arguments = ['--cfg=mine.toml', '--metrics=none', '--device=cpu',
+                    *[f'--{name}={value}' for name, value in settings.items()]]
                 code, output, errors = train(arguments)
                 assert_answered(code, output, errors, arguments)
                 after = everything(tmp_path)
@@ -438,10 +486,12 @@ def test_trainings_write_into_their_folder_alone_and_no_snapshot_changes(yard, t
                     if path.name == '.lock' and path in after:
                         after[path] = before[path]
                 if code == 2 and '--max-rollbacks' not in errors: # What diverged has begun, and stays.
-                    assert after == before, (arguments, errors, [path for path in {*before, *after} if before.get(path, 'new') != after.get(path, 'gone')])
+                    assert after == before, (arguments, errors,
+                        [path for path in {*before, *after} if before.get(path, 'new') != after.get(path, 'gone')])
                 else:
                     made = Path(os.path.normpath(here / re.search(r'^Output directory: +(.*)$', output, re.M)[1]))
-                    first_image = min(map(int, re.findall(r'^Going on from .*training-state-(\d+)\.pt$', output, re.M)), default=math.inf)
+                    first_image = min(map(int, re.findall(r'^Going on from .*training-state-(\d+)\.pt$', output, re.M)),
+                        default=math.inf)
                     assert_run_only_went_on(before, after, made, outdir, settings.get('keep-states', 2), first_image)
                     assert_nothing_is_forgotten(before, after, made)
         finally:

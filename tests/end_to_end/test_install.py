@@ -30,8 +30,10 @@ def test_help_names_both_jobs_and_the_option():
         assert text in done.stdout
 
 @pytest.mark.parametrize('arguments, sentence', [
-    (['tets'],              "Error: 'tets' is neither demo, test nor an option of install.sh; see ./install.sh --help.\n"),
-    (['--force'],           "Error: '--force' is neither demo, test nor an option of install.sh; see ./install.sh --help.\n"),
+    (['tets'],              "Error: 'tets' is neither demo, test nor an option of install.sh; "
+                            "see ./install.sh --help.\n"),
+    (['--force'],           "Error: '--force' is neither demo, test nor an option of install.sh; "
+                            "see ./install.sh --help.\n"),
     (['--upstream=ftp'],    'Error: --upstream must be auto, submodule or pypi, as in --upstream=pypi.\n'),
     (['--upstream', 'pypi'], 'Error: --upstream must be auto, submodule or pypi, as in --upstream=pypi.\n'),
 ])
@@ -40,11 +42,13 @@ def test_a_word_it_does_not_know_is_one_sentence_and_exit_code_2(arguments, sent
     assert (done.returncode, done.stdout, done.stderr) == (2, '', sentence)
 
 def test_the_requirements_are_exact_and_within_the_ranges_of_the_package():
-    pins = [line.partition(';')[0].strip() for line in (trees.ROOT / 'requirements.txt').read_text().splitlines() if line and line[0] != '#']
+    pins = [line.partition(';')[0].strip() for line in (trees.ROOT / 'requirements.txt').read_text().splitlines()
+        if line and line[0] != '#']
     assert all(pin.count('==') == 1 for pin in pins)
     assert 'torch==2.13.0' in pins
     names = {pin.partition('==')[0] for pin in pins}
-    assert {'click', 'numpy', 'scipy', 'pillow', 'psutil', 'requests', 'ninja', 'imageio', 'setuptools', 'pytest', 'hypothesis'} <= names
+    assert {'click', 'numpy', 'scipy', 'pillow', 'psutil', 'requests', 'ninja', 'imageio', 'setuptools', 'pytest',
+        'hypothesis'} <= names
 
 def test_no_python_that_is_new_enough_is_one_sentence(tmp_path):
     tools = tmp_path / 'bin'
@@ -55,14 +59,16 @@ def test_no_python_that_is_new_enough_is_one_sentence(tmp_path):
     (tools / 'python3').chmod(0o755)
     shutil.copy(SCRIPT, tmp_path)
     done = install(script=tmp_path / 'install.sh', PATH=tools, VIRTUAL_ENV='')
-    assert (done.returncode, done.stderr) == (1, 'Error: No Python 3.10 or newer was found: install one and run again.\n')
+    assert (done.returncode, done.stderr) == (1,
+        'Error: No Python 3.10 or newer was found: install one and run again.\n')
 
 def test_a_folder_named_venv_that_is_no_environment_is_left_alone(tmp_path):
     shutil.copy(SCRIPT, tmp_path)
     (tmp_path / '.venv').mkdir()
     (tmp_path / '.venv' / 'notes.txt').write_text('mine')
     done = install(script=tmp_path / 'install.sh', VIRTUAL_ENV='')
-    assert (done.returncode, done.stderr) == (1, f'Error: {tmp_path}/.venv is in the way: it is no virtual environment.\n')
+    assert (done.returncode, done.stderr) == (1,
+        f'Error: {tmp_path}/.venv is in the way: it is no virtual environment.\n')
     assert (tmp_path / '.venv' / 'notes.txt').read_text() == 'mine'
 
 #----------------------------------------------------------------------------
@@ -77,17 +83,20 @@ def project(tmp_path):
     environment = project.folder / '.venv'
     subprocess.run([sys.executable, '-m', 'venv', '--without-pip', environment], check=True)
     packages = next((environment / 'lib').glob('python*/site-packages'))
-    (packages / 'all.pth').write_text('\n'.join(path for path in sys.path if path.endswith('-packages')) + f'\n{project.folder}\n')
+    (packages / 'all.pth').write_text('\n'.join(path for path in sys.path if path.endswith('-packages'))
+        + f'\n{project.folder}\n')
     (packages / 'pip').mkdir()
     (packages / 'pip' / '__init__.py').write_text('')
     (packages / 'pip' / '__main__.py').write_text(
         'import os, sys, time\n'
         f'with open({str(tmp_path / "pip.log")!r}, "at") as f: f.write(" ".join(sys.argv[1:3]) + "\\n")\n'
-        'if sys.argv[1] == "install": time.sleep(float(os.environ.get("PIP_TAKES", 0))); sys.exit(int(os.environ.get("PIP_EXIT", 0)))\n')
+        'if sys.argv[1] == "install": time.sleep(float(os.environ.get("PIP_TAKES", 0))); '
+        'sys.exit(int(os.environ.get("PIP_EXIT", 0)))\n')
     return project
 
 def run_install(project, *arguments, **environment):
-    return install(*arguments, script=project.folder / 'install.sh', VIRTUAL_ENV='', GIT_CONFIG_GLOBAL=project.settings, **environment)
+    return install(*arguments, script=project.folder / 'install.sh', VIRTUAL_ENV='',
+        GIT_CONFIG_GLOBAL=project.settings, **environment)
 
 def pip_installs(project):
     return (project.folder.parent / 'pip.log').read_text().count('install ')
@@ -100,7 +109,8 @@ def test_an_installation_ends_with_the_doctor_and_a_second_one_skips_pip(project
     first = run_install(project)
     assert first.returncode == 0, first.stdout + first.stderr
     lines = first.stdout.splitlines()
-    assert [line.partition(' ...')[0] for line in lines[:2]] == ['Installing packages (PyTorch: minutes the first time)', 'Fetching and patching stylegan2-ada-pytorch']
+    assert [line.partition(' ...')[0] for line in lines[:2]] == ['Installing packages (PyTorch: '
+        'minutes the first time)', 'Fetching and patching stylegan2-ada-pytorch']
     assert all(line.endswith(' s') for line in lines[:2]) # a time for each step
     assert [line for line in lines if 'patches    networks, tools, train, training applied' in line]
     assert pip_installs(project) == 2
@@ -117,7 +127,8 @@ def test_an_installation_ends_with_the_doctor_and_a_second_one_skips_pip(project
 def test_a_run_killed_in_pip_is_taken_up_by_the_next(project, pypi_tree):
     put_tree(project, pypi_tree)
     environment = os.environ | dict(VIRTUAL_ENV='', GIT_CONFIG_GLOBAL=str(project.settings), PIP_TAKES=str(limits.HANG))
-    process = subprocess.Popen(['bash', str(project.folder / 'install.sh')], env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(['bash', str(project.folder / 'install.sh')], env=environment, start_new_session=True,
+        stdout=subprocess.DEVNULL)
     log = project.folder.parent / 'pip.log'
     limits.wait_until(lambda: log.is_file() and 'install' in log.read_text(), 'pip')
     os.killpg(process.pid, signal.SIGKILL)
@@ -156,7 +167,8 @@ def test_a_fresh_copy_installs_from_nothing(tmp_path, kind):
     project = trees.Project(tmp_path / 'a project', reachable=trees.submodule_history() is not None)
     for name in ('pyproject.toml', 'requirements.txt', 'LICENSE'):
         shutil.copy(trees.ROOT / name, project.folder)
-    done = subprocess.run(['bash', str(project.folder / 'install.sh'), f'--upstream={kind}'], cwd='/', check=False, capture_output=True, text=True,
+    done = subprocess.run(['bash', str(project.folder / 'install.sh'), f'--upstream={kind}'], cwd='/', check=False,
+        capture_output=True, text=True,
         env=os.environ | dict(VIRTUAL_ENV='', GIT_CONFIG_GLOBAL=str(project.settings)))
     assert done.returncode == 0, done.stdout + done.stderr
     assert 'unmodified apart from our patches' in done.stdout

@@ -1,4 +1,5 @@
-"""Training in many processes: torchrun on two machines, which here are one, processes of our own, and what ends them."""
+"""Training in many processes: torchrun on two machines, which here are one, processes of our own,
+and what ends them."""
 
 import contextlib
 import json
@@ -35,13 +36,15 @@ def plain_environment(monkeypatch):
 def started(*commands):
     """Start commands; yields the processes, and leaves none of their children behind."""
     environment = dict(os.environ, OMP_NUM_THREADS='1')
-    processes = [subprocess.Popen(list(map(str, command)), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for command in commands]
+    processes = [subprocess.Popen(list(map(str, command)), env=environment, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True) for command in commands]
     family = []
     try:
         family = [psutil.Process(process.pid) for process in processes]
         yield processes
     finally:
-        for process in [child for parent in family if parent.is_running() for child in [*parent.children(recursive=True), parent]]:
+        for process in [child for parent in family if parent.is_running()
+                for child in [*parent.children(recursive=True), parent]]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
@@ -53,7 +56,8 @@ def torchrun(nodes, processes, *arguments, meeting='static', restarts=0):
         if meeting == 'static':
             return [f'--node_rank={node}', '--master_addr=127.0.0.1', f'--master_port={port}']
         return [f'--rdzv_backend={meeting}', f'--rdzv_endpoint=127.0.0.1:{port}', '--rdzv_id=test']
-    return [[sys.executable, '-m', 'torch.distributed.run', f'--nnodes={nodes}', f'--nproc_per_node={processes}', f'--max-restarts={restarts}', *place(node),
+    return [[sys.executable, '-m', 'torch.distributed.run', f'--nnodes={nodes}', f'--nproc_per_node={processes}',
+        f'--max-restarts={restarts}', *place(node),
         '-m', 'sarigan_plugin.cli', 'train', '--metrics=none', '--device=cpu', *arguments] for node in range(nodes)]
 
 def finished(process):
@@ -81,7 +85,8 @@ BATCH = 64
 
 @pytest.fixture(scope='module', params=[1, pytest.param(2, marks=pytest.mark.slow)])
 def trained(request, images, cfg, tmp_path_factory):
-    """A training of two machines, of one or two processes each: ([(exit code, stdout, stderr)], run folder, number of processes)."""
+    """A training of two machines, of one or two processes each: ([(exit code, stdout, stderr)], run folder,
+    number of processes)."""
     outdir = tmp_path_factory.mktemp('torchrun')
     options = [f'--cfg={cfg}', f'--data={images}', f'--outdir={outdir}', f'--batch={BATCH}']
     with started(*torchrun(2, request.param, *options)) as machines:
@@ -105,8 +110,8 @@ def test_all_processes_share_one_run_folder(trained):
 
 def test_torchrun_trains_the_same_network_as_processes_of_our_own(trained, images, cfg, tmp_path):
     code = ("import sys, os; from sarigan_plugin.trainer import arguments; from sarigan_plugin.trainer import launch\n"
-        "_, args = arguments.training_options(data=sys.argv[1], cfg=sys.argv[2], gpus=int(sys.argv[4]), batch=int(sys.argv[5]), metrics=[])\n"
-        "args.run_dir = os.path.join(sys.argv[3], 'run')\n"
+        "_, args = arguments.training_options(data=sys.argv[1], cfg=sys.argv[2], gpus=int(sys.argv[4]), "
+        "batch=int(sys.argv[5]), metrics=[])\nargs.run_dir = os.path.join(sys.argv[3], 'run')\n"
         "sys.exit(launch.launch(args, 'cpu'))") # Past the check for as many cores.
     _ends, theirs, processes = trained
     with started([sys.executable, '-c', code, images, cfg, tmp_path, processes, BATCH]) as (process,):
@@ -127,7 +132,8 @@ def assert_equal_networks(*folders):
 #----------------------------------------------------------------------------
 # Lost processes.
 
-LOST = r'Error: Rank {rank} on \S+ has lost another process, or has not heard from it for {minutes} minutes: what was saved is kept, and the same command goes on from there\.'
+LOST = (r'Error: Rank {rank} on \S+ has lost another process, or has not heard from it for {minutes} minutes: '
+    r'what was saved is kept, and the same command goes on from there\.')
 
 def test_a_process_killed_on_one_machine_ends_the_other_with_one_sentence(images, cfg, tmp_path):
     commands = torchrun(2, 1, f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--kimg=1000')
@@ -142,19 +148,23 @@ def test_a_process_killed_on_one_machine_ends_the_other_with_one_sentence(images
         assert code != 0 and 'SIGKILL' in errors
 
 def test_a_killed_process_of_our_own_is_named_with_its_signal(images, cfg, tmp_path):
-    command = [sys.executable, '-m', 'sarigan_plugin.cli', 'train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--kimg=1000', '--metrics=none', '--device=cpu', '--gpus=2']
+    command = [sys.executable, '-m', 'sarigan_plugin.cli', 'train', f'--cfg={cfg}', f'--data={images}',
+        f'--outdir={tmp_path}', '--kimg=1000', '--metrics=none', '--device=cpu', '--gpus=2']
     with started(command) as (process,):
         limits.wait_until(is_training(tmp_path), 'the first tick')
-        children = sorted((child for child in psutil.Process(process.pid).children() if 'spawn_main' in ' '.join(child.cmdline())), key=lambda child: child.create_time())
+        children = sorted((child for child in psutil.Process(process.pid).children()
+            if 'spawn_main' in ' '.join(child.cmdline())), key=lambda child: child.create_time())
         children[1].kill()
         code, _out, errors = finished(process)
     assert code == 1
-    assert 'Error: Rank 1 was killed by SIGKILL (is there enough memory?): what was saved is kept, and the same command goes on from there.' in errors
+    assert ('Error: Rank 1 was killed by SIGKILL (is there enough memory?): '
+        'what was saved is kept, and the same command goes on from there.' in errors)
     assert 'Traceback' not in errors
 
 @pytest.mark.slow
 def test_a_process_that_hangs_is_given_up_after_the_timeout(images, cfg, tmp_path):
-    commands = torchrun(2, 2, f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--kimg=1000', '--timeout=0.25')
+    commands = torchrun(2, 2, f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--kimg=1000',
+        '--timeout=0.25')
     with started(*commands) as (first, second):
         limits.wait_until(is_training(tmp_path), 'the first tick')
         workers(second)[3].suspend()
@@ -183,20 +193,27 @@ def test_torchrun_starts_all_again_and_they_go_on_from_the_state(trained, images
 # Mistakes.
 
 def test_a_wrong_number_of_gpus_is_told_once(images, cfg, tmp_path):
-    with started(*torchrun(1, 2, f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--gpus=4')) as (process,):
+    with started(*torchrun(1, 2, f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--gpus=4')) as (
+            process,):
         code, _out, errors = finished(process)
     assert code != 0 # torchrun's own is 1 whatever ours is; it reports ours, 2.
-    assert errors.count('Error: --gpus=4, but torchrun has started WORLD_SIZE=2 processes: leave --gpus out, or change --nnodes or --nproc_per_node.') == 1
+    assert errors.count('Error: --gpus=4, but torchrun has started WORLD_SIZE=2 processes: '
+        'leave --gpus out, or change --nnodes or --nproc_per_node.') == 1
     assert re.search(r'exitcode *: 2 ', errors) and not (tmp_path / 'out').exists()
 
-COMPLETE = dict(RANK='1', WORLD_SIZE='4', LOCAL_RANK='1', LOCAL_WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT='29500')
+COMPLETE = dict(RANK='1', WORLD_SIZE='4', LOCAL_RANK='1', LOCAL_WORLD_SIZE='2', MASTER_ADDR='127.0.0.1',
+    MASTER_PORT='29500')
 
 @pytest.mark.parametrize('changes, sentence', [
-    (dict(WORLD_SIZE=''), 'RANK is set in the environment, but WORLD_SIZE is not: start with torchrun, which sets all of them, or unset RANK to train on this machine alone.'),
-    (dict(RANK='', MASTER_PORT=''), 'WORLD_SIZE is set in the environment, but RANK and MASTER_PORT are not: start with torchrun'),
+    (dict(WORLD_SIZE=''), 'RANK is set in the environment, but WORLD_SIZE is not: '
+        'start with torchrun, which sets all of them, or unset RANK to train on this machine alone.'),
+    (dict(RANK='', MASTER_PORT=''), 'WORLD_SIZE is set in the environment, but RANK and MASTER_PORT are not: '
+        'start with torchrun'),
     (dict(LOCAL_RANK='first'), "LOCAL_RANK in the environment must be a number, not 'first'; torchrun sets it."),
-    (dict(RANK='4'), 'The environment contradicts itself: RANK=4 of WORLD_SIZE=4, LOCAL_RANK=1 of LOCAL_WORLD_SIZE=2; torchrun sets all four.'),
-    (dict(LOCAL_RANK='2', RANK='2'), 'The environment contradicts itself: RANK=2 of WORLD_SIZE=4, LOCAL_RANK=2 of LOCAL_WORLD_SIZE=2'),
+    (dict(RANK='4'), 'The environment contradicts itself: RANK=4 of WORLD_SIZE=4, LOCAL_RANK=1 of LOCAL_WORLD_SIZE=2; '
+        'torchrun sets all four.'),
+    (dict(LOCAL_RANK='2', RANK='2'), 'The environment contradicts itself: '
+        'RANK=2 of WORLD_SIZE=4, LOCAL_RANK=2 of LOCAL_WORLD_SIZE=2'),
 ])
 def test_a_malformed_environment_gets_one_sentence(images, cfg, tmp_path, monkeypatch, changes, sentence):
     for name, value in {**COMPLETE, **changes}.items():
@@ -218,7 +235,8 @@ def test_a_stray_local_rank_is_no_torchrun(images, cfg, tmp_path, monkeypatch):
     monkeypatch.setenv('LOCAL_RANK', '3')
     monkeypatch.setenv('SLURM_PROCID', '3')
     monkeypatch.setenv('MASTER_ADDR', 'elsewhere')
-    done = CliRunner().invoke(main, [f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--device=cpu', '--dry-run'])
+    done = CliRunner().invoke(main,
+        [f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--device=cpu', '--dry-run'])
     assert done.exit_code == 0, done.output
     assert '"num_gpus": 1' in done.stdout
 
@@ -238,7 +256,8 @@ def test_a_gathering_waits_for_the_living_and_forgets_the_dead(tmp_path):
 def test_a_machine_that_never_starts_is_told(tmp_path, capfd):
     work = lambda world: gather(world.store, world.rank, 3, timeout=0.01) and 3
     assert together(tmp_path, 2, work) == [2, 2]
-    assert 'has waited 0.01 minutes for all 3 processes to start: is the command running on every machine?' in capfd.readouterr().err
+    assert ('has waited 0.01 minutes for all 3 processes to start: '
+        'is the command running on every machine?' in capfd.readouterr().err)
 
 def test_all_processes_get_what_the_first_decides(tmp_path):
     def work(world):
@@ -263,12 +282,14 @@ def test_one_machine_that_cannot_train_is_named_and_ends_all(tmp_path, capfd):
         except SystemExit as end:
             return end.code
     assert together(tmp_path, 3, work) == [2, 2, 2]
-    assert capfd.readouterr().err == f'Error: Rank 2 on {socket.gethostname()}: --data: cats.zip is not on this machine.\n'
+    assert (capfd.readouterr().err == f'Error: Rank 2 on {socket.gethostname()}: --data: '
+        'cats.zip is not on this machine.\n')
 
 def test_a_machine_with_too_few_devices_or_no_data_set_says_so(tmp_path):
     world = World(rank=9, size=2048, local_rank=1, local_size=1024, store='any')
     args = dnnlib.EasyDict(num_gpus=2048, training_set_kwargs=dnnlib.EasyDict(path=str(tmp_path / 'cats.zip')))
-    assert re.fullmatch(r'--nproc_per_node=1024 is more than the \d+ CPU cores of this machine\.', launch.machine_obstacle(world, args, 'cpu'))
+    assert re.fullmatch(r'--nproc_per_node=1024 is more than the \d+ CPU cores of this machine\.',
+        launch.machine_obstacle(world, args, 'cpu'))
     world.local_size = 1
     assert launch.machine_obstacle(world, args, 'cpu') == f'--data: {tmp_path}/cats.zip is not on this machine.'
     (tmp_path / 'cats.zip').touch()
@@ -315,8 +336,9 @@ def test_a_build_that_never_ends_is_blamed_on_its_rank(tmp_path, capfd):
             return 0 # Without a word, which the other cannot tell from a build that takes for ever.
         return 0 if cuda_build.prepare(world, build_in(folder), [str(folder)]) else 3
     assert together(tmp_path, 2, work, timeout=0.02) == [0, 2]
-    assert re.fullmatch(rf'Error: Rank 1 has waited 0\.02 minutes for rank 0 to build the CUDA ops in {re.escape(str(folder))}: if nothing builds there, '
-        r'remove the file called lock and run the same command again; --timeout takes more minutes\.\n', capfd.readouterr().err)
+    assert re.fullmatch(r'Error: Rank 1 has waited 0\.02 minutes for rank 0 to build the CUDA ops in '
+        rf'{re.escape(str(folder))}: if nothing builds there, remove the file called lock and run the same command '
+        r'again; --timeout takes more minutes\.\n', capfd.readouterr().err)
 
 @pytest.fixture
 def lock(tmp_path):
@@ -333,8 +355,10 @@ def test_a_lock_that_a_dead_process_has_left_is_removed_with_a_word(lock, capsys
     assert capsys.readouterr().out == f'Removing {lock}, which a process that no longer runs has left.\n'
 
 def test_a_lock_that_a_process_holds_is_waited_for(lock, monkeypatch):
-    code = 'import os, sys; fd = os.open(sys.argv[1], os.O_RDONLY); print("held", flush=True); sys.stdin.read(); os.remove(sys.argv[1])'
-    with subprocess.Popen([sys.executable, '-c', code, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    code = ('import os, sys; fd = os.open(sys.argv[1], os.O_RDONLY); print("held", flush=True); sys.stdin.read(); '
+        'os.remove(sys.argv[1])')
+    with subprocess.Popen([sys.executable, '-c', code, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True) as holder:
         holder.stdout.readline()
         told = []
         def tell_and_let_go(sentence):
@@ -346,7 +370,8 @@ def test_a_lock_that_a_process_holds_is_waited_for(lock, monkeypatch):
 
 def test_a_young_lock_may_be_another_machines_and_is_given_up_after_the_timeout(lock):
     (lock.parent / 'op.o').touch()
-    with pytest.raises(UserError, match=r'Rank 0 has waited 0\.01 minutes for another program that builds CUDA ops in \S+: if there is none, remove \S+lock and run'):
+    with pytest.raises(UserError, match=r'Rank 0 has waited 0\.01 minutes for another program that builds CUDA ops in '
+            r'\S+: if there is none, remove \S+lock and run'):
         cuda_build.prepare(World(timeout=0.01), lambda: True, [str(lock.parent)])
     assert lock.exists()
 

@@ -32,19 +32,24 @@ from trainings import stats
 def test_a_run_leaves_snapshots_samples_options_log_and_statistics(run):
     done, folder = run
     assert 'Traceback' not in done.stderr
-    assert {'training_options.json', 'log.txt', 'stats.jsonl', 'reals.png', 'fakes_init.png', 'fakes000001.png', 'network-snapshot-000001.pkl'} <= set(os.listdir(folder))
+    assert {'training_options.json', 'log.txt', 'stats.jsonl', 'reals.png', 'fakes_init.png', 'fakes000001.png',
+        'network-snapshot-000001.pkl'} <= set(os.listdir(folder))
     assert PIL.Image.open(folder / 'fakes000001.png').size == (32, 32)
     assert 'tick 1 ' in (folder / 'log.txt').read_text()
 
 def test_statistics_have_both_losses_and_every_layers_groups(run):
     _done, folder = run
     last = stats(folder)[-1]
-    for name in ['Loss/grouping', 'Loss/info/inter', 'Loss/info/intra', 'Loss/G/loss', 'Loss/D/loss', 'Loss/r1_penalty', 'Loss/pl_penalty']:
+    for name in ['Loss/grouping', 'Loss/info/inter', 'Loss/info/intra', 'Loss/G/loss', 'Loss/D/loss', 'Loss/r1_penalty',
+            'Loss/pl_penalty']:
         assert last[name]['num'] > 0 and np.isfinite(last[name]['mean']), name
     for layer in ['b8.conv0', 'b8.conv1', 'b16.conv0', 'b16.conv1']:
         for key in ['temperature', 'used_groups', 'size_min', 'size_median', 'size_max', 'churn']:
-            assert all(line[f'Grouping/{layer}/{key}']['num'] == 1 for line in stats(folder)), (layer, key) # Once per tick, at its end.
-        assert sum(line[f'Grouping/{layer}/threshold']['num'] for line in stats(folder)) == -(-sum(line['Loss/grouping']['num'] for line in stats(folder)) // (4 * TARGET_STEPS)) # With new targets.
+            # Once per tick, at its end.
+            assert all(line[f'Grouping/{layer}/{key}']['num'] == 1 for line in stats(folder)), (layer, key)
+        # With new targets.
+        assert sum(line[f'Grouping/{layer}/threshold']['num'] for line in stats(folder)) == -(
+            -sum(line['Loss/grouping']['num'] for line in stats(folder)) // (4 * TARGET_STEPS))
 
 def test_average_of_w_is_finite_though_upstream_prints_its_summary_from_uninitialised_memory(run):
     with open(run[1] / 'network-snapshot-000001.pkl', 'rb') as f:
@@ -53,7 +58,8 @@ def test_average_of_w_is_finite_though_upstream_prints_its_summary_from_uninitia
     assert not data['G_ema'].synthesis.b16.use_fp16 # fp16 was asked for, and is off on the CPU.
 
 def test_the_same_seed_trains_the_same_network(run, images, cfg, tmp_path):
-    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none', '--device=cpu', '--seed=3')
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none',
+        '--device=cpu', '--seed=3')
     assert done.returncode == 0, done.stderr
     networks = []
     for folder in [run[1], tmp_path / '00000-squares-small']:
@@ -65,7 +71,8 @@ def test_the_same_seed_trains_the_same_network(run, images, cfg, tmp_path):
 @pytest.mark.slow # In test_torchrun.py as well.
 def test_two_processes_train_one_network(images, cfg, tmp_path):
     # Upstream itself compares all parameters and buffers of the two at each snapshot, and stops where they differ.
-    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none', '--device=cpu', '--gpus=2')
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none',
+        '--device=cpu', '--gpus=2')
     assert done.returncode == 0, done.stderr
     last = stats(tmp_path / '00000-squares-small')[-1]
     assert last['Loss/scores/real']['num'] >= 1000 # Images of both.
@@ -73,7 +80,8 @@ def test_two_processes_train_one_network(images, cfg, tmp_path):
 
 def test_python_train_py_in_upstreams_folder_is_the_same_command(run, images, cfg, tmp_path):
     tree = upstream.find()
-    done = subprocess.run([sys.executable, 'train.py', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--dry-run', '--seed=3', '--metrics=none'],
+    done = subprocess.run([sys.executable, 'train.py', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}',
+        '--dry-run', '--seed=3', '--metrics=none'],
         cwd=tree, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     options = json.loads(re.search(r'^\{.*?^\}', done.stdout, flags=re.M | re.S).group())
@@ -98,45 +106,56 @@ def test_other_methods_train_too(images, tmp_path, method, options):
 def test_plain_stylegan2_trains_with_upstreams_own_loss_and_networks(images, tmp_path):
     plain = tmp_path / 'plain.toml'
     plain.write_text(small_training.config(method=None))
-    done = sarigan('train', f'--cfg={plain}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none', '--device=cpu')
+    done = sarigan('train', f'--cfg={plain}', f'--data={images}', f'--outdir={tmp_path / "out"}',
+        '--metrics=none', '--device=cpu')
     assert done.returncode == 0, done.stderr
     last = stats(tmp_path / 'out' / '00000-squares-plain')[-1]
     assert np.isfinite(last['Loss/G/loss']['mean']) and not any(name.startswith('Grouping/') for name in last)
 
 def test_training_goes_on_from_a_pickle(run, images, cfg, tmp_path):
-    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none', '--device=cpu', f'--resume={run[1] / "network-snapshot-000001.pkl"}')
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none',
+        '--device=cpu', f'--resume={run[1] / "network-snapshot-000001.pkl"}')
     assert done.returncode == 0, done.stderr
     assert 'Resuming from' in done.stdout
 
 def test_a_pickle_that_does_not_fit_is_refused_before_training(run, images, cfg, tmp_path):
     snapshot = run[1] / 'network-snapshot-000001.pkl'
-    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none', '--device=cpu', '--num-groups=8', f'--resume={snapshot}')
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none',
+        '--device=cpu', '--num-groups=8', f'--resume={snapshot}')
     assert done.returncode == 2 and 'Traceback' not in done.stderr
-    assert re.search(r'Error: --resume: synthesis\.b8\.conv0\.\S+ of Generator is \[.*\] in the pickle and \[.*\] here; go on with the options', done.stderr)
+    assert re.search(r'Error: --resume: synthesis\.b8\.conv0\.\S+ of Generator is \[.*\] in the pickle and \[.*\] '
+        r'here; go on with the options', done.stderr)
 
 @pytest.mark.parametrize('gpus', [1, 2])
 def test_what_is_no_pickle_is_refused_by_every_process(images, cfg, tmp_path, gpus):
-    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none', '--device=cpu', f'--gpus={gpus}', f'--resume={cfg}')
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none',
+        '--device=cpu', f'--gpus={gpus}', f'--resume={cfg}')
     assert done.returncode == 2 and 'Traceback' not in done.stderr
     assert f"Error: --resume: '{cfg}' is not a network pickle" in done.stderr
 
 def test_tensors_that_a_pickle_lacks_are_named(run, images, tmp_path):
     snapshot = run[1] / 'network-snapshot-000001.pkl'
     cfg = tmp_path / 'small.toml'
-    cfg.write_text(small_training.config(method=dict(lambda_info=1.0, norm='feature'), networks=dict(channel_base=128, num_fp16_res=4)))
+    cfg.write_text(small_training.config(method=dict(lambda_info=1.0, norm='feature'),
+        networks=dict(channel_base=128, num_fp16_res=4)))
     done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none',
         '--device=cpu', f'--resume={snapshot}')
     assert done.returncode == 0, done.stderr
-    assert re.search(r'Generator: \d+ of \d+ tensors are not in the pickle and start afresh: synthesis\.b8\.conv0\.shift\.weight, ', done.stdout)
+    assert re.search(r'Generator: \d+ of \d+ tensors are not in the pickle and start afresh: '
+        r'synthesis\.b8\.conv0\.shift\.weight, ', done.stdout)
 
 def test_on_a_full_disk_training_goes_on_with_a_warning_every_tick(images, cfg, tmp_path):
-    limit_file_size = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (120_000, 120_000)) # Sample sheets fit, pickles don't.
-    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none', '--device=cpu', before=limit_file_size)
+    # Sample sheets fit, pickles don't.
+    limit_file_size = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (120_000, 120_000))
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none',
+        '--device=cpu', before=limit_file_size)
     assert done.returncode == 0 and 'Traceback' not in done.stderr
     for name in ['network-snapshot-000000.pkl', 'network-snapshot-000001.pkl', r'training-state-\d+.pt']:
-        assert re.search(rf'Warning: {name} could not be written: File too large. Training goes on; free some space.', done.stderr), name
+        assert re.search(rf'Warning: {name} could not be written: File too large. Training goes on; free some space.',
+            done.stderr), name
     folder, = tmp_path.iterdir()
-    assert glob.glob(str(folder / '*.pt')) == glob.glob(str(folder / '*.pkl')) == glob.glob(str(folder / '.writing-*')) == []
+    assert glob.glob(str(folder / '*.pt')) == glob.glob(str(folder / '*.pkl')) == glob.glob(
+        str(folder / '.writing-*')) == []
     assert len(stats(folder)) == 2 and (folder / 'fakes000001.png').exists()
 
 #----------------------------------------------------------------------------
@@ -146,7 +165,8 @@ def test_on_a_full_disk_training_goes_on_with_a_warning_every_tick(images, cfg, 
     (['--cfg=sarigam'], '--cfg must be one of '),
     (['--num-groups=0'], '--num-groups must be at least 1, not 0'),
     (['--num-groups=9'], '--num-groups must be between 1 and 8, the channels of the layers at 16x16, not 9'),
-    (['--num-groups=many'], "--num-groups must be an integer, auto, or RESOLUTION:INTEGER or LAYER:INTEGER pairs as in 8:16,16:8,b32.conv0:4, not 'many'"),
+    (['--num-groups=many'], "--num-groups must be an integer, auto, "
+        "or RESOLUTION:INTEGER or LAYER:INTEGER pairs as in 8:16,16:8,b32.conv0:4, not 'many'"),
     (['--lambda-info=-1'], '--lambda-info must be at least 0, not -1.0'),
     (['--grouping=best'],
         "Invalid value for '--grouping': 'best' is not one of 'similarity', 'blocks', 'random', 'none'."),
@@ -158,9 +178,11 @@ def test_on_a_full_disk_training_goes_on_with_a_warning_every_tick(images, cfg, 
     (['--grid=3'], "Invalid value for '--grid': '3' is not COLUMNSxROWS, as in 8x4"),
     (['--device=tpu'], "Invalid value for '--device': 'tpu' is not one of 'auto', 'cuda', 'cpu'."),
     (['--ops=nvcc'], "Invalid value for '--ops': 'nvcc' is not one of 'auto', 'cuda', 'triton', 'torch'."),
-    (['--device=cpu', '--ops=triton'], '--ops=triton needs a CUDA device, and this would train on the CPU: leave --ops out.'),
+    (['--device=cpu', '--ops=triton'], '--ops=triton needs a CUDA device, and this would train on the CPU: '
+        'leave --ops out.'),
     (['--device=cpu', '--gpus=1024', '--batch=1024'], '--gpus=1024 is more than the '),
-    (['--cfg=cifar', '--gpus=8'], '--gpus=8 GPUs of 32 images at a time do not divide the batch of 64; add --batch, a multiple of --gpus.'),
+    (['--cfg=cifar', '--gpus=8'], '--gpus=8 GPUs of 32 images at a time do not divide the batch of 64; '
+        'add --batch, a multiple of --gpus.'),
     (['--data=nowhere'], '--data: '),
     (['--outdir=/dev/null/runs'], '--outdir: /dev/null is not a folder that can be written to.'),
     (['--outdir='], '--outdir: an empty name is no folder; . is the current one.'),
@@ -180,9 +202,12 @@ def test_a_mistake_gets_one_sentence_and_exit_code_2(images, cfg, tmp_path, opti
     assert not outdir.exists()
 
 @pytest.mark.parametrize('break_it, sentence', [
-    (lambda folder: (folder / '03.png').write_bytes((folder / '03.png').read_bytes()[:40]), '--data: 03.png is corrupt'),
-    (lambda folder: PIL.Image.new('RGB', (16, 8)).save(folder / '00.png'), '--data: 00.png is 16x8, but images must be square'),
-    (lambda folder: PIL.Image.new('L', (16, 16)).save(folder / '05.png'), '--data: images differ: 00.png is 16x16 with 3 channels, 05.png is 16x16 with 1 channel'),
+    (lambda folder: (folder / '03.png').write_bytes((folder / '03.png').read_bytes()[:40]),
+        '--data: 03.png is corrupt'),
+    (lambda folder: PIL.Image.new('RGB', (16, 8)).save(folder / '00.png'),
+        '--data: 00.png is 16x8, but images must be square'),
+    (lambda folder: PIL.Image.new('L', (16, 16)).save(folder / '05.png'),
+        '--data: images differ: 00.png is 16x16 with 3 channels, 05.png is 16x16 with 1 channel'),
     (lambda folder: [path.unlink() for path in folder.iterdir()], 'has no images in it'),
 ])
 def test_a_bad_dataset_is_described_in_one_sentence(images, cfg, tmp_path, break_it, sentence):
@@ -193,7 +218,8 @@ def test_a_bad_dataset_is_described_in_one_sentence(images, cfg, tmp_path, break
     assert not (tmp_path / 'out').exists()
 
 def test_a_dry_run_says_what_this_machine_would_refuse(images, cfg, tmp_path):
-    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--gpus=1024', '--batch=1024', '--dry-run')
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--gpus=1024',
+        '--batch=1024', '--dry-run')
     assert done.returncode == 0, done.stderr
     assert 'Dry run; exiting. Without --dry-run this machine would refuse: --gpus=1024' in done.stdout
 
@@ -202,7 +228,8 @@ def test_a_dry_run_names_the_ops_where_they_were_chosen(images, cfg, tmp_path):
     assert '"ops"' not in CliRunner().invoke(main, command).output
     assert '"ops": "torch"' in CliRunner().invoke(main, [*command, '--ops=torch']).output
     refused = CliRunner().invoke(main, [*command, '--ops=cuda'])
-    assert refused.exit_code == 0 and 'Without --dry-run this machine would refuse: --ops=cuda needs a CUDA device' in refused.output
+    assert (refused.exit_code == 0 and 'Without --dry-run this machine would refuse: '
+        '--ops=cuda needs a CUDA device' in refused.output)
 
 def test_a_config_does_what_is_advised_in_place_of_a_flag(images, tmp_path):
     cfg = tmp_path / 'FILE.toml'

@@ -143,7 +143,7 @@ def read_set(path):
     with zipfile.ZipFile(path) as archive:
         names = sorted(name for name in archive.namelist() if name.endswith('.png'))
         images = np.stack([np.array(PIL.Image.open(archive.open(name))) for name in names])
-        labels = json.loads(archive.read('dataset.json'))['labels'] # pylint: disable=redefined-outer-name
+        labels = json.loads(archive.read('dataset.json'))['labels']
     assert summary.count == len(names) and summary.has_labels == (labels is not None)
     assert labels is None or [name for name, _label in labels] == names
     return images, None if labels is None else [label for _name, label in labels]

@@ -32,14 +32,18 @@ def write_zip(path, names, rows, images):
             with io.BytesIO() as f:
                 PIL.Image.fromarray(image).save(f, 'png')
                 archive.writestr(f'{index}.png', f.getvalue())
-        archive.writestr('attributes.json', json.dumps(dict(names=names, images={f'{index}.png': row for index, row in enumerate(rows)})))
+        archive.writestr('attributes.json',
+            json.dumps(dict(names=names, images={f'{index}.png': row for index, row in enumerate(rows)})))
     return path
 
 @pytest.fixture
 def dataset(tmp_path):
-    """300 pictures; a dot in every second, a stripe in every third, a mood that nobody could see, a name of its own for each."""
-    rows = [[index % 2, 'striped' if index % 3 == 0 else 'plain', index // 7 % 2, f'name {index}'] for index in range(300)]
-    return write_zip(tmp_path / 'set.zip', ['dot', 'pattern', 'mood', 'name'], rows, [picture(row[0], row[1] == 'striped', index) for index, row in enumerate(rows)])
+    """300 pictures; a dot in every second, a stripe in every third, a mood that nobody could see,
+    a name of its own for each."""
+    rows = [[index % 2, 'striped' if index % 3 == 0 else 'plain', index // 7 % 2, f'name {index}']
+        for index in range(300)]
+    return write_zip(tmp_path / 'set.zip', ['dot', 'pattern', 'mood', 'name'], rows,
+        [picture(row[0], row[1] == 'striped', index) for index, row in enumerate(rows)])
 
 #----------------------------------------------------------------------------
 
@@ -47,9 +51,11 @@ def test_attributes_are_recognised_in_images_of_any_size_that_it_never_saw(datas
     classifier = attributes.fit(dataset)
     for size in [32, 64]:
         shown = list(itertools.product([0, 1], repeat=2))
-        found = classifier(np.stack([picture(dot, stripe, 1000 + index, size) for index, (dot, stripe) in enumerate(shown)]))
+        found = classifier(
+            np.stack([picture(dot, stripe, 1000 + index, size) for index, (dot, stripe) in enumerate(shown)]))
         assert [probability > 0.5 for probability in found['dot']] == [bool(dot) for dot, _stripe in shown]
-        assert [probability > 0.5 for probability in found['pattern striped']] == [bool(stripe) for _dot, stripe in shown]
+        assert [probability > 0.5 for probability in found['pattern striped']] == [bool(stripe)
+            for _dot, stripe in shown]
         np.testing.assert_allclose(found['pattern striped'] + found['pattern plain'], 1, atol=0.2)
 
 def test_what_it_cannot_see_is_left_out_and_descriptions_are_no_kinds(dataset):
@@ -95,10 +101,14 @@ def test_whatever_is_no_dataset_with_attributes_gets_one_sentence(tmp_path):
         (tmp_path / 'none.zip', 'it cannot be read (No such file or directory).'),
         (text, 'it is not a zip.'),
         (without, 'it has no attributes.json with names and images; data sets of `sarigan data` have one.'),
-        (table, 'its attributes.json is not a table of names and images (list indices must be integers or slices, not str).'),
-        (write_zip(tmp_path / 'ragged.zip', ['a'], [[1], [1, 0]], [image, image]), 'its attributes.json is not a table of names and images (rows of different lengths).'),
-        (write_zip(tmp_path / 'lost.zip', ['a'], [[1], [0]], [image]), "its image '1.png' cannot be read (\"There is no item named '1.png' in the archive\")."),
-        (write_zip(tmp_path / 'names.zip', ['a'], [[f'{index}'] for index in range(30)], [image]), 'no attribute in its attributes.json has from 2 to 20 different values.'),
+        (table, 'its attributes.json is not a table of names and images (list indices must be integers or '
+            'slices, not str).'),
+        (write_zip(tmp_path / 'ragged.zip', ['a'], [[1], [1, 0]], [image, image]),
+            'its attributes.json is not a table of names and images (rows of different lengths).'),
+        (write_zip(tmp_path / 'lost.zip', ['a'], [[1], [0]], [image]),
+            "its image '1.png' cannot be read (\"There is no item named '1.png' in the archive\")."),
+        (write_zip(tmp_path / 'names.zip', ['a'], [[f'{index}'] for index in range(30)], [image]),
+            'no attribute in its attributes.json has from 2 to 20 different values.'),
         (write_zip(tmp_path / 'few.zip', ['a'], [[index % 2] for index in range(20)], [image] * 20),
             'none of its 1 attributes is recognised with an AUC of 0.9, each in 20 held-out images at least.'),
     ]:

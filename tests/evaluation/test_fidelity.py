@@ -46,14 +46,17 @@ def test_an_error_in_the_hole_is_diluted_over_the_image_by_its_area():
     assert np.array_equal(fidelity.mean_absolute_error(images, truth, holes), inside) # Known pixels don't matter there.
 
 @hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
-@hypothesis.given(seed=strategies.integers(0, 10**6), height=strategies.integers(11, 20), width=strategies.integers(11, 20), channels=strategies.sampled_from([1, 3]))
+@hypothesis.given(seed=strategies.integers(0, 10**6), height=strategies.integers(11, 20),
+    width=strategies.integers(11, 20), channels=strategies.sampled_from([1, 3]))
 def test_measures_are_symmetric_and_those_of_scikit_image(seed, height, width, channels):
     from skimage import metrics  # Slow to import.
     truth = noise(1, height, width, channels, seed=seed)
     images = (truth * 0.6 + noise(1, height, width, channels, seed=seed + 1) * 0.4).astype(np.uint8)
-    theirs = metrics.structural_similarity(images[0], truth[0], channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+    theirs = metrics.structural_similarity(images[0], truth[0], channel_axis=2, gaussian_weights=True, sigma=1.5,
+        use_sample_covariance=False)
     np.testing.assert_allclose(fidelity.ssim(images, truth), theirs, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(fidelity.psnr(fidelity.mean_squared_error(images, truth)), metrics.peak_signal_noise_ratio(truth, images))
+    np.testing.assert_allclose(fidelity.psnr(fidelity.mean_squared_error(images, truth)),
+        metrics.peak_signal_noise_ratio(truth, images))
     for measure in [fidelity.mean_absolute_error, fidelity.mean_squared_error, fidelity.ssim]:
         np.testing.assert_allclose(measure(images, truth), measure(truth, images))
 
@@ -64,7 +67,8 @@ def test_similarity_is_that_of_the_formula_in_a_single_window():
     weights /= weights.sum()
     mean_x, mean_y = (weights * x).sum(), (weights * y).sum()
     covariance = lambda a, b: (weights * (a - (weights * a).sum()) * (b - (weights * b).sum())).sum()
-    expected = (2 * mean_x * mean_y + 1e-4) * (2 * covariance(x, y) + 9e-4) / ((mean_x ** 2 + mean_y ** 2 + 1e-4) * (covariance(x, x) + covariance(y, y) + 9e-4))
+    expected = (2 * mean_x * mean_y + 1e-4) * (2 * covariance(x, y) + 9e-4) / (
+        (mean_x ** 2 + mean_y ** 2 + 1e-4) * (covariance(x, x) + covariance(y, y) + 9e-4))
     images, truth = (np.rint(255 * a).astype(np.uint8)[None, ..., None] for a in [x, y])
     assert fidelity.ssim(images, truth) == pytest.approx([expected])
 
@@ -96,26 +100,33 @@ def test_known_pixels_stay_and_what_was_in_the_hole_does_not_matter(method, chan
 def test_one_colour_goes_on_in_the_hole(method):
     image = np.full([32, 32, 3], [10, 200, 77], dtype=np.uint8)
     hole = masks.of_index('centre', 32, 0)
-    assert np.abs(filled(method, image, hole).astype(int) - image).max() <= (3 if method == 'telea' else 0) # It rounds at every pixel on its way in.
+    # It rounds at every pixel on its way in.
+    assert np.abs(filled(method, image, hole).astype(int) - image).max() <= (3 if method == 'telea' else 0)
 
 def test_a_slope_goes_on_in_the_hole_in_all_methods_but_the_mean():
     image, hole = smooth(32), masks.of_index('centre', 32, 0)
-    errors = {method: fidelity.mean_absolute_error(filled(method, image, hole)[None], image[None], hole[None])[0] for method in classical.METHODS}
-    assert errors['biharmonic'] < 0.003 and errors['telea'] < errors['mean'] / 2 and errors['navier-stokes'] < errors['mean'] / 2, errors
+    errors = {method: fidelity.mean_absolute_error(filled(method, image, hole)[None], image[None], hole[None])[0]
+        for method in classical.METHODS}
+    assert (errors['biharmonic'] < 0.003 and errors['telea'] < errors['mean'] / 2
+        and errors['navier-stokes'] < errors['mean'] / 2), errors
 
-@pytest.mark.parametrize('method, package', [('telea', 'opencv-python-headless'), ('navier-stokes', 'opencv-python-headless'), ('biharmonic', 'scikit-image')])
+@pytest.mark.parametrize('method, package',
+    [('telea', 'opencv-python-headless'), ('navier-stokes', 'opencv-python-headless'), ('biharmonic', 'scikit-image')])
 def test_a_package_that_is_missing_is_named(monkeypatch, method, package):
     def none_such(name):
         raise ModuleNotFoundError(name)
     monkeypatch.setattr(importlib, 'import_module', none_such)
-    for do in [lambda: classical.check(method), lambda: classical.fill(method, smooth(32), masks.of_index('centre', 32, 0))]:
+    for do in [lambda: classical.check(method),
+            lambda: classical.fill(method, smooth(32), masks.of_index('centre', 32, 0))]:
         with pytest.raises(classical.MissingPackage) as caught:
             do()
-        assert str(caught.value) == f'{method} needs the Python package {package}, which is not installed: pip install {package}'
+        assert (str(caught.value) == f'{method} needs the Python package {package}, which is not installed: '
+            f'pip install {package}')
     classical.check('mean')
 
 def test_a_method_that_is_not_there_is_refused():
-    with pytest.raises(ValueError, match="'magic' is not a classical method; they are mean, telea, navier-stokes, biharmonic."):
+    with pytest.raises(ValueError, match="'magic' is not a classical method; "
+            "they are mean, telea, navier-stokes, biharmonic."):
         classical.check('magic')
 
 #----------------------------------------------------------------------------

@@ -92,10 +92,12 @@ def test_without_a_network_the_state_of_a_run_that_goes_on_is_there_and_the_metr
     nowhere = dict.fromkeys(['HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy'], 'http://127.0.0.1:9')
     offline = dict(program=sarigan, DNNLIB_CACHE_DIR=str(tmp_path / 'cache'), **nowhere)
     finish(start(data, tmp_path / 'out', '--snap=1', '--kimg=1', '--metrics=none', **offline))
-    out, _errors = finish(start(data, tmp_path / 'out', '--resume=latest', '--kimg=3', '--metrics=fid50k_full', **offline))
+    out, _errors = finish(start(data, tmp_path / 'out', '--resume=latest', '--kimg=3',
+        '--metrics=fid50k_full', **offline))
     run = run_of(tmp_path / 'out')
     assert newest_state(run) >= 3000 and (run / 'network-snapshot-000003.pkl').exists()
-    snapshots = ['network-snapshot-000002.pkl', 'network-snapshot-000003.pkl'] # Not the first, for which nobody had asked.
+    # Not the first, for which nobody had asked.
+    snapshots = ['network-snapshot-000002.pkl', 'network-snapshot-000003.pkl']
     assert logged(run, 'fid50k_full') == [(snapshot, {'fid50k_full': None}) for snapshot in snapshots]
     url = r'https://\S+/inception-2015-12-05\.pt'
     for snapshot in snapshots:
@@ -120,7 +122,8 @@ def test_metrics_change_nothing_of_the_training(data, measured, tmp_path):
 
 @pytest.mark.parametrize('gpus', [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_where_metrics_are_strict_one_that_fails_stops_the_training_with_its_state(data, tmp_path, gpus):
-    out, errors = finish(start(data, tmp_path, '--metrics=mean,fails_in_first', '--strict-metrics', f'--gpus={gpus}'), code=2)
+    out, errors = finish(start(data, tmp_path, '--metrics=mean,fails_in_first', '--strict-metrics',
+        f'--gpus={gpus}'), code=2)
     assert [line for line in (out + errors).splitlines() if line.startswith('Error: ')] == [
         f'Error: --strict-metrics: fails_in_first of {SNAPSHOTS[0]} failed: RuntimeError: no luck. '
         'The training state is saved; the same command goes on with this metric.']

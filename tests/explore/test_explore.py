@@ -102,9 +102,11 @@ def test_reset_takes_all_edits_away_and_can_be_undone(session):
     (lambda session: session.steer(intra_seed=-1),          'intra_seed: -1 is not a whole number'),
     (lambda session: session.change(seed=0.5),              'seeds: 0.5 is not a whole number'),
     (lambda session: session.change(trunc=float('nan')),    'trunc: nan is not a number'),
-    (lambda session: session.change(class_idx=1),           'class_idx: 1 is out of range: the network has no classes.'),
+    (lambda session: session.change(class_idx=1),           'class_idx: 1 is out of range: '
+                                                            'the network has no classes.'),
     (lambda session: session.select('b99'),                 "layers: 'b99' is not a grouped layer; they are b8.conv0,"),
-    (lambda session: session.select(LAYER, 4),              'group: 4 is out of range: the groups of b16.conv0 are 0 to 3.'),
+    (lambda session: session.select(LAYER, 4),              'group: 4 is out of range: '
+                                                            'the groups of b16.conv0 are 0 to 3.'),
     (lambda session: session.look_at('behind'),             "look: 'behind' is none of before, attention, change."),
     (lambda session: session.load(EditRecipe([Edit('b99', 0)])), "edits[0].layers: 'b99' is not a grouped layer"),
 ])
@@ -125,7 +127,8 @@ def test_the_recipe_of_a_scene_makes_its_image_also_without_edits(session, studi
         session.steer(inter_scale=3, intra_seed=4, intra_mix=0.5)
 
 def test_a_recipe_that_is_loaded_is_shown_and_saved_as_it_was(session):
-    recipe = EditRecipe([Edit(['b8.conv1', LAYER], 2, inter_seed=5), Edit(LAYER, 1, 0.5), Edit(LAYER, 1, inter_shift=1)], [8], 0.9)
+    recipe = EditRecipe([Edit(['b8.conv1', LAYER], 2, inter_seed=5), Edit(LAYER, 1, 0.5),
+        Edit(LAYER, 1, inter_shift=1)], [8], 0.9)
     session.load(recipe)
     assert session.recipe() == recipe and session.edit == recipe.edits[2] # The last one of the group.
     session.steer(inter_shift=2)
@@ -148,11 +151,13 @@ def test_the_pictures_are_those_of_the_python_interface(session, studio):
     session.look_at('change')
     changed = np.ptp(pixels(view.draw()[0]).astype(int), axis=2)
     difference = np.abs(pixels(after).astype(int) - pixels(beside)).mean(axis=2)
-    assert changed[difference == difference.max()].min() > 50 and changed[difference == 0].max(initial=0) == 0 # Red, and grey.
+    # Red, and grey.
+    assert changed[difference == difference.max()].min() > 50 and changed[difference == 0].max(initial=0) == 0
 
 def test_only_what_has_changed_is_drawn_again(session, studio, monkeypatch):
     view, drawn = View(studio, session), []
-    monkeypatch.setattr(studio, 'draw_before', lambda scene, draw=studio.draw_before: (drawn.append(scene.seed), draw(scene))[1])
+    monkeypatch.setattr(studio, 'draw_before',
+        lambda scene, draw=studio.draw_before: (drawn.append(scene.seed), draw(scene))[1])
     for change in [dict(), dict(edits=(Edit(LAYER, 0, 2),)), dict(seed=1), dict(seed=1)]:
         session.change(**change)
         view.draw()
@@ -163,7 +168,8 @@ def test_saved_files_get_names_that_are_free_and_the_recipe_is_what_edit_takes(s
     (tmp_path / 'out' / '0007.json').write_text('precious')
     session.steer(inter_scale=3)
     paths = [studio.save(session.scene, session.recipe()) for _time in range(2)]
-    assert [[os.path.relpath(path, tmp_path) for path in pair] for pair in paths] == [['out/0008.png', 'out/0008.json'], ['out/0009.png', 'out/0009.json']]
+    assert [[os.path.relpath(path, tmp_path) for path in pair] for pair in paths] == [['out/0008.png', 'out/0008.json'],
+        ['out/0009.png', 'out/0009.json']]
     assert (tmp_path / 'out' / '0007.json').read_text() == 'precious'
     assert np.array_equal(np.asarray(PIL.Image.open(paths[0][0])), studio.draw(session.scene))
     assert EditRecipe.read(paths[0][1]) == session.recipe()
@@ -184,14 +190,17 @@ class Bad:
     (b'',                                           'it is not JSON ('),
     (b'\xff\xfe',                                   'it is not JSON ('),
     (b'[' * 100000,                                 'it is not JSON ('),
-    (b'{"version": 1, "edits": [{"layers": "<script>alert(1)</script>", "group": 0}]}', "edits[0].layers: '<script>alert(1)</script>' is not a grouped layer; they are"),
+    (b'{"version": 1, "edits": [{"layers": "<script>alert(1)</script>", "group": 0}]}',
+        "edits[0].layers: '<script>alert(1)</script>' is not a grouped layer; they are"),
     (b'{"version": 1, "edits": [{"layers": "b8.conv0", "group": 99}]}', 'edits[0].group: 99 is out of range'),
-    (b'{"version": 1, "edits": [{"layers": "b8.conv0", "group": 0, "inter_scale": 1e999}]}', 'edits[0].inter_scale: inf is not a number'),
+    (b'{"version": 1, "edits": [{"layers": "b8.conv0", "group": 0, "inter_scale": 1e999}]}',
+        'edits[0].inter_scale: inf is not a number'),
     (b'PK\x03\x04 and so on',                       'it is no .npz file, or holds more than 256 MB.'),
     (zip_bomb(),                                    'it is no .npz file, or holds more than 256 MB.'),
     (npz(v=np.zeros(3)),                            'it is not an .npz file with an array w ('),
     (npz(w=np.zeros([1, 2, 3])),                    'it holds w as '),
-    (npz(w=np.array([Bad()], dtype=object)),        'it is not an .npz file with an array w (Object arrays cannot be loaded when allow_pickle=False)'),
+    (npz(w=np.array([Bad()], dtype=object)),        'it is not an .npz file with an array w (Object arrays cannot be '
+                                                    'loaded when allow_pickle=False)'),
 ])
 def test_a_hostile_upload_gets_a_sentence_and_runs_nothing(studio, tmp_path, monkeypatch, content, sentence):
     monkeypatch.chdir(tmp_path)
@@ -221,13 +230,15 @@ def test_a_projection_is_in_the_place_of_the_seed_until_another_is_chosen(G, stu
     session.undo()
     assert session.scene == Scene()
 
-@pytest.mark.parametrize('path', ['{0}/elsewhere.npz', '{0}/out/../elsewhere.npz', '{0}/out/link.npz', '{0}/out/sub/0001.npz', '{0}/out/nothing.npz', '/etc/passwd', '/dev/stdin', '', 'a\0b'])
+@pytest.mark.parametrize('path', ['{0}/elsewhere.npz', '{0}/out/../elsewhere.npz', '{0}/out/link.npz',
+    '{0}/out/sub/0001.npz', '{0}/out/nothing.npz', '/etc/passwd', '/dev/stdin', '', 'a\0b'])
 def test_a_recipe_that_is_opened_on_the_page_leads_to_no_file_outside_the_folder(G, studio, tmp_path, path):
     (tmp_path / 'out' / 'sub').mkdir(parents=True)
     for name in ['elsewhere.npz', 'out/sub/0001.npz']:
         (tmp_path / name).write_bytes(npz(w=sample_ws(G, [0]).numpy()))
     (tmp_path / 'out' / 'link.npz').symlink_to(tmp_path / 'elsewhere.npz')
-    content = json.dumps(dict(version=1, edits=[dict(layers=LAYER, group=0, inter_scale=2)], projected_w=path.format(tmp_path)))
+    content = json.dumps(dict(version=1, edits=[dict(layers=LAYER, group=0, inter_scale=2)],
+        projected_w=path.format(tmp_path)))
     with pytest.raises(ValueError, match=r'^projected_w: .* is not an .npz file in .*; open the projection itself'):
         studio.open(content.encode())
 
@@ -267,22 +278,27 @@ def test_a_port_that_is_taken_is_one_sentence(network):
         port = taken.getsockname()[1]
         done = CliRunner().invoke(main, ['explore', str(network), f'--port={port}', '--no-browser', '--device=cpu'])
     assert done.exit_code == 2
-    assert done.stderr == f'Error: --port: {port} is taken by another program; choose another one, or --port=0 for any that is free.\n'
+    assert (done.stderr == f'Error: --port: {port} is taken by another program; '
+        'choose another one, or --port=0 for any that is free.\n')
 
 def test_without_nicegui_the_command_says_what_to_install(network, monkeypatch):
     monkeypatch.setitem(sys.modules, 'nicegui', None)
     monkeypatch.delitem(sys.modules, 'sarigan_plugin.explore.page', raising=False)
     monkeypatch.delattr(sarigan_plugin.explore, 'page', raising=False)
     done = CliRunner().invoke(main, ['explore', str(network)])
-    assert (done.exit_code, done.stderr) == (2, "Error: `sarigan explore` needs NiceGUI, which is not installed: pip install 'nicegui>=3.18,<4'\n")
+    assert (done.exit_code, done.stderr) == (2,
+        "Error: `sarigan explore` needs NiceGUI, which is not installed: pip install 'nicegui>=3.18,<4'\n")
 
 @pytest.mark.parametrize('arguments, sentence', [
     (['nowhere.pkl'],                               "PKL: there is no file 'nowhere.pkl'."),
-    (['NETWORK', '--projected-w=nowhere.npz'],      "--projected-w: 'nowhere.npz' cannot be read (No such file or directory)."),
-    (['NETWORK', '--port=99999'],                   "Invalid value for '--port': 99999 is not in the range 0<=x<=65535."),
+    (['NETWORK', '--projected-w=nowhere.npz'],      "--projected-w: "
+                                                    "'nowhere.npz' cannot be read (No such file or directory)."),
+    (['NETWORK', '--port=99999'],                   "Invalid value for '--port': "
+                                                    "99999 is not in the range 0<=x<=65535."),
 ])
 def test_the_option_that_is_wrong_is_named(network, arguments, sentence):
-    done = CliRunner().invoke(main, ['explore', '--no-browser', '--device=cpu', *[str(network) if word == 'NETWORK' else word for word in arguments]])
+    done = CliRunner().invoke(main, ['explore', '--no-browser', '--device=cpu',
+        *[str(network) if word == 'NETWORK' else word for word in arguments]])
     assert done.exit_code == 2 and sentence in done.stderr.splitlines()[-1]
 
 #----------------------------------------------------------------------------

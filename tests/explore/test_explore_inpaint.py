@@ -1,4 +1,5 @@
-"""Holes that are painted on the page of `sarigan explore`: a visitor's session, the pictures, the files, the command."""
+"""Holes that are painted on the page of `sarigan explore`: a visitor's session, the pictures, the files,
+the command."""
 
 import io
 import json
@@ -34,7 +35,8 @@ def G():
 
 @pytest.fixture
 def studio(G, tmp_path):
-    return InpaintStudio(G, names.GroupNames(tmp_path / 'names.json', G), str(tmp_path / 'out'), str(write_network(tmp_path / 'inpainter.pkl', G)))
+    return InpaintStudio(G, names.GroupNames(tmp_path / 'names.json', G), str(tmp_path / 'out'),
+        str(write_network(tmp_path / 'inpainter.pkl', G)))
 
 def photo_of(image, kind='png', **options):
     content = io.BytesIO()
@@ -56,7 +58,8 @@ def test_a_stroke_sets_the_pixels_whose_centres_it_covers_and_an_eraser_takes_th
     y, x = np.mgrid[:8, :8] + 0.5
     assert np.array_equal(dot, (x - 4) ** 2 + (y - 4) ** 2 <= 4) and dot.sum() == 12
     line = Stroke([[0, 2], [5, 2]], 2).painted(nothing)
-    assert np.argwhere(line).tolist() == [[row, column] for row in [1, 2] for column in range(6)] # Its round end covers one centre more.
+    # Its round end covers one centre more.
+    assert np.argwhere(line).tolist() == [[row, column] for row in [1, 2] for column in range(6)]
     assert np.array_equal(Stroke([[4, 4]], 4, erase=True).painted(~nothing), ~dot) and not nothing.any()
 
 def test_the_thinnest_brush_leaves_a_pixel_wherever_it_is_put():
@@ -69,7 +72,8 @@ def test_each_stroke_is_a_step_and_one_that_changes_nothing_is_none(session):
     session.paint(Stroke([[30, 30]], 3))
     session.paint(Stroke([[14, 10]], 4, erase=True))
     erased = session.scene.mask
-    assert len(session.past) == 3 and np.array_equal(erased, Stroke([[14, 10]], 4, True).painted(Stroke([[30, 30]], 3).painted(STROKE.painted(np.zeros([32, 32], dtype=bool)))))
+    assert len(session.past) == 3 and np.array_equal(erased, Stroke([[14, 10]], 4, True)
+        .painted(Stroke([[30, 30]], 3).painted(STROKE.painted(np.zeros([32, 32], dtype=bool)))))
     session.undo()
     session.undo()
     assert np.array_equal(session.scene.mask, STROKE.painted(np.zeros([32, 32], dtype=bool)))
@@ -97,21 +101,34 @@ def test_another_photo_begins_with_its_transparent_hole_and_the_edits_that_are_t
     assert session.scene.mask.shape == (10, 14)
 
 @pytest.mark.parametrize('do, sentence', [
-    (lambda session: session.paint(Stroke(None, 3)),                        f'stroke: it is not a list of 1 to {MAX_POINTS} points.'),
-    (lambda session: session.paint(Stroke([], 3)),                          f'stroke: it is not a list of 1 to {MAX_POINTS} points.'),
-    (lambda session: session.paint(Stroke([[1, 1]] * (MAX_POINTS + 1), 3)), f'stroke: it is not a list of 1 to {MAX_POINTS} points.'),
-    (lambda session: session.paint(Stroke('ab', 3)),                        f'stroke: it is not a list of 1 to {MAX_POINTS} points.'),
-    (lambda session: session.paint(Stroke([1, 2], 3)),                      'stroke: its points and its width are not numbers up to 10000.'),
-    (lambda session: session.paint(Stroke([[1, 2, 3]], 3)),                 'stroke: its points and its width are not numbers up to 10000.'),
-    (lambda session: session.paint(Stroke([[1, '<script>']], 3)),           'stroke: its points and its width are not numbers up to 10000.'),
-    (lambda session: session.paint(Stroke([[1, float('nan')]], 3)),         'stroke: its points and its width are not numbers up to 10000.'),
-    (lambda session: session.paint(Stroke([[1, 10 ** 400]], 3)),            'stroke: its points and its width are not numbers up to 10000.'),
-    (lambda session: session.paint(Stroke([[1, 1]], None)),                 'stroke: its points and its width are not numbers up to 10000.'),
-    (lambda session: session.paint(Stroke([[16, 16]], 100)),                'hole: at 32x32, as the network takes it, it is all hole.'),
+    (lambda session: session.paint(Stroke(None, 3)),
+        f'stroke: it is not a list of 1 to {MAX_POINTS} points.'),
+    (lambda session: session.paint(Stroke([], 3)),
+        f'stroke: it is not a list of 1 to {MAX_POINTS} points.'),
+    (lambda session: session.paint(Stroke([[1, 1]] * (MAX_POINTS + 1), 3)),
+        f'stroke: it is not a list of 1 to {MAX_POINTS} points.'),
+    (lambda session: session.paint(Stroke('ab', 3)),
+        f'stroke: it is not a list of 1 to {MAX_POINTS} points.'),
+    (lambda session: session.paint(Stroke([1, 2], 3)),
+        'stroke: its points and its width are not numbers up to 10000.'),
+    (lambda session: session.paint(Stroke([[1, 2, 3]], 3)),
+        'stroke: its points and its width are not numbers up to 10000.'),
+    (lambda session: session.paint(Stroke([[1, '<script>']], 3)),
+        'stroke: its points and its width are not numbers up to 10000.'),
+    (lambda session: session.paint(Stroke([[1, float('nan')]], 3)),
+        'stroke: its points and its width are not numbers up to 10000.'),
+    (lambda session: session.paint(Stroke([[1, 10 ** 400]], 3)),
+        'stroke: its points and its width are not numbers up to 10000.'),
+    (lambda session: session.paint(Stroke([[1, 1]], None)),
+        'stroke: its points and its width are not numbers up to 10000.'),
+    (lambda session: session.paint(Stroke([[16, 16]], 100)),
+        'hole: at 32x32, as the network takes it, it is all hole.'),
     (lambda session: session.take(np.ones([4, 4], dtype=bool)),             'hole: it is that of another photo.'),
-    (lambda session: session.show(photo_of(PIL.Image.new('RGBA', (9, 9)))), 'hole: at 32x32, as the network takes it, it is all hole.'),
+    (lambda session: session.show(photo_of(PIL.Image.new('RGBA', (9, 9)))),
+        'hole: at 32x32, as the network takes it, it is all hole.'),
     (lambda session: session.change(trunc=float('nan')),                    'trunc: nan is not a number'),
-    (lambda session: session.load(EditRecipe([Edit('b99', 0)])),                "edits[0].layers: 'b99' is not a grouped layer"),
+    (lambda session: session.load(EditRecipe([Edit('b99', 0)])),
+        "edits[0].layers: 'b99' is not a grouped layer"),
 ])
 def test_what_will_not_do_gets_a_sentence_and_changes_nothing(session, do, sentence):
     session.paint(STROKE)
@@ -126,7 +143,8 @@ def test_a_stroke_beside_the_photo_changes_nothing(session):
     assert not session.past
 
 def test_without_a_photo_there_is_nothing_to_paint_on(G):
-    for do in [lambda session: session.paint(STROKE), lambda session: session.clear(), lambda session: session.draw('centre', 0)]:
+    for do in [lambda session: session.paint(STROKE), lambda session: session.clear(),
+            lambda session: session.draw('centre', 0)]:
         with pytest.raises(WrongField, match='^photo: there is none yet; open one.$'):
             do(HoledSession(G))
 
@@ -143,14 +161,17 @@ def test_the_pictures_are_those_of_the_python_interface_and_known_pixels_stay(G,
     session.paint(Stroke([[width / 3, height / 3], [width / 2, height / 2]], 6))
     hole = session.scene.mask
     shown = pixels(photo.png)
-    complete = lambda edits: np.asarray(completion.on_white(completion.complete(G, photo.image, hole, 5, 0.8, edits)).convert('RGB'))
+    complete = lambda edits: np.asarray(completion.on_white(completion.complete(G, photo.image, hole, 5, 0.8, edits))
+        .convert('RGB'))
     beside, after = view.draw()
-    assert beside == photo.png and np.array_equal(pixels(after), complete([])) and np.array_equal(pixels(after)[~hole], shown[~hole])
+    assert beside == photo.png and np.array_equal(pixels(after), complete([])) and np.array_equal(pixels(after)[~hole],
+        shown[~hole])
     assert list(view.thumbnails) == [0, 1, 2, 3] and len(set(view.thumbnails.values())) == 4
 
     session.steer(inter_scale=3)
     edited = pixels(view.draw()[1])
-    assert np.array_equal(edited, complete([Edit(LAYER, 1, inter_scale=3)])) and not np.array_equal(edited, pixels(after))
+    assert np.array_equal(edited, complete([Edit(LAYER, 1, inter_scale=3)])) and not np.array_equal(edited,
+        pixels(after))
     session.look_at('change')
     changed = np.ptp(pixels(view.draw()[0]).astype(int), axis=2)
     assert changed[hole].max() > 50 and changed[~hole].max() == 0 # Red, and grey.
@@ -166,7 +187,8 @@ def test_other_seeds_are_how_they_would_fill_the_hole(G, studio, session):
         view = type(studio.visit()[1])(studio, session)
         assert [view.other_seed(place) for place in range(4)] == others
         for place, other in enumerate(others):
-            expected = completion.complete(G, session.scene.photo.image, session.scene.mask, other, edits=session.scene.edits)
+            expected = completion.complete(G, session.scene.photo.image, session.scene.mask, other,
+                edits=session.scene.edits)
             assert np.array_equal(pixels(view.draw_other(place)), np.asarray(expected))
 
 def test_a_photo_without_a_hole_is_shown_as_it_is(studio, session):
@@ -183,14 +205,17 @@ def test_numbers_that_are_not_finite_are_complained_of(G, studio, session):
 # Files.
 
 def jpeg(height, width):
-    return photo_of(noise(height, width), 'jpeg', icc_profile=PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile('sRGB')).tobytes())
+    return photo_of(noise(height, width), 'jpeg',
+        icc_profile=PIL.ImageCms.ImageCmsProfile(PIL.ImageCms.createProfile('sRGB')).tobytes())
 
 def cut_out():
     image = np.array(noise(40, 30, 4))
     image[10:20, 5:15, 3] = 0
     return photo_of(PIL.Image.fromarray(image))
 
-@pytest.mark.parametrize('make_photo', [lambda: photo_of(noise(32, 32)), lambda: photo_of(noise(50, 20, 1)), lambda: photo_of(noise(24, 33).quantize(), 'gif'), lambda: jpeg(50, 70), cut_out, lambda: jpeg(400, MAX_SIDE + 300)])
+@pytest.mark.parametrize('make_photo', [lambda: photo_of(noise(32, 32)), lambda: photo_of(noise(50, 20, 1)),
+    lambda: photo_of(noise(24, 33).quantize(), 'gif'), lambda: jpeg(50, 70), cut_out,
+    lambda: jpeg(400, MAX_SIDE + 300)])
 def test_the_command_line_makes_the_file_that_was_saved_byte_for_byte(studio, make_photo):
     session, photo = studio.visit()[0], make_photo()
     session.show(photo)
@@ -199,14 +224,17 @@ def test_the_command_line_makes_the_file_that_was_saved_byte_for_byte(studio, ma
     session.change(seed=7, trunc=0.9)
     session.paint(Stroke([[9, 9], [15, 12]], 8))
     paths = studio.save(session.scene, session.recipe())
-    assert [os.path.basename(path) for path in paths] == ['0001.png', '0001-mask.png', f'0001-photo{photo.ending}', '0001.json']
+    assert [os.path.basename(path) for path in paths] == ['0001.png', '0001-mask.png',
+        f'0001-photo{photo.ending}', '0001.json']
     done = CliRunner().invoke(main, shlex.split(studio.command(paths))[1:])
     assert done.exit_code == 0, done.output
     saved = os.path.join(studio.outdir, '0001.png')
-    with open(saved, 'rb') as first, open(os.path.join(studio.outdir, 'again', '0001-photo-seed0007.png'), 'rb') as again:
+    with open(saved,
+            'rb') as first, open(os.path.join(studio.outdir, 'again', '0001-photo-seed0007.png'), 'rb') as again:
         assert first.read() == again.read()
     hole = masks.read(paths[1])
-    before, after = (np.asarray(image).reshape(*hole.shape, -1) for image in [completion.read_photo(paths[2]), PIL.Image.open(saved)])
+    before, after = (np.asarray(image).reshape(*hole.shape, -1)
+        for image in [completion.read_photo(paths[2]), PIL.Image.open(saved)])
     assert np.array_equal(before[~hole], after[~hole]) and not np.array_equal(before[hole], after[hole])
     assert EditRecipe.read(paths[3]) == session.recipe() == studio.open(session.recipe().content)[0]
     assert np.array_equal(photo.whole(session.scene.mask), hole)
@@ -219,18 +247,23 @@ def test_without_a_hole_nothing_is_saved(studio, session):
 def huge_png(side):
     """One that unpacks to far more than it says of itself in its 100 bytes."""
     chunk = lambda kind, data: struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', side, side, 8, 2, 0, 0, 0)) + chunk(b'IDAT', zlib.compress(bytes(1000))) + chunk(b'IEND', b'')
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', side, side, 8, 2, 0, 0, 0)) + chunk(b'IDAT',
+        zlib.compress(bytes(1000))) + chunk(b'IEND', b'')
 
 @pytest.mark.parametrize('content, sentence', [
     (b'',                                       'it is not an image, or one of an unknown format.'),
     (b'PK\x03\x04 and so on',                   'it is not an image, or one of an unknown format.'),
     (b'[' * 100000,                             'it is not an image, or one of an unknown format.'),
-    (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n', 'it is not an image, or one of an unknown format.'), # PIL would start Ghostscript.
-    (huge_png(9000),                            'it is not an image that can be read (9000x9000 are more than 67 megapixels).'),
+    # PIL would start Ghostscript.
+    (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n',
+        'it is not an image, or one of an unknown format.'),
+    (huge_png(9000),                            'it is not an image that can be read (9000x9000 are more than 67 '
+                                                'megapixels).'),
     (huge_png(60000),                           'it is not an image that can be read ('),
     (as_png(noise(32, 32))[:200],               'it is not an image that can be read ('),
     (b'{"version": 1}',                         'edits: it is missing.'),
-    (b'{"version": 1, "edits": [{"layers": "<script>alert(1)</script>", "group": 0}]}', "edits[0].layers: '<script>alert(1)</script>' is not a grouped layer; they are"),
+    (b'{"version": 1, "edits": [{"layers": "<script>alert(1)</script>", "group": 0}]}',
+        "edits[0].layers: '<script>alert(1)</script>' is not a grouped layer; they are"),
 ])
 def test_a_hostile_upload_gets_a_sentence(studio, tmp_path, monkeypatch, content, sentence):
     monkeypatch.chdir(tmp_path)
@@ -241,7 +274,8 @@ def test_a_hostile_upload_gets_a_sentence(studio, tmp_path, monkeypatch, content
     assert os.listdir(tmp_path) == before
 
 def test_a_recipe_without_seed_and_truncation_has_those_of_the_command(studio):
-    recipe, photo = studio.open(json.dumps(dict(version=2, edits=[dict(layers=LAYER, group=1, inter_scale=2)], projected_w='/etc/passwd')).encode())
+    recipe, photo = studio.open(json.dumps(
+        dict(version=2, edits=[dict(layers=LAYER, group=1, inter_scale=2)], projected_w='/etc/passwd')).encode())
     assert (photo, recipe.seeds, recipe.trunc, recipe.edits) == (None, (0,), 1, (Edit(LAYER, 1, inter_scale=2),))
     session = studio.visit()[0]
     session.load(recipe)
@@ -251,7 +285,8 @@ def test_masks_are_read_at_the_size_of_the_photo():
     photo, hole = photo_of(noise(20, 30)), np.zeros([20, 30], dtype=bool)
     hole[3:9, 4:7] = True
     assert np.array_equal(photo.read_mask(as_png(PIL.Image.fromarray(hole))), hole)
-    for mask, sentence in [(hole.T, 'it is 20x30, but the photo is 30x20.'), (~hole & False, 'it has no hole.'), (hole | True, 'it is all hole.')]:
+    for mask, sentence in [(hole.T, 'it is 20x30, but the photo is 30x20.'), (~hole & False, 'it has no hole.'),
+            (hole | True, 'it is all hole.')]:
         with pytest.raises(ValueError, match=f'^{sentence}$'):
             photo.read_mask(as_png(PIL.Image.fromarray(mask)))
     with pytest.raises(ValueError, match='^it is not an image, or one of an unknown format.$'):
@@ -285,8 +320,10 @@ def write_dataset_json(folder):
 # The command.
 
 @pytest.mark.parametrize('arguments, sentence', [
-    (['NETWORK', '--images=FOLDER'],            '--images: the network completes no images; `sarigan train --cfg=sarigan-inpaint` trains networks that do.'),
-    (['INPAINTER', '--projected-w=w.npz'],      '--projected-w: the network completes images, and begins with photos: --images.'),
+    (['NETWORK', '--images=FOLDER'],            '--images: the network completes no images; '
+                                                '`sarigan train --cfg=sarigan-inpaint` trains networks that do.'),
+    (['INPAINTER', '--projected-w=w.npz'],      '--projected-w: '
+                                                'the network completes images, and begins with photos: --images.'),
     (['INPAINTER', '--images=nowhere'],         "--images: 'nowhere' cannot be read: No such file or directory."),
     (['INPAINTER', '--images=FOLDER'],          "--images: 'FOLDER' has no images in it."),
     (['INPAINTER', '--images=ZIP'],             "--images: 'ZIP' has no images in it."),
@@ -294,14 +331,16 @@ def write_dataset_json(folder):
     (['INPAINTER', '--images=CLEAR'],           '--images: hole: at 32x32, as the network takes it, it is all hole.'),
 ])
 def test_the_option_that_is_wrong_is_named(network, G, tmp_path, arguments, sentence):
-    paths = dict(NETWORK=network, INPAINTER=write_network(tmp_path / 'inpainter.pkl', G), **{name: tmp_path / name.lower() for name in ['FOLDER', 'ZIP', 'TEXT', 'CLEAR']})
+    paths = dict(NETWORK=network, INPAINTER=write_network(tmp_path / 'inpainter.pkl', G),
+        **{name: tmp_path / name.lower() for name in ['FOLDER', 'ZIP', 'TEXT', 'CLEAR']})
     paths['FOLDER'].mkdir()
     paths['TEXT'].write_text('Not an image.')
     PIL.Image.new('RGBA', (9, 9)).save(paths['CLEAR'], 'png')
     with zipfile.ZipFile(paths['ZIP'], 'w') as z:
         z.writestr('readme.txt', 'Not an image.')
     for name, path in paths.items():
-        arguments, sentence = [argument.replace(name, str(path)) for argument in arguments], sentence.replace(name, str(path))
+        arguments, sentence = [argument.replace(name, str(path))
+            for argument in arguments], sentence.replace(name, str(path))
     done = CliRunner().invoke(main, ['explore', '--no-browser', '--device=cpu', *arguments])
     assert (done.exit_code, done.stderr) == (2, f'Error: {sentence}\n')
 

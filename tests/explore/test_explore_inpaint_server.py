@@ -36,12 +36,14 @@ from visitors import (
 
 @pytest.fixture(scope='module')
 def served(tmp_path_factory):
-    """A server that all tests of this module share: address, process, network, and the folders of its photos and of what is saved."""
+    """A server that all tests of this module share: address, process, network,
+    and the folders of its photos and of what is saved."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp('explore')
     network, images = browser_tools.untrained(folder, 32, 'tiny-inpaint')
     with browser_tools.serving(network, images, f'--outdir={folder / "out"}') as (address, process):
-        yield types.SimpleNamespace(address=address, host=address.removeprefix('http://'), process=process, network=network, outdir=folder / 'out',
+        yield types.SimpleNamespace(address=address, host=address.removeprefix('http://'), process=process,
+            network=network, outdir=folder / 'out',
             photos=[PIL.Image.open(path).convert('RGB') for path in sorted((folder / 'images32').iterdir())])
 
 @pytest.fixture
@@ -70,7 +72,8 @@ def test_a_stroke_that_no_brush_makes_gets_a_message_and_changes_nothing(served,
         await visitor.socket.disconnect()
 
     asyncio.run(visit())
-    assert notes[0]['message'].startswith(sentence) and notes[0]['type'] == 'negative' and np.array_equal(visitor.image(), np.asarray(served.photos[0]))
+    assert notes[0]['message'].startswith(sentence) and notes[0]['type'] == 'negative' and np.array_equal(
+        visitor.image(), np.asarray(served.photos[0]))
     assert served.process.poll() is None
 
 def test_a_large_upload_is_refused_kindly(served):
@@ -80,11 +83,12 @@ def test_a_large_upload_is_refused_kindly(served):
 # In a browser. These come last: Playwright's event loop runs until the module ends.
 
 @pytest.fixture
-def tab(browser, served): # pylint: disable=redefined-outer-name
+def tab(browser, served):
     tab = Tab(browser, served)
     yield tab
     tab.context.close()
-    assert tab.complaints == [] and all(url.startswith((served.address, f'ws://{served.host}', 'data:', 'blob:')) for url in tab.asked), (tab.complaints, tab.asked)
+    assert tab.complaints == [] and all(url.startswith((served.address, f'ws://{served.host}', 'data:', 'blob:'))
+        for url in tab.asked), (tab.complaints, tab.asked)
 
 def download(tab, what):
     """The bytes of a file that the page gives."""
@@ -121,7 +125,7 @@ def test_in_a_browser_a_hole_is_painted_with_the_mouse_and_filled_while_known_pi
     assert tab.shows(filled)
 
 @needs_chromium
-def test_in_a_browser_a_finger_paints_as_well(browser, served): # pylint: disable=redefined-outer-name
+def test_in_a_browser_a_finger_paints_as_well(browser, served):
     tab = Tab(browser, served, has_touch=True)
     box = tab.page.locator('.easel canvas').bounding_box()
     hole = hole_after(tab, tab.page.touchscreen.tap, box['x'] + box['width'] / 2, box['y'] + box['height'] / 4)
@@ -163,13 +167,17 @@ def test_in_a_browser_photos_masks_and_recipes_are_opened_and_hostile_ones_get_a
     tab.upload('mask.png', as_png(PIL.Image.fromarray(hole)), 'From a file')
     assert tab.shows(np.asarray(completion.complete(G, photo, hole, 0)))
     layer = HoledSession(G).layer
-    tab.upload('edit.json', json.dumps(dict(version=2, seeds=[5], edits=[dict(layers=[layer], group=1, inter_scale=3)])).encode())
+    tab.upload('edit.json',
+        json.dumps(dict(version=2, seeds=[5], edits=[dict(layers=[layer], group=1, inter_scale=3)])).encode())
     filled = np.asarray(completion.complete(G, photo, hole, 5, edits=[Edit(layer, 1, 3)]))
     assert tab.shows(filled)
     for name, content, button, sentence in [
-        ('<img src=x>.png',  b'photo',                                         'Open',        '<img src=x>.png: it is not an image, or one of an unknown format.'),
-        ('a.json',           b'{',                                             'Open',        'a.json: it is not JSON ('),
-        ('b.png',            as_png(PIL.Image.fromarray(hole.T)),              'From a file', 'b.png: it is 20x30, but the photo is 30x20.'),
+        ('<img src=x>.png',  b'photo',                                         'Open',
+                             '<img src=x>.png: it is not an image, or one of an unknown format.'),
+        ('a.json',           b'{',                                             'Open',
+                             'a.json: it is not JSON ('),
+        ('b.png',            as_png(PIL.Image.fromarray(hole.T)),              'From a file',
+                             'b.png: it is 20x30, but the photo is 30x20.'),
     ]:
         tab.upload(name, content, button)
         wait_for_message(tab.page, sentence)
@@ -180,7 +188,7 @@ def test_in_a_browser_photos_masks_and_recipes_are_opened_and_hostile_ones_get_a
     wait_for_message(tab.page, 'Photo: 9 is not the number of a photo, from 0 to 3.')
 
 @needs_chromium
-def test_in_a_browser_a_page_without_photos_asks_for_one(browser, served, tmp_path): # pylint: disable=redefined-outer-name
+def test_in_a_browser_a_page_without_photos_asks_for_one(browser, served, tmp_path):
     with browser_tools.serving(served.network, f'--outdir={tmp_path}') as (address, _process):
         page = patient_context(browser).new_page()
         page.goto(address)

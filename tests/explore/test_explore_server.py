@@ -64,17 +64,21 @@ def served(tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp('explore')
     (network,), outdir = browser_tools.untrained(folder, 32), folder / 'out'
-    with browser_tools.serving(network, f'--outdir={outdir}', command=(sys.executable, '-c', COUNTING)) as (address, process):
-        yield types.SimpleNamespace(address=address, host=address.removeprefix('http://'), process=process, network=network, outdir=outdir, folder=folder)
+    with browser_tools.serving(network, f'--outdir={outdir}', command=(sys.executable, '-c', COUNTING)) as (
+            address, process):
+        yield types.SimpleNamespace(address=address, host=address.removeprefix('http://'), process=process,
+            network=network, outdir=outdir, folder=folder)
 
 def test_only_this_machine_is_listened_to(served):
     port = int(served.host.split(':')[1])
-    listening = {line.split()[1] for line in open('/proc/net/tcp', encoding='ascii').read().splitlines()[1:] if line.split()[3] == '0A'}
+    listening = {line.split()[1] for line in open('/proc/net/tcp', encoding='ascii').read().splitlines()[1:]
+        if line.split()[3] == '0A'}
     assert f'0100007F:{port:04X}' in listening and f'00000000:{port:04X}' not in listening
 
 def test_a_page_may_load_from_here_alone(served):
     status, text = ask(served)
-    assert status == 200 and "content-security-policy: default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'none'" in text
+    assert (status == 200 and "content-security-policy: default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; "
+        "frame-ancestors 'none'" in text)
     assert not re.findall(r'(?:src|href|url)\s*[=(]\s*["\']?(?:https?:)?//', text)
 
 @pytest.mark.parametrize('headers, status', [
@@ -90,23 +94,30 @@ def test_a_page_may_load_from_here_alone(served):
 def test_pages_of_other_servers_are_refused(served, headers, status):
     assert ask(served, **headers)[0] == status
 
-@pytest.mark.parametrize('headers, status', [(dict(), 101), (dict(Origin='http://evil.example'), 403), (dict(Host='evil.example'), 403)])
+@pytest.mark.parametrize('headers, status',
+    [(dict(), 101), (dict(Origin='http://evil.example'), 403), (dict(Host='evil.example'), 403)])
 def test_web_sockets_of_other_pages_are_refused(served, headers, status):
-    opening = dict(Connection='Upgrade', Upgrade='websocket', Sec_WebSocket_Version='13', Sec_WebSocket_Key='dGhlIHNhbXBsZSBub25jZQ==')
+    opening = dict(Connection='Upgrade', Upgrade='websocket', Sec_WebSocket_Version='13',
+        Sec_WebSocket_Key='dGhlIHNhbXBsZSBub25jZQ==')
     assert ask(served, '/_nicegui_ws/socket.io/?EIO=4&transport=websocket', **dict(opening, **headers))[0] == status
 
-ROUTES = ['/', '/_nicegui/{v}/static/', '/_nicegui/{v}/libraries/', '/_nicegui/{v}/components/', '/_nicegui/{v}/resources/x/', '/_nicegui/{v}/esm/vue/', '/_nicegui/{v}/dynamic_resources/',
+ROUTES = ['/', '/_nicegui/{v}/static/', '/_nicegui/{v}/libraries/', '/_nicegui/{v}/components/',
+    '/_nicegui/{v}/resources/x/', '/_nicegui/{v}/esm/vue/', '/_nicegui/{v}/dynamic_resources/',
     '/_nicegui/auto/static/', '/_nicegui_ws/', '/out/', '/static/']
-CLIMBS = ['../' * 12, '%2e%2e/' * 12, '..%2f' * 12, '%2e%2e%2f' * 12, '%252e%252e%252f' * 12, '....//' * 12, '..\\' * 12, '%5c..' * 12, '/', '//', '%2f', 'x/' + '../' * 13, '\u2024./' * 3]
+CLIMBS = ['../' * 12, '%2e%2e/' * 12, '..%2f' * 12, '%2e%2e%2f' * 12, '%252e%252e%252f' * 12, '....//' * 12,
+    '..\\' * 12, '%5c..' * 12, '/', '//', '%2f', 'x/' + '../' * 13, '\u2024./' * 3]
 
 def test_no_path_leads_to_a_file(served):
-    import nicegui  # pylint: disable=import-outside-toplevel
+    import nicegui
     secret = served.folder / 'secret.txt'
     secret.write_text('this must not be read')
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        paths = [route.format(v=nicegui.__version__) + climb + str(file).lstrip('/').replace(' ', '%20') for route in ROUTES for climb in CLIMBS for file in [secret, '/etc/passwd']]
-        paths += [f'file://{secret}', str(secret), f'/?file={secret}', f'/_nicegui/{nicegui.__version__}/static/../../../nicegui.py']
-        for path, (status, text) in zip(paths, pool.map(lambda path: ask(served, path.encode().decode('latin-1')), paths)):
+        paths = [route.format(v=nicegui.__version__) + climb + str(file).lstrip('/').replace(' ', '%20')
+            for route in ROUTES for climb in CLIMBS for file in [secret, '/etc/passwd']]
+        paths += [f'file://{secret}', str(secret), f'/?file={secret}',
+            f'/_nicegui/{nicegui.__version__}/static/../../../nicegui.py']
+        for path, (status, text) in zip(paths,
+                pool.map(lambda path: ask(served, path.encode().decode('latin-1')), paths)):
             assert 'must not be read' not in text and 'root:x' not in text and 'core.sio = ' not in text, path
             assert status in [200, 307, 308, 400, 403, 404, 405], path
 
@@ -120,14 +131,17 @@ def test_a_large_upload_is_refused_kindly_whether_it_says_its_size_or_not(served
     status, text = ask(served, address, 'POST', **form('w.npz', bytes(MAX_UPLOAD + 2**17)))
     assert status == 413 and 'Files of more than 16 MB are not taken.' in text
     large = form('w.npz', bytes(MAX_UPLOAD + 2**17))
-    large['body'] = b''.join(b'%x\r\n%s\r\n' % (len(part), part) for part in [large['body'][at : at + 2**16] for at in range(0, len(large['body']), 2**16)]) + b'0\r\n\r\n'
+    large['body'] = b''.join(b'%x\r\n%s\r\n' % (len(part), part)
+        for part in [large['body'][at : at + 2**16] for at in range(0, len(large['body']), 2**16)]) + b'0\r\n\r\n'
     status, text = ask(served, address, 'POST', **large, Transfer_Encoding='chunked')
     assert status == 413 and 'Files of more than 16 MB are not taken.' in text
 
-@pytest.mark.parametrize('name', ['../../../../../../tmp/sarigan-pwned.json', '/tmp/sarigan-pwned.json', '..\\\\..\\\\sarigan-pwned.json', 'sarigan-pwned.json\\0', '%2e%2e%2fsarigan-pwned.json'])
+@pytest.mark.parametrize('name', ['../../../../../../tmp/sarigan-pwned.json', '/tmp/sarigan-pwned.json',
+    '..\\\\..\\\\sarigan-pwned.json', 'sarigan-pwned.json\\0', '%2e%2e%2fsarigan-pwned.json'])
 def test_the_name_of_an_upload_leads_nowhere(served, name):
     assert ask(served, upload_address(ask(served)[1]), 'POST', **form(name, b'{}'))[0] in [200, 400]
-    assert not [path for path in served.folder.rglob('*pwned*')] and not [entry for entry in os.listdir('/tmp') if 'sarigan-pwned' in entry]
+    assert not [path for path in served.folder.rglob('*pwned*')] and not [entry
+        for entry in os.listdir('/tmp') if 'sarigan-pwned' in entry]
 
 # Visitors, as browsers would be, but without one.
 
@@ -144,7 +158,8 @@ def test_visitors_at_once_each_see_their_own_edit_and_are_forgotten_when_they_ha
     with concurrent.futures.ThreadPoolExecutor(number) as pool:
         visitors = list(pool.map(Visitor, [served.address] * number))
     before = visitors[0].image()
-    assert np.array_equal(before, render(G, sample_ws(G, [0]))) and all(visitor.source == visitors[0].source for visitor in visitors)
+    assert np.array_equal(before, render(G, sample_ws(G, [0]))) and all(visitor.source == visitors[0].source
+        for visitor in visitors)
     expected = []
     for scale in scales:
         with edited(G, [Edit(first.layer, first.group, scale)]):
@@ -152,8 +167,10 @@ def test_visitors_at_once_each_see_their_own_edit_and_are_forgotten_when_they_ha
 
     async def visit():
         await asyncio.gather(*[visitor.connect() for visitor in visitors])
-        await asyncio.gather(*[visitor.move('Times', value) for visitor, scale in zip(visitors, scales) for value in [0.33, 0.66, scale]])
-        assert await until(lambda: all(np.array_equal(visitor.image(), image) for visitor, image in zip(visitors, expected)))
+        await asyncio.gather(*[visitor.move('Times', value) for visitor, scale in zip(visitors, scales)
+            for value in [0.33, 0.66, scale]])
+        assert await until(lambda: all(np.array_equal(visitor.image(), image)
+            for visitor, image in zip(visitors, expected)))
         assert count_visitors(served) >= number
         await asyncio.gather(*[visitor.socket.disconnect() for visitor in visitors])
         assert await until(lambda: count_visitors(served) <= others), 'they are still there'
@@ -170,7 +187,8 @@ def test_a_value_that_no_slider_has_gets_a_message_and_changes_nothing(served, v
         visitor.socket.on('notify', notes.append)
         await visitor.move('Times', value)
         assert await until(lambda: notes)
-        assert notes[0]['message'].startswith('Times: ') and notes[0]['type'] == 'negative' and len(notes[0]['message']) < 200
+        assert (notes[0]['message'].startswith('Times: ') and notes[0]['type'] == 'negative'
+            and len(notes[0]['message']) < 200)
         await visitor.socket.disconnect()
 
     asyncio.run(visit())
@@ -208,10 +226,12 @@ def tab(browser, served):
     tab = Tab(browser, served)
     yield tab
     tab.context.close()
-    assert tab.complaints == [] and all(url.startswith((served.address, f'ws://{served.host}', 'data:', 'blob:')) for url in tab.asked), (tab.complaints, tab.asked)
+    assert tab.complaints == [] and all(url.startswith((served.address, f'ws://{served.host}', 'data:', 'blob:'))
+        for url in tab.asked), (tab.complaints, tab.asked)
 
 @needs_chromium
-def test_in_a_browser_a_slider_makes_the_image_of_the_python_interface_and_what_is_saved_can_be_edited(tab, served, tmp_path):
+def test_in_a_browser_a_slider_makes_the_image_of_the_python_interface_and_what_is_saved_can_be_edited(tab,
+        served, tmp_path):
     G = reading.load(str(served.network), 'network')
     session = Session(G)
     before = render(G, sample_ws(G, [0]))
@@ -238,7 +258,8 @@ def test_in_a_browser_a_slider_makes_the_image_of_the_python_interface_and_what_
     wait_for_message(tab.page, 'Saved')
     assert f'Saved {served.outdir}/0001.png and {served.outdir}/0001.json' in tab.message()
     assert np.array_equal(np.asarray(PIL.Image.open(served.outdir / '0001.png')), both)
-    done = CliRunner().invoke(main, ['edit', str(served.network), f'--recipe={served.outdir / "0001.json"}', f'--outdir={tmp_path}', '--device=cpu'])
+    done = CliRunner().invoke(main, ['edit', str(served.network), f'--recipe={served.outdir / "0001.json"}',
+        f'--outdir={tmp_path}', '--device=cpu'])
     assert done.exit_code == 0, done.output
     assert (tmp_path / 'after.png').read_bytes() == (served.outdir / '0001.png').read_bytes()
 
@@ -253,12 +274,15 @@ def test_in_a_browser_seeds_are_typed_and_rolled_and_what_is_no_seed_gets_a_mess
     for seed in [7, 4294967295]:
         tab.page.get_by_label('Seed of the image', exact=True).fill(str(seed))
         assert tab.shows(render(G, sample_ws(G, [seed])), 'Before')
-    for wrong, sentence in [('-1', 'Seed: -1 is not a whole number from 0 to 4294967295.'), ('1.5', 'Seed: 1.5 is not a whole number from 0 to 4294967295.')]:
+    for wrong, sentence in [('-1', 'Seed: -1 is not a whole number from 0 to 4294967295.'),
+            ('1.5', 'Seed: 1.5 is not a whole number from 0 to 4294967295.')]:
         tab.page.get_by_label('Seed of the image', exact=True).fill(wrong)
         wait_for_message(tab.page, sentence)
     before = tab.picture('Before')
     tab.button('Seed of the image, random').click()
-    tab.page.wait_for_function("!['1.5', '4294967295'].includes(document.querySelector('[aria-label=\"Seed of the image\"]').value)") # The wrong one stays a moment.
+    # The wrong one stays a moment.
+    tab.page.wait_for_function("!['1.5', '4294967295'].includes(document.querySelector('[aria-label=\"Seed of the "
+        "image\"]').value)")
     seed = int(tab.page.get_by_label('Seed of the image', exact=True).input_value())
     assert tab.shows(render(G, sample_ws(G, [seed])), 'Before') and not np.array_equal(tab.picture('Before'), before)
     tab.page.get_by_label('Seed to take from', exact=True).fill('3')
@@ -280,10 +304,13 @@ def test_in_a_browser_files_are_opened_and_hostile_ones_get_a_message(tab, serve
     (served.folder / 'large.npz').write_bytes(bytes(MAX_UPLOAD + 1))
     for name, content, sentence in [
         ('a.json',           b'[' * 100000,                                       'a.json: it is not JSON ('),
-        ('<img src=x>.json', b'{"version": 1, "edits": [{"layers": "<img src=x onerror=alert(1)>", "group": 0}]}', "<img src=x>.json: edits[0].layers: '<img src=x onerror=alert(1)>' is not a"),
-        ('b.json',           json.dumps(dict(version=1, edits=[dict(layers=LAYER, group=0)], projected_w='/etc/passwd')).encode(), "b.json: projected_w: '/etc/passwd' is not an .npz file in"),
+        ('<img src=x>.json', b'{"version": 1, "edits": [{"layers": "<img src=x onerror=alert(1)>", "group": 0}]}',
+                             "<img src=x>.json: edits[0].layers: '<img src=x onerror=alert(1)>' is not a"),
+        ('b.json',           json.dumps(dict(version=1, edits=[dict(layers=LAYER, group=0)], projected_w='/etc/passwd'))
+                             .encode(), "b.json: projected_w: '/etc/passwd' is not an .npz file in"),
         ('c.npz',            npz(w=np.zeros([2, 2])),                             'c.npz: it holds w as'),
-        ('large.npz',        served.folder / 'large.npz',                         'Files of more than 16 MB are not taken.'),
+        ('large.npz',        served.folder / 'large.npz',
+                             'Files of more than 16 MB are not taken.'),
     ]:
         tab.upload(name, content)
         wait_for_message(tab.page, sentence)
@@ -327,9 +354,11 @@ def test_ctrl_c_ends_the_server_while_a_browser_looks_on(browser, served, tmp_pa
 def test_a_conditional_network_without_colours_can_be_explored(make_generator, make_discriminator, tmp_path):
     G = make_generator(c_dim=3, img_channels=1).requires_grad_(False)
     path = tmp_path / 'network.pkl'
-    path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(c_dim=3, img_channels=1), G_ema=G, training_set_kwargs=None, augment_pipe=None)))
+    path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(c_dim=3, img_channels=1), G_ema=G,
+        training_set_kwargs=None, augment_pipe=None)))
     with browser_tools.serving(path, f'--outdir={tmp_path}') as (address, _process):
         visitor = Visitor(address)
-        assert np.array_equal(visitor.image(), render(G, sample_ws(G, [0]))) and 'class 2' in visitor.text and 'class 3' not in visitor.text
+        assert (np.array_equal(visitor.image(), render(G, sample_ws(G, [0]))) and 'class 2' in visitor.text
+            and 'class 3' not in visitor.text)
 
 #----------------------------------------------------------------------------

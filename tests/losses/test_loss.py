@@ -28,7 +28,8 @@ def run_phase(loss_class, G, D, phase, rounds=1, seed=0, **kwargs):
     torch.manual_seed(seed)
     c = torch.zeros(4, 0)
     for i in range(rounds):
-        loss.accumulate_gradients(phase=phase, real_img=torch.rand(4, 3, 32, 32) * 2 - 1, real_c=c, gen_z=torch.randn(4, G.z_dim), gen_c=c, sync=(i == rounds - 1), gain=1)
+        loss.accumulate_gradients(phase=phase, real_img=torch.rand(4, 3, 32, 32) * 2 - 1, real_c=c,
+            gen_z=torch.randn(4, G.z_dim), gen_c=c, sync=(i == rounds - 1), gain=1)
     return {name: p.grad for name, p in module.named_parameters()}, loss
 
 def train(loss, G, D, steps):
@@ -54,7 +55,8 @@ def test_without_its_own_terms_the_loss_is_upstreams(make_generator, make_discri
     torch.testing.assert_close(our_loss.pl_mean, their_loss.pl_mean, rtol=1e-6, atol=0)
     for name, gradient in theirs.items():
         if gradient is not None: # Upstream's loss never reaches Q.
-            rounding.assert_close(ours[name], gradient, terms=16 * 9, layers=16, name=name) # Sums of fakes and reals in another order, through both networks.
+            # Sums of fakes and reals in another order, through both networks.
+            rounding.assert_close(ours[name], gradient, terms=16 * 9, layers=16, name=name)
         else:
             assert name.startswith('q.') and ours[name].abs().max() == 0
 
@@ -67,7 +69,8 @@ def test_each_layers_threshold_is_reported(make_generator, make_discriminator):
     collector = training_stats.Collector(regex='Grouping/.*/threshold')
     run_phase(SariGANLoss, make_generator(), make_discriminator(), 'Gmain')
     collector.update()
-    assert collector.names() == [f'Grouping/b{res}.{conv}/threshold' for res in [8, 16, 32] for conv in ['conv0', 'conv1']]
+    assert collector.names() == [f'Grouping/b{res}.{conv}/threshold' for res in [8, 16, 32]
+        for conv in ['conv0', 'conv1']]
     assert all(0 < collector.mean(name) < 1 for name in collector.names()) # A quarter of all pairs is more alike.
 
 #----------------------------------------------------------------------------
@@ -85,7 +88,8 @@ def test_info_loss_is_minus_log_q_for_each_dimension_of_a_code(make_generator, m
     predicted, codes = torch.randn(5, 64), torch.randn(5, 1, 64)
     log_q = torch.distributions.Normal(predicted, 1).log_prob(codes[:, 0]).sum(dim=1) # Of both codes.
     expected = -(log_q + 32 * math.log(2 * math.pi)) / 32 # Less its constant.
-    rounding.assert_close(loss._info_loss(predicted, codes), 7 * math.sqrt(32 / 512) * expected.mean(), terms=64, layers=2)
+    rounding.assert_close(loss._info_loss(predicted, codes), 7 * math.sqrt(32 / 512) * expected.mean(),
+        terms=64, layers=2)
 
 @pytest.mark.parametrize('norm', ['weight', 'feature'])
 def test_styles_that_q_predicts_are_those_that_every_layer_makes_of_its_own_codes(make_generator, norm):
@@ -95,15 +99,19 @@ def test_styles_that_q_predicts_are_those_that_every_layer_makes_of_its_own_code
     for _name, layer, _source in grouped_layers(G.synthesis):
         for name, outputs in seen.items():
             if hasattr(layer, name):
-                getattr(layer, name).register_forward_hook(lambda _module, _args, out, outputs=outputs: outputs.append(out))
+                getattr(layer, name).register_forward_hook(
+                    lambda _module, _args, out, outputs=outputs: outputs.append(out))
     G.synthesis(ws)
     made = {name: list(outputs) for name, outputs in seen.items()}
     inter, intra = info_targets(ws, G.synthesis)
     layers = range(len(made['affine']))
     assert len(layers) == 6 and bool(made['shift']) == (norm == 'feature')
-    assert torch.equal(inter, torch.cat([made[name][i] for i in layers for name in ['group_affine', 'group_shift'] if made[name]], dim=1))
-    assert torch.equal(intra, torch.cat([made[name][i] for i in layers for name in ['affine', 'shift'] if made[name]], dim=1))
-    assert all(numbers.shape == (3,) for numbers in info_losses(torch.zeros(3, inter.shape[1] + intra.shape[1]), (inter, intra)))
+    assert torch.equal(inter,
+        torch.cat([made[name][i] for i in layers for name in ['group_affine', 'group_shift'] if made[name]], dim=1))
+    assert torch.equal(intra,
+        torch.cat([made[name][i] for i in layers for name in ['affine', 'shift'] if made[name]], dim=1))
+    assert all(numbers.shape == (3,) for numbers in info_losses(torch.zeros(3, inter.shape[1] + intra.shape[1]),
+        (inter, intra)))
 
 def test_styles_are_read_in_every_phase_and_not_pulled_towards_the_guess(make_generator, make_discriminator):
     for phase in PHASES:
@@ -117,7 +125,8 @@ def test_styles_are_read_in_every_phase_and_not_pulled_towards_the_guess(make_ge
         if phase == 'Gmain': # With an image that tells Q nothing, nothing of the loss is left to G.
             with torch.no_grad():
                 D.q.weight.zero_()
-            with_info, without = (run_phase(SariGANLoss, G, D, phase, info_target='styles', lambda_info=weight)[0] for weight in [10, 0])
+            with_info, without = (run_phase(SariGANLoss, G, D, phase, info_target='styles', lambda_info=weight)[0]
+                for weight in [10, 0])
             assert all(torch.equal(with_info[name], without[name]) for name in with_info)
 
 def test_info_loss_of_mixed_styles_has_the_gradient_of_the_likelihood_averaged_over_layers():
@@ -156,11 +165,13 @@ def test_info_loss_pulls_equally_at_the_shared_features_whatever_the_width_of_th
     def pull(code_dim):
         loss = SariGANLoss('cpu', None, None, torch.nn.Module(), lambda_info=10)
         q = torch.randn(2 * code_dim, 64) / 8 # Upstream's fully connected layers at their start.
-        features = torch.zeros(256, 64, requires_grad=True) # What is still wrong has nothing to do with them, as after training.
+        # What is still wrong has nothing to do with them, as after training.
+        features = torch.zeros(256, 64, requires_grad=True)
         ws = torch.randn(256, 1, 2 * code_dim).repeat(1, 4, 1)
-        return torch.autograd.grad(loss._info_loss(features @ q.t(), ws), features)[0].norm() # pylint: disable=protected-access
+        return torch.autograd.grad(loss._info_loss(features @ q.t(), ws), features)[0].norm()
     for code_dim in [64, 128]:
-        assert pull(code_dim) == pytest.approx(pull(512).item(), rel=0.1) # Without the normalisation: 2.8 and 2 times as much.
+        # Without the normalisation: 2.8 and 2 times as much.
+        assert pull(code_dim) == pytest.approx(pull(512).item(), rel=0.1)
 
 @pytest.mark.parametrize('lambda_info, low, high', [(0, 0, 0), (1, 0.01, 0.99), (1e6, 0.999, 1)])
 def test_share_of_ds_gradient_that_is_infos_is_reported(make_generator, make_discriminator, lambda_info, low, high):
@@ -203,7 +214,8 @@ def test_grouping_learns_from_its_own_loss_alone_and_once_per_step(make_generato
     for name, layer, source in grouped_layers(G.synthesis):
         loss, _threshold = layer.grouping.loss(layer.grouping.target(source.weight))
         expected, = torch.autograd.grad(2 * layer.grouping.num_channels * loss, layer.grouping.logits)
-        rounding.assert_close(gradients[f'synthesis.{name}.grouping.logits'], expected, terms=16 * 16, layers=2) # All pairs of channels.
+        # All pairs of channels.
+        rounding.assert_close(gradients[f'synthesis.{name}.grouping.logits'], expected, terms=16 * 16, layers=2)
 
 def test_grouping_gets_no_gradient_from_path_length(make_generator, make_discriminator):
     gradients, _loss = run_phase(SariGANLoss, make_generator(), make_discriminator(), 'Greg')
@@ -229,7 +241,8 @@ def unshared(monkeypatch):
 
 @pytest.mark.parametrize('phase', PHASES)
 @pytest.mark.parametrize('half', [False, True], ids=['fp32', 'fp16'])
-def test_rounds_that_share_what_depends_on_weights_alone_have_the_same_gradients(make_generator, make_discriminator, unshared, phase, half):
+def test_rounds_that_share_what_depends_on_weights_alone_have_the_same_gradients(make_generator, make_discriminator,
+        unshared, phase, half):
     G, D = make_generator(synthesis_kwargs=dict(SIZE, num_fp16_res=int(half))), make_discriminator()
     shared, _loss = run_phase(SariGANLoss, G, D, phase, rounds=3)
     shared = {name: gradient.clone() for name, gradient in shared.items()}
@@ -237,10 +250,13 @@ def test_rounds_that_share_what_depends_on_weights_alone_have_the_same_gradients
     expected, _loss = run_phase(SariGANLoss, G, D, phase, rounds=3)
     for name, gradient in expected.items():
         scale = gradient.abs().max().clamp(min=1e-8) # Sums in another order.
-        torch.testing.assert_close(shared[name] / scale, gradient / scale, rtol=0, atol=1e-4 if half else 1e-5, msg=lambda text, name=name: f'{name}: {text}')
+        torch.testing.assert_close(shared[name] / scale, gradient / scale, rtol=0, atol=1e-4 if half else 1e-5,
+            msg=lambda text, name=name: f'{name}: {text}')
 
-@pytest.mark.parametrize('phase, times', [('Gmain', 1), ('Greg', 1), ('Gboth', 1), ('Dmain', 1), ('Dreg', 0), ('Dboth', 1)])
-def test_what_depends_on_weights_alone_is_made_once_per_step_and_not_kept(make_generator, make_discriminator, monkeypatch, phase, times):
+@pytest.mark.parametrize('phase, times',
+    [('Gmain', 1), ('Greg', 1), ('Gboth', 1), ('Dmain', 1), ('Dreg', 0), ('Dboth', 1)])
+def test_what_depends_on_weights_alone_is_made_once_per_step_and_not_kept(make_generator, make_discriminator,
+        monkeypatch, phase, times):
     G, D = make_generator(), make_discriminator()
     made = []
     original = SynthesisLayer.weight_parts
@@ -255,7 +271,8 @@ def test_what_depends_on_weights_alone_is_made_once_per_step_and_not_kept(make_g
 #----------------------------------------------------------------------------
 # What a loss remembers.
 
-@pytest.mark.parametrize('make_loss', [SariGANLoss, lambda *networks, **_options: UpstreamLoss(StyleGAN2Loss(*networks))],
+@pytest.mark.parametrize('make_loss',
+    [SariGANLoss, lambda *networks, **_options: UpstreamLoss(StyleGAN2Loss(*networks))],
     ids=['ours', 'upstreams'])
 def test_a_loss_with_the_state_of_another_goes_on_as_that_one(make_generator, make_discriminator, make_loss):
     def start():

@@ -19,7 +19,8 @@ from sarigan_plugin.trainer.options import NumGroups, Threshold
 LEARNING_RATE = 0.002 # The paper's training.
 
 def adjusted_rand_index(a, b):
-    """Agreement of two partitions, [C] each: 1 = equal up to names, 0 = as expected by chance (Hubert and Arabie 1985)."""
+    """Agreement of two partitions, [C] each: 1 = equal up to names,
+    0 = as expected by chance (Hubert and Arabie 1985)."""
     table = torch.nn.functional.one_hot(a).double().t() @ torch.nn.functional.one_hot(b).double()
     pairs = lambda counts: (counts * (counts - 1) / 2).sum()
     both, in_a, in_b, total = pairs(table), pairs(table.sum(dim=1)), pairs(table.sum(dim=0)), len(a) * (len(a) - 1) / 2
@@ -79,7 +80,8 @@ def learn_planted(num_channels, seed, **options):
 
 def test_rand_index_is_one_for_renamed_groups_and_the_textbooks_number_for_others():
     assert adjusted_rand_index(torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([2, 2, 0, 0, 1, 1])) == pytest.approx(1)
-    assert adjusted_rand_index(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 1, 2])) == pytest.approx(4 / 7) # 1 - 1/3 over 3/2 - 1/3.
+    # 1 - 1/3 over 3/2 - 1/3.
+    assert adjusted_rand_index(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 1, 2])) == pytest.approx(4 / 7)
     assert adjusted_rand_index(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])) == pytest.approx(-1 / 2)
 
 #----------------------------------------------------------------------------
@@ -111,7 +113,10 @@ def test_random_kernels_leave_no_group_empty_or_huge(num_channels):
         assert sizes(trainer.grouping).min() > 0 and sizes(trainer.grouping).max() <= 3 * num_channels / 16
 
 def drift(trainer, planted, random_steps):
-    """Random kernels for so many steps, clusters that grow over 2000 more, 1000 with the clusters. Churn of the last 1000."""
+    """Random kernels for so many steps, clusters that grow over 2000 more, 1000 with the clusters.
+
+    Churn of the last 1000.
+    """
     trainer.train(same_angles(planted.kernels(0)), random_steps)
     for index in range(100):
         trainer.train(same_angles(planted.kernels((index + 1) / 100)), 20)
@@ -119,7 +124,8 @@ def drift(trainer, planted, random_steps):
     trainer.train(same_angles(planted.kernels()), 1000)
     return (trainer.grouping.assignment != before).float().mean().item()
 
-@pytest.mark.parametrize('num_channels, random_steps', [(64, 0), (64, 2000), *[pytest.param(512, steps, marks=pytest.mark.slow) for steps in [0, 2000]]])
+@pytest.mark.parametrize('num_channels, random_steps',
+    [(64, 0), (64, 2000), *[pytest.param(512, steps, marks=pytest.mark.slow) for steps in [0, 2000]]])
 def test_groups_follow_kernels_that_drift_from_random_to_clustered_and_then_stay(num_channels, random_steps):
     planted = Planted(num_channels, 16, seed=1)
     trainer = Trainer(ChannelGrouping(num_channels, 16))
@@ -158,7 +164,8 @@ def test_inertia_grows_with_the_steps_of_training_and_monitoring_does_not_count(
     grouping = ChannelGrouping(16, 4)
     kernels = torch.randn(16, 50)
     fresh = grouping.loss(grouping.target(kernels))[1].item()
-    assert grouping.loss(grouping.target(kernels))[1].item() == fresh == sgm.similarity_threshold(sgm.cosine_similarity(kernels), 4).item()
+    assert grouping.loss(grouping.target(kernels))[1].item() == fresh == (
+        sgm.similarity_threshold(sgm.cosine_similarity(kernels), 4).item())
     grouping.steps.fill_(4000)
     assert grouping.loss(grouping.target(kernels))[1].item() > fresh
 
@@ -173,7 +180,8 @@ def train_steps(loss, G, steps, rounds=1):
     c = torch.zeros(4, 0)
     for _step in range(steps):
         for index in range(rounds):
-            loss.accumulate_gradients(phase='Gmain', real_img=torch.zeros(4, 3, 32, 32), real_c=c, gen_z=torch.randn(4, G.z_dim), gen_c=c, sync=(index == rounds - 1), gain=1)
+            loss.accumulate_gradients(phase='Gmain', real_img=torch.zeros(4, 3, 32, 32), real_c=c,
+                gen_z=torch.randn(4, G.z_dim), gen_c=c, sync=(index == rounds - 1), gain=1)
 
 #----------------------------------------------------------------------------
 # Responses in the place of kernels.
@@ -182,13 +190,15 @@ def test_cosines_of_responses_are_the_correlations_of_feature_maps():
     features = torch.randn(3, 5, 8, 8, requires_grad=True) + 10 * torch.arange(5)[:, None, None]
     responses = sgm.channel_responses(features)
     assert responses.shape == (5, 3 * 64) and not responses.requires_grad
-    torch.testing.assert_close(sgm.cosine_similarity(responses), torch.corrcoef(features.detach().transpose(0, 1).flatten(1)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(sgm.cosine_similarity(responses),
+        torch.corrcoef(features.detach().transpose(0, 1).flatten(1)), rtol=1e-4, atol=1e-5)
 
 def test_of_large_feature_maps_every_so_many_pixels_are_compared():
     features = torch.randn(2, 3, 256, 256, dtype=torch.float16)
     responses = sgm.channel_responses(features)
     assert responses.shape == (3, 2 * 64 * 64) and responses.dtype == torch.float32
-    torch.testing.assert_close(responses[1] + features[:, 1, ::4, ::4].float().mean(), features[:, 1, ::4, ::4].flatten().float(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(responses[1] + features[:, 1, ::4, ::4].float().mean(),
+        features[:, 1, ::4, ::4].flatten().float(), rtol=1e-4, atol=1e-4)
 
 def test_channels_that_respond_in_the_same_places_form_groups():
     truth = torch.arange(64) % 16
@@ -199,9 +209,11 @@ def test_channels_that_respond_in_the_same_places_form_groups():
     assert adjusted_rand_index(trainer.grouping.assignment, truth) >= 0.99
 
 @pytest.mark.parametrize('similarity', ['kernels', 'responses'])
-def test_targets_are_made_anew_every_few_steps_from_what_the_config_names(make_generator, make_discriminator, monkeypatch, similarity):
+def test_targets_are_made_anew_every_few_steps_from_what_the_config_names(make_generator, make_discriminator,
+        monkeypatch, similarity):
     shown, look = [], ChannelGrouping.target
-    monkeypatch.setattr(ChannelGrouping, 'target', lambda self, kernels: (shown.append(kernels), look(self, kernels))[1])
+    monkeypatch.setattr(ChannelGrouping, 'target',
+        lambda self, kernels: (shown.append(kernels), look(self, kernels))[1])
     G, D = make_generator().train(), make_discriminator().train()
     read = dict()
     for name, layer, _source in grouped_layers(G.synthesis):
@@ -210,7 +222,8 @@ def test_targets_are_made_anew_every_few_steps_from_what_the_config_names(make_g
     for steps in [1, TARGET_STEPS]: # The first target of all, and the next.
         train_steps(loss, G, steps=steps, rounds=2)
         for kernels, (name, _layer, source) in zip(shown, grouped_layers(G.synthesis)):
-            assert torch.equal(kernels, source.weight if similarity == 'kernels' else sgm.channel_responses(read[name])) # Of the last round.
+            # Of the last round.
+            assert torch.equal(kernels, source.weight if similarity == 'kernels' else sgm.channel_responses(read[name]))
         assert len(shown) == 6
         shown.clear()
     assert all(layer.grouping.logits.grad.abs().max() > 0 for _name, layer, _source in grouped_layers(G.synthesis))
@@ -220,7 +233,8 @@ def test_groups_by_responses_send_images_no_gradient(make_generator, make_discri
     for weight in [0, 2]:
         torch.manual_seed(0)
         G, D = make_generator().train(), make_discriminator().train()
-        train_steps(SariGANLoss('cpu', G.mapping, G.synthesis, D, similarity='responses', lambda_group=weight), G, steps=1)
+        train_steps(SariGANLoss('cpu', G.mapping, G.synthesis, D, similarity='responses',
+            lambda_group=weight), G, steps=1)
         gradients.append({name: p.grad for name, p in G.named_parameters() if '.grouping.' not in name})
     assert all(torch.equal(gradient, gradients[1][name]) for name, gradient in gradients[0].items())
 
@@ -233,7 +247,8 @@ def test_the_loss_knows_two_similarities(make_generator, make_discriminator):
 # Several layers at once.
 
 def test_layers_have_together_the_losses_and_gradients_that_each_has_alone():
-    groupings = [*[ChannelGrouping(16, 4) for _ in range(3)], ChannelGrouping(24, 4), MergingGrouping(16, 4), *[ChannelGrouping(16, 4, threshold='learned') for _ in range(2)],
+    groupings = [*[ChannelGrouping(16, 4) for _ in range(3)], ChannelGrouping(24, 4), MergingGrouping(16, 4),
+        *[ChannelGrouping(16, 4, threshold='learned') for _ in range(2)],
         ChannelGrouping(16, 4, threshold=0.1)]
     groupings[4].merged_into[3] = 1
     targets = []
@@ -247,7 +262,8 @@ def test_layers_have_together_the_losses_and_gradients_that_each_has_alone():
     together = sgm.grouping_losses(groupings, targets)
     alone = torch.stack([grouping.loss(target)[0] for grouping, target in zip(groupings, targets)])
     torch.testing.assert_close(together, alone, rtol=1e-12, atol=0)
-    for ours, theirs in zip(*[torch.autograd.grad((weights * losses).sum(), parameters) for losses in [together, alone]], strict=True):
+    for ours, theirs in zip(*[torch.autograd.grad((weights * losses).sum(), parameters)
+            for losses in [together, alone]], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-14)
 
 #----------------------------------------------------------------------------
@@ -345,7 +361,8 @@ def test_kmeans_draws_no_random_numbers_so_that_ranks_agree():
     second.refresh(kernels)
     assert torch.equal(first.assignment, second.assignment)
 
-def test_kmeans_is_refreshed_by_the_first_step_and_then_every_so_many_images(make_generator, make_discriminator, monkeypatch):
+def test_kmeans_is_refreshed_by_the_first_step_and_then_every_so_many_images(make_generator,
+        make_discriminator, monkeypatch):
     calls = []
     monkeypatch.setattr(KMeansGrouping, 'refresh', lambda self, kernels: calls.append(len(kernels)))
     G, D = make_generator(grouping='kmeans'), make_discriminator()
@@ -393,7 +410,8 @@ def find_number(grouping, planted, steps):
             grouping.merge(kernels)
     return len(grouping.live_groups)
 
-@pytest.mark.parametrize('num_channels, seeds', [(64, 1), pytest.param(64, 10, marks=pytest.mark.slow), pytest.param(512, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('num_channels, seeds',
+    [(64, 1), pytest.param(64, 10, marks=pytest.mark.slow), pytest.param(512, 2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize('num_clusters', [8, 16, 24])
 def test_merging_finds_the_number_of_planted_clusters_from_32(num_channels, num_clusters, seeds):
     for seed in range(seeds):
@@ -420,7 +438,8 @@ def test_halves_of_a_cluster_merge_and_clusters_do_not():
     with torch.no_grad(): # The second cluster in halves, the third in a part and a single channel; one group is empty.
         grouping.logits.copy_(5 * torch.nn.functional.one_hot(torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 3, 4]), 6))
     merged = grouping.merge(kernels)
-    assert {frozenset(pair[:2]): pair[2] for pair in merged if 5 not in pair[:2]} == {frozenset([1, 2]): 0.5, frozenset([3, 4]): 0.25}
+    assert {frozenset(pair[:2]): pair[2] for pair in merged if 5 not in pair[:2]} == {frozenset([1, 2]): 0.5,
+        frozenset([3, 4]): 0.25}
     assert len(grouping.live_groups) == 3 and 5 not in grouping.live_groups
     assert adjusted_rand_index(grouping.assignment, truth) == 1
     assert grouping.merge(kernels) == []
@@ -430,18 +449,22 @@ def test_groups_that_merged_have_the_probabilities_of_both():
     apart = grouping.probabilities()
     grouping.merged_into[3] = 1
     together = grouping.probabilities()
-    torch.testing.assert_close(together, torch.stack([apart[:, 0], apart[:, 1] + apart[:, 3], apart[:, 2], torch.zeros(8)], dim=1))
+    torch.testing.assert_close(together,
+        torch.stack([apart[:, 0], apart[:, 1] + apart[:, 3], apart[:, 2], torch.zeros(8)], dim=1))
     similarity = sgm.cosine_similarity(kernels := torch.randn(8, 50))
     assert grouping.loss(grouping.target(kernels))[1] == sgm.similarity_threshold(similarity, 3)
 
 @pytest.fixture
 def make_halved(make_generator):
-    """make_halved(**options) -> a generator in whose first grouped layer eight groups of four channels are four clusters."""
+    """make_halved(**options) -> a generator in whose first grouped layer eight groups of four channels are four
+    clusters."""
     def make(**options):
-        G = make_generator(num_groups='auto', synthesis_kwargs=dict(channel_base=512, channel_max=32), **options).requires_grad_(False)
+        G = make_generator(num_groups='auto', synthesis_kwargs=dict(channel_base=512, channel_max=32),
+            **options).requires_grad_(False)
         _name, layer, source = grouped_layers(G.synthesis)[0]
         layer.grouping.logits.copy_(5 * torch.nn.functional.one_hot(torch.arange(32) // 4, 16))
-        source.weight.copy_(torch.nn.functional.one_hot(torch.arange(32) // 8, 32)[:, :, None, None] + 0.01 * torch.randn_like(source.weight))
+        source.weight.copy_(torch.nn.functional.one_hot(torch.arange(32) // 8, 32)[:, :, None, None]
+            + 0.01 * torch.randn_like(source.weight))
         layer.affine.weight.zero_() # All intra styles equal one.
         if options.get('norm') == 'feature':
             layer.shift.weight.zero_()
@@ -450,7 +473,8 @@ def make_halved(make_generator):
 
 def assert_styles_stay(layer, merge, w):
     """merge() leaves the mean style, and shift, of each of the four clusters as it is."""
-    means = lambda: [numbers.unflatten(1, [4, 8]).mean(dim=2) for numbers in torch.stack([*layer.styles(w)]).view(-1, len(w), 32)]
+    means = lambda: [numbers.unflatten(1, [4, 8]).mean(dim=2)
+        for numbers in torch.stack([*layer.styles(w)]).view(-1, len(w), 32)]
     before = means()
     merge()
     assert len(layer.grouping.live_groups) == 4
@@ -473,7 +497,8 @@ def test_the_average_of_networks_whose_groups_merge_keeps_its_styles_as_well(mak
         rows.add_(torch.randn_like(rows)) # The average lags behind.
     layer, average = [grouped_layers(network.synthesis)[0][1] for network in [G, G_ema]]
     layer.grouping.steps.fill_(sgm.MERGE_AFTER)
-    loss = SariGANLoss('cpu', G.mapping, G.synthesis.train().requires_grad_(True), make_discriminator(), regroup_kimg=0.001)
+    loss = SariGANLoss('cpu', G.mapping, G.synthesis.train().requires_grad_(True), make_discriminator(),
+        regroup_kimg=0.001)
     loss.set_average(G_ema)
     def step(share):
         train_steps(loss, G, steps=1)
@@ -486,7 +511,8 @@ def test_the_average_of_networks_whose_groups_merge_keeps_its_styles_as_well(mak
     step(1)
     assert torch.equal(average.group_affine.weight, layer.group_affine.weight)
 
-def test_training_merges_from_the_thousandth_step_and_every_so_many_images(make_generator, make_discriminator, monkeypatch):
+def test_training_merges_from_the_thousandth_step_and_every_so_many_images(make_generator,
+        make_discriminator, monkeypatch):
     calls = []
     monkeypatch.setattr(MergingGrouping, 'merge', lambda self, kernels: calls.append(len(kernels)) or [])
     G, D = make_generator(num_groups='auto').train(), make_discriminator()
@@ -518,15 +544,18 @@ def test_merged_groups_live_in_the_pickle_and_images_send_gradients_of_zero(make
 def test_number_of_groups_goes_by_layer_then_by_resolution(make_generator):
     for number in [{8: 2, 16: 4, 32: 8, 'b32.conv1': 3}, {'8': 2, '16': 4, '32': 8, 'b32.conv1': 3}]:
         G = make_generator(num_groups=number, synthesis_kwargs=dict(channel_base=512, channel_max=16))
-        found = {name: (layer.grouping.num_groups, layer.group_affine.weight.shape[0]) for name, layer, _source in grouped_layers(G.synthesis)}
-        assert found == {'b8.conv0': (2, 2), 'b8.conv1': (2, 2), 'b16.conv0': (4, 4), 'b16.conv1': (4, 4), 'b32.conv0': (8, 8), 'b32.conv1': (3, 3)}
+        found = {name: (layer.grouping.num_groups, layer.group_affine.weight.shape[0])
+            for name, layer, _source in grouped_layers(G.synthesis)}
+        assert found == {'b8.conv0': (2, 2), 'b8.conv1': (2, 2), 'b16.conv0': (4, 4), 'b16.conv1': (4, 4),
+            'b32.conv0': (8, 8), 'b32.conv1': (3, 3)}
         assert G(torch.randn(1, G.z_dim), None).isfinite().all()
 
 def test_a_layer_without_a_number_of_groups_is_named(make_generator):
     with pytest.raises(ValueError, match='num_groups has neither b32.conv0 nor 32'):
         make_generator(num_groups={8: 2, 16: 4, 'b32.conv1': 3})
 
-@pytest.mark.parametrize('value, expected', [(8, 8), ('8', 8), ('auto', 'auto'), ('8:16, 16:8,b32.conv0:4', {'8': 16, '16': 8, 'b32.conv0': 4}), ({'8': 4}, {'8': 4})])
+@pytest.mark.parametrize('value, expected', [(8, 8), ('8', 8), ('auto', 'auto'),
+    ('8:16, 16:8,b32.conv0:4', {'8': 16, '16': 8, 'b32.conv0': 4}), ({'8': 4}, {'8': 4})])
 def test_number_of_groups_is_read_from_text_integer_or_table(value, expected):
     assert typed('--num-groups', NumGroups, value) == expected
 
@@ -537,12 +566,13 @@ KMEANS = 'grouping = "kmeans"\n'
 RESPONSES = 'similarity = "responses"\n'
 
 @pytest.mark.parametrize('option, method, sentence', [
-    ('--num-groups=8:4,16', '', "--num-groups must be an integer, auto, or RESOLUTION:INTEGER or LAYER:INTEGER pairs as in "
-        "8:16,16:8,b32.conv0:4, not '8:4,16'"),
+    ('--num-groups=8:4,16', '', "--num-groups must be an integer, auto, "
+        "or RESOLUTION:INTEGER or LAYER:INTEGER pairs as in 8:16,16:8,b32.conv0:4, not '8:4,16'"),
     ('--num-groups=8:4,16:4,32:4', '', '--num-groups must have a number for each of the resolutions 8, 16, 32, 64, '
         'or for both layers of one; b64.conv1 has none'),
     ('--num-groups=8:0,16:4,32:4,64:4', '', '--num-groups of 8 must be at least 1, not 0'),
-    ('--num-groups=8:4,16:4,32:4,64:9', '', '--num-groups must be between 1 and 8, the channels of the layers at 64x64, not 9'),
+    ('--num-groups=8:4,16:4,32:4,64:9', '',
+        '--num-groups must be between 1 and 8, the channels of the layers at 64x64, not 9'),
     ('--num-groups=8:4,16:4,32:99,64:4', '',
         '--num-groups must be between 1 and 16, the channels of the layers at 32x32, not 99'),
     ('--num-groups=8:4,16:4,32:4,64:4,128:4', '',

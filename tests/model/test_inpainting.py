@@ -34,12 +34,14 @@ from training import training_loop
 
 SIZE = dict(channel_base=256, channel_max=16)
 
-def make_generator(img_channels=3, synthesis_kwargs=SIZE, **kwargs): # pylint: disable=dangerous-default-value
-    return inpainting.Generator(z_dim=32, c_dim=(img_channels + 1) * 32 * 32, img_resolution=32, img_channels=img_channels, code_dim=32, num_groups=4,
+def make_generator(img_channels=3, synthesis_kwargs=SIZE, **kwargs):
+    return inpainting.Generator(z_dim=32, c_dim=(img_channels + 1) * 32 * 32, img_resolution=32,
+        img_channels=img_channels, code_dim=32, num_groups=4,
         mapping_kwargs=dict(num_layers=2), synthesis_kwargs=synthesis_kwargs, **kwargs).eval()
 
 def make_discriminator(img_channels=3, **kwargs):
-    return inpainting.Discriminator(c_dim=(img_channels + 1) * 32 * 32, img_resolution=32, img_channels=img_channels, code_dim=32, **SIZE, **kwargs).eval()
+    return inpainting.Discriminator(c_dim=(img_channels + 1) * 32 * 32, img_resolution=32, img_channels=img_channels,
+        code_dim=32, **SIZE, **kwargs).eval()
 
 def make_task(num=4, img_channels=3):
     """Images [N, C, 32, 32] and holes [N, 1, 32, 32]."""
@@ -86,7 +88,8 @@ def test_fp16_completes_as_fp32_does():
     half.load_state_dict(exact.state_dict())
     z, c = torch.randn(4, 32), join_condition(*make_task())
     expected = exact(z, c, noise_mode='const')
-    assert (half(z, c, noise_mode='const') - expected).norm() < 1e-2 * expected.norm() # As for the unconditional generator.
+    # As for the unconditional generator.
+    assert (half(z, c, noise_mode='const') - expected).norm() < 1e-2 * expected.norm()
     assert torch.equal(half(z, c, noise_mode='const', force_fp32=True), expected)
 
 def test_an_image_without_a_hole_is_itself_and_one_that_is_all_hole_is_generated():
@@ -94,7 +97,8 @@ def test_an_image_without_a_hole_is_itself_and_one_that_is_all_hole_is_generated
     nothing, everything = torch.zeros_like(hole), torch.ones_like(hole)
     z = torch.randn(4, 32)
     assert torch.equal(G(z, join_condition(images, nothing)), images)
-    assert torch.equal(G(z, join_condition(images, everything), noise_mode='const'), G(z, join_condition(-images, everything), noise_mode='const'))
+    assert torch.equal(G(z, join_condition(images, everything), noise_mode='const'),
+        G(z, join_condition(-images, everything), noise_mode='const'))
 
 def test_z_and_the_known_pixels_both_decide_what_fills_the_hole():
     G, (images, hole), z = make_generator(), make_task(), torch.randn(4, 32)
@@ -104,7 +108,8 @@ def test_z_and_the_known_pixels_both_decide_what_fills_the_hole():
     assert not torch.equal(filled(z, images), filled(z, -images))
 
 def test_with_silent_encoders_the_blocks_are_those_of_the_unconditional_generator():
-    """Without features each second convolution reads its input at half the variance, which demodulation cancels but for noise and bias."""
+    """Without features each second convolution reads its input at half the variance,
+    which demodulation cancels but for noise and bias."""
     G = make_generator(synthesis_kwargs=dict(SIZE, use_noise=False))
     with torch.no_grad():
         for parameter in G.synthesis.encoder.parameters():
@@ -116,7 +121,8 @@ def test_with_silent_encoders_the_blocks_are_those_of_the_unconditional_generato
         hook = block.conv1.register_forward_pre_hook(lambda _layer, args: (args[0] * np.sqrt(0.5), *args[1:]))
         x, img = block(x, img, ws[:, first : first + block.num_conv + block.num_torgb])
         hook.remove()
-    torch.testing.assert_close(G.synthesis(ws, join_condition(images, torch.ones(4, 1, 32, 32, dtype=torch.bool))), img, rtol=0, atol=0)
+    torch.testing.assert_close(G.synthesis(ws, join_condition(images, torch.ones(4, 1, 32, 32, dtype=torch.bool))),
+        img, rtol=0, atol=0)
 
 @pytest.mark.parametrize('res', [4, 8, 16, 32])
 def test_features_of_each_resolution_enter_the_block_of_that_resolution(res):
@@ -124,17 +130,20 @@ def test_features_of_each_resolution_enter_the_block_of_that_resolution(res):
     ws = torch.randn(1, G.num_ws, G.w_dim)
     reads = dict()
     for r in G.synthesis.block_resolutions:
-        getattr(G.synthesis, f'b{r}').conv1.register_forward_hook(lambda _layer, args, _out, r=r: reads.update({r: args[0]}))
+        getattr(G.synthesis, f'b{r}').conv1.register_forward_hook(
+            lambda _layer, args, _out, r=r: reads.update({r: args[0]}))
     G.synthesis(ws, c, noise_mode='const')
     before = dict(reads)
-    G.synthesis.encoder.register_forward_hook(lambda _encoder, _args, features: [f + 1 if f.shape[-1] == res else f for f in features])
+    G.synthesis.encoder.register_forward_hook(lambda _encoder, _args, features: [f + 1 if f.shape[-1] == res else f
+        for f in features])
     G.synthesis(ws, c, noise_mode='const')
     for r in G.synthesis.block_resolutions:
         assert torch.equal(reads[r], before[r]) == (r < res), r
     torch.testing.assert_close(reads[res], before[res] + np.sqrt(0.5))
 
 def test_its_layers_are_grouped_as_elsewhere_and_the_baseline_has_none():
-    assert [name for name, _layer, _source in grouped_layers(make_generator().synthesis)] == [f'b{res}.{conv}' for res in [8, 16, 32] for conv in ['conv0', 'conv1']]
+    assert [name for name, _layer, _source in grouped_layers(make_generator().synthesis)] == [f'b{res}.{conv}'
+        for res in [8, 16, 32] for conv in ['conv0', 'conv1']]
     assert grouped_layers(make_generator(grouping='none').synthesis) == []
 
 def test_the_mapping_network_is_upstreams_and_truncates():
@@ -169,7 +178,8 @@ def test_l1_is_that_of_brute_force_on_the_hole_alone():
     assert torch.equal(hole_errors(elsewhere, truth, hole), errors)
 
 def test_l1_of_an_image_without_a_hole_is_zero():
-    assert hole_errors(torch.ones(1, 3, 4, 4), torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4, dtype=torch.bool)).item() == 0
+    assert hole_errors(torch.ones(1, 3, 4, 4), torch.zeros(1, 3, 4, 4),
+        torch.zeros(1, 1, 4, 4, dtype=torch.bool)).item() == 0
 
 def test_a_negative_weight_is_refused():
     G, D = make_generator(), make_discriminator()
@@ -186,7 +196,8 @@ def run_phase(phase, grouping='similarity', **kwargs):
     for network in [G, D]:
         network.train().requires_grad_(network is module)
     images, _hole = make_task()
-    loss.accumulate_gradients(phase=phase, real_img=images, real_c=torch.zeros(4, 0), gen_z=torch.randn(4, 32), gen_c=torch.zeros(4, 0), sync=True, gain=1)
+    loss.accumulate_gradients(phase=phase, real_img=images, real_c=torch.zeros(4, 0), gen_z=torch.randn(4, 32),
+        gen_c=torch.zeros(4, 0), sync=True, gain=1)
     return {name: parameter.grad for name, parameter in module.named_parameters()}
 
 @pytest.mark.parametrize('grouping', ['similarity', 'none'])
@@ -199,7 +210,8 @@ def test_every_parameter_gets_a_gradient_in_every_phase_as_ddp_requires(phase, g
 def test_the_gradient_of_g_moves_with_the_weight_of_l1_and_that_of_d_does_not():
     light, heavy = run_phase('Gmain', lambda_l1=0), run_phase('Gmain', lambda_l1=10)
     assert not torch.equal(light['synthesis.b32.torgb.weight'], heavy['synthesis.b32.torgb.weight'])
-    assert all(torch.equal(a, b) for a, b in zip(run_phase('Dboth', lambda_l1=0).values(), run_phase('Dboth', lambda_l1=10).values()))
+    assert all(torch.equal(a, b) for a, b in zip(run_phase('Dboth', lambda_l1=0).values(),
+        run_phase('Dboth', lambda_l1=10).values()))
 
 #----------------------------------------------------------------------------
 # Pickles.
@@ -207,7 +219,8 @@ def test_the_gradient_of_g_moves_with_the_weight_of_l1_and_that_of_d_does_not():
 def save_network(path, **kwargs):
     G = make_generator(**kwargs).requires_grad_(False)
     path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator().requires_grad_(False), G_ema=G, augment_pipe=None,
-        training_set_kwargs=dict(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', path='x', mask_source='centre'))))
+        training_set_kwargs=dict(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', path='x',
+            mask_source='centre'))))
     return G
 
 @pytest.mark.parametrize('grouping', ['similarity', 'none'])
@@ -224,22 +237,28 @@ def test_an_exported_folder_holds_the_same_network(tmp_path):
     (tmp_path / 'folder').mkdir()
     exported.write(reading.load_all(str(tmp_path / 'network.pkl'), '--network'), tmp_path / 'folder')
     z, c = torch.randn(4, 32), join_condition(*make_task())
-    assert torch.equal(reading.load(str(tmp_path / 'folder'), '--network')(z, c, noise_mode='const'), G(z, c, noise_mode='const'))
+    assert torch.equal(reading.load(str(tmp_path / 'folder'), '--network')(z, c, noise_mode='const'),
+        G(z, c, noise_mode='const'))
 
-@pytest.mark.parametrize('arguments', [['generate', '--network={}', '--seeds=0', '--class=0'], ['groups', '{}'], ['edit', '{}', '--layer=b8.conv1', '--group=0', '--inter=2']])
+@pytest.mark.parametrize('arguments', [['generate', '--network={}', '--seeds=0', '--class=0'], ['groups', '{}'],
+    ['edit', '{}', '--layer=b8.conv1', '--group=0', '--inter=2']])
 def test_tools_that_generate_from_nothing_name_the_one_that_completes(arguments, tmp_path):
     save_network(tmp_path / 'network.pkl')
-    done = CliRunner().invoke(cli.main, [*[argument.format(tmp_path / 'network.pkl') for argument in arguments], f'--outdir={tmp_path / "out"}'])
-    assert (done.exit_code, done.stderr) == (2, 'Error: The network completes images: `sarigan inpaint` fills their holes with it, `sarigan explore` on a page, and both edit the groups of what fills them.\n')
+    done = CliRunner().invoke(cli.main,
+        [*[argument.format(tmp_path / 'network.pkl') for argument in arguments], f'--outdir={tmp_path / "out"}'])
+    assert (done.exit_code, done.stderr) == (2, 'Error: The network completes images: `sarigan inpaint` fills their '
+        'holes with it, `sarigan explore` on a page, and both edit the groups of what fills them.\n')
     assert not (tmp_path / 'out').exists()
 
 @pytest.mark.parametrize('from_inpainting', [False, True])
 def test_training_goes_on_from_a_network_of_its_own_kind_only(from_inpainting):
-    unconditional = networks.Generator(z_dim=32, c_dim=0, img_resolution=32, img_channels=3, code_dim=32, num_groups=4, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE)
+    unconditional = networks.Generator(z_dim=32, c_dim=0, img_resolution=32, img_channels=3, code_dim=32, num_groups=4,
+        mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE)
     source, target = (make_generator(), unconditional) if from_inpainting else (unconditional, make_generator())
     with pytest.raises(UserError) as error:
         transfer.copy_with_report(source, target)
-    assert str(error.value) == '--resume: one of the two networks completes images, that of the pickle or that of the --cfg; they must be of one kind.'
+    assert (str(error.value) == '--resume: one of the two networks completes images, '
+        'that of the pickle or that of the --cfg; they must be of one kind.')
 
 def test_training_goes_on_from_another_network_of_inpainting():
     for source, target in [(make_generator(), make_generator()), (make_discriminator(), make_discriminator())]:
@@ -263,9 +282,11 @@ print(hashlib.sha256(img.numpy().tobytes() + data['D'](img, c).numpy().tobytes()
 
 def test_pickle_completes_images_in_an_unmodified_checkout_without_the_plugin(any_tree, tmp_path):
     save_network(tmp_path / 'network.pkl')
-    outside = subprocess.run([sys.executable, '-I', '-c', READ_PICKLE, tmp_path / 'network.pkl', any_tree], capture_output=True, text=True, cwd=tmp_path, check=False)
+    outside = subprocess.run([sys.executable, '-I', '-c', READ_PICKLE, tmp_path / 'network.pkl', any_tree],
+        capture_output=True, text=True, cwd=tmp_path, check=False)
     assert outside.returncode == 0, outside.stderr
-    code = READ_PICKLE.replace("sys.modules['sarigan_plugin'] = None", 'import sarigan_plugin').replace('sys.path.insert', '#')
+    code = READ_PICKLE.replace("sys.modules['sarigan_plugin'] = None", 'import sarigan_plugin').replace(
+        'sys.path.insert', '#')
     inside = commands.finished(commands.start('-c', code, tmp_path / 'network.pkl'))
     assert outside.stdout.split()[-1] == inside.stdout.split()[-1]
 
@@ -297,7 +318,8 @@ def test_a_split_of_a_data_set_has_its_images_and_the_holes_that_they_have_in_th
         for part, expected in zip(dataset[index], whole[of_whole], strict=True):
             assert np.array_equal(part, expected)
     some = InpaintingDataset(images, split='train', max_size=5, xflip=True, random_seed=3)
-    assert len(some) == 10 and all(any(np.array_equal(some[index][0], train[other][0]) for other in range(22)) for index in range(5))
+    assert len(some) == 10 and all(any(np.array_equal(some[index][0], train[other][0]) for other in range(22))
+        for index in range(5))
 
 def test_holes_of_the_data_set_and_of_training_may_come_from_a_folder(images, tmp_path):
     drawn = [masks.of_index('rectangle', 32, index) for index in range(3)]
@@ -311,7 +333,8 @@ def test_holes_of_the_data_set_and_of_training_may_come_from_a_folder(images, tm
     loss = InpaintingLoss(torch.device('cpu'), None, None, None, mask_source=str(tmp_path))
     np.random.seed(0)
     holes = loss._draw_holes(torch.zeros([30, 3, 16, 16]))[:, 0].numpy()
-    assert all(any(np.array_equal(hole, mask) for mask in small) for hole in holes) and len(np.unique(holes, axis=0)) == 3
+    assert (all(any(np.array_equal(hole, mask) for mask in small) for hole in holes)
+        and len(np.unique(holes, axis=0)) == 3)
 
 def test_training_pays_for_no_label_and_the_network_knows_its_length(images):
     dataset = InpaintingDataset(images)
@@ -327,11 +350,14 @@ class Corners(torch.nn.Module):
 def test_upstreams_metrics_are_about_completed_images_of_the_data_set(images, tmp_path):
     upstream_loop.prepare('cpu')
     torch.jit.script(Corners()).save(str(tmp_path / 'corners.pt'))
-    dataset = dict(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', path=images, mask_source='centre', max_size=1, use_labels=False, xflip=False)
-    G = inpainting.Generator(z_dim=8, c_dim=1024, img_resolution=16, img_channels=3, code_dim=8, num_groups=2, synthesis_kwargs=dict(channel_base=64, channel_max=8))
+    dataset = dict(class_name='sarigan_plugin.inpainting_data.InpaintingDataset', path=images, mask_source='centre',
+        max_size=1, use_labels=False, xflip=False)
+    G = inpainting.Generator(z_dim=8, c_dim=1024, img_resolution=16, img_channels=3, code_dim=8, num_groups=2,
+        synthesis_kwargs=dict(channel_base=64, channel_max=8))
     opts = metric_utils.MetricOptions(G=G.eval(), dataset_kwargs=dataset, device=torch.device('cpu'), cache=False)
     detector = dict(detector_url=str(tmp_path / 'corners.pt'), detector_kwargs={}, capture_all=True)
-    real = metric_utils.compute_feature_stats_for_dataset(opts, **detector, data_loader_kwargs=dict(num_workers=0)).get_all()
+    real = metric_utils.compute_feature_stats_for_dataset(opts, **detector,
+        data_loader_kwargs=dict(num_workers=0)).get_all()
     made = metric_utils.compute_feature_stats_for_generator(opts, **detector, batch_size=4, max_items=4).get_all()
     assert real.shape == (1, 12) and made.shape == (4, 12) and (made == real).all()
 
@@ -355,23 +381,29 @@ def test_a_sample_sheet_shows_input_output_and_truth(images, tmp_path):
 # Config.
 
 def test_the_configs_of_inpainting_say_so_to_every_part(images):
-    desc, args = arguments.training_options(data=images, cfg='tiny-inpaint', masks='centre', lambda_l1=3.0, grouping='none')
-    assert args.training_set_kwargs.class_name.endswith('InpaintingDataset') and args.training_set_kwargs.mask_source == args.loss_kwargs.mask_source == 'centre'
+    desc, args = arguments.training_options(data=images, cfg='tiny-inpaint', masks='centre', lambda_l1=3.0,
+        grouping='none')
+    assert (args.training_set_kwargs.class_name.endswith('InpaintingDataset')
+        and args.training_set_kwargs.mask_source == args.loss_kwargs.mask_source == 'centre')
     assert args.loss_kwargs.lambda_l1 == 3 and args.G_kwargs.grouping == 'none'
     assert desc == 'images-tiny-inpaint-groupingnone-maskscentre-lambdal13.0'
     assert (args.training_set_kwargs.split, args.training_set_kwargs.max_size) == ('train', 22)
     _desc, args = arguments.training_options(data=images, cfg='sarigan-inpaint', gpus=8)
-    assert args.G_kwargs.class_name == 'sarigan_plugin.inpainting.Generator' and args.D_kwargs.class_name == 'sarigan_plugin.inpainting.Discriminator'
+    assert (args.G_kwargs.class_name == 'sarigan_plugin.inpainting.Generator'
+        and args.D_kwargs.class_name == 'sarigan_plugin.inpainting.Discriminator')
 
 @pytest.mark.parametrize('options, sentence', [
-    (dict(cfg='tiny-inpaint', aug='ada'), '--aug must be noaug for inpainting, not ada: image and mask would have to move together'),
-    (dict(cfg='tiny-inpaint', masks='oval'), "--masks: 'oval' cannot be read: No such file or directory. It may be a folder, or one of centre, rectangle, free-form, mixed"),
+    (dict(cfg='tiny-inpaint', aug='ada'), '--aug must be noaug for inpainting, not ada: '
+        'image and mask would have to move together'),
+    (dict(cfg='tiny-inpaint', masks='oval'), "--masks: 'oval' cannot be read: No such file or directory. "
+        "It may be a folder, or one of centre, rectangle, free-form, mixed"),
     (dict(cfg='tiny-inpaint', masks=''), "--masks must be a text, not ''"),
     (dict(cfg='tiny-inpaint', split='held-out'), "--split must be one of train, all, not 'held-out'"),
     (dict(cfg='tiny-inpaint', subset=23), '--subset must be between 1 and 22, as --split=train has it, not 23'),
     (dict(cfg='tiny', split='all'), '--split: only for the configs of inpainting, sarigan-inpaint, tiny-inpaint'),
     (dict(cfg='tiny-inpaint', lambda_l1=-1.0), '--lambda-l1 must be at least 0, not -1.0'),
-    (dict(cfg='tiny-inpaint', metrics=['ppl2_wend']), '--metrics=ppl2_wend: the path length is not defined for inpainting, where the images of a path share their known pixels'),
+    (dict(cfg='tiny-inpaint', metrics=['ppl2_wend']), '--metrics=ppl2_wend: '
+        'the path length is not defined for inpainting, where the images of a path share their known pixels'),
     (dict(cfg='tiny', masks='centre'), '--masks: only for the configs of inpainting, sarigan-inpaint, tiny-inpaint'),
     (dict(cfg='auto', lambda_l1=1.0), '--lambda-l1: only for the configs of inpainting, sarigan-inpaint, tiny-inpaint'),
 ])
@@ -383,7 +415,8 @@ def test_options_that_make_no_sense_get_a_sentence(images, options, sentence):
 def test_inpainting_without_a_method_is_refused(tmp_path):
     path = tmp_path / 'odd.toml'
     path.write_text(small_training.config(method=None, inpainting={}))
-    with pytest.raises(UserError, match=r'\[inpainting\] needs the table \[method\]; grouping = "none" is the baseline'):
+    with pytest.raises(UserError, match=r'\[inpainting\] needs the table \[method\]; '
+            r'grouping = "none" is the baseline'):
         recipes.read_recipe(path)
 
 #----------------------------------------------------------------------------

@@ -96,7 +96,8 @@ def test_temperature_starts_at_what_was_asked_for_and_stays_positive():
 
 @pytest.mark.parametrize('num_groups', [0, -1, 9])
 def test_impossible_number_of_groups_is_refused(num_groups):
-    with pytest.raises(ValueError, match=f'num_groups must be between 1 and the 8 channels of the layer, not {num_groups}'):
+    with pytest.raises(ValueError,
+            match=f'num_groups must be between 1 and the 8 channels of the layer, not {num_groups}'):
         ChannelGrouping(8, num_groups)
 
 @pytest.mark.parametrize('seed', range(3))
@@ -141,7 +142,8 @@ def brute_force_styles(z, h, assignment, num_groups, eps=1e-8):
 def test_group_styles_are_equation_5():
     z, h = torch.randn(3, 12, dtype=torch.double), torch.randn(3, 4, dtype=torch.double)
     assignment = torch.tensor([0, 0, 1, 3, 3, 3, 0, 1, 1, 0, 3, 3]) # Group 2 is empty.
-    torch.testing.assert_close(group_styles(z, h, one_hot(assignment, 4)), brute_force_styles(z, h, assignment, 4), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(group_styles(z, h, one_hot(assignment, 4)), brute_force_styles(z, h, assignment, 4),
+        rtol=1e-10, atol=1e-12)
 
 def test_the_norm_of_a_group_by_hand():
     z, h = torch.randn(3, 12, dtype=torch.double), torch.randn(3, 4, dtype=torch.double)
@@ -154,7 +156,8 @@ def test_the_norm_of_a_group_by_hand():
 
 def test_small_groups_are_louder():
     z, h, membership = torch.ones(1, 8).double(), torch.ones(1, 2).double(), one_hot([0] * 7 + [1], 2)
-    torch.testing.assert_close(group_styles(z, h, membership)[0, -1] / group_styles(z, h, membership)[0, 0], torch.tensor(7 ** 0.5).double())
+    torch.testing.assert_close(group_styles(z, h, membership)[0, -1] / group_styles(z, h, membership)[0, 0],
+        torch.tensor(7 ** 0.5).double())
 
 def test_styles_of_a_group_of_one_channel_jump():
     z, h = torch.tensor([[-1e-3, 1.0, 1.0, 1.0], [1e-3, 1.0, 1.0, 1.0]]).double(), torch.ones(2, 2).double()
@@ -163,7 +166,8 @@ def test_styles_of_a_group_of_one_channel_jump():
     assert high - low > 3.9 # From -sqrt(C) h to sqrt(C) h.
 
 def test_group_styles_have_first_and_second_derivatives():
-    z, h = torch.randn(2, 6, dtype=torch.double, requires_grad=True), torch.randn(2, 3, dtype=torch.double, requires_grad=True)
+    z, h = torch.randn(2, 6, dtype=torch.double, requires_grad=True), torch.randn(2, 3, dtype=torch.double,
+        requires_grad=True)
     function = lambda z, h: group_styles(z, h, one_hot([0, 0, 1, 1, 2, 2], 3))
     assert torch.autograd.gradcheck(function, (z, h))
     assert torch.autograd.gradgradcheck(function, (z, h))
@@ -181,7 +185,8 @@ def brute_force_feature_form(x, z_s, z_b, h_s, h_b, assignment, num_groups, eps)
     batch, channels = x.shape[:2]
     out = torch.zeros_like(x)
     for n in range(batch):
-        adain = torch.stack([z_s[n, j] * (x[n, j] - x[n, j].mean()) / (x[n, j].var(correction=0) + eps).sqrt() + z_b[n, j] for j in range(channels)])
+        adain = torch.stack([z_s[n, j] * (x[n, j] - x[n, j].mean()) / (x[n, j].var(correction=0) + eps).sqrt()
+            + z_b[n, j] for j in range(channels)])
         for i in range(num_groups):
             members = [j for j in range(channels) if assignment[j] == i]
             if members:
@@ -200,7 +205,8 @@ def test_feature_form_is_group_adain_followed_by_adagn():
     identity = torch.eye(6).double().reshape(6, 6, 1, 1) * math.sqrt(6) # Undoes the convolution's own gain.
     ours = networks.normalized_conv2d(x, identity, styles, shifts)
     expected = brute_force_feature_form(x, z_s, z_b, h_s, h_b, assignment, 4, eps=1e-5)
-    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=5e-5) # The closed form takes Group AdaIN's deviation for z_s itself: eps = 1e-5 off.
+    # The closed form takes Group AdaIN's deviation for z_s itself: eps = 1e-5 off.
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=5e-5)
 
 def test_adagn_has_the_mean_of_a_groups_own_channels_and_divides_their_variance_by_all():
     z_s, z_b = torch.tensor([[1, 2, 3]]).double(), torch.tensor([[4, 8, 5]]).double()
@@ -220,17 +226,20 @@ def test_adagn_has_the_mean_of_a_groups_own_channels_and_divides_their_variance_
 def test_modulated_convolution_equals_upstreams(up, fused):
     x, weight, styles = torch.randn(3, 8, 6, 6), torch.randn(5, 8, 3, 3), torch.randn(3, 8)
     noise = torch.randn(6 * up, 6 * up)
-    resampling = dict(up=up, padding=1, resample_filter=torch.tensor([1., 3., 3., 1.]).outer(torch.tensor([1., 3., 3., 1.])) / 64, flip_weight=(up == 1))
+    resampling = dict(up=up, padding=1, resample_filter=torch.tensor([1., 3., 3., 1.])
+        .outer(torch.tensor([1., 3., 3., 1.])) / 64, flip_weight=(up == 1))
     theirs = upstream_networks.modulated_conv2d(x, weight, styles, noise=noise, fused_modconv=fused, **resampling)
     ours = networks.modulated_conv2d(x, weight, styles, noise=noise, **resampling)
     rounding.assert_close(ours, theirs, terms=8 * 9, layers=2)
 
-@pytest.mark.parametrize('half, tolerance', [(False, 1e-3), (True, 2e-2)], ids=['fp32', 'fp16']) # Twenty times the eps of fp16, in which inputs, outputs and gradients are kept.
+# Twenty times the eps of fp16, in which inputs, outputs and gradients are kept.
+@pytest.mark.parametrize('half, tolerance', [(False, 1e-3), (True, 2e-2)], ids=['fp32', 'fp16'])
 def test_modulated_convolution_has_the_gradients_of_upstreams(half, tolerance):
     inputs = [torch.randn(2, 4, 5, 5), torch.randn(3, 4, 3, 3), torch.randn(2, 4)]
     def gradients(function):
         x, weight, styles = [t.clone().requires_grad_(True) for t in inputs]
-        first = torch.autograd.grad(function(x, weight, styles).float().square().sum(), [x, weight, styles], create_graph=True)
+        first = torch.autograd.grad(function(x, weight, styles).float().square().sum(), [x, weight, styles],
+            create_graph=True)
         second = torch.autograd.grad(sum(g.square().sum() for g in first), [x, weight, styles])
         return [*first, *second]
     theirs = gradients(lambda x, w, s: upstream_networks.modulated_conv2d(x, w, s, padding=1, fused_modconv=False))
@@ -243,7 +252,8 @@ def test_modulated_convolution_in_fp16_neither_overflows_nor_drifts():
     exact = networks.modulated_conv2d(x, weight, styles, padding=1)
     half = networks.modulated_conv2d(x.half(), weight, styles, padding=1)
     assert half.dtype == torch.float16 and half.isfinite().all()
-    torch.testing.assert_close(half.float(), exact, rtol=1e-2, atol=1e-2) # Ten times the eps of fp16, for three values that are rounded to it.
+    # Ten times the eps of fp16, for three values that are rounded to it.
+    torch.testing.assert_close(half.float(), exact, rtol=1e-2, atol=1e-2)
 
 def test_modulated_convolution_in_fp16_of_zeros_is_zero():
     x, weight, styles = torch.randn(2, 4, 8, 8).half(), torch.randn(3, 4, 3, 3), torch.randn(2, 4)
@@ -260,7 +270,8 @@ def test_unknown_names_are_refused(make_generator, options, sentence):
     with pytest.raises(ValueError, match=re.escape(sentence)):
         make_generator(**options)
 
-RETIRED = [(dict(norm_channels='layer', norm_eps=0.0, inter_gain=1.0), dict(norm_channels='group'), dict(norm_eps=0.3), dict(inter_gain=0)), (dict(info_variance='unit'), dict(info_variance='learned'))]
+RETIRED = [(dict(norm_channels='layer', norm_eps=0.0, inter_gain=1.0), dict(norm_channels='group'), dict(norm_eps=0.3),
+    dict(inter_gain=0)), (dict(info_variance='unit'), dict(info_variance='learned'))]
 
 def test_options_of_earlier_versions_may_have_the_value_that_is_left(make_generator, make_discriminator):
     for make, (left, *gone) in zip([make_generator, make_discriminator], RETIRED):
@@ -281,7 +292,8 @@ def test_a_generator_refuses_arguments_that_never_were(make_generator):
 @pytest.mark.parametrize('norm', ['weight', 'feature'])
 def test_generator_in_fp16_makes_the_images_of_fp32(make_generator, norm):
     size = dict(channel_base=256, channel_max=16, conv_clamp=256)
-    exact, half = make_generator(norm=norm, synthesis_kwargs=size), make_generator(norm=norm, synthesis_kwargs=dict(num_fp16_res=2, **size))
+    exact, half = make_generator(norm=norm, synthesis_kwargs=size), make_generator(norm=norm,
+        synthesis_kwargs=dict(num_fp16_res=2, **size))
     half.load_state_dict(exact.state_dict())
     ws = torch.randn(2, exact.num_ws, exact.w_dim)
     images = half.synthesis(ws, noise_mode='const')
@@ -303,12 +315,15 @@ def test_layer_with_one_group_and_inter_code_one_is_upstreams_layer(grouping):
         ours.group_affine.weight.data.zero_() # Its bias of one is left: the inter code is one.
     x, w = torch.randn(3, 8, 8, 8).double(), torch.randn(3, 16).double()
     ws = torch.cat([torch.randn(3, 16).double(), w], dim=1) # [inter | intra]
-    torch.testing.assert_close(ours(x, ws, noise_mode='const'), theirs(x, w, noise_mode='const', fused_modconv=False), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(ours(x, ws, noise_mode='const'), theirs(x, w, noise_mode='const', fused_modconv=False),
+        rtol=1e-6, atol=1e-6)
 
 def brute_force_layer(layer, x, w):
-    """Equations 5 and 6 as they are written: a kernel for every sample, modulated and demodulated, and a plain convolution."""
+    """Equations 5 and 6 as they are written: a kernel for every sample, modulated and demodulated,
+    and a plain convolution."""
     inter_code, intra_code = w.chunk(2, dim=1)
-    f = brute_force_styles(layer.affine(intra_code), layer.group_affine(inter_code), layer.grouping.assignment, layer.grouping.num_groups)
+    f = brute_force_styles(layer.affine(intra_code), layer.group_affine(inter_code), layer.grouping.assignment,
+        layer.grouping.num_groups)
     out = []
     for n in range(len(x)):
         modulated = f[n][None, :, None, None] * layer.weight
@@ -324,7 +339,8 @@ def test_layer_is_equations_5_and_6_with_the_gradients_of_brute_force():
     ours, theirs = layer(x, w), brute_force_layer(layer, x, w)
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
     direction = torch.randn_like(ours)
-    for a, b in zip(torch.autograd.grad((ours * direction).sum(), inputs), torch.autograd.grad((theirs * direction).sum(), inputs)):
+    for a, b in zip(torch.autograd.grad((ours * direction).sum(), inputs),
+            torch.autograd.grad((theirs * direction).sum(), inputs)):
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
 
 @pytest.mark.parametrize('norm', ['weight', 'feature'])
@@ -336,10 +352,12 @@ def test_layer_has_the_second_derivatives_that_path_length_needs(norm):
 
 def test_both_forms_agree_on_features_of_unit_variance():
     x = torch.randn(4, 12, 64, 64).double()
-    z, h, membership = torch.rand(4, 12).double() + 0.5, torch.rand(4, 3).double() + 0.5, one_hot(torch.arange(12) % 3, 3)
+    z, h, membership = (torch.rand(4, 12).double() + 0.5, torch.rand(4, 3).double() + 0.5,
+        one_hot(torch.arange(12) % 3, 3))
     weight_form = x * group_styles(z, h, membership)[:, :, None, None] # What Eq. 6 convolves.
     styles, shifts = group_styles(z, h, membership, torch.zeros(4, 12).double(), torch.zeros(4, 3).double())
-    feature_form = networks.normalized_conv2d(x, torch.eye(12).double().reshape(12, 12, 1, 1) * math.sqrt(12), styles, shifts)
+    feature_form = networks.normalized_conv2d(x,
+        torch.eye(12).double().reshape(12, 12, 1, 1) * math.sqrt(12), styles, shifts)
     error = (feature_form - weight_form).square().mean().sqrt() / weight_form.square().mean().sqrt()
     # A channel's mean over HW pixels strays by 1/sqrt(HW), its deviation by 1/sqrt(2 HW): together sqrt(1.5 / HW).
     assert error == pytest.approx(math.sqrt(1.5 / 64 ** 2), rel=0.3)
@@ -350,7 +368,8 @@ def test_images_send_gradients_to_both_codes_and_none_to_the_grouping():
     layer(torch.randn(2, 8, 8, 8), w).square().sum().backward()
     assert (w.grad.abs().sum(dim=0) > 0).all()
     for parameter in layer.grouping.parameters():
-        assert parameter.grad is not None and parameter.grad.abs().max() == 0 # There for DistributedDataParallel, but zero.
+        # There for DistributedDataParallel, but zero.
+        assert parameter.grad is not None and parameter.grad.abs().max() == 0
 
 #----------------------------------------------------------------------------
 # Generator and discriminator.
@@ -358,7 +377,8 @@ def test_images_send_gradients_to_both_codes_and_none_to_the_grouping():
 def test_every_convolution_but_the_first_is_grouped_by_the_kernels_that_made_its_input(make_generator):
     synthesis = make_generator().synthesis
     found = [(name, source is getattr(getattr(synthesis, block), conv)) for (name, _layer, source), (block, conv) in
-        zip(grouped_layers(synthesis), [('b4', 'conv1'), ('b8', 'conv0'), ('b8', 'conv1'), ('b16', 'conv0'), ('b16', 'conv1'), ('b32', 'conv0')])]
+        zip(grouped_layers(synthesis),
+            [('b4', 'conv1'), ('b8', 'conv0'), ('b8', 'conv1'), ('b16', 'conv0'), ('b16', 'conv1'), ('b32', 'conv0')])]
     assert found == [(f'b{res}.{conv}', True) for res in [8, 16, 32] for conv in ['conv0', 'conv1']]
     for _name, layer, source in grouped_layers(synthesis):
         assert layer.grouping.num_channels == layer.weight.shape[1] == source.weight.shape[0]
@@ -376,16 +396,19 @@ def test_first_and_torgb_layers_read_the_intra_code_alone(make_generator):
 
 def test_generator_with_no_grouping_is_upstreams_generator_given_its_weights(make_generator):
     G = make_generator(grouping='none')
-    theirs = upstream_networks.Generator(z_dim=32, c_dim=0, w_dim=32, img_resolution=32, img_channels=3, synthesis_kwargs=dict(channel_base=256, channel_max=16)).eval()
+    theirs = upstream_networks.Generator(z_dim=32, c_dim=0, w_dim=32, img_resolution=32, img_channels=3,
+        synthesis_kwargs=dict(channel_base=256, channel_max=16)).eval()
     with torch.no_grad():
         for name, tensor in [*theirs.synthesis.named_parameters(), *theirs.synthesis.named_buffers()]:
             parts = name.replace('torgb.affine.', 'torgb.affine.affine.')
             dict([*G.synthesis.named_parameters(), *G.synthesis.named_buffers()])[parts].copy_(tensor)
     ws = torch.randn(2, G.num_ws, 32)
     both = torch.cat([torch.randn_like(ws), ws], dim=2)
-    rounding.assert_close(G.synthesis(both, noise_mode='const'), theirs.synthesis(ws, noise_mode='const'), terms=16 * 9, layers=8)
+    rounding.assert_close(G.synthesis(both, noise_mode='const'), theirs.synthesis(ws, noise_mode='const'),
+        terms=16 * 9, layers=8)
 
-@pytest.mark.parametrize('options', [dict(c_dim=3), dict(img_channels=1), dict(norm='feature'), dict(grouping='blocks'), dict(grouping='random')], ids=str)
+@pytest.mark.parametrize('options', [dict(c_dim=3), dict(img_channels=1), dict(norm='feature'), dict(grouping='blocks'),
+    dict(grouping='random')], ids=str)
 def test_generator_of_every_kind_makes_finite_images(make_generator, options):
     G = make_generator(**options)
     img = G(torch.randn(2, G.z_dim), torch.zeros(2, G.c_dim), truncation_psi=0.7)
@@ -425,30 +448,37 @@ logits = D(G.synthesis(mixed, noise_mode='const'), torch.zeros(2, 0))
 print(hashlib.sha256(img.numpy().tobytes() + logits.numpy().tobytes()).hexdigest())
 """
 
-def test_pickle_loads_generates_and_mixes_in_an_unmodified_checkout_without_the_plugin(make_generator, make_discriminator, any_tree, tmp_path):
+def test_pickle_loads_generates_and_mixes_in_an_unmodified_checkout_without_the_plugin(make_generator,
+        make_discriminator, any_tree, tmp_path):
     torch.manual_seed(0)
-    networks_dict = dict(G=make_generator(), D=make_discriminator(), G_ema=make_generator(), training_set_kwargs=None, augment_pipe=None)
+    networks_dict = dict(G=make_generator(), D=make_discriminator(), G_ema=make_generator(), training_set_kwargs=None,
+        augment_pipe=None)
     path = tmp_path / 'network.pkl'
     with open(path, 'wb') as f:
-        pickle.dump({name: value.requires_grad_(False) if value is not None else None for name, value in networks_dict.items()}, f)
+        pickle.dump({name: value.requires_grad_(False) if value is not None else None
+            for name, value in networks_dict.items()}, f)
 
     # -I keeps site-packages but not the current folder: also hide the installed plugin by name.
     hide = "import sys\nsys.modules['sarigan_plugin'] = None\nsys.path.insert(0, sys.argv[2])\n"
-    outside = subprocess.run([sys.executable, '-I', '-c', hide + READ_PICKLE.replace("any('sarigan' in name for name in sys.modules)", 'sys.modules["sarigan_plugin"]'), path, any_tree],
+    outside = subprocess.run([sys.executable, '-I', '-c', hide + READ_PICKLE.replace(
+        "any('sarigan' in name for name in sys.modules)", 'sys.modules["sarigan_plugin"]'), path, any_tree],
         capture_output=True, text=True, cwd=tmp_path, check=False)
     assert outside.returncode == 0, outside.stderr
-    inside = commands.finished(commands.start('-c', 'import sarigan_plugin\n' + READ_PICKLE.replace("assert not any('sarigan' in name for name in sys.modules)", ''), path))
+    inside = commands.finished(commands.start('-c', 'import sarigan_plugin\n'
+        + READ_PICKLE.replace("assert not any('sarigan' in name for name in sys.modules)", ''), path))
     assert outside.stdout.split()[-1] == inside.stdout.split()[-1]
 
 def test_legacy_loader_rebuilds_a_network_for_fp16(make_generator, make_discriminator):
-    data = dict(G=make_generator(), D=make_discriminator(), G_ema=make_generator(), training_set_kwargs=None, augment_pipe=None)
+    data = dict(G=make_generator(), D=make_discriminator(), G_ema=make_generator(), training_set_kwargs=None,
+        augment_pipe=None)
     loaded = legacy.load_network_pkl(io.BytesIO(pickle.dumps(data)), force_fp16=True)
     assert loaded['G_ema'].synthesis.b32.use_fp16 and loaded['D'].b32.use_fp16
     for (name, a), (_name, b) in zip(loaded['G_ema'].named_parameters(), data['G_ema'].named_parameters()):
         assert np.array_equal(a.detach().numpy(), b.detach().numpy()), name
 
 @pytest.mark.parametrize('mbstd_group_size', [2, 4, None])
-def test_batches_that_the_discriminator_reads_at_once_have_statistics_of_their_own(make_discriminator, mbstd_group_size):
+def test_batches_that_the_discriminator_reads_at_once_have_statistics_of_their_own(make_discriminator,
+        mbstd_group_size):
     D = make_discriminator(epilogue_kwargs=dict(mbstd_group_size=mbstd_group_size))
     batches = torch.randn(2, 4, 3, 32, 32)
     apart = [torch.cat(parts) for parts in zip(*[D(batch, None, return_codes=True) for batch in batches])]

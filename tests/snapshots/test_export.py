@@ -26,7 +26,8 @@ F = torch.nn.functional
 def sari_networks(make_generator, make_discriminator):
     """sari_networks(**overrides) -> a dict of networks as a pickle has it."""
     def make(**kwargs):
-        return dict(G=shaken(make_generator(**kwargs)), D=shaken(make_discriminator()), G_ema=shaken(make_generator(**kwargs)),
+        return dict(G=shaken(make_generator(**kwargs)), D=shaken(make_discriminator()),
+            G_ema=shaken(make_generator(**kwargs)),
             augment_pipe=None, training_set_kwargs=None)
     return make
 
@@ -35,7 +36,8 @@ def sari_networks(make_generator, make_discriminator):
 
 def test_networks_come_back_from_a_folder_bit_for_bit(sari_networks, tmp_path):
     data = dict(sari_networks(), augment_pipe=augment.AugmentPipe(xflip=1, scale=1),
-        training_set_kwargs=dict(class_name='training.dataset.ImageFolderDataset', path='punks.zip', max_size=2 ** 40, use_labels=False))
+        training_set_kwargs=dict(class_name='training.dataset.ImageFolderDataset', path='punks.zip', max_size=2 ** 40,
+            use_labels=False))
     write(data, tmp_path / 'network.pkl')
     assert run('export', tmp_path / 'network.pkl', f'--to={tmp_path / "folder"}').exit_code == 0
     assert sorted(os.listdir(tmp_path / 'folder')) == ['network.json', 'network.safetensors']
@@ -77,7 +79,8 @@ def test_imported_pickle_loads_in_an_unmodified_checkout_without_the_plugin(sari
     write(sari_networks(), tmp_path / 'network.pkl')
     assert run('export', tmp_path / 'network.pkl', f'--to={tmp_path / "folder"}').exit_code == 0
     assert run('import', tmp_path / 'folder', f'--to={tmp_path / "back.pkl"}').exit_code == 0
-    done = trees.run([sys.executable, '-I', '-c', OUTSIDE, any_tree, tmp_path / 'network.pkl', tmp_path / 'back.pkl'], tmp_path)
+    done = trees.run([sys.executable, '-I', '-c', OUTSIDE, any_tree, tmp_path / 'network.pkl',
+        tmp_path / 'back.pkl'], tmp_path)
     assert done.returncode == 0, done.stderr
     sums = done.stdout.split()[-2:]
     assert sums[0] == sums[1]
@@ -86,9 +89,11 @@ def test_every_command_takes_an_exported_folder(sari_networks, tmp_path):
     write(sari_networks(), tmp_path / 'network.pkl')
     run('export', tmp_path / 'network.pkl', f'--to={tmp_path / "folder"}')
     for source in ['network.pkl', 'folder']:
-        done = run('generate', f'--network={tmp_path / source}', '--seeds=1', f'--outdir={tmp_path / "out" / source}', '--device=cpu')
+        done = run('generate', f'--network={tmp_path / source}', '--seeds=1',
+            f'--outdir={tmp_path / "out" / source}', '--device=cpu')
         assert done.exit_code == 0, done.output
-    assert (tmp_path / 'out/folder/seed0001.png').read_bytes() == (tmp_path / 'out/network.pkl/seed0001.png').read_bytes()
+    assert (tmp_path / 'out/folder/seed0001.png').read_bytes() == (
+        (tmp_path / 'out/network.pkl/seed0001.png').read_bytes())
     assert run('groups', tmp_path / 'folder', f'--outdir={tmp_path / "groups"}').exit_code == 0
     assert run('export', tmp_path / 'folder', f'--to={tmp_path / "copy"}').exit_code == 0
     assert (tmp_path / 'copy/network.json').read_text() == (tmp_path / 'folder/network.json').read_text()
@@ -99,9 +104,11 @@ def test_nothing_is_overwritten_and_nothing_half_written(sari_networks, tmp_path
     path = write(sari_networks(), tmp_path / 'network.pkl')
     (tmp_path / 'mine').mkdir()
     for command, dest in [('export', 'mine'), ('export', 'network.pkl'), ('import', 'network.pkl')]:
-        assert sentence(run(command, path, f'--to={tmp_path / dest}')) == f'Error: --to: {tmp_path / dest} exists already; nothing is overwritten.'
+        assert (sentence(run(command, path, f'--to={tmp_path / dest}')) == 'Error: --to: '
+            f'{tmp_path / dest} exists already; nothing is overwritten.')
     for command, dest in [('export', 'nowhere/folder'), ('export', 'nowhere/file.pt'), ('import', 'nowhere/back.pkl')]:
-        assert sentence(run(command, path, f'--to={tmp_path / dest}')) == f'Error: --to: {tmp_path / dest} cannot be written to: No such file or directory.'
+        assert (sentence(run(command, path, f'--to={tmp_path / dest}')) == 'Error: --to: '
+            f'{tmp_path / dest} cannot be written to: No such file or directory.')
     assert sorted(os.listdir(tmp_path)) == ['mine', 'network.pkl'] and not os.listdir(tmp_path / 'mine')
 
 def edited(folder, **changes):
@@ -120,14 +127,19 @@ def with_argument(name, **kwargs):
     (dict(format=lambda _old: 'another'), 'it was not written by `sarigan export`'),
     (dict(version=lambda _old: 2), 'its format is 2, and only 1 is known here'),
     (dict(networks=lambda old: dict(G=old['G'])), 'it has no G_ema'),
-    (dict(networks=lambda old: {**old, 'G': dict(old['G'], class_name='os.system')}), "'os.system' is none of training.networks.Generator, "),
+    (dict(networks=lambda old: {**old, 'G': dict(old['G'], class_name='os.system')}),
+        "'os.system' is none of training.networks.Generator, "),
     (dict(networks=lambda old: {**old, 'G': dict(class_name='training.networks.Generator')}), 'args'),
-    (dict(networks=with_argument('G', code_dim=16)), 'mapping.fc0.bias is float32 [32] where its network has float32 [16]'),
+    (dict(networks=with_argument('G', code_dim=16)),
+        'mapping.fc0.bias is float32 [32] where its network has float32 [16]'),
     (dict(networks=with_argument('G', z_dim=10 ** 6)), 'its arguments are for a network much larger than the file'),
     (dict(networks=with_argument('G', z_dim=10 ** 9)), 'the argument 1000000000 is none that networks have'),
-    (dict(networks=with_argument('G', mapping_kwargs=dict(num_layers=10 ** 6))), 'its arguments are for a network much larger than the file'),
-    (dict(networks=with_argument('G', synthesis_kwargs=dict(SIZE, resample_filter=[1] * 1000))), 'the argument list is none that networks have'),
-    (dict(networks=with_argument('G', mapping_kwargs=dict(class_name='os.system'))), 'the argument dict is none that networks have'),
+    (dict(networks=with_argument('G', mapping_kwargs=dict(num_layers=10 ** 6))),
+        'its arguments are for a network much larger than the file'),
+    (dict(networks=with_argument('G', synthesis_kwargs=dict(SIZE, resample_filter=[1] * 1000))),
+        'the argument list is none that networks have'),
+    (dict(networks=with_argument('G', mapping_kwargs=dict(class_name='os.system'))),
+        'the argument dict is none that networks have'),
     (dict(networks=with_argument('G', magnitude_ema_beta=0.9)), "unexpected keyword argument 'magnitude_ema_beta'"),
     (dict(tensors_sha256=lambda old: old[::-1]), 'network.safetensors is not the file that it was written with'),
 ])
@@ -147,7 +159,8 @@ def test_a_folder_with_a_tensor_too_few_is_refused(sari_networks, tmp_path):
     del tensors['G.synthesis.b8.conv0.weight']
     safetensors.torch.save_file(tensors, path)
     edited(tmp_path / 'folder', tensors_sha256=lambda _old: files.sha256(path))
-    assert 'its tensor synthesis.b8.conv0.weight is missing' in sentence(run('import', tmp_path / 'folder', f'--to={tmp_path / "back.pkl"}'))
+    assert 'its tensor synthesis.b8.conv0.weight is missing' in sentence(run('import', tmp_path / 'folder',
+        f'--to={tmp_path / "back.pkl"}'))
 
 #----------------------------------------------------------------------------
 # rosinality's networks, computed plainly from a checkpoint.
@@ -183,12 +196,14 @@ def their_layer(state, name, x, w, noise, up):
     half = w.shape[1] // 2 if 'final_style.weight' in state else 0
     styles = linear(state, f'{name}.conv.modulation', w[:, half:])
     if grouped:
-        styles = released_styles(state, f'{name}.conv', styles, linear(state, f'{name}.conv.modulation_bases', w[:, :half]))
+        styles = released_styles(state, f'{name}.conv', styles,
+            linear(state, f'{name}.conv.modulation_bases', w[:, :half]))
     x = styled(x, state[f'{name}.conv.weight'], styles, up=up)
     return leaky(x + state[f'{name}.noise.weight'] * noise, state[f'{name}.activate.bias'])
 
 def released_styles(state, name, intra, inter):
-    """The released SariGAN's: every group's share of the styles normalised to length one over channels, times the group's factor."""
+    """The released SariGAN's: every group's share of the styles normalised to length one over channels,
+    times the group's factor."""
     soft = (5 * state[f'{name}.tmpr'].sigmoid() * state[f'{name}.cluster']).softmax(dim=0) # [gC]
     members = (500 * soft).softmax(dim=0).round() + 1e-6
     shares = F.normalize(members[None] * intra[:, None, :], dim=2) # [NgC]
@@ -196,7 +211,8 @@ def released_styles(state, name, intra, inter):
 
 def their_codes(state, z):
     w = z / torch.sqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
-    names = [f'style.{index}' for index in range(1, 20) if f'style.{index}.weight' in state] + ['final_style'] * ('final_style.weight' in state)
+    names = [f'style.{index}' for index in range(1, 20) if f'style.{index}.weight' in state] + ['final_style'] * (
+        'final_style.weight' in state)
     for name in names:
         w = F.leaky_relu(linear(state, name, w, lr=0.01), 0.2) * math.sqrt(2)
     return w
@@ -205,7 +221,8 @@ def their_generator(state, z):
     w = their_codes(state, z)
     half = w.shape[1] // 2 if 'final_style.weight' in state else 0
     def to_rgb(name, x, image):
-        y = styled(x, state[f'{name}.conv.weight'], linear(state, f'{name}.conv.modulation', w[:, half:]), demodulate=False) + state[f'{name}.bias']
+        y = styled(x, state[f'{name}.conv.weight'], linear(state, f'{name}.conv.modulation', w[:, half:]),
+            demodulate=False) + state[f'{name}.bias']
         if image is None:
             return y
         larger = torch.zeros([*image.shape[:2], 2 * image.shape[2], 2 * image.shape[3]])
@@ -234,7 +251,8 @@ def their_discriminator(state, image):
         x = (y + conv(f'convs.{index}.skip.1', blur(x, 1, (1, 1)), stride=2)) / math.sqrt(2)
         index += 1
     size = min(4, len(x))
-    deviation = x.reshape(size, -1, *x.shape[1:]).var(dim=0, correction=0).add(1e-8).sqrt().mean(dim=[1, 2, 3]) # Of groups of `size` images.
+    # Of groups of `size` images.
+    deviation = x.reshape(size, -1, *x.shape[1:]).var(dim=0, correction=0).add(1e-8).sqrt().mean(dim=[1, 2, 3])
     x = torch.cat([x, deviation.repeat(size)[:, None, None, None].expand(-1, 1, 4, 4)], dim=1)
     x = leaky(conv('final_conv.0', x, padding=1), state['final_conv.1.bias']).flatten(1)
     if 'final_info_linear.weight' in state:
@@ -276,7 +294,8 @@ def test_their_checkpoints_come_back_from_a_pickle_under_the_same_names(make, tm
         assert back[part].keys() == checkpoint[part].keys()
         for name, tensor in checkpoint[part].items():
             if name.endswith(('.tmpr', '.gate')):
-                torch.testing.assert_close(back[part][name], tensor, rtol=1e-3, atol=1e-3) # Through two logistic functions.
+                # Through two logistic functions.
+                torch.testing.assert_close(back[part][name], tensor, rtol=1e-3, atol=1e-3)
             else:
                 assert torch.equal(back[part][name], tensor), name
 
@@ -395,8 +414,10 @@ def overlapping():
     (dict(g_ema={'style.1.weight': 3}), "'style.1.weight' is no tensor of numbers"),
     (dict(g_ema=overlapping()), "'style.1.weight' is larger than its data"),
     (dict(g_ema=published_generator() | {'extra': torch.zeros(1)}), "'extra' has no place in the network"),
-    (dict(g_ema=published_generator() | {'conv1.noise.weight': torch.zeros(2)}), 'conv1.noise.weight is [2] where [1] is expected'),
-    (dict(g_ema=published_generator() | {'to_rgbs.0.upsample.kernel': torch.ones(4, 4)}), 'to_rgbs.0.upsample.kernel is another filter than [1, 3, 3, 1]'),
+    (dict(g_ema=published_generator() | {'conv1.noise.weight': torch.zeros(2)}),
+        'conv1.noise.weight is [2] where [1] is expected'),
+    (dict(g_ema=published_generator() | {'to_rgbs.0.upsample.kernel': torch.ones(4, 4)}),
+        'to_rgbs.0.upsample.kernel is another filter than [1, 3, 3, 1]'),
     (dict(g_ema=published_generator(), latent_avg=torch.zeros(3)), 'latent_avg has 3 numbers, and w has 32'),
     (dict(g_ema=published_generator(channels=(16, 32, 8))), '16 channels at 4x4 are none of'),
 ])

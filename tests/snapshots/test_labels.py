@@ -123,12 +123,18 @@ def test_a_class_is_refused_by_networks_of_vectors_wherever_one_is_taken(save, p
     (['--label=three.txt'],             '--label: the label has 3 numbers, and those of the network have 2 (c_dim).'),
     (['--class=2'],                     '--class: 2 is out of range: the classes are 0 to 1.'),
     (['--class=1', '--label=two.txt'],  '--label takes the place of --class; give one of the two.'),
-    (['--class=one'],                   "Invalid value for '--class': 'one' is neither a class, as in 1, nor a label vector, as in 0.2,0.8"),
-    (['--class=nan,1'],                 "Invalid value for '--class': 'nan,1' is neither a class, as in 1, nor a label vector, as in 0.2,0.8"),
-    (['--label=nowhere.txt'],           "Invalid value for '--label': 'nowhere.txt' cannot be read (No such file or directory)"),
-    (['--label=words.txt'],             "Invalid value for '--label': 'words.txt': 'a few words' is not a list of numbers, as in 0.2,0.8"),
-    (['--label=empty.txt'],             "Invalid value for '--label': 'empty.txt': '' is not a list of numbers, as in 0.2,0.8"),
-    (['--label=photo.png'],             "Invalid value for '--label': 'photo.png' is no text: it must hold a list of numbers, as in 0.2,0.8"),
+    (['--class=one'],                   "Invalid value for '--class': "
+                                        "'one' is neither a class, as in 1, nor a label vector, as in 0.2,0.8"),
+    (['--class=nan,1'],                 "Invalid value for '--class': "
+                                        "'nan,1' is neither a class, as in 1, nor a label vector, as in 0.2,0.8"),
+    (['--label=nowhere.txt'],           "Invalid value for '--label': "
+                                        "'nowhere.txt' cannot be read (No such file or directory)"),
+    (['--label=words.txt'],             "Invalid value for '--label': 'words.txt': "
+                                        "'a few words' is not a list of numbers, as in 0.2,0.8"),
+    (['--label=empty.txt'],             "Invalid value for '--label': 'empty.txt': "
+                                        "'' is not a list of numbers, as in 0.2,0.8"),
+    (['--label=photo.png'],             "Invalid value for '--label': 'photo.png' is no text: "
+                                        "it must hold a list of numbers, as in 0.2,0.8"),
     (['--label=.'],                     "Invalid value for '--label': '.' cannot be read (Is a directory)"),
 ])
 def test_what_is_no_label_gets_one_sentence_that_names_the_flag(save, photo, tmp_path, monkeypatch, given, sentence):
@@ -150,7 +156,8 @@ def test_a_label_is_none_of_networks_without_classes(save, photo, tmp_path):
 #----------------------------------------------------------------------------
 # What a label vector does.
 
-@pytest.mark.parametrize('text', ['0.2,0.8', '[0.2, 0.8]\n', ' 0.2 0.8 ', '0.2\n0.8\n', '2e-1,\t0.8,', '[\n0.2,\n0.8\n]'])
+@pytest.mark.parametrize('text',
+    ['0.2,0.8', '[0.2, 0.8]\n', ' 0.2 0.8 ', '0.2\n0.8\n', '2e-1,\t0.8,', '[\n0.2,\n0.8\n]'])
 def test_numbers_are_read_however_they_are_written(text):
     assert label_vector(text) == VECTOR
 

@@ -20,22 +20,27 @@ from small_networks import outputs, shaken, tensors_of
 
 from training import networks as upstream_networks
 
-pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning', 'ignore:The `disp` argument:DeprecationWarning') # Of detectors, and upstream's.
+# Of detectors, and upstream's.
+pytestmark = pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning',
+    'ignore:The `disp` argument:DeprecationWarning')
 
 SIZE = dict(channel_base=128, channel_max=16)
 
 def make(c_dim=0, mapping=None, D_kwargs=None, **options):
     images = dict(c_dim=c_dim, img_resolution=16, img_channels=3)
-    G = lambda: shaken(stylegan3_networks.Generator(z_dim=32, w_dim=32, mapping_kwargs=dict(num_layers=2, **(mapping or {})), **images, **SIZE, **options))
+    G = lambda: shaken(stylegan3_networks.Generator(z_dim=32, w_dim=32,
+        mapping_kwargs=dict(num_layers=2, **(mapping or {})), **images, **SIZE, **options))
     precision = {name: options[name] for name in stylegan3_networks.PRECISION if name in options}
-    return dict(G=G(), D=shaken(stylegan3_networks.Discriminator(**images, **SIZE, **precision, **(D_kwargs or {}))), G_ema=G(), augment_pipe=None, training_set_kwargs=None)
+    return dict(G=G(), D=shaken(stylegan3_networks.Discriminator(**images, **SIZE, **precision, **(D_kwargs or {}))),
+        G_ema=G(), augment_pipe=None, training_set_kwargs=None)
 
 KINDS = {
     'as usual':     lambda: make(fused_modconv_default='inference_only'),
     'defaults':     make,
     'fp32':         lambda: make(num_fp16_res=0, conv_clamp=None),
     'conditional':  lambda: make(c_dim=3),
-    'other values': lambda: make(mapping=dict(w_avg_beta=0.9), conv_clamp=64, use_noise=False, D_kwargs=dict(block_kwargs=dict(freeze_layers=2), epilogue_kwargs=dict(mbstd_group_size=2))),
+    'other values': lambda: make(mapping=dict(w_avg_beta=0.9), conv_clamp=64, use_noise=False,
+                    D_kwargs=dict(block_kwargs=dict(freeze_layers=2), epilogue_kwargs=dict(mbstd_group_size=2))),
 }
 
 @pytest.fixture(params=KINDS)
@@ -47,26 +52,29 @@ def pkl(request, tmp_path):
 def test_it_becomes_upstreams_network_and_computes_the_same(pkl):
     ours, theirs = (reading.load_all(str(pkl), 'PKL', trust) for trust in [False, True])
     for name in ['G', 'D', 'G_ema']:
-        assert type(ours[name]).__mro__[1].__module__ == 'training.networks' and type(theirs[name]).__mro__[1].__module__ == 'stylegan3_networks'
+        assert (type(ours[name]).__mro__[1].__module__ == 'training.networks'
+            and type(theirs[name]).__mro__[1].__module__ == 'stylegan3_networks')
         a, b = tensors_of(ours[name]), tensors_of(theirs[name])
         assert a.keys() == b.keys() and all(torch.equal(tensor, b[key]) for key, tensor in a.items())
     assert ours['G'].mapping.w_avg_beta == theirs['G'].mapping.w_avg_beta
     for data in [ours, theirs]:
         data.update({name: reading.put(data[name], 'cpu') for name in ['D', 'G_ema']})
     for a, b in zip(outputs(ours), outputs(theirs)):
-        rounding.assert_close(a, b, terms=64 * 9, layers=16) # Upstream's own classes may have faster kernels in this process, foreign ones don't.
+        # Upstream's own classes may have faster kernels in this process, foreign ones don't.
+        rounding.assert_close(a, b, terms=64 * 9, layers=16)
 
 def test_another_structure_is_refused_as_ever(tmp_path):
     data = make()
     data['G'].synthesis.b8.conv0.in_features_of_mine = 3
     (tmp_path / 'network.pkl').write_bytes(pickle.dumps(data))
-    with pytest.raises(reading.UserError, match='synthesis.b8.conv0.in_features_of_mine is 3, and ours has none.; --trust-pickle'):
+    with pytest.raises(reading.UserError, match='synthesis.b8.conv0.in_features_of_mine is 3, and ours has none.; '
+            '--trust-pickle'):
         reading.load(str(tmp_path / 'network.pkl'), 'PKL')
 
 def test_the_mark_alone_does_not_open_the_door(tmp_path):
     """What a layer says of its size is not looked at; its tensors are."""
     data = make()
-    data['G'].mapping.fc0._parameters['weight'] = torch.zeros(32, 31) # pylint: disable=protected-access
+    data['G'].mapping.fc0._parameters['weight'] = torch.zeros(32, 31)
     (tmp_path / 'network.pkl').write_bytes(pickle.dumps(data))
     with pytest.raises(reading.UserError, match=r'mapping.fc0.weight is float32 \[32, 31\]'):
         reading.load(str(tmp_path / 'network.pkl'), 'PKL')
@@ -86,9 +94,12 @@ def picture(path, seed=0):
 WITHOUT_GROUPS = 'holds a generator without channel groups.'
 COMMANDS = {
     'generate':         (['--network={pkl}', '--seeds=1', '--class=1', '--outdir={out}', '--device=cpu'], None),
-    'project':          (['{pkl}', '--target={target}', '--class=1', '--num-steps=1', '--features=none', '--outdir={out}', '--device=cpu'], None),
-    'metrics':          (['{pkl}', '--data={data}', '--metrics=fd10k', '--detector={detector}', '--num-samples=10', '--device=cpu'], None),
-    'disentanglement':  (['{pkl}', '--class=1', '--measures=locality,codes', '--num-images=100', '--num-turned=2', '--outdir={out}', '--device=cpu'], None),
+    'project':          (['{pkl}', '--target={target}', '--class=1', '--num-steps=1', '--features=none',
+                        '--outdir={out}', '--device=cpu'], None),
+    'metrics':          (['{pkl}', '--data={data}', '--metrics=fd10k', '--detector={detector}', '--num-samples=10',
+                        '--device=cpu'], None),
+    'disentanglement':  (['{pkl}', '--class=1', '--measures=locality,codes', '--num-images=100', '--num-turned=2',
+                        '--outdir={out}', '--device=cpu'], None),
     'export':           (['{pkl}', '--to={out}'], None),
     'groups':           (['{pkl}', '--outdir={out}'], WITHOUT_GROUPS),
     'edit':             (['{pkl}', '--layer=b8.conv1', '--group=0', '--inter=0', '--outdir={out}'], WITHOUT_GROUPS),
@@ -106,11 +117,14 @@ def test_every_command_takes_it_trusted_or_not(command, tmp_path, monkeypatch):
     (tmp_path / 'data').mkdir()
     for seed in range(20):
         picture(tmp_path / f'data/{seed}.png', seed)
-    (tmp_path / 'data/dataset.json').write_text('{"labels": [%s]}' % ', '.join(f'["{seed}.png", {seed % 2}]' for seed in range(20)))
-    places = dict(pkl=tmp_path / 'network.pkl', data=tmp_path / 'data', target=tmp_path / 'data/0.png', detector=save_script(tmp_path / 'colours.pt'))
+    (tmp_path / 'data/dataset.json').write_text(
+        '{"labels": [%s]}' % ', '.join(f'["{seed}.png", {seed % 2}]' for seed in range(20)))
+    places = dict(pkl=tmp_path / 'network.pkl', data=tmp_path / 'data', target=tmp_path / 'data/0.png',
+        detector=save_script(tmp_path / 'colours.pt'))
     arguments, refusal = COMMANDS[command]
     for trust in [[], ['--trust-pickle']]:
-        done = CliRunner().invoke(main, [command, *(argument.format(**places, out=tmp_path / f'out{len(trust)}') for argument in arguments), *trust])
+        done = CliRunner().invoke(main, [command,
+            *(argument.format(**places, out=tmp_path / f'out{len(trust)}') for argument in arguments), *trust])
         if refusal is None:
             assert done.exit_code == 0, done.output
         else:
@@ -133,11 +147,13 @@ def test_trainings_start_from_it(trust, tmp_path):
     with open(tmp_path / 'network.pkl', 'rb') as f:
         data = reading.read_to_train_on(f, 'network.pkl', '--resume', trust)
     images = dict(c_dim=0, img_resolution=16, img_channels=3)
-    plain = upstream_networks.Generator(z_dim=32, w_dim=32, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE, **images)
+    plain = upstream_networks.Generator(z_dim=32, w_dim=32, mapping_kwargs=dict(num_layers=2),
+        synthesis_kwargs=SIZE, **images)
     transfer.copy_with_report(data['G_ema'], plain)
     transfer.copy_with_report(data['D'], upstream_networks.Discriminator(**images, **SIZE))
     assert all(torch.equal(tensor, tensors_of(data['G_ema'])[name]) for name, tensor in tensors_of(plain).items())
-    grouped = networks.Generator(z_dim=32, code_dim=32, num_groups=2, grouping='blocks', mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE, **images)
+    grouped = networks.Generator(z_dim=32, code_dim=32, num_groups=2, grouping='blocks',
+        mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE, **images)
     transfer.copy_with_report(data['G_ema'], grouped)
     assert torch.equal(grouped.synthesis.b8.conv1.weight, plain.synthesis.b8.conv1.weight)
 

@@ -36,7 +36,8 @@ def test_attention_map_of_a_group_is_the_mean_of_its_feature_maps(make_generator
         for group in range(layer.grouping.num_groups):
             members = [c for c in range(layer.grouping.num_channels) if layer.grouping.assignment[c] == group]
             if members:
-                torch.testing.assert_close(maps[name][:, group], features[name][:, members].mean(dim=1), rtol=1e-4, atol=1e-5)
+                torch.testing.assert_close(maps[name][:, group], features[name][:, members].mean(dim=1),
+                    rtol=1e-4, atol=1e-5)
 
 def test_quality_is_one_inside_groups_of_equal_channels_and_zero_between(make_generator):
     G = make_generator(grouping='blocks').requires_grad_(False)
@@ -44,7 +45,8 @@ def test_quality_is_one_inside_groups_of_equal_channels_and_zero_between(make_ge
         kernels = torch.linalg.qr(torch.randn(16 * 9, 4)).Q.t().reshape(4, 16, 3, 3)
         G.synthesis.b8.conv0.weight.copy_(kernels.repeat_interleave(4, dim=0))
     quality = attention.survey(G, torch.randn(3, G.num_ws, G.w_dim)).quality['b8.conv1'] # Its input channels.
-    assert quality['kernel_within'] == pytest.approx(1, abs=1e-5) and quality['kernel_between'] == pytest.approx(0, abs=1e-5)
+    assert quality['kernel_within'] == pytest.approx(1, abs=1e-5) and quality['kernel_between'] == pytest.approx(0,
+        abs=1e-5)
     assert quality['response_within'] == pytest.approx(1, abs=1e-4) and quality['response_between'] < 0.9
 
 def checkerboard(side):
@@ -66,7 +68,8 @@ def test_coherence_is_minus_one_for_a_checkerboard_and_zero_for_its_first_row_as
 def test_coherence_of_noise_is_nothing_however_bright_its_images_are():
     brightness = torch.tensor([-100.0, 0.0, 30.0, 70.0])[:, None, None, None]
     noise = torch.randn(4, 5, 64, 64)
-    assert attention.spatial_coherence(brightness + noise).abs().max() < 0.03 # Standard deviation: 1/sqrt(4 * 64 * 60 * 2) = 0.006.
+    # Standard deviation: 1/sqrt(4 * 64 * 60 * 2) = 0.006.
+    assert attention.spatial_coherence(brightness + noise).abs().max() < 0.03
 
 def test_coherence_of_a_blob_is_high_the_same_at_every_resolution_and_scale_and_falls_with_noise():
     smooth = {side: attention.spatial_coherence(blob(side)).item() for side in [16, 32, 64, 128]}
@@ -76,15 +79,19 @@ def test_coherence_of_a_blob_is_high_the_same_at_every_resolution_and_scale_and_
     assert attention.spatial_coherence(noisy).item() == pytest.approx(smooth[64] / 2, abs=0.05)
 
 def test_coherence_of_a_flat_map_is_no_number():
-    assert attention.spatial_coherence(torch.cat([torch.ones(2, 1, 8, 8), blob(8).expand(2, 1, 8, 8)], dim=1)).isnan().tolist() == [True, False]
+    assert (attention.spatial_coherence(torch.cat([torch.ones(2, 1, 8, 8), blob(8).expand(2, 1, 8, 8)], dim=1)).isnan()
+        .tolist() == [True, False])
 
-def test_groups_of_like_channels_are_more_coherent_than_random_ones_and_empty_groups_do_not_count(make_generator, monkeypatch):
+def test_groups_of_like_channels_are_more_coherent_than_random_ones_and_empty_groups_do_not_count(make_generator,
+        monkeypatch):
     G = make_generator(grouping='blocks', num_groups=5).requires_grad_(False)
     layer = dict((name, layer) for name, layer, _source in grouped_layers(G.synthesis))['b16.conv1']
     layer.grouping.assignment.copy_(torch.arange(16) // 8) # Groups 2 to 4 are empty.
     signs = torch.tensor([1.0, -1.0]).repeat(4)
-    features = {name: torch.randn(2, other.grouping.num_channels, 16, 16) for name, other, _source in grouped_layers(G.synthesis)}
-    features['b16.conv1'] = torch.cat([blob(16).expand(2, 8, 16, 16), signs[:, None, None] * checkerboard(16) + blob(16).expand(2, 8, 16, 16)], dim=1)
+    features = {name: torch.randn(2, other.grouping.num_channels, 16, 16)
+        for name, other, _source in grouped_layers(G.synthesis)}
+    features['b16.conv1'] = torch.cat([blob(16).expand(2, 8, 16, 16),
+        signs[:, None, None] * checkerboard(16) + blob(16).expand(2, 8, 16, 16)], dim=1)
     monkeypatch.setattr(attention, 'capture_features', lambda _G, _ws: (torch.zeros(2, 3, 16, 16), features))
     state = torch.get_rng_state()
     quality = attention.survey(G, torch.zeros(2, G.num_ws, G.w_dim)).quality['b16.conv1']
@@ -92,7 +99,8 @@ def test_groups_of_like_channels_are_more_coherent_than_random_ones_and_empty_gr
     assert quality['coherence'] == pytest.approx(attention.spatial_coherence(blob(16)).item(), abs=1e-5)
     assert quality['coherence_random'] < quality['coherence'] - 0.05
     assert [group['size'] for group in quality['groups']] == [8, 8, 0, 0, 0]
-    assert quality['groups'][0]['coherence'] == pytest.approx(quality['coherence'], abs=1e-5) and np.isnan(quality['groups'][2]['coherence'])
+    assert quality['groups'][0]['coherence'] == pytest.approx(quality['coherence'], abs=1e-5) and np.isnan(
+        quality['groups'][2]['coherence'])
 
 def test_where_all_channels_are_one_group_random_groups_are_the_same(make_generator):
     G = make_generator(num_groups=1).requires_grad_(False)
@@ -109,8 +117,11 @@ def test_means_over_pairs_are_those_of_a_loop_over_all_pairs():
     within, between = attention.pair_means(matrix, torch.nn.functional.one_hot(torch.tensor(assignment), 5).float())
     same = [pair for pair in pairs if assignment[pair[0]] == assignment[pair[1]]]
     others = [pair for pair in pairs if pair not in same]
-    assert within.tolist() == pytest.approx([mean(same), *[mean([pair for pair in same if assignment[pair[0]] == group]) for group in range(5)]], abs=1e-5, nan_ok=True)
-    assert between.tolist() == pytest.approx([mean(others), *[mean([pair for pair in others if assignment[pair[0]] == group]) for group in range(5)]], abs=1e-5, nan_ok=True)
+    assert within.tolist() == pytest.approx([mean(same),
+        *[mean([pair for pair in same if assignment[pair[0]] == group]) for group in range(5)]], abs=1e-5, nan_ok=True)
+    assert between.tolist() == pytest.approx([mean(others),
+        *[mean([pair for pair in others if assignment[pair[0]] == group]) for group in range(5)]],
+        abs=1e-5, nan_ok=True)
 
 def test_images_are_looked_at_a_few_at_a_time_and_nothing_changes(make_generator, monkeypatch):
     G = make_generator().requires_grad_(False)
@@ -122,14 +133,16 @@ def test_images_are_looked_at_a_few_at_a_time_and_nothing_changes(make_generator
     monkeypatch.setattr(attention, 'MAX_SIDE', 16)
     apart = attention.survey(G, ws)
     assert sizes == [2, 1] and together.images.shape == (3, 32, 32, 3) and apart.images.shape == (3, 16, 16, 3)
-    assert np.abs(apart.images.astype(int) - images.reshape(3, 16, 2, 16, 2, 3).mean(axis=(2, 4))).max() <= 2 # Rounded; and other batches, other rounding.
+    # Rounded; and other batches, other rounding.
+    assert np.abs(apart.images.astype(int) - images.reshape(3, 16, 2, 16, 2, 3).mean(axis=(2, 4))).max() <= 2
     for name, maps in attention.attention_maps(G, ws)[1].items():
         torch.testing.assert_close(together.maps[name], maps, rtol=1e-4, atol=1e-5)
         assert apart.maps[name].shape[2:] == (min(maps.shape[2], 16),) * 2
         torch.testing.assert_close(apart.maps[name].mean(dim=[2, 3]), maps.mean(dim=[2, 3]), rtol=1e-4, atol=1e-5)
         ours, theirs = apart.quality[name], together.quality[name]
         assert ours.keys() == theirs.keys()
-        assert [ours[key] for key in ours if key != 'groups'] == pytest.approx([theirs[key] for key in ours if key != 'groups'], abs=1e-4)
+        assert [ours[key] for key in ours if key != 'groups'] == pytest.approx(
+            [theirs[key] for key in ours if key != 'groups'], abs=1e-4)
         for group, row in enumerate(ours['groups']):
             assert row == pytest.approx(theirs['groups'][group], abs=1e-4, nan_ok=True)
             coherence = attention.spatial_coherence(maps)[group].item()
@@ -137,9 +150,10 @@ def test_images_are_looked_at_a_few_at_a_time_and_nothing_changes(make_generator
 
 def test_of_large_features_little_is_kept(make_generator):
     (_name, layer, source), *_others = grouped_layers(make_generator().synthesis)
-    look = attention._LayerSurvey(layer, source) # pylint: disable=protected-access
+    look = attention._LayerSurvey(layer, source)
     look.add(torch.randn(1, layer.grouping.num_channels, 256, 256))
-    assert look.responses[0].untyped_storage().nbytes() == layer.grouping.num_channels * 64 * 64 * 4 # And not a view of them all.
+    # And not a view of them all.
+    assert look.responses[0].untyped_storage().nbytes() == layer.grouping.num_channels * 64 * 64 * 4
     assert look.maps[0].shape == (1, 4, 128, 128)
 
 def test_looking_at_a_network_leaves_no_hooks_behind(make_generator):
@@ -150,7 +164,7 @@ def test_looking_at_a_network_leaves_no_hooks_behind(make_generator):
         raise ZeroDivisionError
     with pytest.raises(ZeroDivisionError), edited(G, [Edit('b8.conv0', 0, intra_seed=1)]):
         raise ZeroDivisionError
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in G.modules()) # pylint: disable=protected-access
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in G.modules())
 
 def test_effect_of_scaling_a_group_by_one_is_nothing(make_generator):
     G = make_generator().requires_grad_(False)
@@ -179,13 +193,15 @@ def test_sheet_puts_images_row_by_row():
 def test_shrinking_takes_the_mean_of_blocks_and_leaves_small_images_alone():
     images = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
     assert np.array_equal(pictures.shrink(images, 4), images) and np.array_equal(pictures.shrink(images, 100), images)
-    assert np.array_equal(pictures.shrink(images, 2)[0, 0, 1], (images[0, 0, 2:].astype(int) + images[0, 1, 2:]).sum(axis=0) // 4)
+    assert np.array_equal(pictures.shrink(images, 2)[0, 0, 1],
+        (images[0, 0, 2:].astype(int) + images[0, 1, 2:]).sum(axis=0) // 4)
     assert pictures.shrink(images, 1).shape == (2, 1, 1, 3)
 
 def test_groups_command_draws_both_pictures(network, tmp_path):
     done = run('groups', network, f'--outdir={tmp_path / "out"}', '--seeds=1-3')
     assert done.exit_code == 0, done.output
-    assert [line.split()[0] for line in done.stdout.splitlines()[-6:]] == [f'b{res}.{conv}' for res in [8, 16, 32] for conv in ['conv0', 'conv1']]
+    assert [line.split()[0] for line in done.stdout.splitlines()[-6:]] == [f'b{res}.{conv}' for res in [8, 16, 32]
+        for conv in ['conv0', 'conv1']]
     assert all(len(line.split()) == 7 for line in done.stdout.splitlines()[-6:]) # The name, and six figures.
     for name in ['groups.png', 'strip.png']:
         picture = np.asarray(PIL.Image.open(tmp_path / 'out' / name))
@@ -233,46 +249,56 @@ def test_the_page_has_every_group_with_its_picture_name_and_figures_and_needs_no
     assert [layer['name'] for layer in figures['layers']] == list(layers)
     for layer in figures['layers']:
         grouping = layers[layer['name']].grouping
-        assert layer['temperature'] == pytest.approx(grouping.temperature.item(), abs=1e-5) and -1 <= layer['threshold'] <= 1
+        assert (layer['temperature'] == pytest.approx(grouping.temperature.item(), abs=1e-5)
+            and -1 <= layer['threshold'] <= 1)
         assert [group['size'] for group in layer['groups']] == grouping.assignment.bincount(minlength=4).tolist()
         for group in layer['groups']:
             assert (group['name'] == name) == ((layer['name'], group['group']) == ('b16.conv0', 0))
             drawn = f'groups/{layer["name"]}-{group["group"]}.png' in sources
             assert drawn == (group['size'] > 0) and ('td', f'{group["effect"]:.3f}') in page.texts
-    _effect, *strongest = max((group['effect'], layer['name'], group['group']) for layer in figures['layers'] for group in layer['groups'])
+    _effect, *strongest = max((group['effect'], layer['name'], group['group']) for layer in figures['layers']
+        for group in layer['groups'])
     assert list(figures['strongest'].values()) == strongest
 
 def test_groups_that_are_not_learned_and_classes_are_on_the_page_as_well(make_generator, make_discriminator, tmp_path):
     G = make_generator(grouping='blocks', c_dim=3, img_channels=1).requires_grad_(False)
     G.synthesis.b16.conv0.grouping.assignment.copy_(torch.arange(16) // 8) # Groups 2 and 3 are empty.
     path = tmp_path / 'blocks.pkl'
-    path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(c_dim=3, img_channels=1), G_ema=G, training_set_kwargs=None, augment_pipe=None)))
+    path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(c_dim=3, img_channels=1), G_ema=G,
+        training_set_kwargs=None, augment_pipe=None)))
     for class_idx, out in [(0, 'zero'), (2, 'two')]:
         assert run('groups', path, f'--outdir={tmp_path / out}', '--seeds=1', f'--class={class_idx}').exit_code == 0
     figures = json.loads((tmp_path / 'two' / 'groups.json').read_text(), parse_constant=pytest.fail)
-    assert figures['class_idx'] == 2 and figures['layers'][2]['temperature'] is figures['layers'][2]['threshold'] is None
+    assert (figures['class_idx'] == 2
+        and figures['layers'][2]['temperature'] is figures['layers'][2]['threshold'] is None)
     assert figures['layers'][2]['groups'][3]['kernel_within'] is None
     texts = Page(tmp_path / 'two' / 'index.html').texts
-    assert texts.count(('td', 'It has no channels.')) == 2 and ('dt', 'Temperature') not in texts and ('td', '\N{EN DASH}') in texts
-    assert (tmp_path / 'zero' / 'groups' / 'images.png').read_bytes() != (tmp_path / 'two' / 'groups' / 'images.png').read_bytes()
+    assert (texts.count(('td', 'It has no channels.')) == 2 and ('dt', 'Temperature') not in texts
+        and ('td', '\N{EN DASH}') in texts)
+    assert (tmp_path / 'zero' / 'groups' / 'images.png').read_bytes() != (
+        (tmp_path / 'two' / 'groups' / 'images.png').read_bytes())
     done = run('groups', path, f'--outdir={tmp_path / "out"}', '--class=3')
-    assert done.exit_code == 2 and last_line(done) == 'Error: --class: 3 is out of range: the classes are 0 to 2.' and not (tmp_path / 'out').exists()
+    assert (done.exit_code == 2 and last_line(done) == 'Error: --class: 3 is out of range: the classes are 0 to 2.'
+        and not (tmp_path / 'out').exists())
 
 #----------------------------------------------------------------------------
 
 def test_generated_image_is_the_one_that_upstreams_tool_makes(network, tmp_path):
-    done = run('generate', f'--network={network}', '--seeds=3,5-6', '--trunc=0.5', f'--outdir={tmp_path / "out"}', '--device=cpu')
+    done = run('generate', f'--network={network}', '--seeds=3,5-6', '--trunc=0.5',
+        f'--outdir={tmp_path / "out"}', '--device=cpu')
     assert done.exit_code == 0, done.output
     assert sorted(os.listdir(tmp_path / 'out')) == ['seed0003.png', 'seed0005.png', 'seed0006.png']
     G = reading.load(str(network), 'network')
     z = torch.from_numpy(np.random.RandomState(5).randn(1, G.z_dim))
-    img = (G(z, None, truncation_psi=0.5, noise_mode='const').permute(0, 2, 3, 1) * 127.5 + 128).clamp(0, 255).to(torch.uint8)[0]
+    img = (G(z, None, truncation_psi=0.5, noise_mode='const').permute(0, 2, 3, 1) * 127.5 + 128).clamp(0,
+        255).to(torch.uint8)[0]
     assert np.array_equal(np.asarray(PIL.Image.open(tmp_path / 'out' / 'seed0005.png')), img.numpy())
 
 def test_projected_w_is_rendered(network, tmp_path):
     G = reading.load(str(network), 'network')
     np.savez(tmp_path / 'w.npz', w=G.mapping(latents(G, [0, 1]), None).numpy())
-    done = run('generate', f'--network={network}', f'--projected-w={tmp_path / "w.npz"}', f'--outdir={tmp_path / "out"}')
+    done = run('generate', f'--network={network}', f'--projected-w={tmp_path / "w.npz"}',
+        f'--outdir={tmp_path / "out"}')
     assert done.exit_code == 0, done.output
     assert sorted(os.listdir(tmp_path / 'out')) == ['proj00.png', 'proj01.png']
 
@@ -291,10 +317,12 @@ def test_generate_names_the_option_that_is_wrong(network, tmp_path, arguments, s
     assert done.exit_code == 2 and sentence in last_line(done)
     assert not (tmp_path / 'out').exists()
 
-@pytest.mark.parametrize('w', [np.zeros([1, 8, 64], int), np.zeros([0, 8, 64]), np.zeros([8, 64]), np.zeros([1, 8, 63]), np.array('w')])
+@pytest.mark.parametrize('w',
+    [np.zeros([1, 8, 64], int), np.zeros([0, 8, 64]), np.zeros([8, 64]), np.zeros([1, 8, 63]), np.array('w')])
 def test_a_projection_of_another_kind_gets_a_sentence(network, tmp_path, w):
     np.savez(tmp_path / 'w.npz', w=w)
-    done = run('generate', f'--network={network}', f'--projected-w={tmp_path / "w.npz"}', f'--outdir={tmp_path / "out"}')
+    done = run('generate', f'--network={network}', f'--projected-w={tmp_path / "w.npz"}',
+        f'--outdir={tmp_path / "out"}')
     assert done.exit_code == 2 and last_line(done).startswith('Error: --projected-w: '), done.output
 
 def test_a_picture_replaces_a_link_and_not_what_it_points_to(network, tmp_path):
@@ -303,7 +331,8 @@ def test_a_picture_replaces_a_link_and_not_what_it_points_to(network, tmp_path):
     assert run('generate', f'--network={network}', '--seeds=0', f'--outdir={tmp_path}').exit_code == 0
     assert network.read_bytes() == before and not (tmp_path / 'seed0000.png').is_symlink()
 
-@pytest.mark.parametrize('content', [b'', b'not a pickle', pickle.dumps(3), pickle.dumps(dict(G=1)), b'\x80\x04cnowhere\nnothing\n.'])
+@pytest.mark.parametrize('content',
+    [b'', b'not a pickle', pickle.dumps(3), pickle.dumps(dict(G=1)), b'\x80\x04cnowhere\nnothing\n.'])
 def test_what_is_no_network_pickle_gets_a_sentence(tmp_path, content):
     path = tmp_path / 'broken.pkl'
     path.write_bytes(content)

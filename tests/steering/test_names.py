@@ -1,4 +1,5 @@
-"""Names of groups: what can be one, the file they are kept in, how they follow groups in training, and the commands that know them."""
+"""Names of groups: what can be one, the file they are kept in, how they follow groups in training,
+and the commands that know them."""
 
 import json
 import os
@@ -32,7 +33,8 @@ def network(G, make_discriminator, tmp_path):
     return write(G, make_discriminator, tmp_path / 'network.pkl')
 
 def write(G, make_discriminator, path):
-    path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(), G_ema=G, training_set_kwargs=None, augment_pipe=None)))
+    path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(), G_ema=G, training_set_kwargs=None,
+        augment_pipe=None)))
     return path
 
 def regroup(G, groups):
@@ -52,7 +54,8 @@ def test_a_name_that_was_written_is_found_by_name_and_by_place(G, tmp_path):
         known.write()
         assert os.listdir(tmp_path) == ['network.names.json']
         again = names.read(path, generator)
-        assert again.find('Brille "ö"') == (LAYER, 3) and again.of(LAYER, 3) == 'Brille "ö"' and again.label(LAYER, 3) == 'group 3 "Brille "ö""'
+        assert (again.find('Brille "ö"') == (LAYER, 3) and again.of(LAYER, 3) == 'Brille "ö"'
+            and again.label(LAYER, 3) == 'group 3 "Brille "ö""')
         assert again.of(LAYER, 2) is None and again.label(LAYER, 2) == 'group 2'
         assert list(again) == [('b8.conv1', 0, 'hair'), (LAYER, 3, 'Brille "ö"')]
 
@@ -71,7 +74,8 @@ def test_a_group_has_one_name_and_a_name_one_group(G):
 
 def test_a_name_that_is_not_there_is_answered_with_those_that_are():
     known = names.GroupNames()
-    with pytest.raises(ValueError, match="^no group is called 'hat'; `sarigan name` gives names, and none has been given.$"):
+    with pytest.raises(ValueError, match="^no group is called 'hat'; "
+            "`sarigan name` gives names, and none has been given.$"):
         known.find('hat')
     known.set(LAYER, 3, 'glasses')
     known.set('b8.conv0', 0, 'hair')
@@ -119,7 +123,8 @@ def test_names_are_beside_a_pickle_inside_an_exported_folder_and_nowhere_for_a_u
     (tmp_path / 'exported.v2').mkdir()
     assert names.path_of(f'{tmp_path}/network.pkl') == f'{tmp_path}/network.names.json'
     assert names.path_of(f'{tmp_path}/network-snapshot-000100.pkl') == f'{tmp_path}/network-snapshot-000100.names.json'
-    assert names.path_of(f'{tmp_path}/exported.v2') == names.path_of(f'{tmp_path}/exported.v2/network.json') == f'{tmp_path}/exported.v2/names.json'
+    assert names.path_of(f'{tmp_path}/exported.v2') == names.path_of(f'{tmp_path}/exported.v2/network.json') == (
+        f'{tmp_path}/exported.v2/names.json')
     assert names.path_of('https://example.org/network.pkl') is None
     known = names.read('https://example.org/network.pkl')
     known.set(LAYER, 0, 'glasses')
@@ -134,32 +139,42 @@ ENTRY = dict(name='glasses', layer=LAYER, group=3, channels=[12, 13])
     ([],                                            'it is not a file of names: an object with version and names.'),
     (dict(version=1),                               'it is not a file of names: an object with version and names.'),
     (dict(version=2, names=[]),                     'version: 2 is unknown; this program reads version 1.'),
-    (dict(version=1, names=[3]),                    'names[0]: it is not an object with name, layer, group and channels.'),
-    (dict(version=1, names=[dict(name='x')]),       'names[0]: it is not an object with name, layer, group and channels.'),
+    (dict(version=1, names=[3]),                    'names[0]: '
+                                                    'it is not an object with name, layer, group and channels.'),
+    (dict(version=1, names=[dict(name='x')]),       'names[0]: '
+                                                    'it is not an object with name, layer, group and channels.'),
     (dict(version=1, names=[ENTRY, ENTRY]),         "names[1]: 'glasses' is there twice."),
     (dict(version=1, names=[ENTRY, dict(ENTRY, name='hat')]), 'names[1]: group 3 of b16.conv0 has a name already.'),
     (dict(version=1, names=[dict(ENTRY, name='a,b')]), "names[0]: 'a,b' is no name: it has a comma."),
-    (dict(version=1, names=[dict(ENTRY, layer='\x1b[31m')]), 'names[0]: layer has to be text, and group an index or null.'),
+    (dict(version=1, names=[dict(ENTRY, layer='\x1b[31m')]),
+        'names[0]: layer has to be text, and group an index or null.'),
     (dict(version=1, names=[dict(ENTRY, group=True)]), 'names[0]: layer has to be text, and group an index or null.'),
     (dict(version=1, names=[dict(ENTRY, channels=[-1])]), 'names[0]: channels has to be a list of indices or null.'),
 ])
-def test_a_file_of_something_else_is_named_with_what_is_wrong_and_no_command_touches_it(network, tmp_path, content, problem):
+def test_a_file_of_something_else_is_named_with_what_is_wrong_and_no_command_touches_it(network, tmp_path,
+        content, problem):
     path = tmp_path / 'network.names.json'
     path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     before = path.read_bytes()
     with pytest.raises(ValueError) as caught:
         names.read(network)
     assert str(caught.value).startswith(f"'{path}': {problem}") and '\n' not in str(caught.value)
-    for arguments in [['name', network, f'--layer={LAYER}', '--group=0', '--as=hair'], ['edit', network, f'--outdir={tmp_path}/out', '--group=glasses', '--inter=2']]:
-        assert sentence(run(*arguments)).startswith(f"PKL: the names of its groups cannot be read from '{path}': {problem}")
+    for arguments in [['name', network, f'--layer={LAYER}', '--group=0', '--as=hair'],
+            ['edit', network, f'--outdir={tmp_path}/out', '--group=glasses', '--inter=2']]:
+        assert sentence(run(*arguments)).startswith("PKL: "
+            f"the names of its groups cannot be read from '{path}': {problem}")
     assert path.read_bytes() == before and not (tmp_path / 'out').exists()
 
-JSON = strategies.recursive(strategies.none() | strategies.booleans() | strategies.integers() | strategies.floats() | strategies.text(),
+JSON = strategies.recursive(strategies.none() | strategies.booleans() | strategies.integers() | strategies.floats()
+    | strategies.text(),
     lambda inner: strategies.lists(inner, max_size=3) | strategies.dictionaries(strategies.text(), inner, max_size=3))
 
-@hypothesis.given(names_=strategies.lists(JSON | strategies.fixed_dictionaries(dict(name=JSON, layer=JSON, group=JSON, channels=JSON))
-    | strategies.fixed_dictionaries(dict(name=strategies.text(), layer=strategies.just(LAYER), group=strategies.integers(0, 9), channels=strategies.lists(strategies.integers(0, 15)))), max_size=3))
-@hypothesis.settings(deadline=None, max_examples=100, database=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.given(
+    names_=strategies.lists(JSON | strategies.fixed_dictionaries(dict(name=JSON, layer=JSON, group=JSON, channels=JSON))
+    | strategies.fixed_dictionaries(dict(name=strategies.text(), layer=strategies.just(LAYER),
+        group=strategies.integers(0, 9), channels=strategies.lists(strategies.integers(0, 15)))), max_size=3))
+@hypothesis.settings(deadline=None, max_examples=100, database=None, derandomize=True,
+    suppress_health_check=list(hypothesis.HealthCheck))
 def test_whatever_a_file_says_it_is_read_and_written_again_or_refused(G, tmp_path, names_):
     (tmp_path / 'network.names.json').write_text(json.dumps(dict(version=1, names=names_)))
     try:
@@ -183,7 +198,8 @@ def test_a_failed_write_leaves_the_names_that_were_there(network, tmp_path, monk
         known.write()
     done = run('name', network, f'--layer={LAYER}', '--group=1', '--as=hair')
     assert sentence(done) == f'PKL: {tmp_path / "network.names.json"} cannot be written: No space left on device.'
-    assert list(names.read(network)) == [(LAYER, 0, 'glasses')] and sorted(os.listdir(tmp_path)) == ['network.names.json', 'network.pkl']
+    assert list(names.read(network)) == [(LAYER, 0, 'glasses')] and sorted(os.listdir(tmp_path)) == [
+        'network.names.json', 'network.pkl']
 
 #----------------------------------------------------------------------------
 # In training.
@@ -223,7 +239,8 @@ def test_a_lost_name_stays_in_the_file_comes_back_with_its_channels_and_can_be_g
     known.set(LAYER, 0, 'stripes')
     known.set(LAYER, 3, 'hair')
     known.write()
-    assert list(names.read(named)) == [(LAYER, 0, 'stripes'), (LAYER, 3, 'hair')] and names.read(named).lost == ['glasses']
+    assert (list(names.read(named)) == [(LAYER, 0, 'stripes'), (LAYER, 3, 'hair')]
+        and names.read(named).lost == ['glasses'])
     regroup(G, '3333012001200120')
     assert names.read(named, G).find('glasses') == (LAYER, 3)
 
@@ -233,7 +250,8 @@ def test_a_name_that_knows_no_channels_stays_where_it_is_while_the_group_has_som
     known.set('b99.conv0', 0, 'nowhere')
     known.write()
     regroup(G, '3120' * 4)
-    assert names.read(tmp_path / 'network.pkl', G).find('glasses') == (LAYER, 0) and names.read(tmp_path / 'network.pkl', G).lost == ['nowhere']
+    assert (names.read(tmp_path / 'network.pkl', G).find('glasses') == (LAYER, 0)
+        and names.read(tmp_path / 'network.pkl', G).lost == ['nowhere'])
     regroup(G, '3121' * 4)
     assert names.read(tmp_path / 'network.pkl', G).lost == ['glasses', 'nowhere']
 
@@ -256,24 +274,30 @@ def test_the_command_gives_lists_changes_and_takes_away(network, tmp_path):
     done = run('name', network, f'--layer={LAYER}', '--group=3', '--as=glasses')
     assert (done.exit_code, done.stdout) == (0, 'b16.conv0, group 3 "glasses"\n')
     assert run('name', network, '--layer=b8.conv1', '--group=0', '--as=hair').exit_code == 0
-    assert run('name', network).stdout == 'hair      b8.conv1, group 0    4 channels\nglasses   b16.conv0, group 3   4 channels\n'
-    assert run('name', network, '--group=glasses', '--as=spectacles').stdout == 'b16.conv0, group 3 "spectacles", \'glasses\' before\n'
+    assert (run('name', network).stdout == 'hair      b8.conv1, group 0    4 channels\nglasses   b16.conv0, '
+        'group 3   4 channels\n')
+    assert run('name', network, '--group=glasses',
+        '--as=spectacles').stdout == 'b16.conv0, group 3 "spectacles", \'glasses\' before\n'
     assert run('name', network, '--remove=hair').exit_code == 0
     assert list(names.read(network)) == [(LAYER, 3, 'spectacles')]
-    assert json.loads((tmp_path / 'network.names.json').read_text())['names'] == [dict(name='spectacles', layer=LAYER, group=3, channels=[12, 13, 14, 15])]
+    assert json.loads((tmp_path / 'network.names.json').read_text())['names'] == [dict(name='spectacles', layer=LAYER,
+        group=3, channels=[12, 13, 14, 15])]
 
-def test_names_of_an_earlier_snapshot_are_taken_over_and_one_that_fits_none_is_left_out_with_a_warning(G, network, make_discriminator, tmp_path):
+def test_names_of_an_earlier_snapshot_are_taken_over_and_one_that_fits_none_is_left_out_with_a_warning(G, network,
+        make_discriminator, tmp_path):
     for group, name in [(0, 'glasses'), (1, 'hair')]:
         assert run('name', network, f'--layer={LAYER}', f'--group={group}', f'--as={name}').exit_code == 0
     regroup(G, '2222012301330131')
     later = write(G, make_discriminator, tmp_path / 'later.pkl')
     done = run('name', later, f'--from={network}')
     assert done.exit_code == 0 and done.stdout == 'b16.conv0, group 2 "glasses"\n'
-    assert done.stderr == "Warning: no group of b16.conv0 that has no name has most of the channels that 'hair' had; it is left out.\n"
+    assert (done.stderr == "Warning: no group of b16.conv0 that has no name has most of the channels that 'hair' had; "
+        "it is left out.\n")
     write(G, make_discriminator, network)
     done = run('name', network)
     assert done.stdout == 'glasses   b16.conv0, group 2   5 channels\n'
-    assert done.stderr == "Warning: no group of b16.conv0 has most of the channels that 'hair' had; the name is left out.\n"
+    assert (done.stderr == "Warning: no group of b16.conv0 has most of the channels that 'hair' had; "
+        "the name is left out.\n")
     assert run('name', network, '--remove=hair').exit_code == 0
     assert run('name', network).stderr == ''
 
@@ -283,7 +307,8 @@ def test_names_of_an_earlier_snapshot_are_taken_over_and_one_that_fits_none_is_l
     (['--group=1', '--as=x'],                       '--layer and --group are required with --as: what to name.'),
     ([f'--layer={LAYER}'],                          '--as is required with --layer or --group: the name to give.'),
     (['--as=x', '--remove=glasses'],                '--as, --remove and --from are three things to do, one at a time.'),
-    (['--layer=b99', '--group=1', '--as=x'],        "--layer: 'b99' is not a grouped layer; they are b8.conv0, b8.conv1, b16.conv0, b16.conv1, b32.conv0, b32.conv1."),
+    (['--layer=b99', '--group=1', '--as=x'],        "--layer: 'b99' is not a grouped layer; they are b8.conv0, "
+                                                    "b8.conv1, b16.conv0, b16.conv1, b32.conv0, b32.conv1."),
     ([f'--layer={LAYER}', '--group=9', '--as=x'],   '--group: 9 is out of range: the groups of b16.conv0 are 0 to 3.'),
     ([f'--layer={LAYER}', '--group=1.5', '--as=x'], '--group: 1.5 is not a whole number.'),
     (['--group=hat', '--as=x'],                     "--group: no group is called 'hat'; the names are glasses."),
@@ -301,7 +326,8 @@ def test_the_option_that_is_wrong_is_named_and_the_names_stay(network, tmp_path,
 
 def test_an_edit_of_a_group_by_name_is_that_of_its_index(network, tmp_path):
     assert run('name', network, f'--layer={LAYER}', '--group=3', '--as=glasses').exit_code == 0
-    for outdir, group in [('index', [f'--layer={LAYER}', '--group=3']), ('name', ['--group=glasses']), ('both', [f'--layer={LAYER}', '--group=glasses'])]:
+    for outdir, group in [('index', [f'--layer={LAYER}', '--group=3']), ('name', ['--group=glasses']),
+            ('both', [f'--layer={LAYER}', '--group=glasses'])]:
         done = run('edit', network, f'--outdir={tmp_path / outdir}', *group, '--inter=3', '--seed=1', '--device=cpu')
         assert done.exit_code == 0, done.output
         assert EditRecipe.read(tmp_path / outdir / 'edit.json').edits == (Edit(LAYER, 3, 3),)
@@ -309,16 +335,17 @@ def test_an_edit_of_a_group_by_name_is_that_of_its_index(network, tmp_path):
     for layers in ['b8.conv0', f'{LAYER},b8.conv0']:
         done = run('edit', network, f'--outdir={tmp_path / "out"}', f'--layer={layers}', '--group=glasses', '--inter=3')
         assert sentence(done) == f"--layer: 'glasses' is group 3 of b16.conv0, not of {', '.join(layers.split(','))}."
-    assert sentence(run('edit', network, f'--outdir={tmp_path / "out"}', '--group=hat', '--inter=3')) == "--group: no group is called 'hat'; the names are glasses."
+    assert (sentence(run('edit', network, f'--outdir={tmp_path / "out"}', '--group=hat', '--inter=3')) == "--group: "
+        "no group is called 'hat'; the names are glasses.")
     assert not (tmp_path / 'out').exists()
 
 def test_captions_of_edits_have_the_names(G):
     known = names.GroupNames('unused', G)
     known.set(LAYER, 3, 'glasses')
     recipe = EditRecipe([Edit(LAYER, 3, 0), Edit(['b8.conv1', LAYER], 2, 2), Edit(['b8.conv1', LAYER], 3, 2)])
-    title = edit._strip_title(recipe, known, [0, 1]) # pylint: disable=protected-access # Read from a picture it would be less.
-    assert title == ('b16.conv0, group 3 "glasses": inter-group code times 0; b8.conv1, b16.conv0, group 2: inter-group code times 2; '
-        'b8.conv1 group 3, b16.conv0 group 3 "glasses": inter-group code times 0, 1')
+    title = edit._strip_title(recipe, known, [0, 1]) # Read from a picture it would be less.
+    assert title == ('b16.conv0, group 3 "glasses": inter-group code times 0; b8.conv1, b16.conv0, group 2: '
+        'inter-group code times 2; b8.conv1 group 3, b16.conv0 group 3 "glasses": inter-group code times 0, 1')
 
 def test_names_travel_with_exported_and_imported_networks(network, tmp_path):
     assert run('name', network, f'--layer={LAYER}', '--group=3', '--as=glasses').exit_code == 0
@@ -330,6 +357,7 @@ def test_names_travel_with_exported_and_imported_networks(network, tmp_path):
     assert list(names.read(network)) == [(LAYER, 3, 'glasses')] and list(names.read(back)) == [(LAYER, 3, 'spectacles')]
     back.unlink()
     done = run('import', folder, f'--to={back}')
-    assert sentence(done) == f'--to: {tmp_path / "back.names.json"} exists already; nothing is overwritten.' and not back.exists()
+    assert (sentence(done) == f'--to: {tmp_path / "back.names.json"} exists already; nothing is overwritten.'
+        and not back.exists())
 
 #----------------------------------------------------------------------------

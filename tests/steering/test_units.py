@@ -17,8 +17,10 @@ def G(make_generator):
 
 @pytest.fixture
 def upstreams():
-    return dnnlib.util.construct_class_by_name(class_name='training.networks.Generator', z_dim=32, c_dim=0, w_dim=32, img_resolution=32, img_channels=3,
-        mapping_kwargs=dict(num_layers=2), synthesis_kwargs=dict(channel_base=256, channel_max=16)).eval().requires_grad_(False)
+    return dnnlib.util.construct_class_by_name(class_name='training.networks.Generator', z_dim=32, c_dim=0, w_dim=32,
+        img_resolution=32, img_channels=3,
+        mapping_kwargs=dict(num_layers=2),
+        synthesis_kwargs=dict(channel_base=256, channel_max=16)).eval().requires_grad_(False)
 
 def in_layer(G, ws, kind, index):
     return next(unit for unit in units.find(G, ws) if (unit.kind, unit.layer, unit.index) == (kind, LAYER, index))
@@ -35,12 +37,14 @@ def test_every_group_set_layer_and_channel_is_a_unit(G, upstreams):
     count = lambda kind, found: sum(unit.kind == kind for unit in found)
     channels = sum(layer.weight.shape[1] for layer in units.styled_layers(G).values())
     assert [count(kind, found) for kind in units.KINDS] == [6 * 4, 6 * 4, 6 * 4, 6, channels]
-    assert sum(unit.size for unit in found if unit.kind == 'random') == sum(unit.size for unit in found if unit.kind == 'inter') == channels
+    assert sum(unit.size for unit in found if unit.kind == 'random') == sum(unit.size
+        for unit in found if unit.kind == 'inter') == channels
 
     plain = units.find(upstreams, sample_ws(upstreams, range(8)))
     assert [count(kind, plain) for kind in units.KINDS] == [0, 0, 0, 6, channels]
     controlled = units.find(upstreams, sample_ws(upstreams, range(8)), units.group_partitions(G))
-    assert [unit.size for unit in controlled if unit.kind == 'random'] == [unit.size for unit in found if unit.kind == 'random']
+    assert [unit.size for unit in controlled if unit.kind == 'random'] == [unit.size
+        for unit in found if unit.kind == 'random']
 
 def test_an_empty_group_is_no_unit(G):
     G.synthesis.b16.conv0.grouping.assignment.clamp_(min=1)
@@ -83,7 +87,8 @@ def test_layers_and_channels_move_along_what_they_are_read_by(G, upstreams, whic
         before, after = styles_when_turned(G, ws, unit, 0), styles_when_turned(G, ws, unit, 2)
         step = after - before
         torch.testing.assert_close(step.norm(dim=1), 2 * unit.values.std(correction=0).expand(50), rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(((before - before.mean(dim=0)) * step).sum(dim=1) / step.norm(dim=1), unit.values - unit.values.mean(), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(((before - before.mean(dim=0)) * step).sum(dim=1) / step.norm(dim=1),
+            unit.values - unit.values.mean(), rtol=1e-3, atol=1e-4)
         assert not step[:, ~unit.channels].any()
 
 def test_the_intra_group_code_moves_its_own_groups_styles_alone(G):

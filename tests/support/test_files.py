@@ -82,7 +82,8 @@ def test_on_a_full_disk_training_goes_on_and_whole_lines_and_files_stay(tmp_path
         for name, number in [('stats.jsonl', errno.ENOSPC), ('network.pkl', errno.EFBIG)]] == \
         [line for line in done.stderr.splitlines() if line.startswith('Warning: ')]
     assert [len(line) for line in (tmp_path / 'stats.jsonl').read_text().splitlines()] == [299, 299, 299]
-    assert (tmp_path / 'network.pkl').read_bytes() == b'old' and sorted(os.listdir(tmp_path)) == ['network.pkl', 'stats.jsonl']
+    assert (tmp_path / 'network.pkl').read_bytes() == b'old' and sorted(os.listdir(tmp_path)) == [
+        'network.pkl', 'stats.jsonl']
 
 def test_other_errors_are_not_swallowed(tmp_path):
     with pytest.raises(OSError, match='another') as caught:
@@ -91,8 +92,10 @@ def test_other_errors_are_not_swallowed(tmp_path):
     assert caught.value.errno == errno.EIO
 
 def test_a_locked_folder_says_who_has_it_and_is_free_when_that_process_is_killed(tmp_path):
-    code = "import sys, sarigan_plugin\nfrom sarigan_plugin.support import files\nlock = files.FolderLock(sys.argv[1])\nprint('locked', flush=True)\nsys.stdin.read()"
-    holder = subprocess.Popen([sys.executable, '-c', code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    code = ("import sys, sarigan_plugin\nfrom sarigan_plugin.support import files\nlock = "
+        "files.FolderLock(sys.argv[1])\nprint('locked', flush=True)\nsys.stdin.read()")
+    holder = subprocess.Popen([sys.executable, '-c', code, tmp_path], stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == 'locked\n'
     with pytest.raises(BlockingIOError, match=f'process {holder.pid} on '):
         files.FolderLock(tmp_path)

@@ -6,11 +6,13 @@ import pytest
 
 from sarigan_plugin.support import picture_files
 
-@pytest.mark.parametrize('name', ['a.png', 'a.JPG', 'deep/er/a.Tiff', 'a b.webp', 'a.png.jpeg', './a.png', '00000/img00000000.png', 'thumbs/a.png'])
+@pytest.mark.parametrize('name',
+    ['a.png', 'a.JPG', 'deep/er/a.Tiff', 'a b.webp', 'a.png.jpeg', './a.png', '00000/img00000000.png', 'thumbs/a.png'])
 def test_pictures_are_told_by_their_extension(name):
     assert picture_files.is_picture(name)
 
-@pytest.mark.parametrize('name', ['._a.png', '__MACOSX/._0.png', '__MACOSX/a.png', '.ipynb_checkpoints/x.png', '@eaDir/a.jpg', 'x/@eaDir/a.jpg/SYNO.png', 'x\\__MACOSX\\a.png'])
+@pytest.mark.parametrize('name', ['._a.png', '__MACOSX/._0.png', '__MACOSX/a.png', '.ipynb_checkpoints/x.png',
+    '@eaDir/a.jpg', 'x/@eaDir/a.jpg/SYNO.png', 'x\\__MACOSX\\a.png'])
 def test_junk_is_no_picture(name):
     assert picture_files.is_junk(name) and not picture_files.is_picture(name)
 

@@ -98,7 +98,8 @@ def command(tmp_path_factory):
     folder = tmp_path_factory.mktemp('streams')
     small_training.write_images(folder / 'ünïcode ☃')
     (folder / 'small.toml').write_text(small_training.config())
-    return [sys.executable, '-m', 'sarigan_plugin.cli', 'train', f'--cfg={folder / "small.toml"}', f'--data={folder / "ünïcode ☃"}',
+    return [sys.executable, '-m', 'sarigan_plugin.cli', 'train', f'--cfg={folder / "small.toml"}',
+        f'--data={folder / "ünïcode ☃"}',
         '--device=cpu', '--metrics=none', '--batch=128', '--workers=0']
 
 @pytest.fixture

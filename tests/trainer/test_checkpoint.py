@@ -33,7 +33,8 @@ def command(tmp_path_factory):
     folder = tmp_path_factory.mktemp('checkpoint')
     small_training.write_images(folder / 'images')
     (folder / 'small.toml').write_text(CONFIG)
-    return ['train', f'--cfg={folder / "small.toml"}', f'--data={folder / "images"}', '--metrics=none', '--device=cpu', '--checkpoint-minutes=0.01']
+    return ['train', f'--cfg={folder / "small.toml"}', f'--data={folder / "images"}', '--metrics=none', '--device=cpu',
+        '--checkpoint-minutes=0.01']
 
 @pytest.fixture(scope='session')
 def uninterrupted(command, tmp_path_factory):
@@ -51,7 +52,8 @@ def uninterrupted(command, tmp_path_factory):
 # Interrupted trainings.
 
 def interrupt(command, outdir, arguments, signal_number, rng, longest):
-    """Start the training, or go on with it, and send the signal at a random moment: SIGTERM once it trains, SIGKILL at any.
+    """Start the training, or go on with it, and send the signal at a random moment: SIGTERM once it trains,
+    SIGKILL at any.
 
     longest: seconds from a new state to the signal, far fewer than the training takes on any machine.
 
@@ -59,7 +61,8 @@ def interrupt(command, outdir, arguments, signal_number, rng, longest):
     """
     before = set(outdir.glob('*/training-state-*.pt'))
     process = start(command, outdir, *arguments)
-    while process.poll() is None and set(outdir.glob('*/training-state-*.pt')) <= before and (signal_number != signal.SIGKILL or rng.random() > 0.01):
+    while process.poll() is None and set(outdir.glob('*/training-state-*.pt')) <= before and (
+            signal_number != signal.SIGKILL or rng.random() > 0.01):
         time.sleep(0.05)
     try:
         process.wait(timeout=rng.uniform(0, longest))
@@ -83,11 +86,13 @@ def interrupted_run(command, outdir, arguments, signal_number, times, seed):
     finish(start(command, outdir, *arguments, *(['--resume=latest'] if seed % 2 else [])))
     return last_run(outdir), times
 
-@pytest.mark.parametrize('gpus, signal_number, times', [(1, signal.SIGTERM, 2), (1, signal.SIGKILL, 1), *[pytest.param(gpus, number, 20, marks=pytest.mark.slow)
+@pytest.mark.parametrize('gpus, signal_number, times',
+    [(1, signal.SIGTERM, 2), (1, signal.SIGKILL, 1), *[pytest.param(gpus, number, 20, marks=pytest.mark.slow)
     for gpus in [1, 2] for number in [signal.SIGKILL, signal.SIGTERM]]])
 def test_an_interrupted_training_ends_as_one_that_was_not(command, uninterrupted, tmp_path, gpus, signal_number, times):
     kimg = 2 if times < 20 else 20
-    run, count = interrupted_run(command, tmp_path, [f'--gpus={gpus}', f'--kimg={kimg}'], signal_number, times, seed=gpus)
+    run, count = interrupted_run(command, tmp_path, [f'--gpus={gpus}', f'--kimg={kimg}'], signal_number,
+        times, seed=gpus)
     print(f'{count} interruptions')
     assert count > times // 2
     assert_equal_runs(run, uninterrupted(gpus, kimg))
@@ -95,7 +100,8 @@ def test_an_interrupted_training_ends_as_one_that_was_not(command, uninterrupted
 @pytest.mark.parametrize('gpus, number', [(1, signal.SIGTERM), (2, signal.SIGINT)])
 def test_a_signal_to_all_processes_of_a_job_stops_it_with_a_state(command, tmp_path, gpus, number):
     nohup = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
-    process = start(command, tmp_path, f'--gpus={gpus}', '--kimg=1000', before=nohup if number == signal.SIGTERM else None)
+    process = start(command, tmp_path, f'--gpus={gpus}', '--kimg=1000',
+        before=nohup if number == signal.SIGTERM else None)
     limits.wait_until(lambda: list(tmp_path.glob('*/training-state-*.pt')), 'a training state')
     if number == signal.SIGTERM:
         os.killpg(process.pid, signal.SIGHUP) # As the terminal of what `nohup` has started hangs up: nothing happens.
@@ -104,8 +110,9 @@ def test_a_signal_to_all_processes_of_a_job_stops_it_with_a_state(command, tmp_p
     assert f'Stopped by {signal.Signals(number).name} at ' in out
 
 def test_a_mistake_in_the_midst_of_training_does_not_hang(command, tmp_path):
-    code = ("import sys, sarigan_plugin\nfrom sarigan_plugin.commands import train\nfrom sarigan_plugin.trainer.progress import MonitoredLoss\n"
-        "def fail(self, **_kwargs):\n    raise KeyError('something')\nMonitoredLoss.accumulate_gradients = fail\ntrain.main()")
+    code = ("import sys, sarigan_plugin\nfrom sarigan_plugin.commands "
+        "import train\nfrom sarigan_plugin.trainer.progress import MonitoredLoss\ndef fail(self, "
+        "**_kwargs):\n    raise KeyError('something')\nMonitoredLoss.accumulate_gradients = fail\ntrain.main()")
     done = commands.finished(commands.start('-c', code, *command[1:], f'--outdir={tmp_path}'))
     assert done.returncode == 1 and "KeyError: 'something'" in done.stderr
 
@@ -130,7 +137,8 @@ def _stopped(command, tmp_path_factory):
     finish(start(command, outdir, '--kimg=1'))
     run = last_run(outdir)
     options = json.loads((run / 'training_options.json').read_text())
-    (run / 'training_options.json').write_text(json.dumps(dict(options, total_kimg=2))) # As if the kimg had been two, and the last tick the first.
+    # As if the kimg had been two, and the last tick the first.
+    (run / 'training_options.json').write_text(json.dumps(dict(options, total_kimg=2)))
     return run
 
 @pytest.fixture
@@ -148,7 +156,8 @@ def refusal(command, outdir, *arguments):
     assert done.exit_code == 2
     return done.stderr.strip().splitlines()[-1]
 
-@pytest.mark.parametrize('arguments, goes_on', [([], True), (['--resume=latest'], True), (['--resume=latest', '--kimg=9', '--snap=3', '--ops=torch'], True),
+@pytest.mark.parametrize('arguments, goes_on',
+    [([], True), (['--resume=latest'], True), (['--resume=latest', '--kimg=9', '--snap=3', '--ops=torch'], True),
     (['--seed=1'], False), (['--resume=noresume'], False), (['--kimg=9'], False)])
 def test_the_same_command_goes_on_and_another_one_starts_anew(command, stopped, arguments, goes_on):
     out = dry_run(command, stopped.parent, *arguments)
@@ -172,7 +181,8 @@ def test_latest_without_a_run_starts_one(command, tmp_path):
     (['--gamma=5'], 'loss_kwargs.r1_gamma was 1.0 and would be 5.0.'),
 ])
 def test_a_named_run_refuses_other_options_by_name(command, stopped, arguments, sentence):
-    assert refusal(command, stopped.parent, '--resume=latest', *arguments) == f'Error: --resume: {stopped} goes on only with the options that it was started with: {sentence}'
+    assert refusal(command, stopped.parent, '--resume=latest',
+        *arguments) == f'Error: --resume: {stopped} goes on only with the options that it was started with: {sentence}'
 
 def test_a_run_whose_options_are_lost_is_refused(command, stopped):
     for content in ['3', '[', '']:
@@ -224,7 +234,8 @@ def test_a_damaged_state_is_reported_and_the_one_before_it_used(tmp_path, capsys
         os.truncate(state_files.state_path(tmp_path, nimg), 200)
     path, state = state_files.newest_state(tmp_path)
     assert path == state_files.state_path(tmp_path, 1000) and state == dict(nimg=1000)
-    assert f'Warning: {state_files.state_path(tmp_path, 3000)} cannot be used: its checksum is wrong' in capsys.readouterr().err
+    assert (f'Warning: {state_files.state_path(tmp_path, 3000)} cannot be used: '
+        'its checksum is wrong' in capsys.readouterr().err)
 
 def test_files_that_somebody_named_like_states_are_none(tmp_path):
     write_state(state_files.state_path(tmp_path, 1000), dict())
@@ -241,7 +252,9 @@ def test_where_no_state_is_whole_nothing_is_lost(command, stopped):
     assert {path.name: path.read_bytes() for path in stopped.iterdir() if path.name != '.lock'} == before
 
 def test_as_many_states_as_asked_for_are_kept(uninterrupted):
-    assert [state_files.images_seen(str(path)) for path in sorted(uninterrupted(1).glob('training-state-*.pt'))][-1] == 2000 + 16 # The first multiple of 32.
+    # The first multiple of 32.
+    assert [state_files.images_seen(str(path))
+        for path in sorted(uninterrupted(1).glob('training-state-*.pt'))][-1] == 2000 + 16
     assert len(list(uninterrupted(1).glob('training-state-*.pt'))) == 2
 
 def test_random_numbers_go_on_where_they_were():
@@ -269,7 +282,8 @@ def test_the_sampler_starts_where_it_was():
     upstream_loop.prepare('cpu')
     whole = list(itertools.islice(iter(misc.InfiniteSampler(list(range(10)), rank=1, num_replicas=2, seed=5)), 40))
     upstream_loop.skip_samples(13)
-    assert list(itertools.islice(iter(misc.InfiniteSampler(list(range(10)), rank=1, num_replicas=2, seed=5)), 27)) == whole[13:]
+    assert list(itertools.islice(iter(misc.InfiniteSampler(list(range(10)), rank=1, num_replicas=2, seed=5)), 27)) == (
+        whole[13:])
     upstream_loop.skip_samples(0)
 
 def test_logs_are_cut_to_where_the_state_was_and_what_was_cut_is_kept(tmp_path):

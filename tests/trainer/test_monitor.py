@@ -48,7 +48,8 @@ def test_group_statistics_describe_each_layer(make_generator):
     prefix = f'Grouping/{name}/'
     assert collector.mean(prefix + 'used_groups') == 3
     assert [collector.mean(prefix + f'size_{which}') for which in ['min', 'median', 'max']] == [0, 1, 10]
-    assert collector.mean(prefix + 'churn') == pytest.approx((before != layer.grouping.assignment).float().mean().item())
+    assert collector.mean(prefix + 'churn') == pytest.approx(
+        (before != layer.grouping.assignment).float().mean().item())
     assert collector.mean(prefix + 'temperature') == pytest.approx(0.3, rel=1e-5)
     statistics.report() # Nothing has moved since.
     collector.update()
@@ -60,7 +61,8 @@ def test_number_of_groups_is_told_where_groups_merge(make_generator):
     assert statistics.report() is None
     grouped_layers(G.synthesis)[1][1].grouping.merged_into[[2, 5]] = 0
     collector = training_stats.Collector(regex='Grouping/.*')
-    assert statistics.report() == {'b8.conv0': 8, 'b8.conv1': 6, 'b16.conv0': 8, 'b16.conv1': 8, 'b32.conv0': 8, 'b32.conv1': 4}
+    assert statistics.report() == {'b8.conv0': 8, 'b8.conv1': 6, 'b16.conv0': 8, 'b16.conv1': 8,
+        'b32.conv0': 8, 'b32.conv1': 4}
     collector.update()
     assert collector.mean('Grouping/b8.conv1/num_groups') == 6
     assert statistics.report() is None

@@ -28,7 +28,8 @@ def spoil(images, name='5.png'):
 def plan(images, tmp_path):
     """plan(*options) -> (what a dry run prints, the options that it prints)."""
     def dry_run(*options, data=images):
-        done = CliRunner().invoke(main, [f'--data={data}', f'--outdir={tmp_path}/out', '--cfg=tiny', '--metrics=none', '--dry-run', *options])
+        done = CliRunner().invoke(main,
+            [f'--data={data}', f'--outdir={tmp_path}/out', '--cfg=tiny', '--metrics=none', '--dry-run', *options])
         assert done.exit_code == 0, done.stderr
         return done.stdout, json.loads(done.stdout.partition('Training options:\n')[2].partition('\n\nOutput')[0])
     return dry_run
@@ -63,15 +64,18 @@ def test_what_was_mended_stays_out_of_a_run_which_is_told(begin, plan, images, a
     first = begin(SKIP, *options)
     mend(images)
     text, args = plan(SKIP, *options, *again)
-    assert args['run_dir'] == first['run_dir'] and args['training_set_kwargs'] == first['training_set_kwargs'] and args['left_out']['images'] == ['3.png']
-    assert 'The run goes on without 3.png, as it began; --resume=noresume starts one with all images that are good now.' in text
+    assert (args['run_dir'] == first['run_dir'] and args['training_set_kwargs'] == first['training_set_kwargs']
+        and args['left_out']['images'] == ['3.png'])
+    assert ('The run goes on without 3.png, as it began; '
+        '--resume=noresume starts one with all images that are good now.' in text)
 
 @pytest.mark.parametrize('again', AGAIN)
 def test_what_went_bad_stays_in_a_run_which_is_told(begin, plan, images, again):
     first = begin(SKIP)
     spoil(images)
     text, args = plan(SKIP, *again)
-    assert args['run_dir'] == first['run_dir'] and args['training_set_kwargs'] == first['training_set_kwargs'] and args['left_out']['images'] == ['3.png']
+    assert (args['run_dir'] == first['run_dir'] and args['training_set_kwargs'] == first['training_set_kwargs']
+        and args['left_out']['images'] == ['3.png'])
     assert 'Bad since the run began: 5.png. Other images are shown in place of these.' in text
 
 @pytest.mark.parametrize('again', AGAIN)
@@ -87,14 +91,16 @@ def test_a_run_that_began_without_the_option_goes_on_with_it(begin, plan, images
     assert 'left_out' not in first
     spoil(images)
     text, args = plan(SKIP, '--resume=latest')
-    assert args['run_dir'] == first['run_dir'] and args['training_set_kwargs'] == first['training_set_kwargs'] and args['left_out']['images'] == []
+    assert (args['run_dir'] == first['run_dir'] and args['training_set_kwargs'] == first['training_set_kwargs']
+        and args['left_out']['images'] == [])
     assert 'Bad since the run began: 5.png.' in text
 
 def test_a_new_run_beside_it_looks_for_itself(begin, plan, images):
     first = begin(SKIP)
     mend(images)
     text, args = plan(SKIP, '--resume=noresume')
-    assert args['run_dir'] != first['run_dir'] and args['training_set_kwargs']['max_size'] == 8 and args['left_out']['images'] == []
+    assert (args['run_dir'] != first['run_dir'] and args['training_set_kwargs']['max_size'] == 8
+        and args['left_out']['images'] == [])
     assert 'Number of images:   8\n' in text
 
 def test_other_images_are_another_training(begin, plan, images):
@@ -102,7 +108,8 @@ def test_other_images_are_another_training(begin, plan, images):
     PIL.Image.new('RGB', (16, 16)).save(images / 'new.png')
     assert plan(SKIP)[1]['run_dir'] != first['run_dir']
 
-@pytest.mark.parametrize('left_out', [5, [], {}, {'of': 3, 'images': 7}, {'images': [1]}, {'of': [], 'images': {'a': 1}}])
+@pytest.mark.parametrize('left_out',
+    [5, [], {}, {'of': 3, 'images': 7}, {'images': [1]}, {'of': [], 'images': {'a': 1}}])
 def test_edited_options_do_no_harm(begin, plan, left_out):
     first = begin(SKIP)
     path = os.path.join(first['run_dir'], 'training_options.json')
@@ -114,7 +121,8 @@ def test_a_long_list_is_printed_in_part(plan, images):
     for index in range(30):
         (images / f'x{index:02d}.png').write_bytes(b'junk')
     text, args = plan(SKIP)
-    assert args['left_out']['images'][-1] == '...' and len(args['left_out']['images']) == 21 and 'Number of images:   7, without 31 bad' in text
+    assert (args['left_out']['images'][-1] == '...' and len(args['left_out']['images']) == 21
+        and 'Number of images:   7, without 31 bad' in text)
 
 #----------------------------------------------------------------------------
 # Classes that no image has.
@@ -123,7 +131,8 @@ def test_a_long_list_is_printed_in_part(plan, images):
 def labelled(images):
     mend(images)
     def write(labels):
-        (images / 'dataset.json').write_text(json.dumps(dict(labels=[[f'{index}.png', label] for index, label in enumerate(labels)])))
+        (images / 'dataset.json').write_text(
+            json.dumps(dict(labels=[[f'{index}.png', label] for index, label in enumerate(labels)])))
     return write
 
 def test_classes_used_and_all_are_printed(plan, labelled):
@@ -138,8 +147,10 @@ def test_gaps_are_refused_unless_they_are_asked_for(plan, labelled, images, tmp_
     plan() # They are of no concern without --cond.
     text, args = plan('--cond=1', '--sparse-labels')
     assert 'Conditional model:  True, 2 of 50,001 classes used\n' in text and 'sparse_labels' not in str(args)
-    done = CliRunner().invoke(main, [f'--data={images}', f'--outdir={tmp_path}/out', '--cfg=tiny', '--metrics=none', '--dry-run', '--cond=1'])
-    assert (done.exit_code, done.stderr.strip()) == (2, f'Error: --cond=True: the images of {images} use 2 of 50,001 classes, and none is of class 1: '
+    done = CliRunner().invoke(main,
+        [f'--data={images}', f'--outdir={tmp_path}/out', '--cfg=tiny', '--metrics=none', '--dry-run', '--cond=1'])
+    assert (done.exit_code, done.stderr.strip()) == (2,
+        f'Error: --cond=True: the images of {images} use 2 of 50,001 classes, and none is of class 1: '
         'number them in dataset.json without gaps, or train with all by --sparse-labels')
 
 def test_a_subset_may_lack_a_class_that_the_whole_set_has(plan, labelled):
@@ -148,5 +159,7 @@ def test_a_subset_may_lack_a_class_that_the_whole_set_has(plan, labelled):
 
 def test_sparse_labels_without_labels_is_refused(images, tmp_path):
     mend(images)
-    done = CliRunner().invoke(main, [f'--data={images}', f'--outdir={tmp_path}/out', '--cfg=tiny', '--metrics=none', '--dry-run', '--sparse-labels'])
-    assert (done.exit_code, done.stderr.strip()) == (2, 'Error: --sparse-labels: only with --cond=1, which trains with labels')
+    done = CliRunner().invoke(main, [f'--data={images}', f'--outdir={tmp_path}/out', '--cfg=tiny', '--metrics=none',
+        '--dry-run', '--sparse-labels'])
+    assert (done.exit_code, done.stderr.strip()) == (2,
+        'Error: --sparse-labels: only with --cond=1, which trains with labels')

@@ -27,7 +27,8 @@ from training import dataset
 @pytest.fixture
 def watch(make_generator, make_discriminator):
     G, D = make_generator(), make_discriminator()
-    return soundness.GradientWatch(torch.device('cpu'), dict(G=[G.mapping, G.synthesis], D=[D]), max_bad_iterations=3), G, D
+    return soundness.GradientWatch(torch.device('cpu'), dict(G=[G.mapping, G.synthesis], D=[D]),
+        max_bad_iterations=3), G, D
 
 def give_gradients(module, poison=None, value=float('nan')):
     """Gradients of ones; of the parameter named `poison` one element is `value`."""
@@ -51,7 +52,8 @@ def test_bad_gradients_are_counted_and_their_layers_and_losses_named(watch, valu
     iterate(watch, G, D, poison='b8.conv0.weight', value=value)
     assert not watch.is_sound()
     report = watch.report(lambda: {'Loss/G/loss': value, 'Loss/D/loss': 1.0})
-    assert report == f'2 iterations had gradients that are not finite, in SynthesisNetwork.b16.conv1.weight, Discriminator.b8.conv0.weight; Loss/G/loss is {value:g}'
+    assert (report == '2 iterations had gradients that are not finite, in SynthesisNetwork.b16.conv1.weight, '
+        f'Discriminator.b8.conv0.weight; Loss/G/loss is {value:g}')
     iterate(watch, G, D)
     assert watch.report(dict) is None and watch.is_sound()
 
@@ -88,12 +90,14 @@ def test_an_overflow_of_fp16_is_noticed_and_named(make_generator, make_discrimin
     losses = training_stats.Collector(regex='Loss/G/loss')
     c = torch.zeros(4, 0)
     G.requires_grad_(True)
-    loss.accumulate_gradients(phase='Gmain', real_img=torch.zeros(4, 3, 32, 32), real_c=c, gen_z=torch.randn(4, G.z_dim), gen_c=c, sync=True, gain=1)
+    loss.accumulate_gradients(phase='Gmain', real_img=torch.zeros(4, 3, 32, 32), real_c=c,
+        gen_z=torch.randn(4, G.z_dim), gen_c=c, sync=True, gain=1)
     watch.look('Gmain')
     watch.end_iteration()
     losses.update()
     report = watch.report(lambda: {'Loss/G/loss': losses.mean('Loss/G/loss')})
-    assert re.fullmatch(r'1 iterations had gradients that are not finite, in MappingNetwork\.fc0\.weight, .* and \d+ more; Loss/G/loss is (nan|inf)', report)
+    assert re.fullmatch(r'1 iterations had gradients that are not finite, in MappingNetwork\.fc0\.weight, '
+        r'.* and \d+ more; Loss/G/loss is (nan|inf)', report)
 
 #----------------------------------------------------------------------------
 # A training that diverges.
@@ -123,7 +127,8 @@ def poisoned(tmp_path):
     (tmp_path / 'small.toml').write_text(CONFIG)
     small_training.write_images(tmp_path / 'images')
     def run(iterations, *options):
-        return commands.finished(commands.start('-c', POISONED, str(iterations), f'--cfg={tmp_path / "small.toml"}', f'--data={tmp_path / "images"}',
+        return commands.finished(commands.start('-c', POISONED, str(iterations), f'--cfg={tmp_path / "small.toml"}',
+            f'--data={tmp_path / "images"}',
             '--metrics=none', '--device=cpu', f'--outdir={tmp_path / "out"}', '--max-bad-iterations=4', *options))
     return run
 
@@ -136,8 +141,9 @@ def test_one_bad_iteration_is_a_warning_and_a_training_that_diverges_goes_back_a
     assert done.returncode == 0, done.stderr
     assert 'Warning: 1 iterations had gradients that are not finite, in Discriminator.' in done.stdout + done.stderr
     assert ticks(tmp_path)[1]['Numbers/bad_iterations']['mean'] > 0
-    assert re.search(r'Diverged: 1 iterations had gradients that are not finite, in Discriminator\.\S+; 4 of them in a row\. Going back to .*training-state-\d+\.pt '
-        r'with other random numbers; rollback 1 of at most 3\.', done.stdout)
+    assert re.search(r'Diverged: 1 iterations had gradients that are not finite, in Discriminator\.\S+; '
+        r'4 of them in a row\. Going back to .*training-state-\d+\.pt with other random numbers; '
+        r'rollback 1 of at most 3\.', done.stdout)
     assert [tick['Progress/kimg']['mean'] for tick in ticks(tmp_path)] == pytest.approx([0.032, 1.056, 2.016], abs=0.04)
     assert all(np.isfinite(tick['Loss/D/loss']['mean']) for tick in ticks(tmp_path))
 
@@ -145,7 +151,8 @@ def test_a_training_that_diverges_always_ends_with_the_report(poisoned):
     done = poisoned(range(10, 1010), '--kimg=1', '--max-rollbacks=1')
     assert done.returncode == 2 and 'Traceback' not in done.stderr
     assert done.stdout.count('Going back to') == 1
-    assert re.search(r'Error: --max-rollbacks: .*4 of them in a row\. It was so after 1 rollbacks as well\. A lower learning rate', done.stderr)
+    assert re.search(r'Error: --max-rollbacks: .*4 of them in a row\. It was so after 1 rollbacks as well\. '
+        r'A lower learning rate', done.stderr)
 
 #----------------------------------------------------------------------------
 # Bad images.
@@ -169,13 +176,15 @@ def read_images():
     """read_images(path, skip) -> the red of every image, in a worker process if asked for."""
     def read(path, skip_bad_images, workers=0, context=None):
         upstream_loop.prepare('cpu', skip_bad_images=skip_bad_images)
-        loader = torch.utils.data.DataLoader(dataset.ImageFolderDataset(str(path), resolution=16), num_workers=workers, multiprocessing_context=context,
+        loader = torch.utils.data.DataLoader(dataset.ImageFolderDataset(str(path), resolution=16), num_workers=workers,
+            multiprocessing_context=context,
             worker_init_fn=loading.beginning_to_load())
         return [int(image[0, 0, 0, 0]) for image, _label in loader]
     yield read
     upstream_loop.prepare('cpu')
 
-LOADING = [(0, None), (1, 'fork'), (1, 'spawn')] # Processes that load images, and how they start: afresh where there are several GPUs.
+# Processes that load images, and how they start: afresh where there are several GPUs.
+LOADING = [(0, None), (1, 'fork'), (1, 'spawn')]
 
 @pytest.mark.parametrize('loading', [*LOADING[:2], pytest.param(LOADING[2], marks=pytest.mark.slow)])
 def test_a_bad_image_is_named(squares, read_images, loading):
@@ -186,8 +195,10 @@ def test_a_bad_image_is_named(squares, read_images, loading):
 @pytest.mark.parametrize('packed', [lambda folder: folder, as_zip])
 def test_for_an_image_that_goes_bad_another_one_is_shown_and_told_once(squares, read_images, capsys, packed):
     reds = read_images(packed(squares), True)
-    assert reds == read_images(packed(squares), True) and [reds[index] for index in [0, 1, 4, 5]] == [0, 1, 4, 5] and set(reds[2:4]) <= {0, 1, 4, 5}
-    told = [line.split(' cannot')[0] for line in capsys.readouterr().err.splitlines() if 'another image is shown' in line]
+    assert (reds == read_images(packed(squares), True) and [reds[index] for index in [0, 1, 4, 5]] == [0, 1, 4, 5]
+        and set(reds[2:4]) <= {0, 1, 4, 5})
+    told = [line.split(' cannot')[0] for line in capsys.readouterr().err.splitlines()
+        if 'another image is shown' in line]
     assert told == ['Warning: --data: 2.png', 'Warning: --data: 3.png'] * 2 # Of each preparation.
 
 @pytest.mark.parametrize('loading', LOADING)
@@ -200,9 +211,11 @@ def test_images_that_go_bad_in_a_row_do_not_have_one_stand_in(tmp_path, read_ima
     for i in range(16, 48):
         (tmp_path / f'{i}.png').write_bytes(b'junk')
     shown = collections.Counter(read_images(tmp_path, True))
-    assert shown.total() == 64 and max(shown.values()) <= 5 # The most of 32 balls in 32 urns, and itself; the next one was shown 33 times.
+    # The most of 32 balls in 32 urns, and itself; the next one was shown 33 times.
+    assert shown.total() == 64 and max(shown.values()) <= 5
 
-@pytest.mark.parametrize('damage', [lambda path: path.write_bytes(b'junk'), lambda path: PIL.Image.new('RGB', (8, 8)).save(path)])
+@pytest.mark.parametrize('damage',
+    [lambda path: path.write_bytes(b'junk'), lambda path: PIL.Image.new('RGB', (8, 8)).save(path)])
 def test_the_first_image_may_go_bad_as_well(squares, read_images, damage):
     damage(squares / '0.png')
     assert set(read_images(squares, True)) == {1, 4, 5}
@@ -217,10 +230,12 @@ def eight_and_eight(tmp_path):
     return folder
 
 @pytest.mark.parametrize('packed', [lambda folder: folder, as_zip])
-@pytest.mark.parametrize('options, count', [(dict(), 8), (dict(mirror=True), 8), (dict(subset=4), 4), (dict(cfg='tiny-inpaint', split='all'), 8), (dict(cfg='tiny-inpaint', split='train'), 7)])
+@pytest.mark.parametrize('options, count', [(dict(), 8), (dict(mirror=True), 8), (dict(subset=4), 4),
+    (dict(cfg='tiny-inpaint', split='all'), 8), (dict(cfg='tiny-inpaint', split='train'), 7)])
 def test_with_bad_images_left_out_each_good_one_is_shown_equally_often(eight_and_eight, packed, options, count):
     path = str(packed(eight_and_eight))
-    _desc, args = arguments.training_options(**{'data': path, 'cfg': 'tiny', 'metrics': [], 'skip_bad_images': True, **options})
+    _desc, args = arguments.training_options(**{'data': path, 'cfg': 'tiny', 'metrics': [],
+        'skip_bad_images': True, **options})
     left_out = args.left_out['images']
     assert len(left_out) == 8
     upstream_loop.prepare('cpu', skip_bad_images=True, left_out={path: left_out})
@@ -246,13 +261,16 @@ def test_training_names_bad_images_and_skips_them_if_told_to(squares, tmp_path, 
     spoiled = shutil.copytree(squares, tmp_path / 'more')
     for i in range(6, 14):
         PIL.Image.new('RGB', (16, 16), (i, 0, 0)).save(spoiled / f'{i}.png')
-    done = commands.sarigan('train', f'--cfg={tmp_path / "small.toml"}', f'--data={spoiled}', f'--outdir={tmp_path / "out"}',
+    done = commands.sarigan('train', f'--cfg={tmp_path / "small.toml"}', f'--data={spoiled}',
+        f'--outdir={tmp_path / "out"}',
         '--metrics=none', '--device=cpu', '--kimg=1', f'--skip-bad-images={skip}')
     assert 'Traceback' not in done.stderr
     if skip:
         assert done.returncode == 0 and 'Warning: --data: 2.png is corrupt, truncated or no image' in done.stderr
-        assert 'Number of images:   12, without 2 bad\n' in done.stdout and 'Num images:  12\n' in done.stdout # We say so, and upstream's loop.
+        # We say so, and upstream's loop.
+        assert 'Number of images:   12, without 2 bad\n' in done.stdout and 'Num images:  12\n' in done.stdout
     else:
-        assert done.returncode == 2 and done.stderr.strip().splitlines()[-1].startswith('Error: --data: 2.png is corrupt, truncated or no image')
+        assert done.returncode == 2 and done.stderr.strip().splitlines()[-1].startswith('Error: --data: '
+            '2.png is corrupt, truncated or no image')
 
 #----------------------------------------------------------------------------

@@ -24,12 +24,15 @@ from training.augment import AugmentPipe
 def perturbed(network):
     """As after training: no bias is left at its start, noise is on, and weights are other random numbers."""
     for name, tensor in network.named_parameters():
-        tensor.data.add_(torch.randn_like(tensor) * (10 if name.startswith('mapping') else 0.2)) # The mapping's learn at 0.01.
+        # The mapping's learn at 0.01.
+        tensor.data.add_(torch.randn_like(tensor) * (10 if name.startswith('mapping') else 0.2))
     return network.eval().requires_grad_(False)
 
 def plain_generator(width=32, resolution=32, c_dim=0, layers=2, channel_max=16):
-    G = perturbed(upstream_networks.Generator(z_dim=width, c_dim=c_dim, w_dim=width, img_resolution=resolution, img_channels=3,
-        mapping_kwargs=dict(num_layers=layers), synthesis_kwargs=dict(channel_base=resolution * channel_max, channel_max=channel_max)))
+    G = perturbed(upstream_networks.Generator(z_dim=width, c_dim=c_dim, w_dim=width,
+        img_resolution=resolution, img_channels=3,
+        mapping_kwargs=dict(num_layers=layers),
+        synthesis_kwargs=dict(channel_base=resolution * channel_max, channel_max=channel_max)))
     G.mapping.w_avg.copy_(G.mapping(torch.randn(2000, width), labels(2000, c_dim))[:, 0].mean(dim=0))
     return G
 
@@ -38,8 +41,11 @@ def plain_discriminator():
 
 def sarigan_for(G, **kwargs):
     channels, _, _, _ = G.synthesis.b4.conv1.weight.shape
-    return Generator(z_dim=G.z_dim, c_dim=G.c_dim, img_resolution=G.img_resolution, img_channels=3, **dict(dict(code_dim=G.w_dim, num_groups=4,
-        mapping_kwargs=dict(num_layers=G.mapping.num_layers), synthesis_kwargs=dict(channel_base=G.img_resolution * channels, channel_max=channels)), **kwargs)).eval().requires_grad_(False)
+    return Generator(z_dim=G.z_dim, c_dim=G.c_dim, img_resolution=G.img_resolution, img_channels=3,
+        **dict(dict(code_dim=G.w_dim, num_groups=4,
+        mapping_kwargs=dict(num_layers=G.mapping.num_layers),
+        synthesis_kwargs=dict(channel_base=G.img_resolution * channels, channel_max=channels)),
+        **kwargs)).eval().requires_grad_(False)
 
 def labels(num, c_dim):
     return torch.eye(c_dim)[torch.arange(num) % c_dim] if c_dim > 0 else torch.zeros([num, 0])
@@ -113,7 +119,8 @@ def test_the_reported_error_is_that_of_the_styles(capsys):
     assert f'keeps styles within {transfer.fit_group_styles(target):.1%}' in capsys.readouterr().out
 
 def test_images_stay_near_while_the_grouping_loss_goes_on():
-    # Groups that start afresh would change here, and the images with them: seen 0.8. Seen with groups that are learned first: 0.16-0.20.
+    # Groups that start afresh would change here, and the images with them: seen 0.8.
+    # Seen with groups that are learned first: 0.16-0.20.
     source = plain_generator()
     target = sarigan_for(source)
     transfer.copy_with_report(source, target)
@@ -164,16 +171,20 @@ def test_all_tensors_of_the_plain_networks_are_copied_and_the_rest_is_named(caps
     ours = dict([*target.named_parameters(), *target.named_buffers()])
     for name, tensor in [*source.named_parameters(), *source.named_buffers()]:
         copied = ours[name.replace('torgb.affine', 'torgb.affine.affine')]
-        assert all(torch.equal(part, tensor) for part in ([copied] if copied.shape == tensor.shape else copied.chunk(2))), name
+        assert all(torch.equal(part, tensor)
+            for part in ([copied] if copied.shape == tensor.shape else copied.chunk(2))), name
     out = capsys.readouterr().out
     total = len([*source.named_parameters(), *source.named_buffers()])
-    assert f'Generator: {total} of {len(ours)} tensors are copied from a plain StyleGAN2; both codes start as its w\n' in out
-    assert 'Generator: groups are settled and group_affine is fitted, which keeps styles within ' in out and 'start afresh' not in out
+    assert (f'Generator: {total} of {len(ours)} tensors are copied from a plain StyleGAN2; '
+        'both codes start as its w\n' in out)
+    assert ('Generator: groups are settled and group_affine is fitted, which keeps styles within ' in out
+        and 'start afresh' not in out)
 
 def test_the_feature_forms_shifts_start_afresh_and_are_named(capsys):
     source = plain_generator()
     transfer.copy_with_report(source, sarigan_for(source, norm='feature', num_groups=2))
-    assert re.search(r'Generator: 24 of \d+ tensors are not in the pickle and start afresh: synthesis\.b8\.conv0\.shift\.weight, ', capsys.readouterr().out)
+    assert re.search(r'Generator: 24 of \d+ tensors are not in the pickle and start afresh: '
+        r'synthesis\.b8\.conv0\.shift\.weight, ', capsys.readouterr().out)
 
 def test_discriminator_scores_as_the_plain_one_and_q_starts_afresh(make_discriminator, capsys):
     source, target = plain_discriminator(), make_discriminator().requires_grad_(False)
@@ -200,11 +211,15 @@ def test_the_callers_random_numbers_stay_as_they_were():
     (dict(resolution=16), dict(), '--resume: the resolution is 16 in the pickle and 32 here; they must be equal.'),
     (dict(c_dim=2), dict(), '--resume: the number of class labels is 2 in the pickle and 0 here; they must be equal.'),
     (dict(width=16), dict(), '--resume: the dimensionality of z is 16 in the pickle and 32 here; they must be equal.'),
-    (dict(), dict(code_dim=16), '--resume: the dimensionality of w, here that of each code, is 32 in the pickle and 16 here; they must be equal.'),
-    (dict(layers=8), dict(), '--resume: the number of mapping layers is 8 in the pickle and 2 here; they must be equal.'),
-    (dict(channel_max=32), dict(), '--resume: synthesis.b4.const of Generator is [32, 4, 4] in the pickle and [16, 4, 4] here; choose a --cfg that has the channels of the pickle.'),
+    (dict(), dict(code_dim=16), '--resume: the dimensionality of w, here that of each code, '
+        'is 32 in the pickle and 16 here; they must be equal.'),
+    (dict(layers=8), dict(), '--resume: the number of mapping layers is 8 in the pickle and 2 here; '
+        'they must be equal.'),
+    (dict(channel_max=32), dict(), '--resume: synthesis.b4.const of Generator is [32, 4, 4] in the pickle and [16, 4, '
+        '4] here; choose a --cfg that has the channels of the pickle.'),
 ])
-def test_a_plain_generator_that_does_not_fit_is_refused_and_nothing_is_copied(make_generator, source, options, sentence):
+def test_a_plain_generator_that_does_not_fit_is_refused_and_nothing_is_copied(make_generator, source,
+        options, sentence):
     target = make_generator(**options).requires_grad_(False)
     before = copy.deepcopy(target.state_dict())
     with pytest.raises(UserError) as caught:
@@ -215,7 +230,8 @@ def test_a_plain_generator_that_does_not_fit_is_refused_and_nothing_is_copied(ma
 def test_a_sarigan_of_another_resolution_is_refused(make_generator):
     other = Generator(z_dim=32, c_dim=0, img_resolution=16, img_channels=3, code_dim=32, num_groups=4,
         mapping_kwargs=dict(num_layers=2), synthesis_kwargs=dict(channel_base=256, channel_max=16))
-    with pytest.raises(UserError, match='^--resume: the resolution is 16 in the pickle and 32 here; they must be equal.$'):
+    with pytest.raises(UserError, match='^--resume: the resolution is 16 in the pickle and 32 here; '
+            'they must be equal.$'):
         transfer.copy_with_report(other, make_generator())
 
 #----------------------------------------------------------------------------
@@ -223,11 +239,13 @@ def test_a_sarigan_of_another_resolution_is_refused(make_generator):
 
 @pytest.fixture
 def plain_pickle(tmp_path):
-    """make(channels, ...) -> the path of a plain pickle for 16x16 images that fits the configuration of test_train.py at 8."""
+    """make(channels, ...) -> the path of a plain pickle for 16x16 images that fits the configuration of test_train.py
+    at 8."""
     def make(channels=8, resolution=16, img_channels=3, c_dim=0):
         size = dict(channel_base=16 * channels, channel_max=channels)
         images = dict(c_dim=c_dim, img_resolution=resolution, img_channels=img_channels)
-        G = perturbed(upstream_networks.Generator(z_dim=16, w_dim=16, **images, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=size))
+        G = perturbed(upstream_networks.Generator(z_dim=16, w_dim=16, **images, mapping_kwargs=dict(num_layers=2),
+            synthesis_kwargs=size))
         D = perturbed(upstream_networks.Discriminator(**images, **size))
         path = tmp_path / 'plain.pkl'
         path.write_bytes(pickle.dumps(dict(G=G, D=D, G_ema=G, training_set_kwargs=None, augment_pipe=None)))
@@ -235,15 +253,18 @@ def plain_pickle(tmp_path):
     return make
 
 def test_training_goes_on_from_a_plain_pickle_and_says_what_it_copied(plain_pickle, images, cfg, tmp_path):
-    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none', '--device=cpu', f'--resume={plain_pickle()}')
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none',
+        '--device=cpu', f'--resume={plain_pickle()}')
     assert done.returncode == 0, done.stderr
     assert 'group_affine is fitted, which keeps styles within ' in done.stdout
     assert 'tensors are not in the pickle and start afresh: q.weight, q.bias' in done.stdout
 
 def test_a_plain_pickle_of_other_channels_is_refused_in_one_sentence(plain_pickle, images, cfg, tmp_path):
-    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none', '--device=cpu', f'--resume={plain_pickle(channels=16)}')
+    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none',
+        '--device=cpu', f'--resume={plain_pickle(channels=16)}')
     assert done.returncode == 2 and 'Traceback' not in done.stderr
-    assert 'Error: --resume: synthesis.b4.const of Generator is [16, 4, 4] in the pickle and [8, 4, 4] here; choose a --cfg that has the channels of the pickle.' in done.stderr
+    assert ('Error: --resume: synthesis.b4.const of Generator is [16, 4, 4] in the pickle and [8, 4, 4] here; '
+        'choose a --cfg that has the channels of the pickle.' in done.stderr)
     assert not (tmp_path / 'out').exists()
 
 def command_line(images, cfg, tmp_path):
@@ -265,12 +286,17 @@ def of_foreign_code(plain_pickle, path):
     (lambda plain_pickle, path: path, "--resume must be a network pickle's path or URL, or one of "),
     (not_a_pickle, 'is not a network pickle of StyleGAN2-ADA or SariGAN: it is a text file.'),
     (of_foreign_code, '--trust-pickle runs the code inside it.'),
-    (lambda plain_pickle, path: plain_pickle(channels=16), 'synthesis.b4.const of Generator is [16, 4, 4] in the pickle and [8, 4, 4] here; choose a --cfg that has the channels of the pickle.'),
-    (lambda plain_pickle, path: plain_pickle(resolution=32), 'the resolution is 32 in the pickle and 16 here; they must be equal.'),
-    (lambda plain_pickle, path: plain_pickle(img_channels=1), 'the number of color channels is 1 in the pickle and 3 here; they must be equal.'),
-    (lambda plain_pickle, path: plain_pickle(c_dim=3), 'the number of class labels is 3 in the pickle and 0 here; they must be equal.'),
+    (lambda plain_pickle, path: plain_pickle(channels=16), 'synthesis.b4.const of Generator is [16, 4, '
+        '4] in the pickle and [8, 4, 4] here; choose a --cfg that has the channels of the pickle.'),
+    (lambda plain_pickle, path: plain_pickle(resolution=32),
+        'the resolution is 32 in the pickle and 16 here; they must be equal.'),
+    (lambda plain_pickle, path: plain_pickle(img_channels=1),
+        'the number of color channels is 1 in the pickle and 3 here; they must be equal.'),
+    (lambda plain_pickle, path: plain_pickle(c_dim=3),
+        'the number of class labels is 3 in the pickle and 0 here; they must be equal.'),
 ])
-def test_a_dry_run_refuses_the_pickle_that_training_refuses_with_the_same_words(plain_pickle, images, cfg, tmp_path, make, sentence):
+def test_a_dry_run_refuses_the_pickle_that_training_refuses_with_the_same_words(plain_pickle, images, cfg, tmp_path,
+        make, sentence):
     command = [*command_line(images, cfg, tmp_path), f'--resume={make(plain_pickle, tmp_path / "x.pkl")}']
     dry, real = CliRunner().invoke(main, [*command, '--dry-run']), CliRunner().invoke(main, command)
     assert dry.exit_code == real.exit_code == 2 and dry.stderr == real.stderr
@@ -297,17 +323,20 @@ def with_augmentation(pickled, **training_set_kwargs):
     return pickled
 
 def said_of_p(pickled, images, cfg, tmp_path, *arguments):
-    done = CliRunner().invoke(main, [*command_line(images, cfg, tmp_path), f'--resume={pickled}', '--dry-run', *arguments])
+    done = CliRunner().invoke(main,
+        [*command_line(images, cfg, tmp_path), f'--resume={pickled}', '--dry-run', *arguments])
     assert done.exit_code == 0, done.stderr
     return [line for line in done.stdout.splitlines() if line.startswith("ADA's p ")]
 
-def test_p_stays_where_the_data_are_the_same_and_starts_again_where_they_are_others(plain_pickle, images, cfg, tmp_path):
+def test_p_stays_where_the_data_are_the_same_and_starts_again_where_they_are_others(plain_pickle,
+        images, cfg, tmp_path):
     here = with_augmentation(plain_pickle(), path=f'elsewhere/{images.name}', max_size=24)
     assert said_of_p(here, images, cfg, tmp_path, '--aug=ada') == ["ADA's p starts at 0.300, where the pickle has it."]
     again = "ADA's p starts again at 0: the pickle was trained "
     assert said_of_p(here, images, cfg, tmp_path, '--aug=ada', '--subset=20') == \
         [f'{again}on other data (24 images of {images.name}), and here are 20 of {images.name}.']
-    assert said_of_p(here, images, cfg, tmp_path) == said_of_p(here, images, cfg, tmp_path, '--aug=fixed', '--p=0.1') == []
+    assert said_of_p(here, images, cfg, tmp_path) == said_of_p(here, images, cfg, tmp_path, '--aug=fixed',
+        '--p=0.1') == []
     others = with_augmentation(plain_pickle(), path='cats.zip', max_size=24)
     assert said_of_p(others, images, cfg, tmp_path, '--aug=ada') == \
         [f'{again}on other data (24 images of cats.zip), and here are 24 of {images.name}.']
@@ -315,10 +344,12 @@ def test_p_stays_where_the_data_are_the_same_and_starts_again_where_they_are_oth
 
 def test_training_starts_with_p_where_the_pickle_has_it_also_without_workers(plain_pickle, images, cfg, tmp_path):
     start = with_augmentation(plain_pickle(), path=str(images), max_size=24)
-    done = sarigan('train', *command_line(images, cfg, tmp_path), f'--resume={start}', '--aug=ada', '--workers=0', '--batch=128')
+    done = sarigan('train', *command_line(images, cfg, tmp_path), f'--resume={start}', '--aug=ada',
+        '--workers=0', '--batch=128')
     assert done.returncode == 0, done.stderr
     run, = (tmp_path / 'out').iterdir()
-    first, last = [json.loads(line)['Progress/augment']['mean'] for line in (run / 'stats.jsonl').read_text().splitlines()]
+    first, last = [json.loads(line)['Progress/augment']['mean']
+        for line in (run / 'stats.jsonl').read_text().splitlines()]
     assert first == pytest.approx(0.3) and last != first # ADA goes on from there.
     assert json.loads((run / 'training_options.json').read_text())['ada_start'] == pytest.approx(0.3)
 

@@ -25,7 +25,8 @@ from trainings import stats
 
 def train(cfg, data, outdir, *options):
     """Train 1 kimg as a user would; returns the run's folder."""
-    done = sarigan('train', f'--cfg={cfg}', f'--data={data}', f'--outdir={outdir}', '--metrics=none', '--device=cpu', *options)
+    done = sarigan('train', f'--cfg={cfg}', f'--data={data}', f'--outdir={outdir}', '--metrics=none',
+        '--device=cpu', *options)
     assert done.returncode == 0, done.stderr
     folder, = outdir.iterdir()
     return folder
@@ -69,16 +70,20 @@ def test_both_codes_depend_on_the_class(make_generator):
 @pytest.mark.parametrize('norm', ['weight', 'feature'])
 def test_channels_last_changes_where_numbers_lie_and_not_what_they_are(make_generator, norm):
     # --nhwc=1 acts on fp16 layers alone, and those only run on CUDA in training; the layers themselves run anywhere.
-    planar, interleaved = (make_generator(norm=norm, synthesis_kwargs=dict(num_fp16_res=2, conv_clamp=256, fp16_channels_last=last, **SIZE)) for last in [False, True])
+    planar, interleaved = (make_generator(norm=norm,
+        synthesis_kwargs=dict(num_fp16_res=2, conv_clamp=256, fp16_channels_last=last, **SIZE))
+        for last in [False, True])
     interleaved.load_state_dict(planar.state_dict())
     for name, layer, _source in grouped_layers(interleaved.synthesis):
         assert layer.weight.is_contiguous(memory_format=torch.channels_last) == (name[:3] in ['b16', 'b32']), name
     seen = dict()
     for _name, layer, _source in grouped_layers(interleaved.synthesis):
-        layer.register_forward_hook(lambda layer, _inputs, x: seen.update({layer.resolution: x.is_contiguous(memory_format=torch.channels_last)}))
+        layer.register_forward_hook(lambda layer, _inputs, x: seen.update(
+            {layer.resolution: x.is_contiguous(memory_format=torch.channels_last)}))
     ws = planar.mapping(torch.randn(4, 32), None)
     wanted = planar.synthesis(ws, noise_mode='const')
-    assert (interleaved.synthesis(ws, noise_mode='const') - wanted).norm() < 0.01 * wanted.norm() # fp16 keeps eleven bits, and single pixels may be worse.
+    # fp16 keeps eleven bits, and single pixels may be worse.
+    assert (interleaved.synthesis(ws, noise_mode='const') - wanted).norm() < 0.01 * wanted.norm()
     assert seen == {8: False, 16: True, 32: True}
 
 def test_freeze_d_trains_all_of_the_discriminator_but_its_first_layers(run, images, cfg, tmp_path):
@@ -86,7 +91,8 @@ def test_freeze_d_trains_all_of_the_discriminator_but_its_first_layers(run, imag
     after = last_snapshot(train(cfg, images, tmp_path / 'out', '--freezed=2', f'--resume={start}'))['D']
     before = tensors(last_snapshot(run[1])['D'])
     frozen = ['b16.fromrgb', 'b16.conv0'] # As upstream counts.
-    assert {name for name, _buffer in after.named_buffers() if name.endswith('weight')} == {f'{name}.weight' for name in frozen}
+    assert {name for name, _buffer in after.named_buffers() if name.endswith('weight')} == {f'{name}.weight'
+        for name in frozen}
     for name, tensor in tensors(after).items():
         moved = not torch.equal(tensor, before[name])
         assert moved == (not name.startswith(tuple(frozen)) and not name.endswith('resample_filter')), name
@@ -98,21 +104,25 @@ def test_freeze_d_trains_all_of_the_discriminator_but_its_first_layers(run, imag
 def snapshot_of_sarigan(tmp_path_factory):
     """(generator, path of its pickle)."""
     torch.manual_seed(0)
-    G = Generator(z_dim=32, c_dim=0, img_resolution=32, img_channels=3, code_dim=32, num_groups=4, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE)
+    G = Generator(z_dim=32, c_dim=0, img_resolution=32, img_channels=3, code_dim=32, num_groups=4,
+        mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE)
     G = G.eval().requires_grad_(False)
     G.mapping.w_avg.copy_(G.mapping(torch.randn(1000, 32), None)[:, 0].mean(dim=0))
     path = tmp_path_factory.mktemp('snapshot') / 'network.pkl'
-    path.write_bytes(pickle.dumps(dict(G=G, D=G, G_ema=G, training_set_kwargs=None, augment_pipe=None))) # The tools don't look at D.
+    # The tools don't look at D.
+    path.write_bytes(pickle.dumps(dict(G=G, D=G, G_ema=G, training_set_kwargs=None, augment_pipe=None)))
     return G, path
 
 def test_style_mixing_and_truncation_work_in_upstreams_tool(snapshot_of_sarigan, tmp_path, monkeypatch):
     G, path = snapshot_of_sarigan
     monkeypatch.setattr(style_mixing, 'torch', host.stand_in('cpu'))
-    style_mixing.generate_style_mix.main([f'--network={path}', '--rows=1,2', '--cols=3,4', '--styles=0-3', '--trunc=0.5', f'--outdir={tmp_path}'], standalone_mode=False)
+    style_mixing.generate_style_mix.main([f'--network={path}', '--rows=1,2', '--cols=3,4', '--styles=0-3',
+        '--trunc=0.5', f'--outdir={tmp_path}'], standalone_mode=False)
     assert PIL.Image.open(tmp_path / 'grid.png').size == (96, 96)
     for row, col in [(1, 3), (2, 4)]:
         made = np.array(PIL.Image.open(tmp_path / f'{row}-{col}.png')).astype(int)
-        assert np.abs(made - mixed_image(G, row, col, [0, 1, 2, 3], psi=0.5)).max() <= 1 # The tool's batches round differently.
+        # The tool's batches round differently.
+        assert np.abs(made - mixed_image(G, row, col, [0, 1, 2, 3], psi=0.5)).max() <= 1
         assert np.abs(made - mixed_image(G, row, col, [], psi=0.5)).max() > 16
         assert np.abs(made - mixed_image(G, row, col, [0, 1, 2, 3], psi=1)).max() > 16
 
@@ -133,7 +143,8 @@ def test_projection_of_a_generated_image_comes_near_it_in_upstreams_projector(sn
 
     features = Pixels()
     def distance(ws):
-        return (features((G.synthesis(ws, noise_mode='const') + 1) * (255 / 2), False, True) - features(target[None].float(), False, True)).square().sum().item()
+        return (features((G.synthesis(ws, noise_mode='const') + 1) * (255 / 2), False, True)
+            - features(target[None].float(), False, True)).square().sum().item()
     assert distance(steps[-1:]) < 0.2 * distance(G.mapping.w_avg.repeat(1, G.num_ws, 1))
 
 #----------------------------------------------------------------------------
@@ -147,13 +158,16 @@ def stylegan3():
     return tree
 
 @pytest.mark.parametrize('options', [dict(), dict(norm='feature'), dict(grouping='blocks'), dict(c_dim=3)], ids=str)
-def test_unmodified_stylegan3_loads_generates_and_mixes_without_the_plugin(stylegan3, make_generator, make_discriminator, options, tmp_path):
+def test_unmodified_stylegan3_loads_generates_and_mixes_without_the_plugin(stylegan3, make_generator,
+        make_discriminator, options, tmp_path):
     G = make_generator(**options).requires_grad_(False)
     D = make_discriminator(c_dim=G.c_dim).requires_grad_(False)
     G.mapping.w_avg.normal_()
-    (tmp_path / 'network.pkl').write_bytes(pickle.dumps(dict(G=G, D=D, G_ema=G, training_set_kwargs=None, augment_pipe=None)))
+    (tmp_path / 'network.pkl').write_bytes(pickle.dumps(dict(G=G, D=D, G_ema=G, training_set_kwargs=None,
+        augment_pipe=None)))
     label = 1 if G.c_dim > 0 else None
-    done = trees.run([sys.executable, '-I', trees.SUPPORT / 'stylegan3_tools.py', stylegan3, tmp_path / 'network.pkl', tmp_path, *([label] if label is not None else [])], tmp_path)
+    done = trees.run([sys.executable, '-I', trees.SUPPORT / 'stylegan3_tools.py', stylegan3, tmp_path / 'network.pkl',
+        tmp_path, *([label] if label is not None else [])], tmp_path)
     assert done.returncode == 0, done.stderr
 
     c = torch.eye(3)[[label]] if label is not None else None

@@ -74,9 +74,11 @@ def test_processes_that_load_images_open_a_zip_file_for_themselves(tmp_path):
     opened = data._zipfile.fp.fileno() # To know the size of images, before processes fork.
     expected = [data[index][0] for index in range(32)]
     place = os.lseek(opened, 0, os.SEEK_CUR)
-    args = dnnlib.EasyDict(data_loader_kwargs=dnnlib.EasyDict(), G_opt_kwargs=dnnlib.EasyDict(betas=[0, 0.99]), D_opt_kwargs=dnnlib.EasyDict(betas=[0, 0.99]))
+    args = dnnlib.EasyDict(data_loader_kwargs=dnnlib.EasyDict(), G_opt_kwargs=dnnlib.EasyDict(betas=[0, 0.99]),
+        D_opt_kwargs=dnnlib.EasyDict(betas=[0, 0.99]))
     upstream_loop.fit_to_device(args, 'cuda')
-    loaded = torch.utils.data.DataLoader(data, batch_size=None, num_workers=2, multiprocessing_context='fork', **args.data_loader_kwargs)
+    loaded = torch.utils.data.DataLoader(data, batch_size=None, num_workers=2, multiprocessing_context='fork',
+        **args.data_loader_kwargs)
     assert all(np.array_equal(image, wanted) for (image, _label), wanted in zip(loaded, expected, strict=True))
     assert os.lseek(opened, 0, os.SEEK_CUR) == place # Nobody else has read through it.
 
@@ -124,17 +126,19 @@ def test_sample_sheets_can_be_made_smaller():
 
 def test_options_fit_the_cpu():
     args = dnnlib.EasyDict(G_opt_kwargs=dnnlib.EasyDict(betas=[0, 0.99]), D_opt_kwargs=dnnlib.EasyDict(betas=[0, 0.99]),
-        data_loader_kwargs=dnnlib.EasyDict(pin_memory=True), D_kwargs=dnnlib.EasyDict(num_fp16_res=4), G_kwargs=dnnlib.EasyDict(synthesis_kwargs=dnnlib.EasyDict(num_fp16_res=4)))
+        data_loader_kwargs=dnnlib.EasyDict(pin_memory=True), D_kwargs=dnnlib.EasyDict(num_fp16_res=4),
+        G_kwargs=dnnlib.EasyDict(synthesis_kwargs=dnnlib.EasyDict(num_fp16_res=4)))
     upstream_loop.fit_to_device(args, 'cpu')
-    assert args.D_kwargs.num_fp16_res == args.G_kwargs.synthesis_kwargs.num_fp16_res == 0 and not args.data_loader_kwargs.pin_memory
+    assert (args.D_kwargs.num_fp16_res == args.G_kwargs.synthesis_kwargs.num_fp16_res == 0
+        and not args.data_loader_kwargs.pin_memory)
     torch.optim.Adam([torch.nn.Parameter(torch.ones(1))], **args.G_opt_kwargs) # Raises if a beta is an int.
 
 #----------------------------------------------------------------------------
 
 @pytest.mark.parametrize('place', ['hooks', 'runtime'], ids=['patched today', 'patched when modules lay flat'])
 def test_a_patched_tool_gets_a_prepared_process_by_importing_its_torch(place):
-    code = (f"import sarigan_plugin\nfrom sarigan_plugin.{place} import host_torch as torch\nfrom torch_utils import misc\n"
-        "assert misc.InfiniteSampler(range(3)) is not None\nprint(torch.device('cuda').type)")
+    code = (f"import sarigan_plugin\nfrom sarigan_plugin.{place} import host_torch as torch\nfrom torch_utils import "
+        "misc\nassert misc.InfiniteSampler(range(3)) is not None\nprint(torch.device('cuda').type)")
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == host.resolve_device()

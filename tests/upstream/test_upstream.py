@@ -16,7 +16,8 @@ from sarigan_plugin.upstream import assemble, tree as upstream
 
 PATCHES = {'submodule': ['generate', 'networks', 'tools', 'train', 'training'],
            'pypi':      ['networks', 'tools', 'train', 'training']}
-HOOKED  = {'submodule': ['calc_metrics.py', 'generate.py', 'projector.py', 'style_mixing.py', 'train.py', 'training/training_loop.py'],
+HOOKED  = {'submodule': ['calc_metrics.py', 'generate.py', 'projector.py', 'style_mixing.py', 'train.py',
+        'training/training_loop.py'],
            'pypi':      ['calc_metrics.py', 'projector.py', 'style_mixing.py', 'train.py', 'training/training_loop.py']}
 
 def contents(tree):
@@ -60,11 +61,11 @@ def test_patched_scripts_are_valid_python_and_bind_our_names(any_tree):
 def test_a_patched_tool_runs_on_the_device_that_this_machine_has(any_tree, tmp_path):
     upstream.apply_patches(any_tree)
     code = ("import pickle, runpy, sys; sys.path.insert(0, '.'); import dnnlib\n"
-        "G = dnnlib.util.construct_class_by_name(class_name='training.networks.Generator', z_dim=8, c_dim=0, w_dim=8, img_resolution=16,"
-        " img_channels=3, mapping_kwargs=dict(num_layers=1), synthesis_kwargs=dict(channel_base=64, channel_max=8)).eval()\n"
-        "pickle.dump(dict(G=G, D=G, G_ema=G, training_set_kwargs=None, augment_pipe=None), open(sys.argv[1], 'wb'))\n"
-        "sys.argv = ['style_mixing.py', '--network', sys.argv[1], '--rows=1', '--cols=2', '--styles=0-1', '--outdir', sys.argv[2]]\n"
-        "runpy.run_path('style_mixing.py', run_name='__main__')\n")
+        "G = dnnlib.util.construct_class_by_name(class_name='training.networks.Generator', z_dim=8, c_dim=0, w_dim=8, "
+        "img_resolution=16, img_channels=3, mapping_kwargs=dict(num_layers=1), synthesis_kwargs=dict(channel_base=64, "
+        "channel_max=8)).eval()\npickle.dump(dict(G=G, D=G, G_ema=G, training_set_kwargs=None, augment_pipe=None), "
+        "open(sys.argv[1], 'wb'))\nsys.argv = ['style_mixing.py', '--network', sys.argv[1], '--rows=1', '--cols=2', "
+        "'--styles=0-1', '--outdir', sys.argv[2]]\nrunpy.run_path('style_mixing.py', run_name='__main__')\n")
     done = trees.run([sys.executable, '-c', code, tmp_path / 'network.pkl', tmp_path / 'out'], any_tree)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['1-1.png', '1-2.png', '2-2.png', 'grid.png']
@@ -98,7 +99,8 @@ def test_a_half_applied_patch_is_completed(any_tree):
 def test_a_patch_that_does_not_fit_is_named_together_with_the_file(any_tree):
     (any_tree / 'projector.py').write_text('print("mine")\n')
     assert upstream.patch_status(any_tree)['tools'] == 'conflict'
-    with pytest.raises(UserError, match=r'^networks\.patch does not fit .*projector\.py: give the file its original content and run again\.$'):
+    with pytest.raises(UserError, match=r'^networks\.patch does not fit .*projector\.py: '
+            r'give the file its original content and run again\.$'):
         upstream.apply_patches(any_tree)
 
 def test_each_patch_has_a_reason_and_one_line_of_context():
@@ -139,7 +141,8 @@ def test_files_added_to_a_tree_do_not_count_as_changes(any_tree):
 def test_a_missing_file_is_found(any_tree):
     (any_tree / 'legacy.py').unlink()
     origin = upstream.identify(any_tree)
-    assert (origin.ok, origin.missing, origin.detail, origin.keep) == (False, ('legacy.py',), 'missing: legacy.py', None)
+    assert (origin.ok, origin.missing, origin.detail, origin.keep) == (False, ('legacy.py',),
+        'missing: legacy.py', None)
 
 def test_another_commit_is_not_the_pinned_one(git_tree):
     trees.git(git_tree, 'checkout', '--quiet', 'HEAD~1')
@@ -148,7 +151,8 @@ def test_another_commit_is_not_the_pinned_one(git_tree):
     assert origin.detail.endswith(f'instead of {upstream.COMMIT[:7]}')
 
 def test_a_commit_that_no_branch_holds_is_kept(git_tree):
-    trees.git(git_tree, '-c', 'user.name=me', '-c', 'user.email=me@localhost', 'commit', '--quiet', '--allow-empty', '-m', 'mine')
+    trees.git(git_tree, '-c', 'user.name=me', '-c', 'user.email=me@localhost', 'commit', '--quiet',
+        '--allow-empty', '-m', 'mine')
     assert upstream.identify(git_tree).keep == 'has commits of yours that no branch holds'
 
 def test_an_assembled_tree_of_another_version_is_not_ok_but_may_be_replaced(pypi_tree):
@@ -173,9 +177,11 @@ def test_the_assembled_train_py_says_what_to_do_until_it_is_patched(pypi_tree):
     assert done.stderr.strip() == "sarigan's patches are not applied: run ./install.sh"
 
 def test_an_edit_that_does_not_match_stops_the_assembly():
-    with pytest.raises(assemble.AssemblyError, match=r'^legacy\.py is not what it should be: .x. was found 0 times instead of once\.$'):
+    with pytest.raises(assemble.AssemblyError,
+            match=r'^legacy\.py is not what it should be: .x. was found 0 times instead of once\.$'):
         assemble.edit('legacy.py', 'import torch\n', 'x', 'y')
-    with pytest.raises(assemble.AssemblyError, match=r'^legacy\.py is not .*: .if x:. was found 0 times instead of 1\.$'):
+    with pytest.raises(assemble.AssemblyError,
+            match=r'^legacy\.py is not .*: .if x:. was found 0 times instead of 1\.$'):
         assemble.resolve_branches('legacy.py', 'import torch\n', 'if x:', 'else')
 
 def test_wheels_with_other_content_are_refused(tmp_path):
@@ -184,17 +190,20 @@ def test_wheels_with_other_content_are_refused(tmp_path):
         wheels[requirement] = tmp_path / f'{number}.whl'
         with zipfile.ZipFile(wheels[requirement], 'w') as archive:
             archive.writestr(assemble.LIBRARY_PREFIX + 'legacy.py', 'import os')
-    with pytest.raises(assemble.AssemblyError, match=f'^The assembled tree has the sha256 [0-9a-f]{{64}} instead of {assemble.TREE_SHA256}.$'):
+    with pytest.raises(assemble.AssemblyError,
+            match=f'^The assembled tree has the sha256 [0-9a-f]{{64}} instead of {assemble.TREE_SHA256}.$'):
         assemble.assemble_files(wheels)
 
 @pytest.mark.parametrize('keep, expected', [('if', 'a = 1\nb = 2\nend'), ('else', 'c = 3\nend')])
 def test_a_branch_is_resolved_to_its_lines(keep, expected):
-    assert assemble.resolve_branches('x', 'if odd:\n    a = 1\n    b = 2\nelse:\n    c = 3\nend', 'if odd:', keep) == expected
+    assert assemble.resolve_branches('x', 'if odd:\n    a = 1\n    b = 2\nelse:\n    c = 3\nend', 'if odd:',
+        keep) == expected
 
 #----------------------------------------------------------------------------
 # Both trees compute the same.
 
-def test_both_trees_give_bit_identical_parameters_outputs_and_gradients_in_all_four_phases(submodule_tree, pypi_tree, tmp_path):
+def test_both_trees_give_bit_identical_parameters_outputs_and_gradients_in_all_four_phases(submodule_tree,
+        pypi_tree, tmp_path):
     hashes = dict()
     for tree in (submodule_tree, pypi_tree):
         out = tmp_path / f'{tree.name}.json'
@@ -215,9 +224,11 @@ def test_the_submodule_is_taken_where_it_can_be_had(tmp_path):
     project = trees.Project(tmp_path / 'a project', reachable=True)
     done = project.sarigan('upstream')
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f'stylegan2-ada-pytorch: git submodule, commit {project.commit[:7]}, patches generate, networks, tools, train, training applied\n'
+    assert (done.stdout == 'stylegan2-ada-pytorch: '
+        f'git submodule, commit {project.commit[:7]}, patches generate, networks, tools, train, training applied\n')
     assert project.origin().ok
-    assert trees.git(project.folder, 'status', '--short', '--', upstream.FOLDER).strip() == f'A  {upstream.FOLDER}' # patched, not dirty
+    # patched, not dirty
+    assert trees.git(project.folder, 'status', '--short', '--', upstream.FOLDER).strip() == f'A  {upstream.FOLDER}'
 
     project.reach(False) # the second run needs no network
     again = project.sarigan('upstream')
@@ -231,7 +242,8 @@ def test_changes_of_a_user_are_refused_and_kept(tmp_path):
     for kind in upstream.KINDS:
         done = project.sarigan('upstream', f'--upstream={kind}')
         assert done.returncode == 2
-        assert done.stderr == f'Error: {project.tree} has changes of yours in train.py: save what you need, remove the folder and run again.\n'
+        assert (done.stderr == f'Error: {project.tree} has changes of yours in train.py: '
+            'save what you need, remove the folder and run again.\n')
         assert (project.tree / 'train.py').read_text() == mine
 
 def test_missing_files_and_another_commit_are_mended_without_network(tmp_path):
@@ -275,7 +287,8 @@ def test_an_assembled_tree_is_kept_where_github_does_not_answer(tmp_path, pypi_t
     shutil.copytree(pypi_tree, project.tree, dirs_exist_ok=True)
     done = project.sarigan('upstream')
     assert done.returncode == 0, done.stderr
-    assert done.stdout == 'stylegan2-ada-pytorch: assembled from Python packages, commit d72cc7d, patches networks, tools, train, training applied\n'
+    assert (done.stdout == 'stylegan2-ada-pytorch: '
+        'assembled from Python packages, commit d72cc7d, patches networks, tools, train, training applied\n')
 
 def test_a_failed_replacement_leaves_the_assembled_tree_as_it_was(tmp_path, pypi_tree):
     project = trees.Project(tmp_path / 'project', reachable=False)
@@ -320,7 +333,8 @@ def test_a_foreign_folder_is_left_alone(tmp_path):
     (project.tree / 'notes.txt').write_text('mine')
     done = project.sarigan('upstream')
     assert done.returncode == 2
-    assert done.stderr == f'Error: {project.tree} holds files that sarigan did not put there: save what you need, remove the folder and run again.\n'
+    assert (done.stderr == f'Error: {project.tree} holds files that sarigan did not put there: '
+        'save what you need, remove the folder and run again.\n')
 
 def test_an_unknown_origin_is_refused(tmp_path):
     done = trees.Project(tmp_path / 'project', reachable=False).sarigan('upstream', '--upstream=ftp')
@@ -339,12 +353,14 @@ def test_importing_the_package_makes_upstream_importable_from_any_folder(tmp_pat
 
 def test_the_package_imports_without_a_tree(tmp_path):
     project = trees.Project(tmp_path / 'project', reachable=False)
-    done = trees.run([sys.executable, '-c', 'import sarigan_plugin; print(sarigan_plugin.upstream.tree.find(), sarigan_plugin.upstream.tree.activate())'],
+    done = trees.run([sys.executable, '-c', 'import sarigan_plugin; '
+        'print(sarigan_plugin.upstream.tree.find(), sarigan_plugin.upstream.tree.activate())'],
         tmp_path, PYTHONPATH=project.folder)
     assert done.stdout == 'None False\n', done.stderr
 
 def test_the_help_lists_every_command_without_importing_any():
-    code = 'import sys; from sarigan_plugin.cli import main, COMMANDS\ntry: main(["--help"])\nfinally: print([n for n in sys.modules if n in ("torch", "numpy")])'
+    code = ('import sys; from sarigan_plugin.cli import main, COMMANDS\ntry: main(["--help"])\nfinally: '
+        'print([n for n in sys.modules if n in ("torch", "numpy")])')
     done = trees.run([sys.executable, '-c', code], trees.ROOT)
     for name in ('train', 'demo', 'data', 'generate', 'groups', 'doctor', 'upstream'):
         assert f'\n  {name} ' in done.stdout
@@ -353,6 +369,7 @@ def test_the_help_lists_every_command_without_importing_any():
 def test_an_unknown_command_lists_the_valid_ones():
     done = trees.run([sys.executable, '-m', 'sarigan_plugin.cli', 'trian'], trees.ROOT)
     assert done.returncode == 2
-    assert done.stderr == f"Error: There is no command 'trian'; the commands are {', '.join(COMMANDS)}.\n" and 'train, ablate, generate' in done.stderr
+    assert (done.stderr == f"Error: There is no command 'trian'; the commands are {', '.join(COMMANDS)}.\n"
+        and 'train, ablate, generate' in done.stderr)
 
 #----------------------------------------------------------------------------
