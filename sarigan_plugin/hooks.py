@@ -10,10 +10,12 @@ import importlib
 _PLACES = {
     # tools.patch, generate.patch: prepares the process when it is asked for.
     'host_torch':       ('sarigan_plugin.trainer.upstream_loop',     'host_torch'),
-    'take_any_network': ('sarigan_plugin.commands.upstream_scripts', 'take_any_network'), # networks.patch, generate.patch
+    # networks.patch, generate.patch
+    'take_any_network': ('sarigan_plugin.commands.upstream_scripts', 'take_any_network'),
     'train':            ('sarigan_plugin.commands.train',            'main'),             # train.patch
     'keeper':           ('sarigan_plugin.trainer.checkpoint',        'keeper'),           # training.patch
-    'generate':         ('sarigan_plugin.commands.generate',         'generate_command'), # The assembled tree's generate.py.
+    # The assembled tree's generate.py.
+    'generate':         ('sarigan_plugin.commands.generate',         'generate_command'),
 }
 
 def __getattr__(name):

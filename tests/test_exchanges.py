@@ -76,7 +76,7 @@ def test_an_overlay_is_the_original_but_for_some_names():
     overlay = Overlay(json, dumps=str)
     assert overlay.dumps is str and overlay.loads is json.loads and json.dumps is not str and overlay.__name__ == 'json'
     with pytest.raises(AttributeError, match="module 'json' has no attribute 'nonesuch'"):
-        overlay.nonesuch
+        _ = overlay.nonesuch
 
 SCRIPT = '''
 import click

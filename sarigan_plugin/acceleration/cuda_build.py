@@ -63,10 +63,8 @@ def wait_for_lock(folder, world):
     while os.path.exists(lock):
         if not _is_open(lock) and _seconds_since_writing(folder) > STALE_SECONDS:
             print(f'Removing {lock}, which a process that no longer runs has left.')
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 os.unlink(lock)
-            except FileNotFoundError:
-                pass
             return
         if time.monotonic() > end:
             raise UserError(f'Rank {world.rank} has waited {world.minutes()} for another program '
@@ -93,10 +91,8 @@ def _seconds_since_writing(folder):
     """Since the newest file of `folder` was written; none = no time at all."""
     times = []
     for entry in os.scandir(folder):
-        try:
+        with contextlib.suppress(FileNotFoundError): # A compiler's temporary file.
             times.append(entry.stat().st_mtime)
-        except FileNotFoundError: # A compiler's temporary file.
-            pass
     return time.time() - max(times, default=time.time())
 
 #----------------------------------------------------------------------------

@@ -112,7 +112,7 @@ def _init_at_first_use():
 
 def _triton_is_missing():
     try:
-        import triton as _triton
+        import triton as _triton  # noqa: F401
     except ImportError:
         return 'there is no Python package triton, which comes with PyTorch for CUDA on Linux'
     return None

@@ -76,8 +76,8 @@ Done: {runs.position(run_dir) // 1000} thousand images seen in all. Look at thes
   groups.png   One block per layer, one row per group of channels: red is where the group is active (paper, Fig. 3).
                Groups that light up on hair, outline or background, whatever the face, have found a meaning.
   index.html   The same for a browser, with figures of every group.
-  strip.png    The group that moves one part of the image most, turned from negative over none (0) and as it is (1) to three
-               times as much (Fig. 5).
+  strip.png    The group that moves one part of the image most, turned from negative over none (0) and as it is (1)
+               to three times as much (Fig. 5).
   network.pkl  The network, for every StyleGAN2-ADA tool; log.txt tells how it was trained.
 
 Run `sarigan demo` again to train on from here: the faces get better.

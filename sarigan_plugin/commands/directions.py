@@ -116,8 +116,8 @@ def _print_effects(effects, known, top):
     click.echo(f'\n  {"Group":<{width}}  channels  strength  inside  elsewhere  spill  centre')
     for label, effect in zip(labels, effects):
         x, y = effect.centre
-        click.echo(f'  {label:<{width}}{effect.channels:10}{effect.strength:10.1f}{effect.inside:8.0%}{effect.elsewhere:11.0%}{effect.spill:7.0%}'
-            f'   {x:.2f}, {y:.2f}{_moved(effect)}')
+        click.echo(f'  {label:<{width}}{effect.channels:10}{effect.strength:10.1f}{effect.inside:8.0%}'
+            f'{effect.elsewhere:11.0%}{effect.spill:7.0%}   {x:.2f}, {y:.2f}{_moved(effect)}')
     inside, elsewhere = (np.median([getattr(effect, what) for effect in effects[:top]])
         for what in ['inside', 'elsewhere'])
     click.echo(f'\nMedian of these: {inside:.0%} of the squared change is inside the {directions.LOCUS:.0%} '

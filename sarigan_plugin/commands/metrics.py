@@ -103,6 +103,7 @@ def _notes(found, detector):
         yield f'Detector: {detector}.'
     for name, m in found.items():
         if quality.grows_with_fewer(name) and min(m.num_samples, m.num_real) < m.num_features:
-            yield f'{name}: there are more features, {m.num_features}, than images; compare with values of as many images alone.'
+            yield (f'{name}: there are more features, {m.num_features}, than images; '
+                'compare with values of as many images alone.')
 
 #----------------------------------------------------------------------------

@@ -59,11 +59,11 @@ class InpaintPage(Page):
     def _build_files(self):
         self._upload_button('Open', 'folder_open', self._open,
             'A photo, whose hole is where it is transparent, or a recipe (edit.json)')
-        with self._button('Download', 'download', None, 'The image, or what `sarigan inpaint` makes it of'):
-            with ui.menu():
-                for label, name, ending in [('Image', 'completed.png', '.png'), ('Mask', 'mask.png', '-mask.png'),
-                        ('Recipe', 'recipe.json', '.json')]:
-                    ui.menu_item(label, lambda name=name, ending=ending: self._download(name, ending))
+        hint = 'The image, or what `sarigan inpaint` makes it of'
+        with self._button('Download', 'download', None, hint), ui.menu():
+            for label, name, ending in [('Image', 'completed.png', '.png'), ('Mask', 'mask.png', '-mask.png'),
+                    ('Recipe', 'recipe.json', '.json')]:
+                ui.menu_item(label, lambda name=name, ending=ending: self._download(name, ending))
         self._save_button('The image as PNG, and what `sarigan inpaint` makes it of: photo, mask and recipe')
 
     def _build_beside(self):

@@ -78,9 +78,11 @@ def prepare():
     exchange('metrics.metric_main', 'calc_metric', _with_its_own_random_numbers,
         "metric_main.py:39 draws the training's random numbers")
 
+CPU = torch.device('cpu')
+
 def _any_detector(get_feature_detector):
     """NVIDIA's by their URLs, as ever, and those of detectors.py."""
-    def wrapper(url, device=torch.device('cpu'), **kwargs):
+    def wrapper(url, device=CPU, **kwargs):
         if dnnlib.util.is_url(url):
             return get_feature_detector(str(url), device, **kwargs)
         return detectors.load(str(url), device)

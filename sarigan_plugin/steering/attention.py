@@ -17,6 +17,7 @@ from sarigan_plugin.steering.sampling import sample_ws
 from sarigan_plugin.support import files, pictures
 from sarigan_plugin.support.bars import progressbar
 
+NO_NAMES        = names.GroupNames()
 NUM_SHUFFLES    = 8         # Random groups that the coherence of attention maps is compared with.
 MAX_PIXELS      = 2 ** 19   # Of the images that are made at once: features of one at 1024x1024 take 400 MB.
 MAX_SIDE        = 128       # Of the images and attention maps that are kept for pictures.
@@ -207,7 +208,7 @@ def draw_groups(surveyed, layers, overlays, size=64):
             images.shape[1] + 2))
     return pictures.mosaic(blocks, columns=min(len(blocks), 2))
 
-def draw_strip(G, ws, layer_name, group, known=names.GroupNames(), scales=(-2, -1, 0, 0.5, 1, 1.5, 2, 3), size=96):
+def draw_strip(G, ws, layer_name, group, known=NO_NAMES, scales=(-2, -1, 0, 0.5, 1, 1.5, 2, 3), size=96):
     """One row per image: the inter code of one group scaled, everything else kept (Fig. 5). Returns an image."""
     columns = []
     for scale in scales:
@@ -242,7 +243,7 @@ def _rounded(row):
 
 #----------------------------------------------------------------------------
 
-def draw_all(G, network, outdir, seeds, trunc=0.7, class_idx=0, known=names.GroupNames()):
+def draw_all(G, network, outdir, seeds, trunc=0.7, class_idx=0, known=NO_NAMES):
     """Write all that the command leaves into an existing folder. network: what to call it. Returns (paths, Survey)."""
     ws = sample_ws(G, seeds, trunc, class_idx)
     surveyed = survey(G, ws, functools.partial(progressbar, label='Looking at groups'))

@@ -5,7 +5,8 @@
     >>> from sarigan_plugin.snapshots import reading
     >>> G = reading.load('network.pkl', 'network')
     >>> ws = sampling.sample_ws(G, seeds=[0, 1])
-    >>> with edits.edited(G, [edits.Edit('b16.conv0', group=3, inter_scale=2), edits.Edit('b8.conv1', group=0, intra_seed=7)]):
+    >>> louder = edits.Edit('b16.conv0', group=3, inter_scale=2)
+    >>> with edits.edited(G, [louder, edits.Edit('b8.conv1', group=0, intra_seed=7)]):
     ...     images = G.synthesis(ws, noise_mode='const')
     >>> images.shape
     torch.Size([2, 3, 32, 32])
@@ -84,7 +85,7 @@ class Edit:
 
     def layers_of(self, G):
         """The layers of the generator that it changes. Raises WrongField where there is no such layer or group."""
-        layers = dict((name, layer) for name, layer, _source in grouped_layers(G.synthesis))
+        layers = {name: layer for name, layer, _source in grouped_layers(G.synthesis)}
         for name in self.layers:
             if name not in layers:
                 raise WrongField('layers', f'{name[:40]!r} is not a grouped layer; they are {", ".join(layers)}.')

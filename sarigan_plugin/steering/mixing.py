@@ -19,7 +19,7 @@ def mixing_edits(G, seed, layers=None, group=None, code='both'):
     'inter' or 'both'.
     Raises WrongField where there is no such layer, or no such group with channels.
     """
-    grouped = dict((name, layer) for name, layer, _source in grouped_layers(G.synthesis))
+    grouped = {name: layer for name, layer, _source in grouped_layers(G.synthesis)}
     taken = dict.fromkeys(CODES[code][0], seed)
     edit = Edit(list(grouped) if layers is None else layers, 0 if group is None else group, **taken)
     if group is not None:

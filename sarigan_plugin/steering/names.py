@@ -121,7 +121,8 @@ class GroupNames:
         rows = [json.dumps(dict(name=name, layer=place.layer, group=place.group, channels=place.channels),
             ensure_ascii=False) for name, place in self.places.items()]
         with files.atomic_open(path) as f:
-            f.write(('{"version": %d, "names": [\n%s\n]}\n' % (VERSION, ',\n'.join(rows))).encode()) # A line for each.
+            lines = ',\n'.join(rows) # One for each.
+            f.write(f'{{"version": {VERSION}, "names": [\n{lines}\n]}}\n'.encode())
 
 def _members(G):
     """{layer: {group: set of its channels}}, of groups that have some."""

@@ -70,7 +70,7 @@ class Projection:
                 ws = torch.from_numpy(arrays['w'])
                 noise = {name.removeprefix('noise.'): torch.from_numpy(arrays[name])
                     for name in arrays if name.startswith('noise.')}
-                target = arrays['target'] if 'target' in arrays else None
+                target = arrays.get('target')
         except Exception as error: # Who knows what a broken file leads to.
             raise ValueError(f'{path!r} is not an .npz file with an array w ({first_line(error)}).') from None
         if not ws.is_floating_point() or ws.ndim != 3 or len(ws) == 0 or ws.shape[1:] != (G.num_ws, G.w_dim):

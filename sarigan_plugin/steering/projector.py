@@ -11,7 +11,7 @@
     ['w', 'w+', 'noise']
     >>> found['noise'].synthesize(G).shape
     torch.Size([1, 3, 32, 32])
-    >>> found['noise'].write('projected_w.npz')                                         # For --projected-w of generate and edit.
+    >>> found['noise'].write('projected_w.npz')     # For --projected-w of generate and edit.
 """
 
 import dataclasses

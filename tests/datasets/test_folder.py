@@ -723,7 +723,7 @@ def test_results_come_in_order_and_errors_as_they_are():
         list(processes.map_in_order(os._exit, [1, 1], 2))
 
 def test_what_workers_import_is_light():
-    code = 'import sys\nfrom sarigan_plugin.datasets import picture_conversion; from sarigan_plugin.datasets import picture_sources\n' \
+    code = 'import sys\nfrom sarigan_plugin.datasets import picture_conversion, picture_sources\n' \
         'print([name for name in ("torch", "numpy", "requests") if name in sys.modules])'
     done = subprocess.run([sys.executable, '-c', code], cwd=trees.ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == '[]\n'

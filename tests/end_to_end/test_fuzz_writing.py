@@ -270,9 +270,9 @@ def yard(workbench, tmp_path_factory):
     import torch._dynamo  # noqa: E401, F401
 
     import sarigan_plugin.losses.sarigan
-    import sarigan_plugin.trainer.progress
+    import sarigan_plugin.trainer.progress  # noqa: F401
 
-    import training.training_loop
+    import training.training_loop  # noqa: F401
     here = tmp_path_factory.mktemp('yard') / 'here'
     shutil.copytree(workbench, here, symlinks=True)
     (here / 'mine.toml').write_text(CONFIG)

@@ -176,10 +176,9 @@ def test_saved_files_get_names_that_are_free_and_the_recipe_is_what_edit_takes(s
 
 def zip_bomb():
     content = io.BytesIO()
-    with zipfile.ZipFile(content, 'w', zipfile.ZIP_DEFLATED) as z:
-        with z.open('w.npy', 'w', force_zip64=True) as f:
-            for _mb in range(300):
-                f.write(bytes(2**20))
+    with zipfile.ZipFile(content, 'w', zipfile.ZIP_DEFLATED) as z, z.open('w.npy', 'w', force_zip64=True) as f:
+        for _mb in range(300):
+            f.write(bytes(2**20))
     return content.getvalue()
 
 class Bad:

@@ -140,8 +140,8 @@ def test_a_large_upload_is_refused_kindly_whether_it_says_its_size_or_not(served
     '..\\\\..\\\\sarigan-pwned.json', 'sarigan-pwned.json\\0', '%2e%2e%2fsarigan-pwned.json'])
 def test_the_name_of_an_upload_leads_nowhere(served, name):
     assert ask(served, upload_address(ask(served)[1]), 'POST', **form(name, b'{}'))[0] in [200, 400]
-    assert not [path for path in served.folder.rglob('*pwned*')] and not [entry
-        for entry in os.listdir('/tmp') if 'sarigan-pwned' in entry]
+    assert not list(served.folder.rglob('*pwned*'))
+    assert not [entry for entry in os.listdir('/tmp') if 'sarigan-pwned' in entry]
 
 # Visitors, as browsers would be, but without one.
 

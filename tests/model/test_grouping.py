@@ -68,7 +68,7 @@ def learn_planted(num_channels, seed, **options):
     torch.manual_seed(seed)
     trainer = Trainer(ChannelGrouping(num_channels, 16, **options))
     kernels = same_angles(planted.kernels())
-    for step in range(250, 3001, 250):
+    for step in range(250, 3001, 250):  # noqa: B007
         trainer.train(kernels, 250)
         index = adjusted_rand_index(trainer.grouping.assignment, planted.truth)
         if index >= 0.99:
@@ -321,7 +321,8 @@ def test_kmeans_finds_planted_clusters_of_any_size_up_to_twice_the_average(num_c
     for seed in range(5):
         planted = Planted(num_channels, 16, seed)
         unequal = torch.tensor([num_channels // 32] * 8 + [3 * num_channels // 32] * 8)
-        for planted.truth in [planted.truth, torch.repeat_interleave(torch.arange(16), unequal)]:
+        for truth in [planted.truth, torch.repeat_interleave(torch.arange(16), unequal)]:
+            planted.truth = truth
             grouping = KMeansGrouping(num_channels, 16)
             grouping.refresh(planted.kernels())
             assert adjusted_rand_index(grouping.assignment, planted.truth) == pytest.approx(1)

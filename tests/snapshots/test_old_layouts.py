@@ -26,7 +26,7 @@ import legacy
 FLAT = trees.ROOT / 'tests' / 'fixtures' / 'flat_layout'
 sys.path.append(str(FLAT))
 
-from make import COMMAND, sample
+from make import COMMAND, sample  # noqa: E402
 
 RUN      = FLAT / 'runs' / '00000-images-small'
 NETWORK  = RUN / 'network-snapshot-000001.pkl'

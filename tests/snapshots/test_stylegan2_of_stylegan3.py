@@ -1,5 +1,6 @@
 """StyleGAN2 that stylegan3's code has pickled is read, trusted or not, and every command takes it."""
 
+import json
 import pickle
 
 import numpy as np
@@ -117,8 +118,8 @@ def test_every_command_takes_it_trusted_or_not(command, tmp_path, monkeypatch):
     (tmp_path / 'data').mkdir()
     for seed in range(20):
         picture(tmp_path / f'data/{seed}.png', seed)
-    (tmp_path / 'data/dataset.json').write_text(
-        '{"labels": [%s]}' % ', '.join(f'["{seed}.png", {seed % 2}]' for seed in range(20)))
+    labels = [[f'{seed}.png', seed % 2] for seed in range(20)]
+    (tmp_path / 'data/dataset.json').write_text(json.dumps(dict(labels=labels)))
     places = dict(pkl=tmp_path / 'network.pkl', data=tmp_path / 'data', target=tmp_path / 'data/0.png',
         detector=save_script(tmp_path / 'colours.pt'))
     arguments, refusal = COMMANDS[command]

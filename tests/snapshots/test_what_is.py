@@ -39,7 +39,7 @@ def picture(kind):
 def zipped(**contents):
     file = io.BytesIO()
     with zipfile.ZipFile(file, 'w') as archive:
-        for number, (key, content) in enumerate(contents.items()):
+        for key, content in contents.items():
             archive.writestr(key.replace('_', '.'), content)
     return file.getvalue()
 
@@ -209,11 +209,11 @@ def test_a_stylegan2_of_tensorflow_is_converted_when_it_is_trusted_or_as_its_sen
     done = CliRunner().invoke(legacy.convert_network_pickle, [f'--source={path}', f'--dest={tmp_path / "new.pkl"}'])
     assert done.exit_code == 0, done.output
     for found in [trusted, reading.load_all(str(tmp_path / 'new.pkl'), 'PKL')]:
-        for name in ['G_ema', 'D']:
-            wanted = tensors_of(data[name])
+        for network in ['G_ema', 'D']:
+            wanted = tensors_of(data[network])
             # mod_bias is one less there.
             assert all(torch.allclose(tensor, wanted[key], atol=1e-6)
-                for key, tensor in tensors_of(found[name]).items())
+                for key, tensor in tensors_of(found[network]).items())
 
     nets[0].static_kwargs['another'] = nets[2].static_kwargs['another'] = 1
     write_bytes(path, pickle.dumps(nets, 2))

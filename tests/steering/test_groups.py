@@ -85,7 +85,7 @@ def test_coherence_of_a_flat_map_is_no_number():
 def test_groups_of_like_channels_are_more_coherent_than_random_ones_and_empty_groups_do_not_count(make_generator,
         monkeypatch):
     G = make_generator(grouping='blocks', num_groups=5).requires_grad_(False)
-    layer = dict((name, layer) for name, layer, _source in grouped_layers(G.synthesis))['b16.conv1']
+    layer = {name: layer for name, layer, _source in grouped_layers(G.synthesis)}['b16.conv1']
     layer.grouping.assignment.copy_(torch.arange(16) // 8) # Groups 2 to 4 are empty.
     signs = torch.tensor([1.0, -1.0]).repeat(4)
     features = {name: torch.randn(2, other.grouping.num_channels, 16, 16)
@@ -245,7 +245,7 @@ def test_the_page_has_every_group_with_its_picture_name_and_figures_and_needs_no
 
     figures = json.loads((tmp_path / 'out' / 'groups.json').read_text(), parse_constant=pytest.fail)
     assert (figures['network'], figures['seeds'], figures['class_idx']) == ('<b>&".pkl', [1, 2], None)
-    layers = dict((name, layer) for name, layer, _source in grouped_layers(reading.load(str(weird), 'PKL').synthesis))
+    layers = {name: layer for name, layer, _source in grouped_layers(reading.load(str(weird), 'PKL').synthesis)}
     assert [layer['name'] for layer in figures['layers']] == list(layers)
     for layer in figures['layers']:
         grouping = layers[layer['name']].grouping

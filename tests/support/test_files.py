@@ -23,10 +23,9 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path):
 def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path, opened):
     path = tmp_path / 'snapshot.pkl'
     path.write_bytes(b'old')
-    with pytest.raises(RuntimeError, match='half way'):
-        with opened(path) as f:
-            f.write(b'new')
-            raise RuntimeError('half way')
+    with pytest.raises(RuntimeError, match='half way'), opened(path) as f:
+        f.write(b'new')
+        raise RuntimeError('half way')
     assert path.read_bytes() == b'old' and os.listdir(tmp_path) == ['snapshot.pkl']
 
 def test_a_disk_that_fails_at_the_end_leaves_the_old_file(tmp_path, monkeypatch):
@@ -35,9 +34,8 @@ def test_a_disk_that_fails_at_the_end_leaves_the_old_file(tmp_path, monkeypatch)
     def fail(_descriptor):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
     monkeypatch.setattr(os, 'fsync', fail)
-    with pytest.raises(OSError, match='Input/output error'):
-        with files.atomic_open(path) as f:
-            f.write(b'new')
+    with pytest.raises(OSError, match='Input/output error'), files.atomic_open(path) as f:
+        f.write(b'new')
     assert path.read_bytes() == b'old' and os.listdir(tmp_path) == ['snapshot.pkl']
 
 def test_what_a_killed_process_was_writing_is_removed(tmp_path):
@@ -86,9 +84,8 @@ def test_on_a_full_disk_training_goes_on_and_whole_lines_and_files_stay(tmp_path
         'network.pkl', 'stats.jsonl']
 
 def test_other_errors_are_not_swallowed(tmp_path):
-    with pytest.raises(OSError, match='another') as caught:
-        with files.training_open(tmp_path / 'network.pkl', 'wb'):
-            raise OSError(errno.EIO, 'another')
+    with pytest.raises(OSError, match='another') as caught, files.training_open(tmp_path / 'network.pkl', 'wb'):
+        raise OSError(errno.EIO, 'another')
     assert caught.value.errno == errno.EIO
 
 def test_a_locked_folder_says_who_has_it_and_is_free_when_that_process_is_killed(tmp_path):

@@ -188,7 +188,8 @@ def test_a_run_whose_options_are_lost_is_refused(command, stopped):
     for content in ['3', '[', '']:
         (stopped / 'training_options.json').write_text(content)
         assert refusal(command, stopped.parent, '--resume=latest') == \
-            f'Error: --resume: {stopped / "training_options.json"} cannot be read, so there is no telling how the run was trained.'
+            f'Error: --resume: {stopped / "training_options.json"} cannot be read, so there is no telling how ' \
+            'the run was trained.'
 
 def test_a_folder_without_states_is_no_run(command, tmp_path):
     assert refusal(command, tmp_path, f'--resume={tmp_path}') == \
@@ -248,7 +249,8 @@ def test_where_no_state_is_whole_nothing_is_lost(command, stopped):
         os.truncate(path, 100)
     before = {path.name: path.read_bytes() for path in stopped.iterdir() if path.name != '.lock'}
     assert refusal(command, stopped.parent) == \
-        f'Error: --resume: no training state in {stopped} is whole; --resume=noresume starts anew, --resume=PKL from a snapshot.'
+        f'Error: --resume: no training state in {stopped} is whole; --resume=noresume starts anew, ' \
+        '--resume=PKL from a snapshot.'
     assert {path.name: path.read_bytes() for path in stopped.iterdir() if path.name != '.lock'} == before
 
 def test_as_many_states_as_asked_for_are_kept(uninterrupted):

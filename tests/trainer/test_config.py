@@ -194,11 +194,11 @@ def test_the_commands_of_the_documentation_are_understood():
     text = (trees.ROOT / 'docs' / 'datasets.md').read_text()
     commands = [line.split()[1:] for line in text.splitlines() if line.startswith('python ')]
     assert len(commands) >= 8
-    for script, *arguments in commands:
+    for script, *words in commands:
         if script == 'dataset_tool.py':
-            dataset_tool.convert_dataset.make_context(script, arguments) # Raises if there is no such option.
+            dataset_tool.convert_dataset.make_context(script, words) # Raises if there is no such option.
         else:
-            cfg = train.main.make_context(script, arguments).params['cfg']
+            cfg = train.main.make_context(script, words).params['cfg']
             recipes.find_recipe(cfg, resolution=256, gpus=8)
 
 def test_the_table_of_the_paper_names_code_and_tests_that_exist():
