@@ -109,10 +109,9 @@ def pip_links(archive):
 def npm_links(archive):
     """The URL of an archive in the registry that npm uses. Yields (URL, CA bundle)."""
     npm = shutil.which('npm')
+    registry = os.environ.get('npm_config_registry', '')  # noqa: SIM112
     if npm:
         registry = _ask(npm, 'config', 'get', 'registry').strip()
-    else:
-        registry = os.environ.get('npm_config_registry', '')  # noqa: SIM112
     if not registry.startswith(('https://', 'http://')):
         raise UserError(f'npm names no registry to download {archive.package} {archive.version} from: '
             'install npm, or set npm_config_registry to the URL of one.')
