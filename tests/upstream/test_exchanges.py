@@ -38,7 +38,7 @@ def test_an_exchange_gets_what_upstream_has_and_is_undone(module):
     assert module.number == 2
     exchanges.undo('upstreams', 'number')
     exchanges.undo('upstreams', 'number') # Nothing to undo is nothing to do.
-    assert module.number == 1 and exchanges.in_force() == before
+    assert module.number == 1 and exchanges.in_force() == []
 
 def test_nothing_is_wrapped_twice(module):
     wrap = lambda number: [number]
@@ -101,7 +101,7 @@ def test_a_script_has_its_own_names_again_after_its_command(monkeypatch):
     for seed in [1, 2]:
         done = CliRunner().invoke(script.main, [f'--seed={seed}'])
         assert done.exit_code == 0, done.output
-        assert (script.legacy, script.imageio) == names and exchanges.in_force() == []
+        assert (script.legacy, script.imageio) == names and exchanges.in_force() == before
         _seed, legacy, imageio = script.seen[-1]
         assert isinstance(legacy, Overlay) and legacy._original is names[0] and imageio.get_writer is not None
     assert [seed for seed, *_names in script.seen] == [1, 2]
