@@ -133,7 +133,7 @@ def drop_retired(options):
     for name, left in RETIRED.items():
         value = options.pop(name, left)
         if value != left:
-            raise ValueError(f'{name} can only be {left!r} by now, not {value!r}')
+            raise ValueError(f'{name} is retired and must be {left!r}, its old default, not {value!r}')
 
 def _upstream(name, *args, **kwargs):
     """Build one of upstream's layers by name, so that it is pickled with upstream's source and not with this file."""

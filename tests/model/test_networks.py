@@ -282,7 +282,7 @@ def test_options_of_earlier_versions_may_have_the_value_that_is_left(make_genera
         assert all(torch.equal(a, b) for a, b in zip(with_them.parameters(), without.parameters()))
         for options in gone:
             (name, value), = options.items()
-            with pytest.raises(ValueError, match=f'^{name} can only be .* by now, not {value!r}$'):
+            with pytest.raises(ValueError, match=f'^{name} is retired and must be .*, its old default, not {value!r}$'):
                 make(**options)
 
 def test_a_generator_refuses_arguments_that_never_were(make_generator):

@@ -98,7 +98,7 @@ def test_an_old_training_goes_on(tmp_path):
 #----------------------------------------------------------------------------
 # Options that are gone: norm_channels, norm_eps, inter_gain, info_variance.
 
-GONE = 'norm_eps can only be 0 by now, not 0.3'
+GONE = 'norm_eps is retired and must be 0, its old default, not 0.3'
 
 def test_a_pickle_that_needs_an_option_that_is_gone_gets_a_sentence(tmp_path):
     with open(NETWORK, 'rb') as f:
