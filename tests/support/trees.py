@@ -50,7 +50,7 @@ def generate_images():
     print(torch.__version__)
 
 if __name__ == "__main__":
-    generate_images()
+    generate_images() # pylint: disable=no-value-for-parameter
 '''
 
 @functools.cache
