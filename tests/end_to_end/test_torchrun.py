@@ -118,7 +118,7 @@ def test_torchrun_trains_the_same_network_as_processes_of_our_own(trained, image
         exit_code, out, errors = finished(process)
     assert exit_code == 0, errors
     assert out.count('tick 1 ') == 1
-    # The images of both processes since the first tick, which has one batch: 1,000 less 40, and not half of that.
+    # 15 batches of 64 images; one of the two processes alone would have counted 480.
     assert stats(tmp_path / 'run')[-1]['Loss/scores/real']['num'] == 960
     assert_equal_networks(theirs, tmp_path / 'run')
 
