@@ -144,17 +144,18 @@ def _spawn(args, device_type, *rest):
     Signals go to all of them, and they decide when to stop.
     """
     signals = stopping.stop_signals()
-    # Ignored while the processes are born; each sets its own.
-    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in signals}
-    context = torch.multiprocessing.spawn(_spawned, args=(args, device_type, signals, *rest),
-        nprocs=args.num_gpus, join=False)
     def pass_on(number, _frame):
         for process in context.processes:
             if process.is_alive():
                 os.kill(process.pid, number)
-    for number in signals:
-        if number != signal.SIGINT: # Ctrl-C reaches them from the terminal.
-            signal.signal(number, pass_on)
+    with stopping.held_back(signals):
+        # Ignored after a StopRequest is forgotten; while the processes are born, signals wait.
+        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in signals}
+        context = torch.multiprocessing.spawn(_spawned, args=(args, device_type, signals, *rest),
+            nprocs=args.num_gpus, join=False)
+        for number in signals:
+            if number != signal.SIGINT: # Ctrl-C reaches them from the terminal.
+                signal.signal(number, pass_on)
     try:
         while not context.join():
             pass

@@ -1,5 +1,7 @@
 """Signals that ask a training to stop."""
 
+import contextlib
+import multiprocessing.resource_tracker
 import signal
 
 class Stopped(BaseException): # As KeyboardInterrupt: no handler of errors is to take it for one.
@@ -10,11 +12,22 @@ def stop_signals():
     hangup = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
     return [signal.SIGTERM, signal.SIGINT, *hangup]
 
+@contextlib.contextmanager
+def held_back(signals):
+    """Inside the `with`, signals wait. Those of processes that are started there wait for their StopRequest."""
+    multiprocessing.resource_tracker.ensure_running() # It would let some through when it starts.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
 class StopRequest:
     """Notes the first of some signals that this process gets. A second one does what it did before."""
     def __init__(self, signals):
         self.number = 0 # Of the signal; 0 = there was none.
         self.previous_handlers = {number: signal.signal(number, self._note) for number in signals}
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals) # See held_back().
 
     def _note(self, number, _frame):
         self.number = self.number or number

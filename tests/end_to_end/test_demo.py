@@ -46,7 +46,9 @@ def test_demo_leaves_pictures_and_pickle_and_a_second_one_goes_on_from_the_first
     words = [sys.executable, '-u', '-m', 'sarigan_plugin.cli', 'demo', f'--outdir={outdir}', '--device=cpu']
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as second:
         assert any(re.search(r'Going on from .*00000-.*training-state-.*\.pt', line) for line in second.stdout)
-        second.terminate()
+        second.terminate() # Before the processes that train listen for signals.
+        assert 'Stopped by SIGTERM' in second.stdout.read()
+    assert second.returncode == 0
     assert len(os.listdir(outdir / 'runs')) == 1
 
 @pytest.mark.parametrize('arguments, sentence', [
