@@ -4,6 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import datetime
+import gc
 import json
 import os
 import shutil
@@ -278,6 +279,9 @@ def _connected(world, device_type):
             world_size=world.size, store=world.store, timeout=world.timeout)
     yield # Where that raises, nobody waits for the others.
     if world.size > 1:
+        # What exchanged gradients goes first: after its process group it would wait, holding the interpreter, for a
+        # thread of the group that waits for the interpreter.
+        gc.collect()
         torch.distributed.destroy_process_group()
 
 def _explain_formats(args):

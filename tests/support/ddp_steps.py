@@ -13,6 +13,7 @@ and makes whole steps of gradients that are rounding alone.
 """
 
 import contextlib
+import gc
 import traceback
 
 import torch
@@ -60,6 +61,15 @@ def train(rank, world, rendezvous, mode):
     if world > 1:
         torch.distributed.init_process_group('gloo', rank=rank, world_size=world, init_method=f'file://{rendezvous}')
     torch.set_num_threads(1)
+    states = train_connected(rank, world, mode)
+    if world > 1:
+        # What exchanged gradients goes first: after its process group it would wait, holding the interpreter, for a
+        # thread of the group that waits for the interpreter.
+        gc.collect()
+        torch.distributed.destroy_process_group()
+    return states
+
+def train_connected(rank, world, mode):
     everything = (mode == 'everything')
     torch.manual_seed(rank if everything else 0)
     size = dict(channel_base=256, channel_max=16)
@@ -105,8 +115,6 @@ def train(rank, world, rendezvous, mode):
                     sync=(index_of_round == rounds - 1), gain=1)
             network.requires_grad_(False)
             optimizers[network].step()
-    if world > 1:
-        torch.distributed.destroy_process_group()
     return before, state_of(G=G, D=D)
 
 OF_EACH_RANK = 'G.mapping.w_avg' # A running mean over a rank's own images, as upstream has it.
