@@ -158,7 +158,8 @@ def _collect(record, module, prefix, tensors, wanted_gradients, other_attributes
 
 _MISSING = object()
 # Layers of earlier versions have them.
-RETIRED_ATTRIBUTES = dict(norm_channels='layer', norm_eps=0, q_log_variance=None)
+RETIRED_ATTRIBUTES = dict(norm_channels=networks.RETIRED['norm_channels'], norm_eps=networks.RETIRED['norm_eps'],
+    q_log_variance=None)
 
 def _is_same(theirs, ours):
     """Whether a plain attribute is what our constructor made of it:

@@ -26,8 +26,7 @@ class Checkpointer:
         self.run_dir = None
 
     def begin(self, run_dir, rank, num_gpus, keep=2, minutes=None, state=None, seed=None, metrics=(),
-            strict_metrics=False,
-            signals=(), timeout=None):
+            strict_metrics=False, signals=(), timeout=None):
         """The training loop that starts next in this process is to be saved.
 
         run_dir:  folder of the run; rank, num_gpus: this process and the number of all.
@@ -78,11 +77,9 @@ class Checkpointer:
         return *(position[name] for name in POSITION), start_time
 
     def iteration_done(self, loop):
-        """Save if it is time, or if the training is to stop, which raises Stopped.
+        """Save if it is time, or if the training is to stop, which raises Stopped. Raises soundness.Diverged.
 
         The end of a tick waits for tick_done().
-
-        Raises soundness.Diverged.
         """
         if self.run_dir is None:
             return
@@ -187,10 +184,8 @@ def go_on_with_tensorboard(writer, nimg):
     writer: upstream's SummaryWriter, new; None = it has none.
     """
     if writer is not None:
-        from tensorboard.compat.proto.event_pb2 import (  # Where there is a writer, there is TensorBoard.
-            Event,
-            SessionLog,
-        )
+        # Where there is a writer, there is TensorBoard.
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         step = nimg // 1000 + 1 # Upstream's steps are kimg.
         writer.file_writer.add_event(Event(step=step, session_log=SessionLog(status=SessionLog.START)))
 

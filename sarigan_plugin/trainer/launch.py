@@ -38,13 +38,11 @@ class FaultTolerance:
     """What a training does when something goes wrong; stored as `care` in its options."""
     keep_states:        int             = 2     # Training states that stay in the run's folder.
     checkpoint_minutes: float | None    = None  # Time between them, beside those that network snapshots bring.
-    max_bad_iterations: int             = 50    # Iterations in a row with numbers that are not finite before going
-                                                # back.
+    max_bad_iterations: int             = 50    # In a row with numbers that are not finite, before going back.
     max_rollbacks:      int             = 3     # How often to go back to the last state with other random numbers.
     skip_bad_images:    bool            = False # Take another image for one that goes bad?
     trust_pickle:       bool            = False # Run the code inside the pickle that training starts from?
     strict_metrics:     bool            = False # Stop where a metric fails?
-
 
 def launch(args, device_type, minutes=None, world=None):
     """Create args.run_dir and train there, or go on with the training that is there.
@@ -63,8 +61,8 @@ def launch(args, device_type, minutes=None, world=None):
     made = _missing_folders(args.run_dir)
     state_path = world.agree(lambda: _open_run(args, locks))
     if world.rank == 0:
-        print(
-            f'Training on {device_type.upper()}{"; mixed precision is off there" if device_type == "cpu" else ""} ...')
+        hint = '; mixed precision is off there' if device_type == 'cpu' else ''
+        print(f'Training on {device_type.upper()}{hint} ...')
     try:
         if args.num_gpus == world.size:
             code = train_process(world, args, device_type, minutes, state_path)
@@ -238,8 +236,8 @@ def _prepare_upstream(world, args, device_type, tolerance):
     args.augment_p = args.pop('ada_start', args.get('augment_p', 0))
     left_out = args.pop('left_out', dict(images=[]))['images']
     upstream_loop.prepare(device_type, grid=args.pop('grid', None), local_rank=world.local_rank,
-        trust=tolerance.trust_pickle,
-        skip_bad_images=tolerance.skip_bad_images, left_out={args.training_set_kwargs.path: left_out})
+        trust=tolerance.trust_pickle, skip_bad_images=tolerance.skip_bad_images,
+        left_out={args.training_set_kwargs.path: left_out})
     upstream_loop.fit_to_device(args, device_type)
 
 def _watch_loss(world, args, minutes, tolerance):

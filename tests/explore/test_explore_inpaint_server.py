@@ -82,14 +82,6 @@ def test_a_large_upload_is_refused_kindly(served):
 
 # In a browser. These come last: Playwright's event loop runs until the module ends.
 
-@pytest.fixture
-def tab(browser, served):
-    tab = Tab(browser, served)
-    yield tab
-    tab.context.close()
-    assert tab.complaints == [] and all(url.startswith((served.address, f'ws://{served.host}', 'data:', 'blob:'))
-        for url in tab.asked), (tab.complaints, tab.asked)
-
 def download(tab, what):
     """The bytes of a file that the page gives."""
     tab.button('Download').click()

@@ -221,14 +221,6 @@ def test_a_network_of_label_vectors_begins_with_one_and_takes_another(make_gener
 
 # In a browser. These come last: Playwright's event loop runs until the module ends.
 
-@pytest.fixture
-def tab(browser, served):
-    tab = Tab(browser, served)
-    yield tab
-    tab.context.close()
-    assert tab.complaints == [] and all(url.startswith((served.address, f'ws://{served.host}', 'data:', 'blob:'))
-        for url in tab.asked), (tab.complaints, tab.asked)
-
 @needs_chromium
 def test_in_a_browser_a_slider_makes_the_image_of_the_python_interface_and_what_is_saved_can_be_edited(tab,
         served, tmp_path):

@@ -63,9 +63,7 @@ def train(rank, world, rendezvous, mode):
     torch.set_num_threads(1)
     states = train_connected(rank, world, mode)
     if world > 1:
-        # What exchanged gradients goes first: after its process group it would wait, holding the interpreter, for a
-        # thread of the group that waits for the interpreter.
-        gc.collect()
+        gc.collect() # As launch.py does, and why, see there.
         torch.distributed.destroy_process_group()
     return states
 
