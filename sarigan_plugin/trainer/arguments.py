@@ -5,21 +5,30 @@ The same code turns upstream's recipes and ours into them, so upstream's names g
 
 import dataclasses
 import os
-from typing import get_args
+from collections.abc import Iterable, Sequence
+from typing import Any, get_args
 
 from sarigan_plugin.datasets import check as dataset_check, mending, splits
 from sarigan_plugin.datasets.masks import Source as MaskSource
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.snapshots import exported
 from sarigan_plugin.trainer import options
-from sarigan_plugin.trainer.options import AUGMENT_PIPES, MASKS, TRANSFER_SOURCES, CommandLine, Inpainting, Method
-from sarigan_plugin.trainer.recipes import find_recipe, our_configs, read_recipe
+from sarigan_plugin.trainer.options import (
+    AUGMENT_PIPES,
+    MASKS,
+    TRANSFER_SOURCES,
+    CommandLine,
+    Inpainting,
+    Method,
+    Networks,
+)
+from sarigan_plugin.trainer.recipes import Recipe, find_recipe, our_configs, read_recipe
 
 import dnnlib
 
 #----------------------------------------------------------------------------
 
-def training_options(summary=None, **given):
+def training_options(summary: dataset_check.DatasetSummary | None = None, **given: Any) -> tuple[str, Any]:
     """Keyword arguments for training_loop().
 
     summary: what look_at() says of the data, None = it is looked at.
@@ -44,14 +53,15 @@ def training_options(summary=None, **given):
     _performance(args, recipe.training.cpu_bf16, said)
     return desc.lstrip('-'), args
 
-def look_at(data, skip_bad_images=False, known=None):
+def look_at(data: str, skip_bad_images: bool | None = False,
+            known: dict[str, Any] | None = None) -> dataset_check.DatasetSummary:
     """The DatasetSummary of a data set, see datasets.check.check(). Raises UserError."""
     try:
         return dataset_check.check(data, skip_bad_images, known)
     except ValueError as error:
         raise UserError(f'--data: {error}') from None
 
-def leave_out(args, names):
+def leave_out(args: Any, names: Sequence[str]) -> None:
     """Let args train without these images of the data set, and with all others, as a run that goes on began."""
     data = args.training_set_kwargs
     args.left_out = dict(of=None, images=list(names)) # No look has found just these.
@@ -59,26 +69,26 @@ def leave_out(args, names):
         count = dataset_check.images_without(data.path, names)
         data.max_size = len(splits.indices(count, data.get('split', 'all')))
 
-def _by_class(given):
+def _by_class(given: dict[str, Any]) -> tuple[CommandLine, dict[str, Any], dict[str, Any]]:
     """(CommandLine, what overrules Method, what overrules Inpainting), the latter two dicts of what is not None."""
     given = dict(given)
-    overrides = []
+    overrides: list[dict[str, Any]] = []
     for cls in [Method, Inpainting]:
         values = {field.name: given.pop(field.name, None) for field in dataclasses.fields(cls)}
         overrides.append({name: value for name, value in values.items() if value is not None})
-    return CommandLine(**given), *overrides
+    return CommandLine(**given), *overrides # type: ignore[return-value] # Two of them.
 
-def _require(condition, sentence):
+def _require(condition: object, sentence: str) -> None:
     if not condition:
         raise UserError(sentence)
 
-def _put(kwargs, **values):
+def _put(kwargs: dict[str, Any], **values: Any) -> None:
     """Set those that are not None: the others keep the default of whoever takes the arguments."""
     kwargs.update({name: value for name, value in values.items() if value is not None})
 
 #----------------------------------------------------------------------------
 
-def _general(args, said):
+def _general(args: Any, said: CommandLine) -> None:
     from sarigan_plugin.evaluation import quality
 
     from metrics import metric_main  # Here, as upstream's tree may come to sys.path late.
@@ -101,7 +111,7 @@ def _general(args, said):
 #----------------------------------------------------------------------------
 # Images.
 
-def _data_set(args, summary, said):
+def _data_set(args: Any, summary: dataset_check.DatasetSummary, said: CommandLine) -> tuple[str, int]:
     """Returns (what the run's folder is called after, how many images there are)."""
     _check_labels(summary, said)
     _require(said.subset is None or 1 <= said.subset <= summary.count,
@@ -117,7 +127,7 @@ def _data_set(args, summary, said):
         '-mirror' if said.mirror else ''])
     return summary.name + desc, summary.count
 
-def _check_labels(summary, said):
+def _check_labels(summary: dataset_check.DatasetSummary, said: CommandLine) -> None:
     if not said.cond:
         _require(not said.sparse_labels, '--sparse-labels: only with --cond=1, which trains with labels')
         return
@@ -134,7 +144,7 @@ def _check_labels(summary, said):
 #----------------------------------------------------------------------------
 # Networks and losses.
 
-def _networks(args, recipe, overrides):
+def _networks(args: Any, recipe: Recipe, overrides: dict[str, Any]) -> str:
     """Upstream's, or ours where the recipe has a method."""
     size = recipe.networks
     channels = dict(channel_base=size.channel_base, channel_max=size.channel_max, num_fp16_res=size.num_fp16_res,
@@ -153,7 +163,7 @@ def _networks(args, recipe, overrides):
     _sarigan(args, method, _grouped_layers(method, size, args.training_set_kwargs.resolution))
     return _described(method, overrides)
 
-def _sarigan(args, method, layers):
+def _sarigan(args: Any, method: Method, layers: dict[str, tuple[int, int]]) -> None:
     """Exchange upstream's networks and loss for ours. layers: of _grouped_layers()."""
     args.G_kwargs.class_name = 'sarigan_plugin.networks.Generator'
     del args.G_kwargs.w_dim # Twice code_dim.
@@ -173,7 +183,7 @@ def _sarigan(args, method, layers):
             f'{options.flag("regroup_kimg")} must be more than 0, not {method.regroup_kimg:g}')
         args.loss_kwargs.regroup_kimg = method.regroup_kimg
 
-def _grouped_layers(method, size, resolution):
+def _grouped_layers(method: Method, size: Networks, resolution: int) -> dict[str, tuple[int, int]]:
     """{layer: (groups, channels)}, with as many groups as it starts with.
 
     Every grouped layer has a number of groups, no larger than that of its input channels; every number has a layer.
@@ -201,7 +211,7 @@ def _grouped_layers(method, size, resolution):
         found[name] = number, channels
     return found
 
-def _inpainting(args, recipe, count, said, overrides):
+def _inpainting(args: Any, recipe: Recipe, count: int, said: CommandLine, overrides: dict[str, Any]) -> str:
     if recipe.inpainting is None:
         _refuse(overrides, 'inpainting', 'inpainting')
         return ''
@@ -226,7 +236,7 @@ def _inpainting(args, recipe, count, said, overrides):
         **options.given_to('loss', inpainting))
     return _described(inpainting, overrides)
 
-def _use_split(data, count, split):
+def _use_split(data: Any, count: int, split: str) -> None:
     """Let a data set, which has `count` images, be the images of the split alone."""
     try:
         images = len(splits.indices(count, split))
@@ -236,17 +246,17 @@ def _use_split(data, count, split):
         f'--subset must be between 1 and {images}, as --split={split} has it, not {data.max_size}')
     data.update(max_size=min(data.max_size, images), split=split)
 
-def _refuse(overrides, what, table):
+def _refuse(overrides: dict[str, Any], what: str, table: str) -> None:
     """Raise UserError where options are given that other configs are for, those with the table."""
     names = [name for name, path in our_configs().items() if getattr(read_recipe(path), table) is not None]
     flags = ', '.join(map(options.flag, overrides))
     _require(not overrides, f'{flags}: only for the configs of {what}, {", ".join(names)}')
 
-def _described(table, names):
+def _described(table: Method | Inpainting, names: Iterable[str]) -> str:
     """What the command line overruled, for the name of the run's folder."""
     return ''.join(f'-{name.replace("_", "")}{_in_a_file_name(getattr(table, name))}' for name in names)
 
-def _in_a_file_name(value):
+def _in_a_file_name(value: Any) -> Any:
     if isinstance(value, dict):
         return '_'.join(f'{place}x{number}' for place, number in value.items())
     return os.path.basename(os.path.normpath(value)) if isinstance(value, str) else value # Paths too.
@@ -254,7 +264,7 @@ def _in_a_file_name(value):
 #----------------------------------------------------------------------------
 # How it is trained.
 
-def _training(args, recipe, said):
+def _training(args: Any, recipe: Recipe, said: CommandLine) -> str:
     plan = recipe.training
     snap = plan.snap if said.snap is None else said.snap
     _require(snap >= 1, f'--snap must be at least 1, not {snap}')
@@ -278,7 +288,7 @@ def _training(args, recipe, said):
     return ''.join([f'-gamma{said.gamma:g}' if said.gamma is not None else '',
         f'-kimg{said.kimg}' if said.kimg is not None else '', f'-batch{said.batch}' if said.batch is not None else ''])
 
-def _batch(args, recipe, batch):
+def _batch(args: Any, recipe: Recipe, batch: int | None) -> None:
     """How many images an iteration takes, and a GPU at a time. batch: of the command line, or None."""
     plan = recipe.training
     _require(batch is None or (batch >= 1 and batch % args.num_gpus == 0),
@@ -296,7 +306,7 @@ def _batch(args, recipe, batch):
     _require(args.batch_gpu % mbstd_group == 0, f'--batch must give each GPU a multiple of {mbstd_group} images, which '
         f'the minibatch standard deviation compares, not {args.batch_gpu}')
 
-def _augmentation(args, default, said):
+def _augmentation(args: Any, default: str, said: CommandLine) -> str:
     aug, p, target, augpipe = default if said.aug is None else said.aug, said.p, said.target, said.augpipe
     known = get_args(options.Augmentation)
     _require(aug in known, f'--aug must be one of {", ".join(known)}, not {aug!r}')
@@ -319,7 +329,7 @@ def _augmentation(args, default, said):
     return ''.join([f'-{said.aug}' if said.aug is not None else '', f'-p{p:g}' if p is not None else '',
         f'-target{target:g}' if target is not None else '', f'-{augpipe}' if augpipe is not None else ''])
 
-def _transfer(args, said):
+def _transfer(args: Any, said: CommandLine) -> str:
     desc, resume = '', said.resume
     if resume is not None and resume != 'noresume':
         known = resume in TRANSFER_SOURCES
@@ -339,7 +349,7 @@ def _transfer(args, said):
         desc += f'-freezed{said.freezed}'
     return desc
 
-def _performance(args, cpu_bf16, said):
+def _performance(args: Any, cpu_bf16: Any, said: CommandLine) -> None:
     """cpu_bf16: the recipe's."""
     _require(said.workers is None or said.workers >= 0, f'--workers must be at least 0, not {said.workers}')
     cpu_bf16 = cpu_bf16 if said.cpu_bf16 is None else said.cpu_bf16

@@ -4,9 +4,12 @@ patches/training.patch hands the local variables of upstream's loop to `keeper`,
 each iteration and each tick.
 """
 
+import datetime
 import os
 import sys
 import time
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from sarigan_plugin.evaluation import snapshot_metrics
 from sarigan_plugin.support import files
@@ -22,11 +25,13 @@ class Over(Exception):
 
 class Checkpointer:
     """Saves and restores the state of the training that this process runs; idle until begin()."""
-    def __init__(self):
-        self.run_dir = None
+    def __init__(self) -> None:
+        self.run_dir: Any = None # A string from begin() to end().
 
-    def begin(self, run_dir, rank, num_gpus, keep=2, minutes=None, state=None, seed=None, metrics=(),
-            strict_metrics=False, signals=(), timeout=None):
+    def begin(self, run_dir: str, rank: int, num_gpus: int, keep: int = 2, minutes: float | None = None,
+            state: str | None = None, seed: int | None = None, metrics: Sequence[str] = (),
+            strict_metrics: bool = False, signals: Iterable[int] = (),
+            timeout: datetime.timedelta | None = None) -> None:
         """The training loop that starts next in this process is to be saved.
 
         run_dir:  folder of the run; rank, num_gpus: this process and the number of all.
@@ -51,14 +56,14 @@ class Checkpointer:
         self.agreement = Agreement(num_gpus, timeout)
         self.stop = StopRequest(signals)
 
-    def end(self):
+    def end(self) -> None:
         """The loop is left, in whatever way."""
         self.stop.forget()
         self.run_dir = None
 
     # What patches/training.patch calls, each with the local variables of upstream's training_loop().
 
-    def attach(self, loop):
+    def attach(self, loop: dict[str, Any]) -> tuple[Any, ...]:
         """Put the state into the loop. Returns its (cur_nimg, cur_tick, tick_start_nimg, batch_idx, start_time).
 
         Metrics that were still to be evaluated then are evaluated first. Raises Over where that was all.
@@ -76,7 +81,7 @@ class Checkpointer:
         self._finish_snapshot({**loop, **position, 'start_time': start_time}, shared.get('metrics', []))
         return *(position[name] for name in POSITION), start_time
 
-    def iteration_done(self, loop):
+    def iteration_done(self, loop: dict[str, Any]) -> None:
         """Save if it is time, or if the training is to stop, which raises Stopped. Raises soundness.Diverged.
 
         The end of a tick waits for tick_done().
@@ -89,7 +94,7 @@ class Checkpointer:
             return
         self._save_if(False, loop)
 
-    def tick_done(self, loop):
+    def tick_done(self, loop: dict[str, Any]) -> None:
         """As iteration_done(), and beside a network snapshot always, before its metrics are evaluated."""
         if self.run_dir is not None:
             has_snapshot = loop['snapshot_pkl'] is not None
@@ -99,13 +104,13 @@ class Checkpointer:
 
     # States.
 
-    def _save_if(self, due, loop, metrics=()):
+    def _save_if(self, due: bool, loop: dict[str, Any], metrics: Sequence[str] = ()) -> None:
         stop, late = self.agreement.largest(self.stop.number, time.monotonic() - self.saved_time >= self.seconds)
         if stop or late or due:
             self._save(loop, metrics)
         stop_if(stop, loop['cur_nimg'])
 
-    def _save(self, loop, metrics):
+    def _save(self, loop: dict[str, Any], metrics: Sequence[str]) -> None:
         """metrics: names of those that are still to be evaluated, of the snapshot beside the state."""
         self.saved_time = time.monotonic()
         if not loop['loss'].is_sound():
@@ -131,7 +136,7 @@ class Checkpointer:
 
     # Metrics of snapshots.
 
-    def _finish_snapshot(self, loop, metrics):
+    def _finish_snapshot(self, loop: dict[str, Any], metrics: Sequence[str]) -> None:
         """Evaluate those of the metrics that are still asked for and of which nothing is known."""
         wanted = []
         if self.rank == 0: # Other machines need not see the run's folder.
@@ -142,7 +147,7 @@ class Checkpointer:
         if wanted and loop['cur_nimg'] >= loop['total_kimg'] * 1000:
             raise Over()
 
-    def _evaluate(self, metrics, loop):
+    def _evaluate(self, metrics: Sequence[str], loop: dict[str, Any]) -> None:
         nimg = loop['cur_nimg']
         peers = _Evaluators(self.agreement, self.stop, nimg)
         snapshot_metrics.evaluate(metrics, snapshot_metrics.name_of(nimg), loop, peers=peers,
@@ -150,16 +155,16 @@ class Checkpointer:
 
 class _Evaluators:
     """The processes that evaluate the metrics of one snapshot together, see snapshot_metrics.evaluate()."""
-    def __init__(self, agreement, stop, nimg):
+    def __init__(self, agreement: Agreement, stop: StopRequest, nimg: int) -> None:
         self.agreement = agreement
         self.stop = stop
         self.nimg = nimg
 
-    def values_of_all(self, value):
+    def values_of_all(self, value: Any) -> list[Any]:
         """See Agreement."""
         return self.agreement.values_of_all(value)
 
-    def failed_anywhere(self, failed=False):
+    def failed_anywhere(self, failed: float = False) -> bool:
         """Whether a metric has failed in any process.
 
         Raises Stopped where one was asked to stop: the state is saved.
@@ -168,7 +173,7 @@ class _Evaluators:
         stop_if(stop, self.nimg)
         return bool(failed)
 
-    def stop_if_alone(self):
+    def stop_if_alone(self) -> None:
         """Raise Stopped if this process was asked to stop and need not ask others."""
         if self.agreement.group is None:
             stop_if(self.stop.number, self.nimg)
@@ -178,7 +183,7 @@ keeper = Checkpointer() # Of this process; upstream's loop asks for it by this n
 #----------------------------------------------------------------------------
 # Before the loop.
 
-def go_on_with_tensorboard(writer, nimg):
+def go_on_with_tensorboard(writer: Any, nimg: int) -> None:
     """TensorBoard forgets what earlier processes of this run logged after so many images: it will be logged again.
 
     writer: upstream's SummaryWriter, new; None = it has none.

@@ -12,25 +12,25 @@ from torch_utils import training_stats
 
 class GroupStatistics:
     """Grouping/<layer>/... in upstream's statistics; empty for networks without groups. The loss adds the threshold."""
-    def __init__(self, G_synthesis):
+    def __init__(self, G_synthesis: torch.nn.Module) -> None:
         self.layers = grouped_layers(unwrapped(G_synthesis))
         self.previous = {name: layer.grouping.assignment.clone() for name, layer, _source in self.layers}
         self.counts = self._count()
 
-    def state_dict(self):
+    def state_dict(self) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
         """What it remembers from tick to tick."""
         return self.previous, self.counts
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: tuple[dict[str, torch.Tensor], dict[str, int]]) -> None:
         previous, self.counts = state
         for name, assignment in previous.items():
             self.previous[name].copy_(assignment)
 
-    def _count(self):
+    def _count(self) -> dict[str, int]:
         return {name: len(layer.grouping.live_groups) for name, layer, _source in self.layers}
 
     @torch.no_grad()
-    def report(self):
+    def report(self) -> dict[str, int] | None:
         """Returns {layer name: number of groups} where groups have merged since the last call, or None."""
         for name, layer, _source in self.layers:
             grouping = layer.grouping

@@ -13,6 +13,9 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Any
 
 import requests
 import torch
@@ -44,7 +47,7 @@ class FaultTolerance:
     trust_pickle:       bool            = False # Run the code inside the pickle that training starts from?
     strict_metrics:     bool            = False # Stop where a metric fails?
 
-def launch(args, device_type, minutes=None, world=None):
+def launch(args: Any, device_type: str, minutes: float | None = None, world: World | None = None) -> int:
     """Create args.run_dir and train there, or go on with the training that is there.
 
     args:        from arguments.training_options(), plus run_dir; the same in all processes.
@@ -57,7 +60,7 @@ def launch(args, device_type, minutes=None, world=None):
     world = World() if world is None else world
     if world.size > 1:
         world.check_everywhere(machine_obstacle(world, args, device_type))
-    locks = [] # Of the first process.
+    locks: list[files.FolderLock] = [] # Of the first process.
     made = _missing_folders(args.run_dir)
     state_path = world.agree(lambda: _open_run(args, locks))
     if world.rank == 0:
@@ -79,7 +82,7 @@ def launch(args, device_type, minutes=None, world=None):
         if world.rank == 0:
             progress.restore_terminal()
 
-def machine_obstacle(world, args, device_type):
+def machine_obstacle(world: World, args: Any, device_type: str) -> str | None:
     """Why this machine can't run its share of the processes, as one sentence, or None."""
     if device_type == 'cuda' and not torch.cuda.is_available():
         return '--device: PyTorch finds no CUDA device here, but it does on the first machine.'
@@ -95,7 +98,7 @@ def machine_obstacle(world, args, device_type):
         return f'--data: {args.training_set_kwargs.path} is not on this machine.'
     return None
 
-def _open_run(args, locks):
+def _open_run(args: Any, locks: list[files.FolderLock]) -> str | None:
     """Make the run's folder ready for args and add its lock to `locks`.
 
     Returns the path of the state that it goes on from, or None.
@@ -118,7 +121,7 @@ def _open_run(args, locks):
             f.write(json.dumps(args, indent=2).encode())
         return found[0] if found is not None else None
 
-def _missing_folders(path):
+def _missing_folders(path: str) -> list[str]:
     """The folders that os.makedirs(path) would make, the innermost first."""
     missing = []
     while path and not os.path.lexists(path):
@@ -126,7 +129,7 @@ def _missing_folders(path):
         path = os.path.dirname(path)
     return missing
 
-def _remove_if_nothing_began(run_dir, made):
+def _remove_if_nothing_began(run_dir: str, made: list[str]) -> None:
     """Remove the folders of a training that was refused before its first image, as where --resume can't be read."""
     if set(os.listdir(run_dir)) <= {'.lock', 'log.txt', runs.OPTIONS}:
         shutil.rmtree(run_dir)
@@ -137,13 +140,13 @@ def _remove_if_nothing_began(run_dir, made):
 #----------------------------------------------------------------------------
 # Processes of our own, all on this machine.
 
-def _spawn(args, device_type, *rest):
+def _spawn(args: Any, device_type: str, *rest: Any) -> int:
     """Start args.num_gpus processes and wait for them. Returns the exit code, as launch().
 
     Signals go to all of them, and they decide when to stop.
     """
     signals = stopping.stop_signals()
-    def pass_on(number, _frame):
+    def pass_on(number: int, _frame: FrameType | None) -> None:
         for process in context.processes:
             if process.is_alive():
                 os.kill(process.pid, number)
@@ -171,13 +174,14 @@ def _spawn(args, device_type, *rest):
             signal.signal(number, handler)
     return 0
 
-def _spawned(rank, args, device_type, signals, minutes, state_path, temp_dir, timeout):
+def _spawned(rank: int, args: Any, device_type: str, signals: Sequence[int], minutes: float | None,
+             state_path: str | None, temp_dir: str, timeout: float) -> None:
     world = World.on_this_machine(rank, args.num_gpus, temp_dir, timeout)
     code = train_process(world, args, device_type, minutes, state_path, signals)
     if code != 0:
         sys.exit(code)
 
-def _first_killed(error, exit_codes):
+def _first_killed(error: Any, exit_codes: Sequence[Any]) -> tuple[int, str] | None:
     """(rank, name of the signal) of the process that was killed first, or None.
 
     Those that lose it exit as well, and error may be about one of them. The rest join() ends, with SIGTERM.
@@ -188,8 +192,9 @@ def _first_killed(error, exit_codes):
 
 #----------------------------------------------------------------------------
 
-@streams.unbreakable()
-def train_process(world, args, device_type, minutes, state_path, signals=None):
+@streams.unbreakable() # type: ignore[operator] # It decorates as well.
+def train_process(world: World, args: Any, device_type: str, minutes: float | None, state_path: str | None,
+                  signals: Sequence[int] | None = None) -> int:
     """Train as one of world.size processes, from a state if there is one. Returns the exit code, as launch().
 
     signals: those that ask it to stop; None = as stopping.stop_signals() says here.
@@ -215,10 +220,10 @@ def train_process(world, args, device_type, minutes, state_path, signals=None):
             if isinstance(error, RuntimeError):
                 world.may_report() # The traceback is enough.
             raise
-        return _complain(world, sentence, code)
+        return _complain(world, sentence, code) # type: ignore[arg-type] # Both are there, or neither.
     return 0
 
-def _prepare_device(world, device_type):
+def _prepare_device(world: World, device_type: str) -> torch.device:
     """Have PyTorch and upstream's modules use this process's device. Returns it."""
     from torch_utils import custom_ops, training_stats
     device = torch.device('cuda', world.local_rank) if device_type == 'cuda' else torch.device('cpu')
@@ -231,7 +236,7 @@ def _prepare_device(world, device_type):
         torch.set_num_threads(max(torch.get_num_threads() // world.local_size, 1))
     return device
 
-def _prepare_upstream(world, args, device_type, tolerance):
+def _prepare_upstream(world: World, args: Any, device_type: str, tolerance: FaultTolerance) -> None:
     """Have upstream's loop run as args say; what it has no argument for is taken out of them."""
     args.augment_p = args.pop('ada_start', args.get('augment_p', 0))
     left_out = args.pop('left_out', dict(images=[]))['images']
@@ -240,7 +245,7 @@ def _prepare_upstream(world, args, device_type, tolerance):
         left_out={args.training_set_kwargs.path: left_out})
     upstream_loop.fit_to_device(args, device_type)
 
-def _watch_loss(world, args, minutes, tolerance):
+def _watch_loss(world: World, args: Any, minutes: float | None, tolerance: FaultTolerance) -> None:
     args.loss_kwargs = dnnlib.EasyDict(
         class_name          = 'sarigan_plugin.trainer.progress.MonitoredLoss',
         loss_kwargs         = args.loss_kwargs,
@@ -254,14 +259,14 @@ def _watch_loss(world, args, minutes, tolerance):
     )
 
 @contextlib.contextmanager
-def _logging_to(run_dir, world):
+def _logging_to(run_dir: str, world: World) -> Iterator[None]:
     """Inside the `with`, what the first process prints goes to log.txt as well."""
     with dnnlib.util.Logger(should_flush=True) as logger:
         if world.rank == 0:
             logger.file = files.training_open(os.path.join(run_dir, 'log.txt'), 'wt')
         yield
 
-def _prepare_operations(world, device_type, chosen_ops):
+def _prepare_operations(world: World, device_type: str, chosen_ops: str) -> None:
     if device_type == 'cpu':
         cpu.prepare()
         return
@@ -270,7 +275,7 @@ def _prepare_operations(world, device_type, chosen_ops):
         print(line)
 
 @contextlib.contextmanager
-def _connected(world, device_type):
+def _connected(world: World, device_type: str) -> Iterator[None]:
     """Inside the `with`, the processes can exchange tensors."""
     if world.size > 1:
         torch.distributed.init_process_group(backend='nccl' if device_type == 'cuda' else 'gloo', rank=world.rank,
@@ -282,11 +287,11 @@ def _connected(world, device_type):
         gc.collect()
         torch.distributed.destroy_process_group()
 
-def _explain_formats(args):
+def _explain_formats(args: Any) -> None:
     resolution, size = args.training_set_kwargs.resolution, args.G_kwargs.synthesis_kwargs
     print(cpu_formats.explained(resolution, options.channels_at(size, resolution)))
 
-def _failure(error, world, args):
+def _failure(error: Exception, world: World, args: Any) -> tuple[str, int] | tuple[None, None]:
     """(sentence, exit code) for what ended the training, or (None, None) where the traceback is to say it."""
     if isinstance(error, UserError):
         return str(error), UserError.exit_code
@@ -304,12 +309,13 @@ def _failure(error, world, args):
             f'{world.minutes()}: {GO_ON}'), LOST
     return None, None
 
-def cpu_precision(args):
+def cpu_precision(args: Any) -> tuple[str, int]:
     """For cpu_formats.using(), before upstream_loop.fit_to_device() takes what is meant for GPUs."""
     choice, resolutions = args.pop('cpu_bf16', 'auto'), args.D_kwargs.get('num_fp16_res', 0)
     return choice, resolutions or (cpu_formats.RESOLUTIONS if choice == '1' else 0)
 
-def _train(world, args, tolerance, state_path, signals, abort_fn):
+def _train(world: World, args: Any, tolerance: FaultTolerance, state_path: str | None, signals: Sequence[int],
+           abort_fn: Callable[[], bool] | None) -> None:
     """Run upstream's loop to its end, again from the last state where it diverges.
 
     Raises UserError where that is no use.
@@ -328,7 +334,8 @@ def _train(world, args, tolerance, state_path, signals, abort_fn):
     raise UserError(f'--max-rollbacks: {divergence}. '
         f'It was so after {tolerance.max_rollbacks} rollbacks as well. {REMEDIES}')
 
-def _attempt(attempt, world, args, tolerance, state_path, signals, abort_fn):
+def _attempt(attempt: int, world: World, args: Any, tolerance: FaultTolerance, state_path: str | None,
+             signals: Sequence[int], abort_fn: Callable[[], bool] | None) -> str | None:
     """Run upstream's loop once. Returns None when it is over, or how it diverged."""
     from training import training_loop
     args = copy.deepcopy(args)
@@ -353,19 +360,19 @@ def _attempt(attempt, world, args, tolerance, state_path, signals, abort_fn):
         checkpoint.keeper.end()
     return None
 
-def _complain(world, sentence, code=UserError.exit_code):
+def _complain(world: World, sentence: str, code: int = UserError.exit_code) -> int:
     """Returns the exit code. Processes that this one leaves behind keep quiet, if they are on the same machine."""
     is_first, is_new = world.may_report(), world.may_report(sentence)
     if is_new and (is_first or code != LOST):
         print(f'Error: {sentence}', file=sys.stderr)
     return code
 
-def _alarm(minutes, device, num_gpus):
+def _alarm(minutes: float | None, device: torch.device, num_gpus: int) -> Callable[[], bool] | None:
     """A function that says whether time is up, the same on every rank; None where there is no limit."""
     if minutes is None:
         return None
     end = time.monotonic() + minutes * 60
-    def is_time_up():
+    def is_time_up() -> bool:
         late = torch.tensor([time.monotonic() >= end], dtype=torch.float32, device=device)
         if num_gpus > 1:
             torch.distributed.broadcast(late, src=0)

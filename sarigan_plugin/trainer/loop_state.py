@@ -6,6 +6,8 @@ What processes share, the first one gives; what each has of its own, as random n
 import random
 import re
 import time
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +22,9 @@ POSITION = ('cur_nimg', 'cur_tick', 'tick_start_nimg', 'batch_idx') # Of upstrea
 #----------------------------------------------------------------------------
 # Random numbers and statistics.
 
-def random_state(device):
+def random_state(device: torch.device) -> dict[str, Any]:
     """The state of every random number generator of this process, of plain numbers and tensors."""
+    keys: Any # An array, whatever NumPy says.
     kind, keys, position, has_gauss, gauss = np.random.get_state()
     return dict(
         python  = random.getstate(),
@@ -30,7 +33,7 @@ def random_state(device):
         cuda    = torch.cuda.get_rng_state(device) if device.type == 'cuda' else None,
     )
 
-def set_random_state(state, device):
+def set_random_state(state: dict[str, Any], device: torch.device) -> None:
     random.setstate(state['python'])
     kind, keys, *rest = state['numpy']
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
@@ -38,47 +41,47 @@ def set_random_state(state, device):
     if device.type == 'cuda' and state['cuda'] is not None:
         torch.cuda.set_rng_state(state['cuda'], device)
 
-def seed_everything(*entropy):
+def seed_everything(*entropy: int) -> None:
     """Seed all generators with numbers that depend on all of `entropy`, non-negative integers."""
     seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
 
-def counters():
+def counters() -> dict[str, dict[str, torch.Tensor]]:
     """What this process has reported to upstream's statistics and nobody has collected yet: {name: {device:
     moments}}."""
     return {name: {str(device): tensor.clone() for device, tensor in by_device.items()}
         for name, by_device in training_stats._counters.items()}
 
-def set_counters(saved):
+def set_counters(saved: dict[str, dict[str, torch.Tensor]]) -> None:
     training_stats._counters.clear()
     for name, by_device in saved.items():
         training_stats._counters[name] = {torch.device(device): tensor.to(device)
             for device, tensor in by_device.items()}
 
-def collected(collectors):
+def collected(collectors: Iterable[Any]) -> dict[str, Any]:
     """What all processes have reported and `collectors` have collected."""
     seen = [(_cloned(collector._cumulative), _cloned(collector._moments)) for collector in collectors]
     return dict(total=_cloned(training_stats._cumulative), seen=seen)
 
-def set_collected(saved, collectors):
+def set_collected(saved: dict[str, Any], collectors: Iterable[Any]) -> None:
     _replace(training_stats._cumulative, saved['total'])
     for collector, (cumulative, moments) in zip(collectors, saved['seen']):
         _replace(collector._cumulative, cumulative)
         _replace(collector._moments, moments)
 
-def _cloned(tensors):
+def _cloned(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
-def _replace(tensors, saved):
+def _replace(tensors: dict[str, torch.Tensor], saved: dict[str, torch.Tensor]) -> None:
     tensors.clear()
     tensors.update(_cloned(saved))
 
 #----------------------------------------------------------------------------
 # The loop.
 
-def of_this_process(loop):
+def of_this_process(loop: dict[str, Any]) -> dict[str, Any]:
     """What this process has of its own."""
     return dict(
         buffers     = {name: _own_buffers(loop[name]) for name in _networks(loop)},
@@ -87,7 +90,7 @@ def of_this_process(loop):
         random      = random_state(loop['device']),
     )
 
-def shared_by_all(loop):
+def shared_by_all(loop: dict[str, Any]) -> dict[str, Any]:
     """What all processes have alike, or the first one has for all."""
     return dict(
         position    = dict({name: loop[name] for name in POSITION}, seconds=time.time() - loop['start_time']),
@@ -97,7 +100,7 @@ def shared_by_all(loop):
         grid_z      = list(loop['grid_z']),
     )
 
-def put_back(state, loop, rank, seed=None):
+def put_back(state: dict[str, Any], loop: dict[str, Any], rank: int, seed: int | None = None) -> None:
     """Put dict(shared=..., processes=[own, ...]) into the loop of process `rank`.
 
     seed: draw other random numbers than the state has; None = the same. Processes beyond those that were saved get what
@@ -128,17 +131,17 @@ def put_back(state, loop, rank, seed=None):
     else:
         seed_everything(nimg, rank)
 
-def _own_buffers(network):
+def _own_buffers(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in network.state_dict().items() if OF_EACH_PROCESS.fullmatch(name)}
 
-def _networks(loop):
+def _networks(loop: dict[str, Any]) -> list[str]:
     return [name for name in NETWORKS if loop[name] is not None]
 
-def _optimizers(loop):
+def _optimizers(loop: dict[str, Any]) -> list[torch.optim.Optimizer]:
     """Each once: upstream's lazy regularisation has two phases with the same one."""
     return list({id(phase.opt): phase.opt for phase in loop['phases']}.values())
 
-def _collectors(loop):
+def _collectors(loop: dict[str, Any]) -> list[Any]:
     found = [loop['stats_collector'], loop['ada_stats'], loop['loss'].losses]
     return [collector for collector in found if collector is not None]
 

@@ -199,8 +199,8 @@ class CommandLine:
     aug: Optional[Augmentation] = knob(None, 'Augmentation mode [default: ada; noaug for SariGAN]', section=UPSTREAM)
     p: Optional[Number] = knob(None, 'Augmentation probability for --aug=fixed', section=UPSTREAM)
     target: Optional[Number] = knob(None, 'ADA target value for --aug=ada', section=UPSTREAM)
-    augpipe: Optional[Literal[tuple(AUGMENT_PIPES)]] = knob(None, f'Augmentation pipeline: {", ".join(AUGMENT_PIPES)} '
-        '[default: bgc]', section=UPSTREAM, metavar='NAME')
+    augpipe: Optional[Literal[tuple(AUGMENT_PIPES)]] = knob(None, # type: ignore[valid-type] # Read as the program runs.
+        f'Augmentation pipeline: {", ".join(AUGMENT_PIPES)} [default: bgc]', section=UPSTREAM, metavar='NAME')
     resume: Optional[Path] = knob(None, 'Networks to start from: a pickle, an exported folder, a URL, or one of '
         f'{", ".join(TRANSFER_SOURCES)}; or the run to go on with: latest, or its folder',
         section=UPSTREAM, metavar='PKL|RUN')

@@ -6,6 +6,9 @@ everything on to the real loss, and lets others look: the progress bar, group_st
 
 import sys
 import time
+from typing import Any
+
+import torch
 
 from sarigan_plugin.losses.sarigan import unwrapped
 from sarigan_plugin.losses.upstream import UpstreamLoss
@@ -24,17 +27,17 @@ REFRESH_ITERATIONS = 16 # Reading a loss makes a GPU wait for it, as upstream's 
 class MonitoredLoss:
     """Stands between upstream's training_loop() and the loss that the config names."""
     def __init__(self,
-        device,                 # Device of the networks.
-        loss_kwargs,            # Class name and arguments of the real loss.
-        batch_size,             # Images per iteration, all GPUs together.
-        total_kimg,             # Length of the training, thousands of images.
-        kimg_per_tick,          # Thousands of images between upstream's ticks.
-        num_gpus,               # Number of processes.
-        rank,                   # This process; the first one shows the bar.
-        minutes,                # Training ends after so long, None = after total_kimg.
-        max_bad_iterations,     # So many iterations in a row with numbers that are not finite raise Diverged.
-        **networks,             # G_mapping, G_synthesis, D and augment_pipe, for the real loss.
-    ):
+        device:             torch.device,   # Device of the networks.
+        loss_kwargs:        dict[str, Any], # Class name and arguments of the real loss.
+        batch_size:         int,            # Images per iteration, all GPUs together.
+        total_kimg:         int,            # Length of the training, thousands of images.
+        kimg_per_tick:      int,            # Thousands of images between upstream's ticks.
+        num_gpus:           int,            # Number of processes.
+        rank:               int,            # This process; the first one shows the bar.
+        minutes:            float | None,   # Training ends after so long, None = after total_kimg.
+        max_bad_iterations: int,            # So many iterations in a row with numbers not finite raise Diverged.
+        **networks:         Any,            # G_mapping, G_synthesis, D and augment_pipe, for the real loss.
+    ) -> None:
         loss = dnnlib.util.construct_class_by_name(device=device, **networks, **loss_kwargs)
         self.loss = loss if hasattr(loss, 'state_dict') else UpstreamLoss(loss)
         self.clock = TickClock(batch_size, total_kimg, kimg_per_tick)
@@ -47,7 +50,7 @@ class MonitoredLoss:
         self.num_gpus = num_gpus
         self.is_first = (rank == 0)
 
-    def accumulate_gradients(self, phase, real_img, sync, **kwargs):
+    def accumulate_gradients(self, phase: str, real_img: torch.Tensor, sync: bool, **kwargs: Any) -> None:
         self.loss.accumulate_gradients(phase=phase, real_img=real_img, sync=sync, **kwargs)
         if sync:
             self.gradients.look(phase)
@@ -56,7 +59,7 @@ class MonitoredLoss:
             if sync: # The last round: the iteration is over, or all but its R1.
                 self._show_statistics()
 
-    def _show_statistics(self):
+    def _show_statistics(self) -> None:
         if self.clock.iteration_ends_tick():
             counts = self.groups.report()
             if self.is_first and counts is not None:
@@ -65,7 +68,7 @@ class MonitoredLoss:
             self.losses.update() # On every rank: it adds up over them.
             self.bar.show(self.losses)
 
-    def iteration_done(self):
+    def iteration_done(self) -> None:
         """All phases of an iteration are over. Raises soundness.Diverged, on every rank."""
         self.gradients.end_iteration()
         if self.clock.iteration % self.refresh_iterations == 0:
@@ -73,25 +76,25 @@ class MonitoredLoss:
             if found is not None and self.is_first:
                 print(f'Warning: {found}.', file=sys.stderr, flush=True)
 
-    def _mean_losses(self):
+    def _mean_losses(self) -> dict[str, float]:
         self.losses.update()
         return {name: self.losses.mean(name) for name in self.losses.names()}
 
     # What checkpoint.py asks for.
 
-    def set_average(self, G_ema):
+    def set_average(self, G_ema: torch.nn.Module) -> None:
         """See SariGANLoss."""
         self.loss.set_average(G_ema)
 
-    def is_sound(self):
+    def is_sound(self) -> bool:
         """Whether the numbers of the last iteration, and all parameters, are finite."""
         return self.gradients.is_sound()
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """What a training state keeps, beside the networks and the statistics."""
         return dict(loss=self.loss.state_dict(), clock=self.clock.state_dict(), groups=self.groups.state_dict())
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.loss.load_state_dict(state['loss'])
         self.clock.load_state_dict(state['clock'])
         self.groups.load_state_dict(state['groups'])
@@ -100,7 +103,7 @@ class MonitoredLoss:
 class TickClock:
     """Knows, one iteration before it happens, when upstream's loop ends a tick: the first alone,
     then every kimg_per_tick."""
-    def __init__(self, batch_size, total_kimg, kimg_per_tick):
+    def __init__(self, batch_size: int, total_kimg: int, kimg_per_tick: int) -> None:
         self.batch_size = batch_size
         self.total_nimg = total_kimg * 1000
         self.tick_nimg = kimg_per_tick * 1000
@@ -108,11 +111,11 @@ class TickClock:
         self.tick_start = 0
 
     @property
-    def nimg(self):
+    def nimg(self) -> int:
         """Images seen."""
         return self.iteration * self.batch_size
 
-    def iteration_ends_tick(self):
+    def iteration_ends_tick(self) -> bool:
         """Call once per iteration."""
         self.iteration += 1
         ends = self.iteration == 1 or self.nimg >= self.total_nimg or self.nimg >= self.tick_start + self.tick_nimg
@@ -120,10 +123,10 @@ class TickClock:
             self.tick_start = self.nimg
         return ends
 
-    def state_dict(self):
+    def state_dict(self) -> tuple[int, int]:
         return self.iteration, self.tick_start
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: tuple[int, int]) -> None:
         self.iteration, self.tick_start = state
 
 #----------------------------------------------------------------------------
@@ -133,26 +136,26 @@ class ProgressBar:
 
     Where stderr is not a terminal there is no bar: the tick lines are the progress. wanted=False: none anywhere.
     """
-    def __init__(self, total_nimg, minutes=None, wanted=True):
-        terminal = streams.terminal()
+    def __init__(self, total_nimg: int, minutes: float | None = None, wanted: bool = True) -> None:
+        terminal: Any = streams.terminal() # As good as a TextIO.
         self.visible = wanted and terminal.isatty()
         self.start_time = time.monotonic() # Set again by the first images: CUDA ops are built before.
         self.nimg = self.first_nimg = 0
         self.seconds = minutes * 60 if minutes is not None else None
         self.losses = ''
         if self.visible:
-            length = total_nimg if minutes is None else int(self.seconds)
+            length = total_nimg if minutes is None else int(self.seconds) # type: ignore[arg-type]
             self.bar = progressbar(length=length, file=terminal, label='Training', show_percent=False,
                 item_show_func=lambda item: item)
             _ClearedLine.install(terminal)
 
-    def go_on_from(self, nimg):
+    def go_on_from(self, nimg: int) -> None:
         """So many images were seen before this process started."""
         self.nimg = self.first_nimg = nimg
         if self.visible and self.seconds is None:
             self.bar.pos = nimg
 
-    def advance(self, nimg):
+    def advance(self, nimg: int) -> None:
         """Count so many more images."""
         if not self.visible:
             return
@@ -164,7 +167,7 @@ class ProgressBar:
         steps = nimg if self.seconds is None else int(elapsed) - self.bar.pos
         self.bar.update(steps, f'{self.nimg / 1000:.1f} kimg {rate:.0f} img/s{self.losses}')
 
-    def show(self, collector):
+    def show(self, collector: Any) -> None:
         """Put the collected losses beside the bar from now on."""
         names = {'Loss/G/loss': 'G', 'Loss/D/loss': 'D', 'Loss/info/inter': 'info h', 'Loss/info/intra': 'info z'}
         means = {label: collector.mean(name) for name, label in names.items() if name in collector.names()}
@@ -172,28 +175,28 @@ class ProgressBar:
 
 class _ClearedLine:
     """Wraps stdout: wipes the bar before a line of text is written where the bar stands."""
-    def __init__(self, stream, terminal):
+    def __init__(self, stream: Any, terminal: streams.Unbreakable) -> None:
         self.stream = stream
         self.terminal = terminal
         self.starts_line = True
 
     @classmethod
-    def install(cls, terminal):
-        logger = sys.stdout # Upstream's Logger, which writes to its own `stdout`.
+    def install(cls, terminal: streams.Unbreakable) -> None:
+        logger: Any = sys.stdout # Upstream's Logger, which writes to its own `stdout`.
         if getattr(logger, 'stdout', None) is not None and not isinstance(logger.stdout, cls):
             logger.stdout = cls(logger.stdout, terminal)
 
-    def write(self, text):
+    def write(self, text: str) -> int:
         if self.starts_line:
             self.terminal.write('\r\x1b[K')
             self.terminal.flush()
         self.starts_line = text.endswith('\n')
         return self.stream.write(text)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
 
-def restore_terminal():
+def restore_terminal() -> None:
     """Show the cursor again, which the bar has hidden, whatever ended the training."""
     terminal = streams.terminal()
     if terminal.isatty():

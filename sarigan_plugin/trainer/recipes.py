@@ -1,7 +1,9 @@
 """What a --cfg name means: a `Recipe`. Upstream's six are listed here, ours are one TOML file each."""
 
 import dataclasses
-from typing import Optional
+import os
+from pathlib import Path
+from typing import Any, Optional
 
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.support import places, toml
@@ -18,22 +20,23 @@ class Recipe:
     inpainting:     Optional[Inpainting] = None
     summary:        str                 = ''
 
-def _upstream_recipe(summary, kimg, mb, mbstd, fmaps, lrate, gamma, ema, ramp, layers, ref_gpus, architecture=None,
-                     **training):
+def _upstream_recipe(summary: str, kimg: int, mb: int, mbstd: int, fmaps: float, lrate: float, gamma: float, ema: float,
+                     ramp: float | None, layers: int, ref_gpus: int, architecture: Any = None,
+                     **training: Any) -> Recipe:
     return Recipe(summary=summary,
         networks=Networks(channel_base=int(fmaps * 32768), mapping_layers=layers, mbstd_group=mbstd,
             architecture=architecture),
         training=Training(kimg=kimg, batch=mb, learning_rate=lrate, r1_gamma=gamma, ema_kimg=ema, ema_rampup=ramp,
             ref_gpus=ref_gpus, **training))
 
-def _auto_recipe(resolution, gpus):
+def _auto_recipe(resolution: int, gpus: int) -> Recipe:
     """Upstream's --cfg=auto, from the resolution and the number of GPUs."""
     batch = max(min(gpus * min(4096 // resolution, 32), 64), gpus)
     return _upstream_recipe('', kimg=25000, mb=batch, mbstd=min(batch // gpus, 4),
         fmaps=1 if resolution >= 512 else 0.5, lrate=0.002 if resolution >= 1024 else 0.0025,
         gamma=0.0002 * resolution ** 2 / batch, ema=batch * 10 / 32, ramp=0.05, layers=2, ref_gpus=gpus)
 
-_PAPER = dict(kimg=25000, ramp=None, layers=8, ref_gpus=8)
+_PAPER: dict[str, Any] = dict(kimg=25000, ramp=None, layers=8, ref_gpus=8)
 
 UPSTREAM_RECIPES = {
     'auto':      None, # Made by _auto_recipe().
@@ -56,15 +59,15 @@ UPSTREAM_RECIPES = {
 
 TABLES = dict(method=Method, inpainting=Inpainting, networks=Networks, training=Training)
 
-def config_dir():
+def config_dir() -> Path:
     """The folder of configs/*.toml."""
     return places.configs()
 
-def our_configs():
+def our_configs() -> dict[str, Path]:
     """{name: path} of our own configs, sorted."""
     return {path.stem: path for path in sorted(config_dir().glob('*.toml'), key=lambda path: path.stem)}
 
-def read_recipe(path):
+def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     """Read one TOML file. Raises UserError naming the file and the key for anything that a recipe can't have."""
     tables = _inherit(path, toml.read(path))
     toml.check_names(path, 'the file', tables, ['base', 'summary', *TABLES])
@@ -79,12 +82,12 @@ def read_recipe(path):
         raise UserError(f'{path}: [inpainting] needs the table [method]; grouping = "none" is the baseline')
     return Recipe(summary=summary, **parts)
 
-def _read_table(path, name, cls, table):
+def _read_table(path: str | os.PathLike[str], name: str, cls: type, table: Any) -> Any:
     if not isinstance(table, dict):
         raise UserError(f'{path}: {name} must be a table, [{name}]')
     return toml.read_table(path, f'[{name}]', cls, table)
 
-def without_retired(path, table):
+def without_retired(path: str | os.PathLike[str], table: dict[str, Any]) -> dict[str, Any]:
     """A table of a file without options of earlier versions. Raises UserError where one asks for what is gone."""
     from sarigan_plugin.model.networks import drop_retired  # Here, as upstream's tree may come to sys.path late.
     table = dict(table)
@@ -94,7 +97,7 @@ def without_retired(path, table):
         raise UserError(f'{path}: {error}') from None
     return table
 
-def _inherit(path, tables):
+def _inherit(path: str | os.PathLike[str], tables: dict[str, Any]) -> dict[str, Any]:
     """Where a file says `base = NAME`, what it leaves out is as in our config of that name. Such have no base."""
     tables = dict(tables)
     name = tables.pop('base', None)
@@ -109,12 +112,12 @@ def _inherit(path, tables):
         if isinstance(base[key], dict) and isinstance(tables[key], dict)}
     return {**base, **tables, **both}
 
-def find_recipe(cfg, resolution, gpus):
+def find_recipe(cfg: str, resolution: int, gpus: int) -> Recipe:
     """The recipe of a --cfg: a name of upstream's, one of ours, or the path of a TOML file."""
     if cfg == 'auto':
         return _auto_recipe(resolution, gpus)
     if cfg in UPSTREAM_RECIPES:
-        return UPSTREAM_RECIPES[cfg]
+        return UPSTREAM_RECIPES[cfg] # type: ignore[return-value] # None is of auto alone.
     if cfg in our_configs():
         return read_recipe(our_configs()[cfg])
     if cfg.endswith('.toml'):

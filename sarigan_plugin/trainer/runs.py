@@ -4,6 +4,8 @@ import copy
 import json
 import os
 import re
+from collections.abc import Collection
+from typing import Any, TypeGuard
 
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.model.networks import RETIRED
@@ -23,11 +25,11 @@ OF_TRANSFER = ('resume_pkl', 'ada_start', 'ada_kimg', 'ema_rampup')
 
 #----------------------------------------------------------------------------
 
-def next_run_id(outdir):
+def next_run_id(outdir: str) -> int:
     """One more than the largest number that a folder's name in outdir starts with."""
     return max([number for number, _path in _numbered(outdir)], default=-1) + 1
 
-def _numbered(outdir):
+def _numbered(outdir: str) -> list[tuple[int, str]]:
     """[(number, path)] of the folders whose names start with one, the largest first. Raises UserError."""
     try:
         names = [entry.name for entry in os.scandir(outdir) if entry.is_dir()] if os.path.isdir(outdir) else []
@@ -37,7 +39,7 @@ def _numbered(outdir):
         if (match := re.match(r'\d+', name)) is not None]
     return sorted(found, reverse=True)
 
-def stored_options(run_dir):
+def stored_options(run_dir: str) -> dict[str, Any] | None:
     """The options that a run was started with, or None where there are none to read."""
     try:
         with open(os.path.join(run_dir, OPTIONS), encoding='utf-8') as f:
@@ -46,19 +48,19 @@ def stored_options(run_dir):
         return None
     return options if isinstance(options, dict) else None
 
-def position(run_dir):
+def position(run_dir: str) -> int | None:
     """How many images the run had seen at its newest state, or None where it has no state."""
     paths = state_files.state_paths(run_dir)
     return state_files.images_seen(paths[0]) if paths else None
 
-def is_over(run_dir, args):
+def is_over(run_dir: str, args: Any) -> bool:
     """Whether nothing is left to do of a run: its images are seen, and the metrics of its last snapshot are there."""
     return position(run_dir) >= args.total_kimg * 1000 and not state_files.metrics_due(run_dir, args.metrics)
 
 #----------------------------------------------------------------------------
 # Images that runs leave out.
 
-def known_left_out(outdir, data):
+def known_left_out(outdir: str, data: str) -> dict[str, Any] | None:
     """What the newest run in outdir with --skip-bad-images has left out of a data set, for datasets.check, or None."""
     for _number, run_dir in _numbered(outdir):
         stored = stored_options(run_dir) or dict()
@@ -66,13 +68,13 @@ def known_left_out(outdir, data):
             return dict(of=_flat(stored).get('left_out.of'), images=_left_out(stored))
     return None
 
-def _left_out(options):
+def _left_out(options: dict[str, Any]) -> list[str]:
     """Names of images; of options in a file that somebody has edited none."""
     found = (options.get('left_out') or dict())
     images = found.get('images') if isinstance(found, dict) else None
     return images if isinstance(images, list) and all(isinstance(name, str) for name in images) else []
 
-def _as_begun(stored, args):
+def _as_begun(stored: dict[str, Any] | None, args: Any) -> Any:
     """args, or where a run began with other images a copy about these.
 
     What was mended stays out, what went bad stays in.
@@ -83,7 +85,7 @@ def _as_begun(stored, args):
     arguments.leave_out(args, _left_out(stored))
     return args
 
-def _go_on_as(begun, args):
+def _go_on_as(begun: Any, args: Any) -> None:
     """Let args, in place, be about the images that a run began with, and say so where these are not those of today."""
     before, now = _left_out(begun), _left_out(args)
     args.update(begun)
@@ -93,12 +95,12 @@ def _go_on_as(begun, args):
     if set(now) - set(before):
         print(f'Bad since the run began: {_listed(set(now) - set(before))}. Other images are shown in place of these.')
 
-def _listed(names):
+def _listed(names: Collection[str]) -> str:
     return ', '.join(sorted(names)[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
 
 #----------------------------------------------------------------------------
 
-def run_to_continue(outdir, resume, args):
+def run_to_continue(outdir: str, resume: str | None, args: Any) -> str | None:
     """The folder of the run that goes on, or None for a new one.
 
     resume: --resume. 'latest' is the newest run in outdir that has a training state, if there is one; a folder is that
@@ -132,11 +134,11 @@ def run_to_continue(outdir, resume, args):
             return run_dir
     return None
 
-def is_run(resume):
+def is_run(resume: str | None) -> TypeGuard[str]:
     """Whether --resume means a run and not a network pickle."""
     return resume == 'latest' or (resume is not None and os.path.isdir(resume) and not exported.is_exported(resume))
 
-def go_on_with(run_dir, args):
+def go_on_with(run_dir: str, args: Any) -> None:
     """Give args, in place, what is the run's own.
 
     Raises UserError unless the rest is what the run was started with, but for CHANGEABLE.
@@ -152,27 +154,28 @@ def go_on_with(run_dir, args):
     begun = _as_begun(stored, args)
     different = _differences(stored, begun, ignored=CHANGEABLE)
     if different:
-        listed = [f'{name} was {_shown(before)} and would be {_shown(now)}' for name, before, now in different[:3]]
+        listed: Any = [f'{name} was {_shown(before)} and would be {_shown(now)}'
+            for name, before, now in different[:3]]
         listed = '; '.join(listed + ['...'] * (len(different) > 3))
         raise UserError(f'--resume: {run_dir} goes on only with the options that it was started with: {listed}.')
     _go_on_as(begun, args)
 
-def _shown(value):
+def _shown(value: Any) -> str:
     return 'not set' if value is None else json.dumps(value)
 
-def _differences(stored, args, ignored):
+def _differences(stored: Any, args: Any, ignored: re.Pattern[str]) -> list[tuple[str, Any, Any]]:
     """[(name, value stored, value now)] of all options that differ, names with dots."""
     before, now = _flat(stored), _flat(json.loads(json.dumps(args)))
     before = {name: value for name, value in before.items() if not _is_retired(name, value)}
     return [(name, before.get(name), now.get(name)) for name in sorted({*before, *now})
         if before.get(name) != now.get(name) and ignored.match(name) is None]
 
-def _is_retired(name, value):
+def _is_retired(name: str, value: Any) -> bool:
     """Whether an option of an earlier version says what has become the rule."""
     table, _dot, option = name.partition('.')
     return table in ['G_kwargs', 'D_kwargs'] and option in RETIRED and value == RETIRED[option]
 
-def _flat(options, prefix=''):
+def _flat(options: Any, prefix: str = '') -> dict[str, Any]:
     if not isinstance(options, dict):
         return {prefix[:-1]: options}
     return {key: value for name, inner in options.items() for key, value in _flat(inner, f'{prefix}{name}.').items()}

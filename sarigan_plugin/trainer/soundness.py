@@ -4,6 +4,7 @@ Upstream's loop turns such gradients into zeros and 1e5 and goes on without a wo
 """
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -17,15 +18,16 @@ class Diverged(Exception):
 class GradientWatch:
     """Looks at the gradients of every phase; asks the device for what it saw only in report()."""
     def __init__(self,
-        device,             # Device of the networks.
-        networks,           # {'G': [modules], 'D': [modules]}: whose gradients the phases of upstream's loop make.
-        max_bad_iterations, # So many bad iterations in a row raise Diverged.
-    ):
+        device:             torch.device,   # Device of the networks.
+        networks:           Mapping[str, Sequence[torch.nn.Module]], # {'G': [modules], 'D': [modules]}: whose gradients
+                                            # the phases of upstream's loop make.
+        max_bad_iterations: int,            # So many bad iterations in a row raise Diverged.
+    ) -> None:
         self.parameters = {letter: [named for module in modules for named in _named_parameters(module)]
             for letter, modules in networks.items()}
         self.counts = {letter: torch.zeros(len(named), device=device) # Bad gradients since report().
             for letter, named in self.parameters.items()}
-        self.indices = dict() # Of the parameters that a phase gives gradients, on the device.
+        self.indices: dict[tuple[int, ...], torch.Tensor] = dict() # Of parameters that a phase gives gradients.
         self.max_bad_iterations = max_bad_iterations
         self.bad = torch.zeros([], device=device)       # Is this iteration bad?
         self.streak = torch.zeros([], device=device)    # Bad iterations in a row, up to now,
@@ -34,7 +36,7 @@ class GradientWatch:
         self.since = torch.zeros([], device=device)     # And since then.
 
     @torch.no_grad()
-    def look(self, phase):
+    def look(self, phase: str) -> None:
         """The gradients of a phase ('Gmain', 'Dreg', ...) are complete."""
         named = self.parameters[phase[0]]
         present = tuple(index for index, (_name, parameter) in enumerate(named) if parameter.grad is not None)
@@ -43,23 +45,24 @@ class GradientWatch:
         if present not in self.indices:
             self.indices[present] = torch.tensor(present, device=self.bad.device)
         # The sum of magnitudes: their maximum takes PyTorch five times as long on a CPU, and squares overflow early.
-        norms = torch.stack(torch._foreach_norm([named[index][1].grad for index in present], 1))
+        norms = torch.stack(torch._foreach_norm(
+            [named[index][1].grad for index in present], 1)) # type: ignore[misc] # All of these have one.
         bad = (~norms.isfinite()).to(self.bad.dtype)
         self.counts[phase[0]].index_add_(0, self.indices[present], bad)
         self.bad = torch.maximum(self.bad, bad.amax())
 
-    def end_iteration(self):
+    def end_iteration(self) -> None:
         self.streak = (self.streak + 1) * self.bad
         self.longest = torch.maximum(self.longest, self.streak)
         self.since = self.since + self.bad
         self.bad = torch.zeros_like(self.bad)
 
-    def is_sound(self):
+    def is_sound(self) -> bool:
         """Whether the gradients of the iteration that ended last, and all parameters, are finite."""
         parameters = [parameter for named in self.parameters.values() for _name, parameter in named]
         return self.streak.item() == 0 and all(bool(parameter.isfinite().all()) for parameter in parameters)
 
-    def report(self, read_losses):
+    def report(self, read_losses: Callable[[], dict[str, float]]) -> str | None:
         """What was bad since the last call, as a sentence without a full stop, or None.
 
         read_losses: called where something was bad, on all ranks; returns {name: mean} of the losses. Raises Diverged.
@@ -77,7 +80,7 @@ class GradientWatch:
             raise Diverged(f'{found}; {int(longest)} of them in a row')
         return found
 
-    def _describe(self, bad_iterations, losses):
+    def _describe(self, bad_iterations: int, losses: dict[str, float]) -> str:
         names = []
         for letter, named in self.parameters.items():
             names += [name for (name, _parameter), count in zip(named, self.counts[letter].tolist()) if count > 0]
@@ -86,7 +89,7 @@ class GradientWatch:
         return '; '.join([f'{bad_iterations} iterations had gradients that are not finite, in {shown}',
             *([', '.join(wrong)] if wrong else [])])
 
-def _named_parameters(module):
+def _named_parameters(module: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
     return [(f'{type(module).__name__}.{name}', parameter) for name, parameter in module.named_parameters()]
 
 #----------------------------------------------------------------------------

@@ -10,6 +10,8 @@ import os
 import pickle
 import re
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -26,7 +28,7 @@ LOGS = ('stats.jsonl', 'log.txt', 'metric-*.jsonl') # Lines are added as trainin
 class DamagedState(ValueError):
     """The file is no training state, or not what was written."""
 
-def write_state(path, state):
+def write_state(path: str, state: dict[str, Any]) -> None:
     """Save a dict of tensors, numbers, strings, lists, tuples and dicts under its name when it is whole.
 
     Raises OSError.
@@ -38,7 +40,7 @@ def write_state(path, state):
         f.write(HEADER + hashlib.sha256(content).hexdigest().encode())
         f.write(content)
 
-def read_state(path):
+def read_state(path: str) -> dict[str, Any]:
     """The dict that write_state() saved, tensors on the CPU. Raises DamagedState, with what is wrong, and OSError."""
     with open(path, 'rb') as f:
         header, digest, content = f.read(len(HEADER)), f.read(DIGEST_LENGTH), f.read()
@@ -51,20 +53,20 @@ def read_state(path):
     except (RuntimeError, pickle.UnpicklingError) as error:
         raise DamagedState(f'PyTorch cannot read it ({str(error).splitlines()[0]})') from None
 
-def state_paths(run_dir):
+def state_paths(run_dir: str) -> list[str]:
     """The training states of a run, the newest first. Files that somebody gave other names are not ours."""
     paths = glob.glob(os.path.join(glob.escape(run_dir), 'training-state-*.pt'))
     return sorted((path for path in paths if STATE_NAME.search(path) is not None and os.path.isfile(path)),
         reverse=True)
 
-def state_path(run_dir, nimg):
+def state_path(run_dir: str, nimg: int) -> str:
     return os.path.join(run_dir, f'training-state-{nimg:09d}.pt')
 
-def images_seen(path):
+def images_seen(path: str) -> int:
     """How many images a training had seen when it saved this state."""
-    return int(STATE_NAME.search(path).group(1))
+    return int(STATE_NAME.search(path).group(1)) # type: ignore[union-attr] # As state_paths() has them.
 
-def newest_state(run_dir):
+def newest_state(run_dir: str) -> tuple[str, dict[str, Any]] | None:
     """(path, state) of the newest state that is whole, or None; warns of those that are not."""
     for path in state_paths(run_dir):
         try:
@@ -77,11 +79,11 @@ def newest_state(run_dir):
 #----------------------------------------------------------------------------
 # Logs.
 
-def log_paths(run_dir):
+def log_paths(run_dir: str) -> list[str]:
     """The logs of a run."""
     return [path for pattern in LOGS for path in sorted(glob.glob(os.path.join(glob.escape(run_dir), pattern)))]
 
-def rewind_logs(run_dir, state):
+def rewind_logs(run_dir: str, state: dict[str, Any]) -> None:
     """Cut what was logged after a state was saved, so that nothing is there twice when it has happened again.
 
     Metrics of the state's own snapshot, which are evaluated after it is saved, stay. Of log.txt the text that is cut
@@ -104,7 +106,7 @@ def rewind_logs(run_dir, state):
             with open(path, 'ab') as f:
                 f.writelines(line for line in cut if snapshot_metrics.is_about(line, snapshot_pkl))
 
-def metrics_due(run_dir, names):
+def metrics_due(run_dir: str, names: Sequence[str]) -> list[str]:
     """Those metrics, of these names, that were still to be evaluated at the newest state,
     and of which nothing is known."""
     paths = state_paths(run_dir)
@@ -114,6 +116,7 @@ def metrics_due(run_dir, names):
     if not wanted: # Reading the state would take a while.
         return []
     path, state = newest_state(run_dir) or (None, None)
-    return [name for name in wanted if name in state['shared'].get('metrics', [])] if path == paths[0] else []
+    return [name for name in wanted
+        if name in state['shared'].get('metrics', [])] if path == paths[0] else [] # type: ignore[index]
 
 #----------------------------------------------------------------------------

@@ -15,6 +15,7 @@ first: the grouping loss needs the source's kernels alone.
 
 import contextlib
 import os
+from typing import Any
 
 import torch
 
@@ -32,7 +33,7 @@ RIDGE     = 1e-3    # Share of the codes' mean variance, so that directions whic
 #----------------------------------------------------------------------------
 # Before training.
 
-def examine(args, trust=False):
+def examine(args: Any, trust: bool = False) -> str | None:
     """Read the networks that training is to start from, and see whether they fit.
 
     args:  from arguments.training_options(), with resume_pkl; gets ada_start, the p that ADA starts with,
@@ -54,7 +55,7 @@ def examine(args, trust=False):
     args.ada_start = float(data['augment_pipe'].p)
     return f"ADA's p starts at {args.ada_start:.3f}, where the pickle has it."
 
-def _why_p_starts_again(data, training_set_kwargs):
+def _why_p_starts_again(data: dict[str, Any], training_set_kwargs: dict[str, Any]) -> str | None:
     """p is about one data set. Returns a sentence without a full stop, or None where the pickle's p is for this one."""
     if data.get('augment_pipe') is None:
         return 'the pickle was trained without augmentation'
@@ -64,14 +65,14 @@ def _why_p_starts_again(data, training_set_kwargs):
             f'and here are {ours[1]} of {ours[0]}')
     return None
 
-def _data_of(training_set_kwargs):
+def _data_of(training_set_kwargs: dict[str, Any]) -> tuple[str, int | None]:
     """What tells data sets apart: (name of the folder or zip, number of images)."""
     return os.path.basename(os.path.normpath(str(training_set_kwargs.get('path')))), training_set_kwargs.get('max_size')
 
 #----------------------------------------------------------------------------
 
 @torch.no_grad()
-def copy_with_report(source, target, require_all=False):
+def copy_with_report(source: Any, target: Any, require_all: bool = False) -> None:
     """For upstream's misc.copy_params_and_buffers(), which says nothing of tensors that it can't find and fails in the
     midst of those that don't fit.
 
@@ -101,7 +102,7 @@ def copy_with_report(source, target, require_all=False):
     if unused:
         print(f'{kind}: {len(unused)} tensors of the pickle have no place here: {", ".join(unused)}')
 
-def fitting_tensors(source, target):
+def fitting_tensors(source: Any, target: Any) -> dict[str, torch.Tensor]:
     """The source's tensors by their names in the target. Raises UserError where they don't fit."""
     theirs, ours = _tensors(source), _tensors(target)
     if _is_sarigan(target):
@@ -118,20 +119,20 @@ def fitting_tensors(source, target):
             raise UserError(f'--resume: {name} of {type(target).__name__} is {shapes}; {advice}.')
     return theirs
 
-def _is_from_plain(source, target):
+def _is_from_plain(source: torch.nn.Module, target: torch.nn.Module) -> bool:
     return _is_sarigan(target) and not _is_sarigan(source)
 
-def _gets_two_codes(source, target):
+def _gets_two_codes(source: torch.nn.Module, target: torch.nn.Module) -> bool:
     return _is_from_plain(source, target) and hasattr(target, 'code_dim') # The discriminator has none.
 
-def _tensors(module):
+def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return dict([*module.named_parameters(), *module.named_buffers()])
 
-def _is_sarigan(module):
+def _is_sarigan(module: torch.nn.Module) -> bool:
     # Generator, discriminator; a pickle's classes are not ours.
     return hasattr(module, 'code_dim') or hasattr(module, 'q')
 
-def _check_images(source, target):
+def _check_images(source: Any, target: Any) -> None:
     if reading.completes_images(source) != reading.completes_images(target):
         raise UserError('--resume: one of the two networks completes images, that of the pickle or that of the --cfg; '
             'they must be of one kind.')
@@ -139,18 +140,18 @@ def _check_images(source, target):
     _check_equal('the number of color channels', source.img_channels, target.img_channels)
     _check_equal('the number of class labels', source.c_dim, target.c_dim)
 
-def _check_codes(source, target):
+def _check_codes(source: Any, target: Any) -> None:
     _check_equal('the dimensionality of z', source.z_dim, target.z_dim)
     _check_equal('the dimensionality of w, here that of each code,', source.w_dim, target.code_dim)
     _check_equal('the number of mapping layers', source.mapping.num_layers, target.mapping.num_layers)
 
-def _check_equal(what, theirs, ours):
+def _check_equal(what: str, theirs: int, ours: int) -> None:
     if theirs != ours:
         raise UserError(f'--resume: {what} is {theirs} in the pickle and {ours} here; they must be equal.')
 
-def _for_two_codes(tensors, last_layer):
+def _for_two_codes(tensors: dict[str, torch.Tensor], last_layer: str) -> dict[str, torch.Tensor]:
     """A plain generator's tensors under the names that they have in a SariGAN of equal size, with w for both codes."""
-    def shape(name, tensor):
+    def shape(name: str, tensor: torch.Tensor) -> torch.Tensor:
         return torch.cat([tensor, tensor]) if name in [f'{last_layer}.weight', f'{last_layer}.bias',
             'mapping.w_avg'] else tensor
     return {name.replace('.torgb.affine.', '.torgb.affine.affine.'): shape(name, tensor)
@@ -158,7 +159,7 @@ def _for_two_codes(tensors, last_layer):
 
 #----------------------------------------------------------------------------
 
-def settle_groups(G):
+def settle_groups(G: Any) -> None:
     """Find the groups of the kernels that G has: by the grouping loss alone (Eq.
 
     2), or by k-means. Fixed groups stay as they are.
@@ -188,7 +189,7 @@ def settle_groups(G):
         parameter.requires_grad_(wanted)
 
 @torch.no_grad()
-def fit_group_styles(G):
+def fit_group_styles(G: Any) -> float:
     """Choose each grouped layer's group_affine so that its styles (Eq. 5) are, nearly, those of its affine layer alone.
 
     G: Generator. The codes come from its mapping network; random numbers of one's own keep the caller's as they were.
@@ -220,7 +221,7 @@ def fit_group_styles(G):
         errors.append(error.square().sum() / wanted[:, ~empty].square().sum()) # |f - s|^2 / |s|^2
     return torch.stack(errors).mean().sqrt().item()
 
-def _sample_codes(G, num):
+def _sample_codes(G: Any, num: int) -> torch.Tensor:
     """[num, 2 * code_dim], with class labels drawn evenly."""
     random = torch.Generator().manual_seed(0)
     codes = []

@@ -3,6 +3,8 @@
 import itertools
 import os
 import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +22,8 @@ LOOP = 'training.training_loop'
 
 #----------------------------------------------------------------------------
 
-def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_images=False, left_out=None):
+def prepare(device_type: str, grid: tuple[int, int] | list[int] | None = None, local_rank: int | None = None,
+            trust: bool = False, skip_bad_images: bool = False, left_out: dict[str, Any] | None = None) -> None:
     """Make upstream's training loop, metrics and tools run here; call once per process, before using them.
 
     device_type:     'cuda' or 'cpu'.
@@ -58,7 +61,7 @@ def prepare(device_type, grid=None, local_rank=None, trust=False, skip_bad_image
     # Rows and columns of length one have strides to choose from, and DistributedDataParallel minds which.
     warnings.filterwarnings('ignore', message='Grad strides do not match bucket view strides')
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     """`from sarigan_plugin.hooks import host_torch as torch`: prepares this process the moment a tool asks for it."""
     if name != 'host_torch':
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
@@ -71,21 +74,21 @@ def __getattr__(name):
 #----------------------------------------------------------------------------
 # Where networks come from.
 
-def _reader(trust):
+def _reader(trust: bool) -> Callable[[Any], Any]:
     return lambda f: reading.read_to_train_on(f, getattr(f, 'name', '?'), '--resume', trust)
 
-def _with_our_util(dnnlib):
+def _with_our_util(dnnlib: Any) -> Overlay:
     construct = _constructing(dnnlib.util.construct_class_by_name)
     return Overlay(dnnlib, util=Overlay(dnnlib.util, open_url=reading.open_any, construct_class_by_name=construct))
 
-def _constructing(construct_class_by_name):
+def _constructing(construct_class_by_name: Callable[..., Any]) -> Callable[..., Any]:
     """What the loop's data set and networks are to know beyond upstream's.
 
     training_loop.py:265 draws a label for every fake of every phase; where labels are images, that would cost more than
     all else. Networks remember what the labels of the data set before them were, see label_kind.py.
     """
-    kind = None
-    def wrapper(*args, **kwargs):
+    kind: Any = None
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
         nonlocal kind
         made = construct_class_by_name(*args, **kwargs)
         if isinstance(made, torch.utils.data.Dataset):
@@ -97,8 +100,8 @@ def _constructing(construct_class_by_name):
         return made
     return wrapper
 
-def _without_side_effects(print_module_summary):
-    def wrapper(module, inputs, *args, **kwargs):
+def _without_side_effects(print_module_summary: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapper(module: torch.nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         saved = [(buffer, buffer.clone()) for buffer in module.buffers()]
         outputs = print_module_summary(module, [x.nan_to_num(0, 0, 0).clamp(-1, 1) for x in inputs], *args, **kwargs)
         for buffer, value in saved:
@@ -109,7 +112,7 @@ def _without_side_effects(print_module_summary):
 #----------------------------------------------------------------------------
 # Sample sheets.
 
-def _show_samples(grid):
+def _show_samples(grid: tuple[int, int] | list[int] | None) -> None:
     from sarigan_plugin.datasets.inpainting import sheets  # Here, as upstream's tree may come to sys.path late.
     exchange(LOOP, 'save_image_grid', lambda save: _saved_whole(sheets.saving(save)),
         'training_loop.py:350 leaves half a sheet where it is killed and ends where a disk is full; '
@@ -118,9 +121,9 @@ def _show_samples(grid):
         lambda setup: sheets.setting_up(setup if grid is None else _cut_grid(setup, *grid)),
         'training_loop.py:222 shows up to 1024 images, which cost a CPU ten seconds a time, and knows no inpainting')
 
-def _cut_grid(setup_snapshot_image_grid, columns, rows):
+def _cut_grid(setup_snapshot_image_grid: Callable[..., Any], columns: int, rows: int) -> Callable[..., Any]:
     """Cut the sample sheet to its first columns and rows."""
-    def wrapper(training_set, **kwargs):
+    def wrapper(training_set: Any, **kwargs: Any) -> Any:
         (width, height), images, labels = setup_snapshot_image_grid(training_set, **kwargs)
         size = (min(columns, width), min(rows, height))
         kept = np.arange(height * width).reshape(height, width)[:size[1], :size[0]].ravel()
@@ -129,9 +132,9 @@ def _cut_grid(setup_snapshot_image_grid, columns, rows):
 
 _OF_THE_START = ('reals.png', 'fakes_init.png') # Sample sheets that a run which goes on has already.
 
-def _saved_whole(save_image_grid):
+def _saved_whole(save_image_grid: Callable[..., Any]) -> Callable[..., None]:
     """Sample sheets appear when they are whole, and a full disk ends in a warning."""
-    def wrapper(img, fname, **kwargs):
+    def wrapper(img: np.ndarray, fname: str, **kwargs: Any) -> None:
         if os.path.basename(fname) in _OF_THE_START and os.path.exists(fname):
             return
         unfinished = os.path.join(os.path.dirname(fname), f'.writing-{os.path.basename(fname)}')
@@ -149,7 +152,7 @@ def _saved_whole(save_image_grid):
 #----------------------------------------------------------------------------
 # Where a training starts in the data set.
 
-def skip_samples(number):
+def skip_samples(number: int) -> None:
     """The training loop that starts next takes so many images of the training set for seen, in each process."""
     exchange('torch_utils.misc', 'InfiniteSampler', lambda sampler: _starting_at(sampler, number),
         'misc.py:115 hands the data set to its base class, which takes no argument from torch 2.5 on; '
@@ -157,21 +160,21 @@ def skip_samples(number):
 
 class _Sampler(torch.utils.data.Sampler):
     """The base class as upstream knows it."""
-    def __init__(self, data_source=None):
+    def __init__(self, data_source: Any = None) -> None:
         _ = data_source
         super().__init__()
 
-def _starting_at(sampler_class, first):
+def _starting_at(sampler_class: Any, first: int) -> type:
     """misc.InfiniteSampler without its first elements, which were seen before the training was interrupted."""
     class Sampler(sampler_class, _Sampler):
-        def __iter__(self):
+        def __iter__(self) -> Iterator[int]:
             return itertools.islice(super().__iter__(), first, None)
     return Sampler
 
 #----------------------------------------------------------------------------
 # Options that the device decides.
 
-def fit_to_device(args, device_type):
+def fit_to_device(args: Any, device_type: str) -> None:
     """Adapt the training loop's keyword arguments, in place, to where they will run."""
     args.data_loader_kwargs.worker_init_fn = loading.beginning_to_load()
     if args.data_loader_kwargs.get('num_workers') == 0: # PyTorch refuses to load ahead without workers.
