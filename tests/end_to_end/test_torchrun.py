@@ -99,7 +99,8 @@ def test_two_machines_train_together_and_only_the_first_process_talks(trained):
     assert code == 0, errors
     assert other_code == 0, other_errors
     assert out.count('Output directory:') == 1 and out.count('Training on CPU') == 1 and out.count('tick 1 ') == 1
-    assert other_out == '' and 'Traceback' not in other_errors
+    assert other_out == '' and not re.search('^Traceback', other_errors, re.MULTILINE), other_errors
+    # Within a line it may stand: torchrun itself logs so where the first machine leaves before it has said goodbye.
 
 def test_all_processes_share_one_run_folder(trained):
     _ends, folder, processes = trained
