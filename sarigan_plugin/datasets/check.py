@@ -13,13 +13,11 @@ refuses what would only fail in the networks.
 """
 
 import collections
-import concurrent.futures
 import contextlib
 import functools
 import io
 import json
 import os
-import signal
 import sys
 from dataclasses import dataclass, field
 
@@ -27,6 +25,7 @@ import PIL.Image
 
 from sarigan_plugin.datasets import listing, mending as dataset_mending
 from sarigan_plugin.datasets.mending import spread as _spread
+from sarigan_plugin.support import processes
 from sarigan_plugin.support.bars import progressbar
 
 PIXEL_BUDGET   = 64 << 20
@@ -146,17 +145,12 @@ def _verdicts(source, names):
     It takes a while, and has a progress bar.
     """
     portions = [names[first : first + PORTION] for first in range(0, len(names), PORTION)]
+    workers = processes.available_cores() if len(names) >= MANY else 1
+    look = functools.partial(_of_portion_at, source.path) if workers > 1 else functools.partial(_of_portion, source)
+    found = processes.map_in_order(look, portions, workers, mend='close other programs, and start again')
     verdicts = []
-    looking = progressbar(length=len(names), label='Looking at all images', file=sys.stderr)
-    with looking as bar, contextlib.ExitStack() as stack:
-        if len(names) < MANY:
-            found = map(functools.partial(_of_portion, source), portions)
-        else:
-            # Ctrl-C is for this process.
-            deaf = dict(initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
-            pool = concurrent.futures.ProcessPoolExecutor(**deaf)
-            stack.callback(pool.shutdown, cancel_futures=True)
-            found = pool.map(functools.partial(_of_portion_at, source.path), portions)
+    with contextlib.closing(found), \
+            progressbar(length=len(names), label='Looking at all images', file=sys.stderr) as bar:
         for of_portion in found:
             verdicts += of_portion
             bar.update(len(of_portion))

@@ -23,13 +23,19 @@ def available_cores() -> int:
     # Linux knows which are ours.
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
-def map_in_order(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
+def map_in_order(
+    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int,
+    mend: str = 'use fewer, with --workers={fewer}',
+) -> Iterator[Result]:
     """Yield function(task) for each of the tasks, in their order, whatever number of processes works.
 
     Of more than one worker each is a process that imports the function's module anew. Raises UserError where one of
     them is killed, and what the function raises. Ctrl-C, or no longer asking for results, ends all of them at once.
+
+    mend: what the user can do where the machine can't carry so many processes; {fewer} stands for half of them.
     """
     workers = min(workers, len(tasks))
+    mend = mend.format(fewer=max(workers // 2, 1))
     if workers <= 1:
         yield from map(function, tasks)
         return
@@ -41,7 +47,7 @@ def map_in_order(function: Callable[[Task], Result], tasks: Sequence[Task], work
     done = False
     try:
         for task in tasks:
-            pending.append(_submit(executor, function, task))
+            pending.append(_submit(executor, function, task, mend))
             if len(pending) > AHEAD * workers:
                 yield pending.popleft().result()
         while pending:
@@ -49,7 +55,7 @@ def map_in_order(function: Callable[[Task], Result], tasks: Sequence[Task], work
         done = True
     except concurrent.futures.process.BrokenProcessPool:
         raise UserError(f'One of {workers} processes was killed, as happens where memory runs out: '
-            f'use fewer, with --workers={workers // 2}.') from None
+            f'{mend}.') from None
     finally:
         for process in [] if done else multiprocessing.active_children():
             if process not in others:
@@ -57,14 +63,14 @@ def map_in_order(function: Callable[[Task], Result], tasks: Sequence[Task], work
         executor.shutdown(cancel_futures=True)
 
 def _submit(
-    executor: concurrent.futures.Executor, function: Callable[[Task], Result], task: Task,
+    executor: concurrent.futures.Executor, function: Callable[[Task], Result], task: Task, mend: str,
 ) -> concurrent.futures.Future[Result]:
     # Processes that start here inherit it: Ctrl-C is this one's to answer.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         return executor.submit(function, task)
     except OSError as error:
-        raise UserError(f'No more processes can be started ({error.strerror}): use fewer, with --workers=1.') from None
+        raise UserError(f'No more processes can be started ({error.strerror}): {mend}.') from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -719,8 +719,10 @@ def test_results_come_in_order_and_errors_as_they_are():
     assert list(processes.map_in_order(abs, list(range(-50, 0)), 2)) == list(range(50, 0, -1))
     with pytest.raises(TypeError):
         list(processes.map_in_order(abs, [1, 'x', 2], 2))
-    with pytest.raises(UserError, match='was killed, as happens where memory runs out'):
+    with pytest.raises(UserError, match='was killed, as happens where memory runs out: use fewer, with --workers=1'):
         list(processes.map_in_order(os._exit, [1, 1], 2))
+    with pytest.raises(UserError, match='was killed, as happens where memory runs out: start again.$'):
+        list(processes.map_in_order(os._exit, [1, 1], 2, mend='start again'))
 
 def test_what_workers_import_is_light():
     code = 'import sys\nfrom sarigan_plugin.datasets import picture_conversion, picture_sources\n' \
