@@ -306,6 +306,12 @@ def grouped_layers(synthesis):
     return [GroupedLayer(name, layer, source) for (name, layer), (_name, source) in zip(convs[1:], convs)
         if getattr(layer, 'grouping', None) is not None]
 
+def inter_positions(synthesis):
+    """The slice of ws, [N, num_ws, ...], whose inter-group codes some layer reads; without groups, all of it."""
+    read = [index for index, (_name, layer) in enumerate(_convolutions(synthesis))
+        if getattr(layer, 'grouping', None) is not None]
+    return slice(read[0], read[-1] + 1) if read else slice(None)
+
 def code_styles(synthesis, ws):
     """What grouped layers make of the two codes before they are folded into one (paper: h and z).
 

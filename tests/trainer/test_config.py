@@ -108,6 +108,28 @@ def test_q_has_a_number_for_each_style_that_layers_make_of_the_codes(images, met
     layers = [layer for _name, layer, _source in networks.grouped_layers(G.synthesis)]
     assert intra.shape[1] == of_each * sum(layer.weight.shape[1] for layer in layers)
 
+@pytest.mark.parametrize('cfg', ['tiny', 'tiny-mixing', 'tiny-inpaint'])
+def test_no_layer_of_tiny_has_fewer_than_four_channels_a_group_unless_a_number_is_typed(images, cfg):
+    _desc, args = arguments.training_options(data=images, cfg=cfg)
+    found = args.G_kwargs.num_groups # Of 64x64, where 8 channels are left.
+    assert found == {'b64.conv1': 2, 'b64.conv0': 4, 'b32.conv1': 4, 'b32.conv0': 8, 'b16.conv1': 8, 'b16.conv0': 8,
+        'b8.conv1': 8, 'b8.conv0': 8}
+    for name, number in found.items():
+        resolution, conv = int(name.split('.')[0][1:]), name[-1]
+        source = resolution // (1 if conv == '1' else 2)
+        assert options.channels_at(args.G_kwargs.synthesis_kwargs, source) >= 4 * number
+    _desc, args = arguments.training_options(data=images, cfg=cfg, num_groups=8)
+    assert args.G_kwargs.num_groups == 8
+    _desc, args = arguments.training_options(data=images, cfg=cfg, num_groups='auto')
+    assert args.G_kwargs.num_groups == 'auto'
+
+def test_the_released_codes_config_flips_images_unless_told_not_to(images):
+    for said, flips in [(None, True), (False, False), (True, True)]:
+        desc, args = arguments.training_options(data=images, cfg='sarigan-released', mirror=said)
+        assert args.training_set_kwargs.xflip is flips and ('-mirror' in desc) == bool(said)
+    _desc, args = arguments.training_options(data=images, cfg='sarigan')
+    assert args.training_set_kwargs.xflip is False
+
 @pytest.mark.parametrize('whom, takers', [
     ('G', [networks.Generator]),
     ('D', [networks.Discriminator]),
