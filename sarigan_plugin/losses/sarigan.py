@@ -17,6 +17,7 @@ from sarigan_plugin.model.grouping import (
 from sarigan_plugin.model.networks import (
     captured_features,
     code_styles,
+    follow_inter_codes,
     grouped_layers,
     inter_positions,
     split_codes,
@@ -245,6 +246,7 @@ class SariGANLoss:
         capturing = captured_features(unwrapped(self.G_synthesis)) if need_features else contextlib.nullcontext()
         with capturing as features:
             img, ws = self.generate(z, c, sync)
+        follow_inter_codes(unwrapped(self.G_synthesis), ws)
         logits, predicted = self.discriminate([img], [c], sync=False)
         adversarial = torch.nn.functional.softplus(-logits) # -log(sigmoid(logits))
         _report_scores('fake', logits)

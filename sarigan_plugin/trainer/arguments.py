@@ -174,6 +174,9 @@ def _sarigan(args: Any, method: Method, layers: dict[str, tuple[int, int]]) -> N
         numbers = {name: number for name, (number, _channels) in layers.items()}
         few = set(numbers.values())
         args.G_kwargs.num_groups = numbers if len(few) > 1 else few.pop()
+    if method.grouping != 'none': # Given where they are of use: runs of before know no such options.
+        args.G_kwargs.update({name: getattr(method, name) for name in ['inter_form', 'group_torgb']
+            if getattr(method, name) != options.FIELDS[name].default})
     args.D_kwargs.update(class_name='sarigan_plugin.networks.Discriminator', **options.given_to('D', method))
     args.loss_kwargs.update(class_name='sarigan_plugin.loss.SariGANLoss', **options.given_to('loss', method))
     if method.info_target == 'styles' and method.grouping != 'none': # Without groups there is no h to predict.

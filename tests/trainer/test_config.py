@@ -123,6 +123,21 @@ def test_no_layer_of_tiny_has_fewer_than_four_channels_a_group_unless_a_number_i
     _desc, args = arguments.training_options(data=images, cfg=cfg, num_groups='auto')
     assert args.G_kwargs.num_groups == 'auto'
 
+def test_forms_of_the_inter_group_code_reach_the_generator_and_runs_without_them_have_no_such_options(images, tmp_path):
+    mine = tmp_path / 'mine.toml'
+    mine.write_text('base = "tiny"\n[method]\ninter_form = "exp"\ngroup_torgb = true\n')
+    _desc, args = arguments.training_options(data=images, cfg=str(mine))
+    assert (args.G_kwargs.inter_form, args.G_kwargs.group_torgb) == ('exp', True)
+    G = networks.Generator(c_dim=0, img_resolution=64, img_channels=3,
+        **{name: value for name, value in args.G_kwargs.items() if name != 'class_name'})
+    assert hasattr(G.synthesis.b64.conv1.group_affine, 'beta') and hasattr(G.synthesis.b32.torgb.affine, 'read_groups_of')
+    for given in [dict(cfg='tiny'), dict(cfg=str(mine), grouping='none')]:
+        _desc, args = arguments.training_options(data=images, **given)
+        assert not {'inter_form', 'group_torgb'} & set(args.G_kwargs)
+    mine.write_text('base = "tiny"\n[method]\ninter_form = "tanh"\n')
+    with pytest.raises(UserError, match="inter_form must be one of affine, exp, not 'tanh'"):
+        arguments.training_options(data=images, cfg=str(mine))
+
 def test_the_released_codes_config_flips_images_unless_told_not_to(images):
     for said, flips in [(None, True), (False, False), (True, True)]:
         desc, args = arguments.training_options(data=images, cfg='sarigan-released', mirror=said)
