@@ -469,7 +469,8 @@ class Generator(torch.nn.Module):
     """Upstream's generator over two codes: ws [N, num_ws, 2 * code_dim] = [inter-group (paper: h) | intra-group (z)].
 
     Every convolution after the first (4x4) is grouped; the first and the ToRGB layers read the intra-group code alone
-    (Section 4.1) unless group_torgb says otherwise. To tools, w is one opaque vector: truncation, style mixing and projection work as ever.
+    (Section 4.1), unless group_torgb says otherwise. To tools, w is one opaque vector: truncation, style mixing and
+    projection work as ever.
     """
     def __init__(self,
         z_dim,                      # Input latent (Z) dimensionality.

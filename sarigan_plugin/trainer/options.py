@@ -135,8 +135,8 @@ class Method:
     regroup_kimg: Number = knob(4.0, 'Thousands of images between two rounds of k-means, or of merging groups')
     channels_per_group: Count = knob(1, 'Fewest channels that a group has on average: narrow layers have fewer groups, '
         'unless --num-groups is typed')
-    inter_form: Literal['affine', 'exp'] = knob('affine', 'Inter-group styles (paper: h): affine in the code (Eq. 5), or '
-        'exp of that, standardised')
+    inter_form: Literal['affine', 'exp'] = knob('affine',
+        'Inter-group styles (paper: h): affine in their code (Eq. 5), or exp of that, standardised')
     group_torgb: Flag = knob(False, "Whether ToRGB layers read both codes, by the next layer's groups")
 
 @dataclasses.dataclass(frozen=True)

@@ -130,7 +130,8 @@ def test_forms_of_the_inter_group_code_reach_the_generator_and_runs_without_them
     assert (args.G_kwargs.inter_form, args.G_kwargs.group_torgb) == ('exp', True)
     G = networks.Generator(c_dim=0, img_resolution=64, img_channels=3,
         **{name: value for name, value in args.G_kwargs.items() if name != 'class_name'})
-    assert hasattr(G.synthesis.b64.conv1.group_affine, 'beta') and hasattr(G.synthesis.b32.torgb.affine, 'read_groups_of')
+    assert hasattr(G.synthesis.b64.conv1.group_affine, 'beta')
+    assert hasattr(G.synthesis.b32.torgb.affine, 'read_groups_of')
     for given in [dict(cfg='tiny'), dict(cfg=str(mine), grouping='none')]:
         _desc, args = arguments.training_options(data=images, **given)
         assert not {'inter_form', 'group_torgb'} & set(args.G_kwargs)
