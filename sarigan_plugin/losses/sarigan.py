@@ -14,7 +14,14 @@ from sarigan_plugin.model.grouping import (
     channel_responses,
     grouping_losses,
 )
-from sarigan_plugin.model.networks import captured_features, code_styles, grouped_layers, split_codes
+from sarigan_plugin.model.networks import (
+    captured_features,
+    code_styles,
+    follow_inter_codes,
+    grouped_layers,
+    inter_positions,
+    split_codes,
+)
 
 from torch_utils import misc, training_stats
 from torch_utils.ops import conv2d_gradfix
@@ -23,6 +30,8 @@ PAPER_CODE_DIM = 512 # The width of the codes at which the paper's lambda_2 = 10
 # Steps for which the grouping loss keeps its targets, as many as R1 waits: kernels turn slowly, and C*C cosines are
 # most of its cost.
 TARGET_STEPS = 16
+VARIANCE_IMAGES = 1000 # After so many images what was seen of styles counts half.
+LEAST_VARIANCE = 1e-4 # Of styles that the error is divided by: those that hardly vary yet are no more important.
 
 #----------------------------------------------------------------------------
 
@@ -30,16 +39,19 @@ def unwrapped(module):
     """The network itself, where DistributedDataParallel may have wrapped it."""
     return getattr(module, 'module', module)
 
-def info_targets(ws, synthesis=None):
+def info_targets(ws, synthesis=None, positions=slice(None)):
     """What Q is to predict of images: (inter, intra), [N, K] each.
 
     ws:        [N, num_ws, 2 * code_dim], the codes that made each layer. Under style mixing they differ between layers,
-               and
-               the mean over layers is what a single prediction can hope for: the gradient is that of the likelihood
+               and the mean over layers is what a single prediction can hope for: the gradient is that of the likelihood
                averaged over layers.
     synthesis: Where given, the targets are what its grouped layers make of the codes, each layer of its own.
+    positions: Of the codes whose inter-group half is read, see inter_positions(). Layers read all intra-group halves.
     """
-    return split_codes(ws.mean(dim=1)) if synthesis is None else code_styles(synthesis, ws)
+    if synthesis is not None:
+        return code_styles(synthesis, ws)
+    inter, intra = split_codes(ws)
+    return inter[:, positions].mean(dim=1), intra.mean(dim=1)
 
 def info_losses(predicted, targets):
     """Negative log-likelihood of the codes under Q's Gaussian, times two and up to constants (Eq. 8; paper: -L_I).
@@ -52,6 +64,29 @@ def info_losses(predicted, targets):
     loss = (predicted - torch.cat(targets, dim=1).detach()).square()
     inter, intra = loss.split([target.shape[1] for target in targets], dim=1)
     return inter.mean(dim=1), intra.mean(dim=1)
+
+class StyleVariance:
+    """How much the styles that Q predicts vary, over the last thousands of images of all processes.
+
+    It remembers a decayed sum of them, of their squares and of their number, as Adam does of gradients, so that the
+    first batch counts in full. A batch with numbers that are not finite is left out.
+    """
+    def __init__(self):
+        self.moments = None # [2 * K + 1], of double precision.
+
+    def __call__(self, targets):
+        """Take in a batch of info_targets(), (inter, intra). Returns the mean variance of each code's styles."""
+        styles = torch.cat(targets, dim=1).to(torch.float64) # [NK]
+        seen = torch.cat([styles.sum(dim=0), styles.square().sum(dim=0), styles.new_tensor([len(styles)])])
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(seen)
+        if self.moments is None:
+            self.moments = torch.zeros_like(seen)
+        seen = torch.where(seen.isfinite().all(), seen, 0)
+        self.moments = self.moments * 0.5 ** (seen[-1] / VARIANCE_IMAGES) + seen
+        mean, square = (self.moments[:-1] / self.moments[-1].clamp(min=1)).chunk(2)
+        variances = (square - mean.square()).to(targets[0].dtype).split([target.shape[1] for target in targets])
+        return [variance.mean().clamp(min=LEAST_VARIANCE) for variance in variances]
 
 #----------------------------------------------------------------------------
 
@@ -113,6 +148,7 @@ class SariGANLoss:
         self.pl_mean = torch.zeros([], device=device)
         self.regroup_nimg = regroup_kimg * 1000
         self.images_to_regroup = self.regroup_nimg
+        self.style_variance = StyleVariance()
         self.average = None # G_ema, see set_average().
         self.is_first_step = True # It finds the k-means groups of a new network; those of one that goes on stay.
         self.grouping_targets = dict() # {layer name: what ChannelGrouping.target() gave}, made anew ...
@@ -126,6 +162,7 @@ class SariGANLoss:
             images_to_regroup   = self.images_to_regroup,
             steps_to_targets    = self.steps_to_targets,
             grouping_targets    = self.grouping_targets,
+            style_moments       = self.style_variance.moments,
         )
 
     def load_state_dict(self, state):
@@ -135,6 +172,8 @@ class SariGANLoss:
         self.steps_to_targets = state['steps_to_targets']
         self.grouping_targets = {name: tuple(part if part is None else part.to(self.device) for part in target)
             for name, target in state['grouping_targets'].items()}
+        moments = state.get('style_moments') # Not in states of earlier versions: they start with the next batch.
+        self.style_variance.moments = None if moments is None else moments.to(self.device)
 
     def set_average(self, G_ema):
         """G_ema: the average of the generator that the training loop keeps.
@@ -207,6 +246,7 @@ class SariGANLoss:
         capturing = captured_features(unwrapped(self.G_synthesis)) if need_features else contextlib.nullcontext()
         with capturing as features:
             img, ws = self.generate(z, c, sync)
+        follow_inter_codes(unwrapped(self.G_synthesis), ws)
         logits, predicted = self.discriminate([img], [c], sync=False)
         adversarial = torch.nn.functional.softplus(-logits) # -log(sigmoid(logits))
         _report_scores('fake', logits)
@@ -283,11 +323,14 @@ class SariGANLoss:
         that a mean over K dimensions sends there is of size 1/sqrt(K), while the adversarial one knows nothing of K.
         sqrt(K) mends that, relative to the paper's width. Measured after 150 steps at lambda_info = 10, codes of
         64 / 128 / 512: 27 / 14 / 13 percent with it, 30 / 44 / 13 without. Styles are affine in the codes,
-        so K is theirs.
+        so K is theirs. How much styles vary changes in a training, so their error is divided by that: the loss of a Q
+        that knows their means and no more stays 1.
         """
         with torch.no_grad():
-            targets = info_targets(ws, unwrapped(self.G_synthesis) if self.info_target == 'styles' else None)
-        inter, intra = info_losses(predicted, targets)
+            of_styles, synthesis = self.info_target == 'styles', unwrapped(self.G_synthesis)
+            targets = info_targets(ws, synthesis if of_styles else None, inter_positions(synthesis))
+            variances = self.style_variance(targets) if of_styles else (1, 1)
+        inter, intra = (error / variance for error, variance in zip(info_losses(predicted, targets), variances))
         training_stats.report('Loss/info/inter', inter)
         training_stats.report('Loss/info/intra', intra)
         code_dim = split_codes(ws)[0].shape[2]

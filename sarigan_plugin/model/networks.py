@@ -25,7 +25,9 @@ def split_codes(ws):
     """The two codes (inter-group, intra-group; paper: h, z) of ws, [..., 2 * code_dim]: [..., code_dim] each."""
     return ws.chunk(2, dim=-1)
 
-def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inter_shifts=None):
+OWN_CHANNELS_EPS = 0.1 # Where a group's own channels are its norm, those of small z may fade out.
+
+def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inter_shifts=None, own_channels=False):
     """Fold both codes into one style per channel (Eq. 5; paper: f), or one style and one shift (Eq. 3-4).
 
     f_j = h_a(j) z_j / sqrt(1/C * sum_{k in group a(j)} z_k^2), where a(j) is the group of channel j.
@@ -35,6 +37,8 @@ def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inte
     C channels as in Eq. 5, is 1/C * sum_k (z_s,k^2 + (z_b,k - mean)^2).
 
     The fewer channels a group has, the louder each of them is, and of a group of one channel f has but the sign of z.
+    With own_channels the mean is over the c channels of the group, f_j = h z_j / sqrt(1/c * sum_k z_k^2 + 0.1): how
+    loud a group is, h alone says.
 
     intra_styles: [N, C] per-channel scales from the intra-group code (paper: z, z_s).
     inter_styles: [N, g] per-group scales from the inter-group code (paper: h, h_s).
@@ -44,13 +48,15 @@ def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inte
     Returns styles [N, C] in the weight form, (styles, shifts), [N, C] each, in the feature form.
     """
     power = intra_styles.square()
+    sizes = membership.sum(dim=0).clamp(min=1) if own_channels or intra_shifts is not None else None # [g]
     if intra_shifts is not None:
-        sizes = membership.sum(dim=0).clamp(min=1) # [g]
         means = intra_shifts @ (membership / sizes) # [Ng]
         centred = intra_shifts - means @ membership.t() # [NC]
         power = power + centred.square()
-    floor = misc.constant(1e-8, dtype=power.dtype, device=power.device) # For empty groups.
-    scale = inter_styles * torch.addmm(floor, power, membership / membership.shape[0]).rsqrt() # [Ng]
+    # 1e-8 is for empty groups.
+    floor = misc.constant(OWN_CHANNELS_EPS if own_channels else 1e-8, dtype=power.dtype, device=power.device)
+    counted = sizes if own_channels else membership.shape[0]
+    scale = inter_styles * torch.addmm(floor, power, membership / counted).rsqrt() # [Ng]
     scale = scale @ membership.t() # [NC]
     if intra_shifts is None:
         return intra_styles * scale
@@ -155,6 +161,75 @@ class IntraAffine(torch.nn.Module):
         _inter_code, intra_code = split_codes(w)
         return self.affine(intra_code)
 
+STATISTICS_IMAGES = 1000 # After so many images what was seen of the affine map counts half.
+MAX_LOG = 4 # Of inter-group styles, eight deviations at first: ToRGB layers have no demodulation, and fp16 overflows.
+
+@persistence.persistent_class
+class ExpAffine(torch.nn.Module):
+    """Inter-group styles h = exp(beta * (affine - mean) / deviation) with the running mean and deviation of each group.
+
+    They are positive, relative to what is usual, and free of the drift of means: of h that is affine in the code,
+    demodulation cancels what all groups share, and that is most of it. Training says what is usual, see follow();
+    forward() changes nothing, in training mode too.
+    """
+    def __init__(self,
+        code_dim,       # Dimensionality of the inter-group code.
+        num_groups,     # Number of styles.
+        beta = 0.5,     # Initial standard deviation of log h.
+    ):
+        super().__init__()
+        self.affine = _upstream('FullyConnectedLayer', code_dim, num_groups, bias=False) # The mean would cancel it.
+        self.beta = torch.nn.Parameter(torch.tensor(float(beta)))
+        self.register_buffer('mean', torch.zeros([num_groups]))
+        self.register_buffer('variance', torch.ones([num_groups]))
+
+    def forward(self, inter_code):
+        """inter_code: [N, code_dim]. Returns [N, g]."""
+        standard = (self.affine(inter_code) - self.mean) * (self.variance + TINY).rsqrt()
+        return (self.beta * standard).clamp(-MAX_LOG, MAX_LOG).exp()
+
+    @torch.no_grad()
+    def follow(self, count, mean, variance):
+        """Let the running figures follow those of so many images, [] and [g] each, exactly as if all had been seen."""
+        kept = 0.5 ** (count / STATISTICS_IMAGES)
+        self.variance.copy_(kept * (self.variance + (1 - kept) * (mean - self.mean).square()) + (1 - kept) * variance)
+        self.mean.copy_(mean + kept * (self.mean - mean))
+
+    @torch.no_grad()
+    def join(self, kept, gone, share):
+        """One group of two: log h is the mean of theirs, by channels, until the running deviation is the new one's."""
+        for rows in [self.affine.weight, self.mean]:
+            first, second = [rows[group] * (self.variance[group] + TINY).rsqrt() for group in [kept, gone]]
+            rows[kept] = first.lerp(second, share)
+        self.variance[kept] = 1
+
+@persistence.persistent_class
+class GroupedAffine(torch.nn.Module):
+    """Styles of a ToRGB layer from both codes: its channels are in the groups that the next layer has for them.
+
+    Both read the same code, so whatever turns a group of that layer turns it here. There is no demodulation after it,
+    so the norm is that of a group's own channels, which starts as loud as styles of the intra-group code alone.
+    """
+    def __init__(self,
+        code_dim,       # Dimensionality of each of the two codes in w.
+        out_features,   # Number of styles.
+    ):
+        super().__init__()
+        self.code_dim = code_dim
+        self.affine = _upstream('FullyConnectedLayer', code_dim, out_features, bias_init=1)
+        self._next = [] # In a list, so that it is no child: it has a place of its own.
+
+    def read_groups_of(self, layer):
+        """layer: the SynthesisLayer that reads the same features."""
+        self._next = [layer]
+
+    def forward(self, w):
+        """w: [N, 2 * code_dim]. Returns [N, out_features]."""
+        inter_code, intra_code = split_codes(w)
+        layer, = self._next
+        return group_styles(self.affine(intra_code), layer.group_affine(inter_code), layer.grouping(),
+            own_channels=True)
+
 @persistence.persistent_class
 class SynthesisLayer(torch.nn.Module):
     """Takes the place of upstream's SynthesisLayer; its input channels are grouped and both codes style them."""
@@ -168,6 +243,7 @@ class SynthesisLayer(torch.nn.Module):
         threshold       = 'auto',       # Of a learned grouping, see ChannelGrouping; as is
         inertia         = 3,            # how much it keeps to its groups.
         norm            = 'weight',     # Normalise weights (Eq. 5-6) or the grouped 'feature' maps (Eq. 3-4).
+        inter_form      = 'affine',     # h is 'affine' in its code (Eq. 5), or 'exp', see ExpAffine.
         kernel_size     = 3,            # Convolution kernel size.
         up              = 1,            # Integer upsampling factor.
         use_noise       = True,         # Enable noise input?
@@ -179,6 +255,8 @@ class SynthesisLayer(torch.nn.Module):
         super().__init__()
         if norm not in ['weight', 'feature']:
             raise ValueError(f"norm must be 'weight' or 'feature', not {norm!r}")
+        if inter_form not in ['affine', 'exp']:
+            raise ValueError(f"inter_form must be 'affine' or 'exp', not {inter_form!r}")
         self.code_dim = code_dim
         self.resolution = resolution
         self.up = up
@@ -197,7 +275,10 @@ class SynthesisLayer(torch.nn.Module):
             # By name, as upstream's layers: pickled with its own source.
             self.grouping = dnnlib.util.call_func_by_name(grouping, in_channels, num_groups,
                 func_name='sarigan_plugin.grouping.make_grouping', threshold=threshold, inertia=inertia)
-            self.group_affine = _upstream('FullyConnectedLayer', code_dim, self.grouping.num_groups, bias_init=1)
+            if inter_form == 'exp':
+                self.group_affine = ExpAffine(code_dim, self.grouping.num_groups)
+            else:
+                self.group_affine = _upstream('FullyConnectedLayer', code_dim, self.grouping.num_groups, bias_init=1)
             if norm == 'feature':
                 self.shift = _upstream('FullyConnectedLayer', code_dim, in_channels)
                 self.group_shift = _upstream('FullyConnectedLayer', code_dim, self.grouping.num_groups)
@@ -232,7 +313,8 @@ class SynthesisLayer(torch.nn.Module):
             shifts = dict(intra_shifts=self.shift(intra_code), inter_shifts=self.group_shift(inter_code))
         styles = self.grouping.attach(styles)
         membership = self.grouping() if membership is None else membership
-        return group_styles(styles, self.group_affine(inter_code), membership, **shifts)
+        return group_styles(styles, self.group_affine(inter_code), membership, **shifts,
+            own_channels=hasattr(self.group_affine, 'follow'))
 
     @torch.no_grad()
     def merge_groups(self, kernels, average=None):
@@ -254,8 +336,11 @@ class SynthesisLayer(torch.nn.Module):
         groups that merge stays as it is, sqrt(c_1 + c_2) h = sqrt(c_1) h_1 + sqrt(c_2) h_2.
         """
         self.grouping.join(kept, gone)
-        for rows in self.group_affine.parameters():
-            rows[kept] = rows[kept] * (1 - share) ** 0.5 + rows[gone] * share ** 0.5
+        if hasattr(self.group_affine, 'join'):
+            self.group_affine.join(kept, gone, share)
+        else:
+            for rows in self.group_affine.parameters():
+                rows[kept] = rows[kept] * (1 - share) ** 0.5 + rows[gone] * share ** 0.5
         if self.norm == 'feature':
             for rows in self.group_shift.parameters():
                 rows[kept] = rows[kept] * (1 - share) + rows[gone] * share
@@ -306,6 +391,12 @@ def grouped_layers(synthesis):
     return [GroupedLayer(name, layer, source) for (name, layer), (_name, source) in zip(convs[1:], convs)
         if getattr(layer, 'grouping', None) is not None]
 
+def inter_positions(synthesis):
+    """The slice of ws, [N, num_ws, ...], whose inter-group codes some layer reads; without groups, all of it."""
+    read = [index for index, (_name, layer) in enumerate(_convolutions(synthesis))
+        if getattr(layer, 'grouping', None) is not None]
+    return slice(read[0], read[-1] + 1) if read else slice(None)
+
 def code_styles(synthesis, ws):
     """What grouped layers make of the two codes before they are folded into one (paper: h and z).
 
@@ -322,6 +413,29 @@ def code_styles(synthesis, ws):
                 inter.append(layer.group_shift(inter_code))
                 intra.append(layer.shift(intra_code))
     return torch.cat(inter, dim=1), torch.cat(intra, dim=1)
+
+@torch.no_grad()
+def follow_inter_codes(synthesis, ws):
+    """Let the layers whose inter-group styles are 'exp' see the codes of a batch of a training, see ExpAffine.
+
+    ws: [N, num_ws, 2 * code_dim]. All processes see the images of all; a batch with numbers that are not finite is left
+    out.
+    """
+    layers = [(layer.group_affine, w) for (_name, layer), w in zip(_convolutions(synthesis), ws.unbind(dim=1))
+        if hasattr(getattr(layer, 'group_affine', None), 'follow')]
+    if not layers:
+        return
+    seen = torch.cat([of_groups.affine(split_codes(w)[0]) for of_groups, w in layers], dim=1).to(torch.float64)
+    sums = torch.cat([seen.sum(dim=0), seen.square().sum(dim=0), seen.new_tensor([len(seen)])])
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(sums)
+    sums = torch.where(sums.isfinite().all(), sums, 0)
+    count = sums[-1]
+    mean, square = (sums[:-1] / count.clamp(min=1)).chunk(2)
+    variance = square - mean.square()
+    sizes = [len(of_groups.mean) for of_groups, _w in layers]
+    for (of_groups, _w), *figures in zip(layers, mean.split(sizes), variance.split(sizes)):
+        of_groups.follow(count, *figures)
 
 @contextlib.contextmanager
 def captured_features(synthesis, layers=None):
@@ -355,7 +469,8 @@ class Generator(torch.nn.Module):
     """Upstream's generator over two codes: ws [N, num_ws, 2 * code_dim] = [inter-group (paper: h) | intra-group (z)].
 
     Every convolution after the first (4x4) is grouped; the first and the ToRGB layers read the intra-group code alone
-    (Section 4.1). To tools, w is one opaque vector: truncation, style mixing and projection work as ever.
+    (Section 4.1), unless group_torgb says otherwise. To tools, w is one opaque vector: truncation, style mixing and
+    projection work as ever.
     """
     def __init__(self,
         z_dim,                      # Input latent (Z) dimensionality.
@@ -367,7 +482,9 @@ class Generator(torch.nn.Module):
         grouping            = 'similarity', # How channels come to their groups, see SynthesisLayer.
         threshold           = 'auto',       # How similar kernels of one group are, see ChannelGrouping.
         inertia             = 3,            # How much channels keep to their groups, see ChannelGrouping.
-        norm                = 'weight',     # What is normalised, see SynthesisLayer.
+        norm                = 'weight',     # What is normalised, see SynthesisLayer, as is
+        inter_form          = 'affine',     # what becomes of the inter-group code.
+        group_torgb         = False,        # Do ToRGB layers read both codes too? See GroupedAffine.
         mapping_kwargs      = {},   # Arguments for upstream's MappingNetwork.
         synthesis_kwargs    = {},   # Arguments for upstream's SynthesisNetwork.
         **retired,                  # See RETIRED.
@@ -385,7 +502,11 @@ class Generator(torch.nn.Module):
         self.num_groups = num_groups
         self.synthesis = _upstream('SynthesisNetwork', w_dim=self.w_dim, img_resolution=img_resolution,
             img_channels=img_channels, **synthesis_kwargs)
-        self._group_channels(dict(grouping=grouping, threshold=threshold, inertia=inertia, norm=norm))
+        self._group_channels(dict(grouping=grouping, threshold=threshold, inertia=inertia, norm=norm,
+            inter_form=inter_form))
+        if group_torgb:
+            self.group_torgb = True # Others do without it, so that they are as ever to those who compare networks.
+            self._group_torgb()
         self.num_ws = self.synthesis.num_ws
         widths = dict(layer_features=code_dim, embed_features=code_dim) # Only the last layer is as wide as both codes.
         self.mapping = _upstream('MappingNetwork', z_dim=z_dim, c_dim=c_dim, w_dim=self.w_dim, num_ws=self.num_ws,
@@ -407,6 +528,14 @@ class Generator(torch.nn.Module):
                     setattr(block, conv, self._grouped(getattr(block, conv), block.channels_last, of_layer))
             if hasattr(block, 'torgb'):
                 block.torgb.affine = IntraAffine(self.code_dim, block.torgb.weight.shape[1])
+
+    def _group_torgb(self):
+        """Let ToRGB layers read both codes, but for the last one, whose channels no other layer reads."""
+        blocks = [getattr(self.synthesis, f'b{res}') for res in self.synthesis.block_resolutions]
+        for block, following in zip(blocks, blocks[1:]):
+            if hasattr(block, 'torgb') and following.conv0.grouping is not None:
+                block.torgb.affine = GroupedAffine(self.code_dim, block.torgb.weight.shape[1])
+                block.torgb.affine.read_groups_of(following.conv0)
 
     def _grouped(self, layer, channels_last, how):
         out_channels, in_channels, kernel_size, _ = layer.weight.shape

@@ -117,7 +117,7 @@ def _data_set(args: Any, summary: dataset_check.DatasetSummary, said: CommandLin
     _require(said.subset is None or 1 <= said.subset <= summary.count,
         f'--subset must be between 1 and {summary.count}, not {said.subset}')
     args.training_set_kwargs = dnnlib.EasyDict(class_name='training.dataset.ImageFolderDataset', path=summary.path,
-        use_labels=bool(said.cond), max_size=summary.count, xflip=bool(said.mirror), resolution=summary.resolution)
+        use_labels=bool(said.cond), max_size=summary.count, xflip=False, resolution=summary.resolution)
     args.data_loader_kwargs = dnnlib.EasyDict(pin_memory=True, num_workers=3, prefetch_factor=2)
     if said.subset is not None and said.subset < summary.count:
         args.training_set_kwargs.update(max_size=said.subset, random_seed=args.random_seed)
@@ -160,6 +160,8 @@ def _networks(args: Any, recipe: Recipe, overrides: dict[str, Any]) -> str:
         _refuse(overrides, 'SariGAN', 'method')
         return ''
     method = options.overruled(recipe.method, overrides)
+    if 'num_groups' in overrides: # What is typed counts everywhere.
+        method = dataclasses.replace(method, channels_per_group=1)
     _sarigan(args, method, _grouped_layers(method, size, args.training_set_kwargs.resolution))
     return _described(method, overrides)
 
@@ -168,6 +170,13 @@ def _sarigan(args: Any, method: Method, layers: dict[str, tuple[int, int]]) -> N
     args.G_kwargs.class_name = 'sarigan_plugin.networks.Generator'
     del args.G_kwargs.w_dim # Twice code_dim.
     args.G_kwargs.update(z_dim=method.code_dim, **options.given_to('G', method))
+    if method.channels_per_group > 1 and method.num_groups != 'auto' and method.grouping != 'none':
+        numbers = {name: number for name, (number, _channels) in layers.items()}
+        few = set(numbers.values())
+        args.G_kwargs.num_groups = numbers if len(few) > 1 else few.pop()
+    if method.grouping != 'none': # Given where they are of use: runs of before know no such options.
+        args.G_kwargs.update({name: getattr(method, name) for name in ['inter_form', 'group_torgb']
+            if getattr(method, name) != options.FIELDS[name].default})
     args.D_kwargs.update(class_name='sarigan_plugin.networks.Discriminator', **options.given_to('D', method))
     args.loss_kwargs.update(class_name='sarigan_plugin.loss.SariGANLoss', **options.given_to('loss', method))
     if method.info_target == 'styles' and method.grouping != 'none': # Without groups there is no h to predict.
@@ -206,6 +215,8 @@ def _grouped_layers(method: Method, size: Networks, resolution: int) -> dict[str
             f'or for both layers of one; {name} has none')
         channels = options.channels_at(size, source)
         number = initial_groups(numbers[name], channels)
+        if numbers[name] != 'auto' and method.channels_per_group > 1:
+            number = min(number, max(channels // method.channels_per_group, 1))
         _require(number <= channels, f'--num-groups must be between 1 and {channels}, the channels of the layers at '
             f'{source}x{source}, not {number}')
         found[name] = number, channels
@@ -271,6 +282,7 @@ def _training(args: Any, recipe: Recipe, said: CommandLine) -> str:
     _require(said.gamma is None or said.gamma >= 0, f'--gamma must be non-negative, not {said.gamma}')
     _require(said.kimg is None or said.kimg >= 1, f'--kimg must be at least 1, not {said.kimg}')
 
+    args.training_set_kwargs.xflip = bool(plan.mirror if said.mirror is None else said.mirror)
     args.image_snapshot_ticks = args.network_snapshot_ticks = snap
     for name in ['G_opt_kwargs', 'D_opt_kwargs']:
         args[name] = dnnlib.EasyDict(class_name='torch.optim.Adam', lr=plan.learning_rate, betas=[0, 0.99], eps=1e-8)

@@ -133,6 +133,11 @@ class Method:
     info_mixing: Literal['mean', 'skip'] = knob('mean',
         'Under style mixing, Q aims at the mean of the codes, or skips', to=('loss',))
     regroup_kimg: Number = knob(4.0, 'Thousands of images between two rounds of k-means, or of merging groups')
+    channels_per_group: Count = knob(1, 'Fewest channels that a group has on average: narrow layers have fewer groups, '
+        'unless --num-groups is typed')
+    inter_form: Literal['affine', 'exp'] = knob('affine',
+        'Inter-group styles (paper: h): affine in their code (Eq. 5), or exp of that, standardised')
+    group_torgb: Flag = knob(False, "Whether ToRGB layers read both codes, by the next layer's groups")
 
 @dataclasses.dataclass(frozen=True)
 class Inpainting:
@@ -169,6 +174,7 @@ class Training:
     ref_gpus:       Optional[Count]     = None          # Upstream's rule: batch / ref_gpus at a time, always.
     ema_rampup:     Optional[Number]    = None          # The half-life is at most this share of the images so far.
     aug:            Augmentation        = 'ada'         # Augmentation of D's images.
+    mirror:         Flag                = False         # Show half of the images flipped, unless --mirror says.
     style_mixing:   Optional[Number]    = None          # Probability of mixing two styles.
     pl_weight:      Optional[Number]    = None          # Weight of the path length penalty.
     G_reg_interval: Optional[Count]     = None          # Iterations between path length penalties.

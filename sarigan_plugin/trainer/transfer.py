@@ -21,7 +21,7 @@ import torch
 
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.model.grouping import ChannelGrouping, KMeansGrouping
-from sarigan_plugin.model.networks import grouped_layers, split_codes
+from sarigan_plugin.model.networks import OWN_CHANNELS_EPS, grouped_layers, split_codes
 from sarigan_plugin.snapshots import reading
 
 import dnnlib
@@ -213,13 +213,35 @@ def fit_group_styles(G: Any) -> float:
         # Ready for the channels that may come, as many as others have.
         sizes[empty] = len(membership) / membership.shape[1]
         powers[:, empty] = power.mean(dim=1, keepdim=True) * sizes[empty]
-        wanted = (powers / len(membership)).sqrt() # [Ng]: n_i.
-        slope = solver @ wanted # [Dg]
-        layer.group_affine.weight.copy_(slope.t() / layer.group_affine.weight_gain)
-        layer.group_affine.bias.copy_(wanted.mean(dim=0) - inter.mean(dim=0) @ slope)
+        if hasattr(layer.group_affine, 'follow'):
+            wanted = (powers / sizes + OWN_CHANNELS_EPS).sqrt() # [Ng]: n_i of a group's own channels.
+            _fit_exp(layer.group_affine, inter, solver @ wanted.log())
+        else:
+            wanted = (powers / len(membership)).sqrt() # [Ng]: n_i.
+            slope = solver @ wanted # [Dg]
+            layer.group_affine.weight.copy_(slope.t() / layer.group_affine.weight_gain)
+            layer.group_affine.bias.copy_(wanted.mean(dim=0) - inter.mean(dim=0) @ slope)
         error = (layer.group_affine(inter) - wanted)[:, ~empty]
         errors.append(error.square().sum() / wanted[:, ~empty].square().sum()) # |f - s|^2 / |s|^2
+    for torgb in G.synthesis.modules():
+        if hasattr(getattr(torgb, 'affine', None), 'read_groups_of'):
+            _fit_torgb(torgb, codes.float())
     return torch.stack(errors).mean().sqrt().item()
+
+def _fit_torgb(torgb: Any, codes: torch.Tensor) -> None:
+    """Divide the kernels, as no demodulation follows, by how much louder each channel is on average with both codes."""
+    intra = torgb.affine.affine(split_codes(codes)[1]) # [NC]: the source's styles.
+    louder = (torgb.affine(codes) * intra).sum(dim=0) / intra.square().sum(dim=0)
+    torgb.weight.div_(louder[None, :, None, None])
+
+def _fit_exp(group_affine: Any, inter: torch.Tensor, slope: torch.Tensor) -> None:
+    """Let log h be linear in the code. One beta is for all groups, and the mean of log h is 0 for each: the closest."""
+    affine = inter @ slope # [Ng]
+    variance = affine.var(dim=0, correction=0)
+    group_affine.affine.weight.copy_(slope.t() / group_affine.affine.weight_gain)
+    group_affine.mean.copy_(affine.mean(dim=0))
+    group_affine.variance.copy_(variance)
+    group_affine.beta.copy_(variance.mean().sqrt())
 
 def _sample_codes(G: Any, num: int) -> torch.Tensor:
     """[num, 2 * code_dim], with class labels drawn evenly."""

@@ -25,6 +25,12 @@ def test_the_average_w_of_all_images_is_the_mean_over_ranks(states):
 def test_groups_by_responses_leave_both_ranks_alike(tmp_path):
     assert_equal_on_both_ranks(run(tmp_path, 'responses', [(0, 2, 'first'), (1, 2, 'second')]))
 
+@pytest.mark.parametrize('mode', ['styles', 'exp'])
+def test_two_processes_know_how_much_the_styles_of_all_their_images_vary(tmp_path, mode):
+    states = run(tmp_path, mode, [(0, 1, 'alone'), (0, 2, 'first'), (1, 2, 'second')])
+    assert_equal_on_both_ranks(states)
+    assert_trained_alike(states['first'], states['alone'])
+
 def test_rounds_share_what_depends_on_weights_alone_before_gradients_are_exchanged(tmp_path):
     states = run(tmp_path, 'rounds', [(0, 2, 'first'), (1, 2, 'second')])
     assert_equal_on_both_ranks(states)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import rounding
-from sarigan_plugin.losses.sarigan import TARGET_STEPS, SariGANLoss, info_losses, info_targets
+from sarigan_plugin.losses.sarigan import TARGET_STEPS, SariGANLoss, StyleVariance, info_losses, info_targets
 from sarigan_plugin.losses.shared_weights import SharedWeights
 from sarigan_plugin.losses.upstream import UpstreamLoss
 from sarigan_plugin.model.networks import SynthesisLayer, grouped_layers
@@ -85,7 +85,7 @@ def test_info_loss_is_the_squared_error_of_each_code():
 def test_info_loss_is_minus_log_q_for_each_dimension_of_a_code(make_generator, make_discriminator):
     G, D = make_generator(), make_discriminator() # Codes of 32.
     loss = SariGANLoss('cpu', G.mapping, G.synthesis, D, lambda_info=7)
-    predicted, codes = torch.randn(5, 64), torch.randn(5, 1, 64)
+    predicted, codes = torch.randn(5, 64), torch.randn(5, 1, 64).expand(-1, G.num_ws, -1)
     log_q = torch.distributions.Normal(predicted, 1).log_prob(codes[:, 0]).sum(dim=1) # Of both codes.
     expected = -(log_q + 32 * math.log(2 * math.pi)) / 32 # Less its constant.
     rounding.assert_close(loss._info_loss(predicted, codes), 7 * math.sqrt(32 / 512) * expected.mean(),
@@ -138,6 +138,77 @@ def test_info_loss_of_mixed_styles_has_the_gradient_of_the_likelihood_averaged_o
     theirs, = torch.autograd.grad(likelihood.sum() / 5, predicted)
     torch.testing.assert_close(ours, theirs)
 
+def test_mixed_codes_that_no_layer_reads_are_no_target(make_generator):
+    G = make_generator().requires_grad_(False)
+    ws = torch.randn(2, G.num_ws, G.w_dim)
+    image = G.synthesis(ws, noise_mode='const')
+    read = [] # Positions whose code of one kind changes the image, for the inter- and the intra-group code.
+    for half in [slice(None, G.code_dim), slice(G.code_dim, None)]:
+        others = [ws.clone() for _position in range(G.num_ws)]
+        for position, other in enumerate(others):
+            other[:, position, half] = torch.randn(2, G.code_dim)
+        read.append([position for position, other in enumerate(others)
+            if not torch.equal(G.synthesis(other, noise_mode='const'), image)])
+    assert read == [[1, 2, 3, 4, 5, 6], [0, 1, 2, 3, 4, 5, 6, 7]]
+    predicted = torch.randn(2, G.w_dim)
+    loss = SariGANLoss('cpu', G.mapping, G.synthesis, torch.nn.Module(), lambda_info=1)
+    inter = sum(ws[:, position, :G.code_dim] for position in read[0]) / len(read[0])
+    intra = sum(ws[:, position, G.code_dim:] for position in read[1]) / len(read[1])
+    expected = math.sqrt(G.code_dim / 512) * (predicted - torch.cat([inter, intra], dim=1)).square().mean()
+    rounding.assert_close(loss._info_loss(predicted, ws), expected, terms=G.w_dim, layers=2)
+
+#----------------------------------------------------------------------------
+# Styles that Q predicts, by how much they vary.
+
+def test_the_error_of_styles_is_divided_by_the_variance_of_what_was_seen_lately():
+    variance, batches = StyleVariance(), [3 + torch.randn(16, 12) * torch.linspace(0.1, 2, 12) for _ in range(3)]
+    for batch in batches:
+        inter, intra = variance(batch.split([4, 8], dim=1))
+    weights = torch.tensor([0.5 ** ((2 - index) * 16 / 1000) for index in range(3)]).double().repeat_interleave(16)
+    seen = torch.cat(batches).double()
+    mean = (weights[:, None] * seen).sum(dim=0) / weights.sum()
+    expected = (weights[:, None] * (seen - mean).square()).sum(dim=0) / weights.sum()
+    rounding.assert_close(inter, expected[:4].mean(), terms=48)
+    rounding.assert_close(intra, expected[4:].mean(), terms=48)
+
+def test_numbers_that_are_not_finite_leave_the_variance_as_it_was():
+    variance, styles = StyleVariance(), torch.randn(16, 12)
+    before = variance(styles.split([4, 8], dim=1))
+    after = variance((styles * float('nan')).split([4, 8], dim=1))
+    assert torch.equal(torch.stack(before), torch.stack(after))
+
+def test_the_info_loss_of_styles_is_the_same_however_far_they_spread(make_generator):
+    G = make_generator().requires_grad_(False)
+    ws = torch.randn(64, 1, G.w_dim).expand(-1, G.num_ws, -1)
+    found = []
+    for spread in [1, 0.1]:
+        for _name, layer, _source in grouped_layers(G.synthesis):
+            layer.affine.weight.mul_(spread)
+            layer.group_affine.weight.mul_(spread)
+        targets = torch.cat(info_targets(ws, G.synthesis), dim=1)
+        loss = SariGANLoss('cpu', G.mapping, G.synthesis, torch.nn.Module(), lambda_info=1, info_target='styles')
+        found.append(loss._info_loss(targets.mean(dim=0).expand(64, -1), ws)) # Of a Q that knows the means alone.
+    for value in found:
+        assert value.item() == pytest.approx(math.sqrt(G.code_dim / 512), rel=1e-4)
+
+@pytest.mark.parametrize('old', [False, True])
+def test_the_variance_of_styles_goes_on_and_states_without_it_do_too(make_generator, make_discriminator, old):
+    G = make_generator()
+    D = make_discriminator(q_features=[part.shape[1]
+        for part in info_targets(torch.zeros(1, G.num_ws, G.w_dim), G.synthesis)])
+    first, second = [SariGANLoss('cpu', G.mapping, G.synthesis, D, info_target='styles') for _ in range(2)]
+    train(first, G, D, steps=2)
+    state = copy.deepcopy(first.state_dict())
+    if old:
+        del state['style_moments']
+    second.load_state_dict(state)
+    weights = copy.deepcopy(G.state_dict())
+    expected = train(first, G, D, steps=1)
+    G.load_state_dict(weights)
+    found = train(second, G, D, steps=1)
+    assert all(gradient.isfinite().all() for gradient in found.values())
+    assert all(torch.equal(found[name], expected[name]) for name in expected) == (not old)
+
 def test_info_loss_does_not_pull_the_codes_towards_the_guess():
     codes = torch.randn(3, 7, 10, requires_grad=True)
     predicted = torch.randn(3, 10, requires_grad=True)
@@ -161,9 +232,10 @@ def test_info_loss_can_skip_mixed_styles_as_the_released_code_does(make_generato
     same, _loss = run_phase(SariGANLoss, G, D, 'Dmain', style_mixing_prob=0, info_mixing='mean')
     assert torch.equal(pure['q.weight'], same['q.weight']) and pure['q.weight'].abs().max() > 0
 
-def test_info_loss_pulls_equally_at_the_shared_features_whatever_the_width_of_the_codes():
+def test_info_loss_pulls_equally_at_the_shared_features_whatever_the_width_of_the_codes(make_generator):
     def pull(code_dim):
-        loss = SariGANLoss('cpu', None, None, torch.nn.Module(), lambda_info=10)
+        synthesis = make_generator(code_dim=code_dim, grouping='none').synthesis
+        loss = SariGANLoss('cpu', None, synthesis, torch.nn.Module(), lambda_info=10)
         q = torch.randn(2 * code_dim, 64) / 8 # Upstream's fully connected layers at their start.
         # What is still wrong has nothing to do with them, as after training.
         features = torch.zeros(256, 64, requires_grad=True)

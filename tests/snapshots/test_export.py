@@ -386,6 +386,8 @@ def test_the_averaged_generator_alone_makes_a_checkpoint(sari_networks):
 @pytest.mark.parametrize('options, words', [
     (dict(norm='feature'), 'shift.bias has no place in theirs'),
     (dict(grouping='blocks'), 'grouping.logits, and theirs always have'),
+    (dict(inter_form='exp'), 'group_affine.'),
+    (dict(group_torgb=True), "group_torgb"),
 ])
 def test_sarigans_that_the_released_code_has_not_are_refused(sari_networks, options, words, tmp_path):
     write(sari_networks(**options), tmp_path / 'network.pkl')

@@ -6,6 +6,8 @@ MODE everything: twenty iterations with all of these, groups that merge, and see
 MODE responses: as comparable, with groups by responses, of which each process has its own.
 MODE rounds: as comparable, each step in two rounds. MODE unshared:
 and each of them makes anew what depends on weights alone.
+MODE styles: as comparable, where Q predicts styles, whose variance is that of all processes' images.
+MODE exp: as comparable, with inter-group styles whose running figures are those of all processes' images.
 MODE inpainting: as comparable, with networks and loss of inpainting; all holes are squares in the middle.
 
 All but everything step along the gradient: Adam divides it by its own size,
@@ -75,9 +77,12 @@ def train_connected(rank, world, mode):
     if mode == 'inpainting':
         module, c_dim, loss_class, masks = inpainting, 4 * 16 * 16, InpaintingLoss, dict(mask_source='centre')
     common = dict(c_dim=c_dim, img_resolution=16, img_channels=3, code_dim=16)
-    G = module.Generator(z_dim=16, num_groups=('auto' if everything else 4), mapping_kwargs=dict(num_layers=2),
+    form = dict(inter_form='exp', group_torgb=True) if mode == 'exp' else dict()
+    G = module.Generator(z_dim=16, num_groups=('auto' if everything else 4), **form, mapping_kwargs=dict(num_layers=2),
         synthesis_kwargs=dict(use_noise=everything, **size), **common).train()
-    D = module.Discriminator(**size, **common).train()
+    ws = torch.zeros(1, G.num_ws, G.w_dim)
+    q_features = [part.shape[1] for part in networks.code_styles(G.synthesis, ws)] if mode == 'styles' else None
+    D = module.Discriminator(q_features=q_features, **size, **common).train()
     batches = [(torch.rand(BATCH, 3, 16, 16) * 2 - 1, torch.randn(2, BATCH, 16))
         for _ in range(20 if everything else 3)]
 
@@ -87,6 +92,7 @@ def train_connected(rank, world, mode):
             for module in wrapped]
     loss = loss_class('cpu', *wrapped, **masks, r1_gamma=1, regroup_kimg=0.064,
         similarity=('responses' if mode == 'responses' else 'kernels'),
+        info_target=('styles' if mode == 'styles' else 'codes'),
         **({} if everything else dict(style_mixing_prob=0, pl_weight=0)))
     if mode == 'unshared':
         loss.shared_weights.round = lambda G_synthesis, last: contextlib.nullcontext()

@@ -108,6 +108,44 @@ def test_q_has_a_number_for_each_style_that_layers_make_of_the_codes(images, met
     layers = [layer for _name, layer, _source in networks.grouped_layers(G.synthesis)]
     assert intra.shape[1] == of_each * sum(layer.weight.shape[1] for layer in layers)
 
+@pytest.mark.parametrize('cfg', ['tiny', 'tiny-mixing', 'tiny-inpaint'])
+def test_no_layer_of_tiny_has_fewer_than_four_channels_a_group_unless_a_number_is_typed(images, cfg):
+    _desc, args = arguments.training_options(data=images, cfg=cfg)
+    found = args.G_kwargs.num_groups # Of 64x64, where 8 channels are left.
+    assert found == {'b64.conv1': 2, 'b64.conv0': 4, 'b32.conv1': 4, 'b32.conv0': 8, 'b16.conv1': 8, 'b16.conv0': 8,
+        'b8.conv1': 8, 'b8.conv0': 8}
+    for name, number in found.items():
+        resolution, conv = int(name.split('.')[0][1:]), name[-1]
+        source = resolution // (1 if conv == '1' else 2)
+        assert options.channels_at(args.G_kwargs.synthesis_kwargs, source) >= 4 * number
+    _desc, args = arguments.training_options(data=images, cfg=cfg, num_groups=8)
+    assert args.G_kwargs.num_groups == 8
+    _desc, args = arguments.training_options(data=images, cfg=cfg, num_groups='auto')
+    assert args.G_kwargs.num_groups == 'auto'
+
+def test_forms_of_the_inter_group_code_reach_the_generator_and_runs_without_them_have_no_such_options(images, tmp_path):
+    mine = tmp_path / 'mine.toml'
+    mine.write_text('base = "tiny"\n[method]\ninter_form = "exp"\ngroup_torgb = true\n')
+    _desc, args = arguments.training_options(data=images, cfg=str(mine))
+    assert (args.G_kwargs.inter_form, args.G_kwargs.group_torgb) == ('exp', True)
+    G = networks.Generator(c_dim=0, img_resolution=64, img_channels=3,
+        **{name: value for name, value in args.G_kwargs.items() if name != 'class_name'})
+    assert hasattr(G.synthesis.b64.conv1.group_affine, 'beta')
+    assert hasattr(G.synthesis.b32.torgb.affine, 'read_groups_of')
+    for given in [dict(cfg='tiny'), dict(cfg=str(mine), grouping='none')]:
+        _desc, args = arguments.training_options(data=images, **given)
+        assert not {'inter_form', 'group_torgb'} & set(args.G_kwargs)
+    mine.write_text('base = "tiny"\n[method]\ninter_form = "tanh"\n')
+    with pytest.raises(UserError, match="inter_form must be one of affine, exp, not 'tanh'"):
+        arguments.training_options(data=images, cfg=str(mine))
+
+def test_the_released_codes_config_flips_images_unless_told_not_to(images):
+    for said, flips in [(None, True), (False, False), (True, True)]:
+        desc, args = arguments.training_options(data=images, cfg='sarigan-released', mirror=said)
+        assert args.training_set_kwargs.xflip is flips and ('-mirror' in desc) == bool(said)
+    _desc, args = arguments.training_options(data=images, cfg='sarigan')
+    assert args.training_set_kwargs.xflip is False
+
 @pytest.mark.parametrize('whom, takers', [
     ('G', [networks.Generator]),
     ('D', [networks.Discriminator]),

@@ -68,6 +68,16 @@ def test_images_are_the_sources_where_there_is_nothing_to_group(kwargs):
     transfer.copy_with_report(source, target)
     assert distance(target, source) < 1e-3
 
+@pytest.mark.parametrize('options', [dict(inter_form='exp'), dict(group_torgb=True),
+    dict(inter_form='exp', group_torgb=True)], ids=str)
+def test_other_forms_of_the_inter_group_code_start_near_it_too(options):
+    # Seen: 0.17-0.21; 0.5 where kernels of ToRGB layers stay as they are.
+    source = plain_generator(width=128, resolution=16, channel_max=128)
+    target = sarigan_for(source, num_groups=8, **options)
+    before = distance(target, source)
+    transfer.copy_with_report(source, target)
+    assert distance(target, source) < 0.3 < 0.8 < before
+
 @pytest.mark.parametrize('c_dim', [0, 3])
 @pytest.mark.parametrize('grouping', ['similarity', 'blocks'])
 def test_images_of_a_narrow_generator_stay_recognisable(grouping, c_dim):
