@@ -38,7 +38,7 @@ import torch
 
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.model.networks import captured_features, grouped_layers, split_codes
-from sarigan_plugin.snapshots import reading
+from sarigan_plugin.snapshots import label_kind, reading
 from sarigan_plugin.steering.attention import group_maps
 from sarigan_plugin.upstream import exchanges
 
@@ -96,7 +96,7 @@ class Steered(torch.nn.Module):
         """What mapping and synthesis call c, [1, c_dim]."""
         if 'condition' in inputs:
             return inputs['condition'].flatten(1)
-        return inputs['label'] if 'label' in inputs else None
+        return inputs.get('label')
 
     def _codes(self, z, truncation, c):
         """[N, w_dim]. As G.mapping() with truncation_psi, which is a Python number there."""
@@ -145,25 +145,37 @@ def _hooks(layer, given, inter_codes, intra_codes):
 def require():
     """Raise UserError where a package is missing that writes ONNX."""
     try:
-        import onnx as _onnx
+        import onnx as _onnx  # noqa: F401
         import onnxscript as _onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         raise UserError(f"ONNX needs the Python package {error.name}, which is not installed: "
             "pip install 'onnx>=1.17' 'onnxscript>=0.5'") from None
 
-def as_bytes(G, half=False, description=None):
+def described(G, known):
+    """What a program has to know of a generator to use its ONNX file, fit for JSON. known: names.GroupNames.
+
+    labels is the length of a label, 0 = it takes none; layers has the groups that have channels, and their names.
+    """
+    layers = [dict(name=name, num_groups=layer.grouping.num_groups, groups=layer.grouping.assignment.unique().tolist(),
+        names={group: text for of_layer, group, text in known if of_layer == name})
+        for name, layer, _source in grouped_layers(G.synthesis)]
+    is_inpainting = reading.completes_images(G)
+    return dict(version=1, resolution=G.img_resolution, colours=G.img_channels, z_dim=G.z_dim,
+        code_dim=G.code_dim if layers else None, labels=0 if is_inpainting else G.c_dim, label_kind=label_kind.of(G),
+        condition=is_inpainting, layers=layers)
+
+def as_bytes(G, description=None):
     """The content of an ONNX file.
 
     G:              generator of any kind, on the CPU, in eval mode, as reading.load() gives it.
-    half:           store weights in fp16, half the size; runtimes compute in fp32 all the same.
-    description:    what goes into the metadata of the file, as JSON.
+    description:    see described(); goes into the metadata of the file, as JSON.
     Raises UserError where a package is missing.
     """
     require()
-    model = _exported(G).model_proto
+    program = _exported(G)
+    _fold_constants(program.model)
+    model = program.model_proto
     _strip(model)
-    if half:
-        _store_halves(model)
     if description is not None:
         entry = model.metadata_props.add()
         entry.key, entry.value = METADATA, json.dumps(description)
@@ -182,7 +194,7 @@ def _exported(G):
     with exchanges.undone(), _own_constants(), _quiet(), torch.no_grad():
         return torch.onnx.export(model, kwargs=dict(inputs=inputs), dynamic_shapes=dict(inputs=shapes),
             input_names=list(inputs), output_names=model.output_names, opset_version=OPSET, dynamo=True,
-            verbose=False, optimize=True)
+            verbose=False, optimize=False)
 
 @contextlib.contextmanager
 def _own_constants():
@@ -208,6 +220,17 @@ def _quiet():
     finally:
         logger.setLevel(level)
 
+def _fold_constants(model):
+    """Work out what depends on no input, in an onnx_ir.Model.
+
+    Not by the optimizer of the exporter: it takes x + 1e-8, which keeps us from dividing by zero, for x.
+    """
+    from onnxscript import optimizer
+    optimizer.inline(model)
+    for _round in range(2): # Shapes that come to be known show more constants.
+        optimizer.fold_constants(model)
+        optimizer.remove_unused_nodes(model)
+
 def _strip(model):
     """Take out the lines of Python that every operation came from: a megabyte, with paths of this machine."""
     for entry in [*model.graph.node, *model.graph.value_info, *model.graph.initializer, *model.graph.input,
@@ -215,21 +238,21 @@ def _strip(model):
         del entry.metadata_props[:]
         entry.doc_string = ''
 
-def _store_halves(model):
-    """Exchange large fp32 tensors of an onnx.ModelProto for fp16 ones that are cast when the model is loaded."""
-    from onnx import TensorProto, helper, numpy_helper
-    casts = []
+def halved(content):
+    """The content of an ONNX file of half the size: large tensors lie in it as fp16, and are cast to fp32 once, as a
+    runtime loads it."""
+    from onnx import ModelProto, TensorProto, helper, numpy_helper
+    model, casts = ModelProto.FromString(content), []
     for tensor in model.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < LEAST_STORED:
+        name, is_float = tensor.name, tensor.data_type == TensorProto.FLOAT
+        values = numpy_helper.to_array(tensor) if is_float else np.zeros(0)
+        if values.size < LEAST_STORED or np.abs(values).max() > np.finfo(np.float16).max:
             continue
-        values = numpy_helper.to_array(tensor)
-        if np.abs(values).max() > np.finfo(np.float16).max:
-            continue
-        name = tensor.name
         tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f'{name}.fp16'))
         casts.append(helper.make_node('Cast', [tensor.name], [name], to=TensorProto.FLOAT))
-    nodes = list(model.graph.node)
+    nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
-    model.graph.node.extend([*casts, *nodes])
+    model.graph.node.extend(nodes)
+    return model.SerializeToString()
 
 #----------------------------------------------------------------------------
