@@ -192,18 +192,14 @@ function element(tag, properties = {}, ...content) {
 }
 
 const nameOf = (of, index) => of.names[index] ?? null;
-const labelOf = (of, index) => nameOf(of, index) === null ? `group ${index}` : `group ${index} “${nameOf(of, index)}”`;
+const labelOf = (of, index) => `group ${index}` + (nameOf(of, index) === null ? '' : ` “${nameOf(of, index)}”`);
 
 function build() {
     document.title = `${network.title} | SariGAN`;
     byId('title').textContent = network.title;
     document.body.classList.toggle('smooth', network.resolution >= SMOOTH);
     document.querySelectorAll('.dial[data-field]').forEach(buildDial);
-    document.querySelectorAll('.dice').forEach(button => button.addEventListener('click', () => {
-        const box = byId(button.dataset.box);
-        box.value = Math.floor(Math.random() * 10000);
-        box.dispatchEvent(new Event('change'));
-    }));
+    document.querySelectorAll('.dice').forEach(buildDice);
     onNumber(byId('seed'), 'Seed', seed => step({seed}), [0, MAX_SEED, true]);
     onNumber(byId('intra-seed'), 'Seed to take from', seed => steerField('intra_seed', seed), [0, MAX_SEED, true]);
     if (network.labels)
@@ -244,6 +240,15 @@ function buildDial(row) {
     };
 }
 
+function buildDice(button) {
+    button.append(byId('dice').content.cloneNode(true));
+    button.addEventListener('click', () => {
+        const box = byId(button.dataset.box);
+        box.value = Math.floor(Math.random() * 10000);
+        box.dispatchEvent(new Event('change'));
+    });
+}
+
 // limits: of checkNumber().
 function onNumber(box, label, use, limits) {
     box.addEventListener('change', () => {
@@ -262,7 +267,8 @@ function buildClass() {
     const isList = network.label_kind !== 'vectors' && network.labels <= MAX_CLASSES;
     const box = isList ? element('select', {id: 'class'}) : element('input', {type: 'text', id: 'class'});
     if (isList)
-        box.append(...Array.from({length: network.labels}, (_, i) => element('option', {value: i, textContent: `class ${i}`})));
+        box.append(...Array.from({length: network.labels},
+            (_, index) => element('option', {value: index, textContent: `class ${index}`})));
     else
         document.querySelector('#class-row label').textContent = network.label_kind === 'vectors' ? 'Label' : 'Class';
     box.addEventListener('change', () => {
@@ -281,7 +287,8 @@ function buildClass() {
 }
 
 function showClass() {
-    const box = byId('class'), {classIdx} = scene, value = Array.isArray(classIdx) ? classIdx.join(',') : String(classIdx);
+    const box = byId('class'), {classIdx} = scene;
+    const value = Array.isArray(classIdx) ? classIdx.join(',') : String(classIdx);
     if (box.tagName === 'SELECT') { // A recipe may mix classes.
         box.querySelector('.mixed')?.remove();
         if (Array.isArray(classIdx))
@@ -398,8 +405,8 @@ function buildTools() {
         redo: () => travel(future, past),
         reset: () => { settle(); step({edits: []}); },
         open: () => byId('file').click(),
-        save: () => offer(new Blob([`${JSON.stringify(recipe(), null, 2)}\n`], {type: 'application/json'}), 'edit.json'),
-        download: () => byId('after').toBlob(blob => offer(blob, `seed${String(scene.seed).padStart(4, '0')}.png`)),
+        save: () => offer(new Blob([`${JSON.stringify(recipe(), null, 2)}\n`]), 'edit.json'),
+        download: () => byId('after').toBlob(blob => offer(blob, `seed${`${scene.seed}`.padStart(4, '0')}.png`)),
         share,
     };
     for (const [id, use] of Object.entries(tools))

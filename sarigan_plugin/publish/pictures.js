@@ -23,8 +23,9 @@ export function shrink(image, side) {
         for (let x = 0; x < size; x++)
             for (let c = 0; c < 4; c++) {
                 let sum = 0;
-                for (let i = 0; i < factor * factor; i++)
-                    sum += image.data[4 * ((y * factor + Math.floor(i / factor)) * image.size + x * factor + i % factor) + c];
+                for (let row = y * factor; row < (y + 1) * factor; row++)
+                    for (let column = x * factor; column < (x + 1) * factor; column++)
+                        sum += image.data[4 * (row * image.size + column) + c];
                 data[4 * (y * size + x) + c] = sum / (factor * factor);
             }
     return {size, data};

@@ -98,13 +98,15 @@ function readEdit(fields, place, network) {
         checkNumber(`${place}${code}_mix`, edit[`${code}_mix`], 0, 1);
     }
     if (edit.intra_component !== null)
-        throw new Unreadable(`${place}intra_component: the page has no components; \`sarigan edit\` takes this recipe.`);
+        throw new Unreadable(`${place}intra_component: the page has no components; `
+            + '`sarigan edit` takes this recipe.');
     return edit;
 }
 
 export function checkNumber(field, value, low = -MAX_NUMBER, high = MAX_NUMBER, whole = false) {
     if (typeof value !== 'number' || !(value >= low && value <= high) || (whole && !Number.isInteger(value)))
-        throw new Unreadable(`${field}: ${shown(value)} is not a ${whole ? 'whole ' : ''}number from ${low} to ${high}.`);
+        throw new Unreadable(
+            `${field}: ${shown(value)} is not a ${whole ? 'whole ' : ''}number from ${low} to ${high}.`);
 }
 
 export function checkClass(value, network) {
@@ -124,7 +126,8 @@ export function checkClass(value, network) {
 function refuseOtherKeys(given, known, place) {
     const other = Object.keys(given).find(key => !Object.hasOwn(known, key));
     if (other !== undefined)
-        throw new Unreadable(`${place}${other.slice(0, 40)}: there is no such key; they are ${Object.keys(known).join(', ')}.`);
+        throw new Unreadable(
+            `${place}${other.slice(0, 40)}: there is no such key; they are ${Object.keys(known).join(', ')}.`);
 }
 
 const isObject = value => typeof value === 'object' && value !== null && !Array.isArray(value);

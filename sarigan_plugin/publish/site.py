@@ -61,8 +61,8 @@ def refuse_slow(products):
     """Raise UserError where an image takes too many multiplications."""
     if products > MAX_PRODUCTS:
         raise UserError(f'The network is too large for browsers: an image takes {products / 1e9:.0f} billion '
-            f'multiplications, {products / MAX_PRODUCTS:.1f} times the {MAX_PRODUCTS / 1e9:.0f} billion that they do in '
-            'about ten seconds; `sarigan explore` shows it on this machine.')
+            f'multiplications, {products / MAX_PRODUCTS:.1f} times the {MAX_PRODUCTS / 1e9:.0f} billion that they do '
+            'in about ten seconds; `sarigan explore` shows it on this machine.')
 
 def refuse_large(size):
     """Raise UserError where a file has too many bytes."""
