@@ -20,6 +20,7 @@ COMMANDS = {
     'generate':        'Generate images with a network pickle.',
     'groups':          'Draw what each group of channels attends to.',
     'explore':         'Steer groups on a page in the browser.',
+    'publish':         'Make a page that runs a network in any browser.',
     'name':            'Give names to groups, for all commands that take a group.',
     'edit':            'Turn up, down or exchange what single groups draw.',
     'directions':      'Rank the groups by what they change, and where.',

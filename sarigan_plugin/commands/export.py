@@ -1,4 +1,4 @@
-"""`sarigan export` and `sarigan import`: network pickles to files that hold numbers alone, and back."""
+"""`sarigan export` and `sarigan import`: network pickles to files that hold numbers alone, and back; and to ONNX."""
 
 import copy
 import os
@@ -13,6 +13,7 @@ import torch
 
 from sarigan_plugin.commands.options import PATH, trust_option
 from sarigan_plugin.errors import UserError, first_line, writing
+from sarigan_plugin.publish import onnx_file
 from sarigan_plugin.snapshots import exported, reading, rebuild, rosinality, unpickler, what_is
 from sarigan_plugin.steering import names
 from sarigan_plugin.support import files
@@ -21,22 +22,31 @@ from sarigan_plugin.support import files
 
 @click.command(name='export')
 @click.argument('network', type=PATH, metavar='PKL')
-@click.option('--to', 'dest', help='A new folder, or a new FILE.pt', required=True, type=PATH, metavar='PATH')
+@click.option('--to', 'dest', help='A new folder, a new FILE.pt or a new FILE.onnx', required=True, type=PATH,
+    metavar='PATH')
+@click.option('--fp16', help='Store the weights of FILE.onnx in 16 bits: half the size', is_flag=True)
 @trust_option
-def export_command(network, dest, trust):
-    """Write all networks of a pickle as safetensors with a JSON of their constructor arguments, or as a checkpoint of
-    rosinality's stylegan2-pytorch.
+def export_command(network, dest, fp16, trust):
+    """Write all networks of a pickle as safetensors with a JSON of their constructor arguments, as a checkpoint of
+    rosinality's stylegan2-pytorch, or the averaged generator as ONNX.
 
     \b
     sarigan export network.pkl --to=network         # a folder, for every command that takes a pickle
     sarigan export network.pkl --to=network.pt      # for rosinality's tools; a SariGAN in the released code's layout
+    sarigan export network.pkl --to=network.onnx    # for runtimes of ONNX; codes and groups are its inputs
     """
     _refuse_existing(dest)
+    if dest.endswith('.onnx'):
+        onnx_file.require()
+    elif fp16:
+        raise UserError('--fp16 is for ONNX files alone, as in --to=network.onnx.')
     data = reading.load_all(network, 'PKL', trust)
     try:
         data = _of_our_classes(data)
         with writing('--to', dest):
-            if dest.endswith('.pt'):
+            if dest.endswith('.onnx'):
+                _write_onnx(data, network, dest, fp16)
+            elif dest.endswith('.pt'):
                 checkpoint, remarks = rosinality.to_checkpoint(data)
                 with files.atomic_open(dest) as f:
                     torch.save(checkpoint, f)
@@ -59,6 +69,12 @@ def _of_our_classes(data):
         return data
     except ValueError:
         return unpickler.read(pickle.dumps(data))
+
+def _write_onnx(data, network, dest, fp16):
+    G = reading.averaged(data)
+    content = onnx_file.as_bytes(G, onnx_file.described(G, names.load(network, G)))
+    with files.atomic_open(dest) as f:
+        f.write(onnx_file.halved(content) if fp16 else content)
 
 def _write_folder(data, known, dest):
     """As a whole or not at all."""

@@ -54,6 +54,9 @@ TWITTER = Archive('npm', 'emoji-datasource-twitter', '16.0.0', 'emoji-datasource
                   'f64a530c63bca463bd8317fdc4615ce63a53a0c65018e4ce2d848aaba7a28877')
 FLUENT  = Archive('npm', '@lobehub/fluent-emoji-3d', '1.1.0', 'fluent-emoji-3d-1.1.0.tgz', 15792027,
                   'c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58')
+# No pictures: what the pages of `sarigan publish` run networks by.
+ONNX_RUNTIME = Archive('npm', 'onnxruntime-web', '1.30.0', 'onnxruntime-web-1.30.0.tgz', 33106585,
+                       'd2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71')
 
 def cache_dir():
     """Where downloads are kept: $XDG_CACHE_HOME/sarigan, by default ~/.cache/sarigan."""

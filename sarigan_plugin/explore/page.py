@@ -108,7 +108,7 @@ class Page:
         self.session, self.view = studio.visit()
         self.drawing = Newest(self._draw)
         self.client = ui.context.client
-        ui.add_css(look.css() + STYLE.read_text(encoding='utf-8'))
+        ui.add_css(look.editor_css() + STYLE.read_text(encoding='utf-8'))
         ui.keyboard(on_key=self._press)
         self._build_bar(title)
         with ui.element('div').classes('explore'):
