@@ -26,7 +26,7 @@ from sarigan_plugin.support import pictures
 @click.option('--trunc',        help='Truncation psi: '
                                 'lower is nearer to the average  [default: 1, or the recipe\'s]', type=Number())
 @click.option('--recipe',       help='Edit channel groups of what fills the holes: '
-                                'a file saved by `sarigan explore`, or written as below', type=PATH, metavar='JSON')
+                                'a recipe as `sarigan explore` saves it, or as below', type=PATH, metavar='JSON')
 @trust_option
 @device_option
 @click.pass_context

@@ -38,7 +38,7 @@ class Progress:
 @click.argument('network', type=PATH, metavar='PKL')
 @click.option('--data',         help='Real images, a zip or a folder  [default: what the network was trained on]',
                                 type=PATH, metavar='ZIP')
-@click.option('--metrics',      help='What to measure, comma-separated; see above', type=CommaSeparatedList(),
+@click.option('--metrics',      help='What to measure, as in fd10k,pr', type=CommaSeparatedList(),
                                 default='fd10k', show_default=True, metavar='NAME,...')
 @click.option('--num-samples',  help='How many images to generate and to compare with  [default: as the name says, '
                                 'or 10000]', type=click.IntRange(min=quality.MIN_COUNT))

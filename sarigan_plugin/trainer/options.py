@@ -104,8 +104,8 @@ def knob(default: Any = dataclasses.MISSING, help: str = '', symbol: str | None 
     section: of the help of `sarigan train`; None = it has no flag and is a key of TOML files alone.
     metavar: what stands for its value in the help. typed_choices: those of its choices that the flag takes.
     """
-    about = dict(help=help if symbol is None else f'{help} (paper: {symbol})', to=to, section=section, metavar=metavar,
-        typed_choices=typed_choices)
+    about = dict(help=help if symbol is None else f'{help} (paper: {symbol})', meaning=help, symbol=symbol, to=to,
+        section=section, metavar=metavar, typed_choices=typed_choices)
     return dataclasses.field(default=default, metadata=about)
 
 UPSTREAM, SARIGAN, INPAINTING, MORE = 'Options', 'SariGAN', 'Inpainting', 'More options' # Sections.
@@ -146,12 +146,12 @@ class Inpainting:
 @dataclasses.dataclass(frozen=True)
 class Networks:
     """[networks]: their size. None = upstream's default."""
-    channel_base:   Count                               # Channels at resolution R: channel_base / R ...
-    mapping_layers: Count                               # Layers of the mapping network.
-    mbstd_group:    Count                               # Images that the minibatch standard deviation compares.
-    channel_max:    Count               = 512           # ... but no more than this.
-    num_fp16_res:   Whole               = 4             # The highest resolutions, in fp16 on CUDA and in bf16 on CPUs.
-    architecture:   Optional[Literal['orig', 'skip', 'resnet']] = None # Of the discriminator.
+    channel_base: Count = knob(help='Channels at resolution R: channel_base / R, at most channel_max')
+    mapping_layers: Count = knob(help='Layers of the mapping network')
+    mbstd_group: Count = knob(help='Images that the minibatch standard deviation compares')
+    channel_max: Count = knob(512, 'Most channels at any resolution')
+    num_fp16_res: Whole = knob(4, 'How many of the highest resolutions compute in fp16 on a GPU, in bf16 on a CPU')
+    architecture: Optional[Literal['orig', 'skip', 'resnet']] = knob(None, 'Architecture of the discriminator')
 
 def channels_at(size: Any, resolution: int) -> int:
     """How many channels networks have at a resolution. size: Networks, or keyword arguments with the same names."""
@@ -160,30 +160,31 @@ def channels_at(size: Any, resolution: int) -> int:
 @dataclasses.dataclass(frozen=True)
 class Training:
     """[training]: how long, how fast, how regularised. None = upstream's default."""
-    kimg:           Count                               # Length, in thousands of real images shown to D.
-    batch:          Count                               # Images per iteration.
-    learning_rate:  Number                              # Adam's, for both networks.
-    r1_gamma:       Number                              # Weight of the R1 penalty.
-    ema_kimg:       Number                              # Half-life of the averaged generator, thousands of images.
-    batch_gpu:      Optional[Count]     = None          # Most images that a GPU takes at a time; None = all its share.
-    ref_gpus:       Optional[Count]     = None          # Upstream's rule: batch / ref_gpus at a time, always.
-    ema_rampup:     Optional[Number]    = None          # The half-life is at most this share of the images so far.
-    aug:            Augmentation        = 'ada'         # Augmentation of D's images.
-    style_mixing:   Optional[Number]    = None          # Probability of mixing two styles.
-    pl_weight:      Optional[Number]    = None          # Weight of the path length penalty.
-    G_reg_interval: Optional[Count]     = None          # Iterations between path length penalties.
-    D_reg_interval: Optional[Count]     = None          # Iterations between R1 penalties.
-    kimg_per_tick:  Optional[Count]     = None          # Thousands of images between status lines.
-    snap:           Count               = 50            # Ticks between snapshots.
-    grid:           Optional[Grid]      = None          # [columns, rows] of the sample sheets.
-    cpu_bf16:       CPUBF16             = 'auto'        # See cpu_formats.py.
-    workers:        Whole               = 3             # Processes that load images; 0 = the one that trains.
+    kimg: Count = knob(help='Length, in thousands of real images shown to D')
+    batch: Count = knob(help='Images per iteration, on all GPUs together')
+    learning_rate: Number = knob(help="Adam's learning rate, for both networks")
+    r1_gamma: Number = knob(help='Weight of the R1 penalty')
+    ema_kimg: Number = knob(help='Half-life of the averaged generator, in thousands of images')
+    batch_gpu: Optional[Count] = knob(None, 'Most images that a GPU takes at a time; by default all its share')
+    ref_gpus: Optional[Count] = knob(None, "Upstream's rule: batch / ref_gpus images at a time, on any number of GPUs")
+    ema_rampup: Optional[Number] = knob(None, 'The half-life is at most this share of the images so far')
+    aug: Augmentation = knob('ada', "Augmentation of D's images")
+    style_mixing: Optional[Number] = knob(None, 'Probability of mixing two styles')
+    pl_weight: Optional[Number] = knob(None, 'Weight of the path length penalty')
+    G_reg_interval: Optional[Count] = knob(None, 'Iterations between path length penalties')
+    D_reg_interval: Optional[Count] = knob(None, 'Iterations between R1 penalties')
+    kimg_per_tick: Optional[Count] = knob(None, 'Thousands of images between status lines')
+    snap: Count = knob(50, 'Ticks between snapshots')
+    grid: Optional[Grid] = knob(None, 'Columns and rows of the sample sheets')
+    cpu_bf16: CPUBF16 = knob('auto', 'Compute num_fp16_res resolutions in bf16 on a CPU; auto: where that is faster')
+    workers: Whole = knob(3, 'Processes that load images, for each GPU; 0: none beside the training')
 
 @dataclasses.dataclass(frozen=True)
 class CommandLine:
     """What the command line says of a training beside Method and Inpainting. None = nothing."""
     data: Path = knob(help='Training data (directory or zip)', section=UPSTREAM, metavar='PATH')
-    cfg: Optional[Path] = knob(None, 'Base config, see below [default: auto]', section=UPSTREAM, metavar='NAME|TOML')
+    cfg: Optional[Path] = knob(None, 'Base config, or your own FILE.toml [default: auto]', section=UPSTREAM,
+        metavar='NAME|TOML')
     gpus: Optional[Count] = knob(None, "Number of GPUs to use [default: 1, or torchrun's]", section=UPSTREAM)
     snap: Optional[Count] = knob(None, 'Ticks between snapshots [default: 50]', section=UPSTREAM)
     metrics: Optional[Metrics] = knob(None, 'Metrics of each snapshot, comma-separated, or none [default: fid50k_full]',
