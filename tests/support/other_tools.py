@@ -1,10 +1,10 @@
 """Use a pickle with another unmodified tool. Run: python -I other_tools.py TOOL TREE PICKLE OUTDIR
 
-TOOL is pti, dvschultz or draggan, TREE a checkout of it. Knows nothing of the plugin, and hides it where it is
-installed. What each leaves in OUTDIR its function says. Without CUDA the tools' device is exchanged. Modules that the
-tools import and that need not be installed have stand-ins: logging (wandb), learnt distances (lpips), an encoder of
-faces (e4e), noise for loops (opensimplex), torchvision, which resizes for that encoder and writes sheets, and
-pkg_resources, which setuptools no longer has.
+TOOL is stylegan2_ada, pti, dvschultz or draggan, TREE a checkout of it. Knows nothing of the plugin, and hides it
+where it is installed. What each leaves in OUTDIR its function says. Without CUDA the tools' device is exchanged.
+Modules that the tools import and that need not be installed have stand-ins: logging (wandb), learnt distances (lpips),
+an encoder of faces (e4e), noise for loops (opensimplex), torchvision, which resizes for that encoder and writes sheets,
+and pkg_resources, which setuptools no longer has.
 """
 
 import importlib
@@ -40,7 +40,36 @@ class Distance(torch.nn.Module):
 
 #----------------------------------------------------------------------------
 
-STEPS, TUNING = 20, 30 # Of the projection and of pivotal tuning.
+def detector_of_pixels():
+    """In place of what dnnlib.util.open_url() would download."""
+    detector = io.BytesIO()
+    torch.jit.save(torch.jit.script(Pixels()), detector)
+    return lambda url: io.BytesIO(detector.getvalue())
+
+def stylegan2_ada(pkl, outdir):
+    """Upstream's images, mixing, projection and discriminator.
+
+    Leaves images/seed0001.png, mixed/1-2.png and seen.npz: `ws`, the last codes of a projection of seed 1, and
+    `logits`, D's of seed 1.
+    """
+    network = f'--network={pkl}'
+    import_tool('generate').generate_images.main([network, '--seeds=1', '--trunc=0.5', f'--outdir={outdir}/images'],
+        standalone_mode=False)
+    import_tool('style_mixing').generate_style_mix.main([network, '--rows=1', '--cols=2', '--styles=0-2',
+        '--trunc=0.5', f'--outdir={outdir}/mixed'], standalone_mode=False)
+    with open(pkl, 'rb') as f:
+        networks = importlib.import_module('legacy').load_network_pkl(io.BytesIO(f.read()))
+    G, D = networks['G_ema'], networks['D']
+    image = G(torch.from_numpy(np.random.RandomState(1).randn(1, G.z_dim)), None, noise_mode='const')
+    projector = import_tool('projector')
+    projector.dnnlib.util.open_url = detector_of_pixels()
+    ws = projector.project(G, target=((image[0] + 1) * 127.5).clamp(0, 255), num_steps=STEPS, w_avg_samples=100,
+        device=torch.device('cpu'))
+    np.savez(f'{outdir}/seen.npz', ws=ws[-1:].numpy(), logits=D(image, None).detach().numpy())
+
+#----------------------------------------------------------------------------
+
+STEPS, TUNING = 20, 30 # Of projections and of pivotal tuning.
 
 def pti(pkl, outdir):
     """Pivotal tuning of a striped image: projection, training of the generator, its file and that file read again.
@@ -68,9 +97,7 @@ def pti(pkl, outdir):
     coach_of_tool = importlib.import_module('training.coaches.single_id_coach')
     models = importlib.import_module('utils.models_utils')
     projector = importlib.import_module('training.projectors.w_projector')
-    detector = io.BytesIO()
-    torch.jit.save(torch.jit.script(Pixels()), detector)
-    projector.dnnlib.util.open_url = lambda url: io.BytesIO(detector.getvalue())
+    projector.dnnlib.util.open_url = detector_of_pixels()
     G = models.load_old_G()
     project = projector.project
     # It repeats the code 18 times, as networks of 1024x1024 need it.
@@ -152,7 +179,7 @@ def main(tool, tree, pkl, outdir):
     sys.path.insert(0, tree)
     sys.modules['sarigan_plugin'] = None # An import of it raises.
     stand_in('pkg_resources', parse_version=packaging.version.parse)
-    dict(pti=pti, dvschultz=dvschultz, draggan=draggan)[tool](pkl, outdir)
+    dict(stylegan2_ada=stylegan2_ada, pti=pti, dvschultz=dvschultz, draggan=draggan)[tool](pkl, outdir)
 
 if __name__ == '__main__':
     main(*sys.argv[1:])

@@ -1,6 +1,6 @@
 """Tools of others with our pickles and without the plugin; docs/works-with.md says what each was seen to do.
 
-stylegan2-ada-pytorch and stylegan3 have their tests in test_features.py.
+stylegan3's test is in test_features.py.
 """
 
 import os
@@ -18,14 +18,15 @@ from small_networks import mixed_image
 
 @pytest.fixture
 def use(make_generator, make_discriminator, tmp_path):
-    """use(tool) -> (the network that it opened, the folder with what it made)."""
+    """use(tool) -> (the generator that it opened, the folder with what it made); the discriminator is use.D."""
     def use_tool(tool):
         tree = os.environ.get(f'SARIGAN_{tool.upper()}')
         if tree is None:
             pytest.skip(skips.NO_CHECKOUT)
         G = make_generator().requires_grad_(False)
         G.mapping.w_avg.normal_()
-        (tmp_path / 'network.pkl').write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(), G_ema=G,
+        use_tool.D = make_discriminator().requires_grad_(False)
+        (tmp_path / 'network.pkl').write_bytes(pickle.dumps(dict(G=G, D=use_tool.D, G_ema=G,
             training_set_kwargs=None, augment_pipe=None)))
         done = trees.run([sys.executable, '-I', trees.SUPPORT / 'other_tools.py', tool, tree,
             tmp_path / 'network.pkl', tmp_path], tmp_path)
@@ -35,6 +36,15 @@ def use(make_generator, make_discriminator, tmp_path):
 
 def opened(path):
     return np.array(PIL.Image.open(path)).astype(int)
+
+def test_stylegan2_ada_generates_mixes_projects_and_judges(use):
+    G, folder = use('stylegan2_ada')
+    assert np.abs(opened(folder / 'images' / 'seed0001.png') - mixed_image(G, 1, 1, [], psi=0.5)).max() <= 1
+    assert np.abs(opened(folder / 'mixed' / '1-2.png') - mixed_image(G, 1, 2, [0, 1, 2], psi=0.5)).max() <= 1
+    seen = np.load(folder / 'seen.npz')
+    assert seen['ws'].shape == (1, G.num_ws, G.w_dim)
+    z = torch.from_numpy(np.random.RandomState(1).randn(1, G.z_dim))
+    np.testing.assert_allclose(seen['logits'], use.D(G(z, None, noise_mode='const'), None), rtol=1e-3)
 
 def test_pti_projects_tunes_saves_and_reads(use):
     G, folder = use('pti')
