@@ -13,27 +13,35 @@ from sarigan_plugin.support import places, streams
 
 # name -> help that needs no import.
 COMMANDS = {
-    'demo':            'Train a small SariGAN on real images and draw its groups.',
-    'data':            'Make a dataset zip from your pictures, or from openly available ones.',
+    'demo':            'Train a small SariGAN in five minutes and draw its groups.',
+    'data':            'Make a dataset zip from your pictures, or download a small open one.',
     'train':           "Train a network; the same command as upstream's train.py.",
-    'ablate':          "Train the rows of a table and compare them: the paper's ablations.",
-    'generate':        'Generate images with a network pickle.',
-    'groups':          'Draw what each group of channels attends to.',
-    'explore':         'Steer groups on a page in the browser.',
+    'ablate':          'Train several variants alike and compare them in a table.',
+    'generate':        'Generate images with a network.',
+    'groups':          'See what each group of channels attends to.',
+    'explore':         'Steer groups with sliders on a page in your browser.',
     'publish':         'Make a page that runs a network in any browser.',
-    'name':            'Give names to groups, for all commands that take a group.',
-    'edit':            'Turn up, down or exchange what single groups draw.',
-    'directions':      'Rank the groups by what they change, and where.',
-    'disentanglement': 'Measure how well groups separate what is in images.',
-    'mix':             'Give groups of some images the codes of other images.',
-    'project':         'Find the codes of a photo, for edits of it.',
+    'name':            'Name groups, so that every command knows them by name.',
+    'edit':            "Turn groups up, down or off, or give them another image's code.",
+    'directions':      'Rank groups by what they change, and where.',
+    'disentanglement': 'Measure whether groups separate attributes.',
+    'mix':             'Mix images group by group.',
+    'project':         "Find a photo's codes, so that you can edit it.",
     'inpaint':         'Fill holes in images, in several ways each.',
     'inpaint-table':   'Measure how well networks fill holes, beside classical methods.',
     'metrics':         'Measure how near generated images are to real ones.',
-    'export':          "Write networks as safetensors, or for rosinality's tools.",
-    'import':          'Make a network pickle of what export wrote.',
+    'export':          "Write a network without code, or for rosinality's tools.",
+    'import':          "Make a network pickle from an export or from rosinality's checkpoints.",
     'upstream':        'Fetch, verify and patch the stylegan2-ada-pytorch tree.',
-    'doctor':          'Check the installation, one line for each part.',
+    'doctor':          'Check what works on this machine.',
+}
+
+# What the help lists together.
+SECTIONS = {
+    'Train':          ['demo', 'data', 'train', 'ablate'],
+    'Look and steer': ['explore', 'groups', 'directions', 'name', 'edit', 'mix', 'project', 'inpaint', 'generate'],
+    'Measure':        ['metrics', 'disentanglement', 'inpaint-table'],
+    'Files':          ['export', 'import', 'publish', 'upstream', 'doctor'],
 }
 
 # `sarigan edit` is edit_command in commands/edit.py; of the others: (module, click command in it).
@@ -76,17 +84,21 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx, formatter):
-        with formatter.section('Commands'):
-            formatter.write_dl(list(COMMANDS.items()))
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f'{name:<{max(map(len, COMMANDS))}}', COMMANDS[name]) for name in names])
 
 #----------------------------------------------------------------------------
 
 @click.group(cls=Commands, context_settings=dict(max_content_width=100))
 @click.version_option(__version__, prog_name='sarigan')
 def main():
-    """SariGAN (NeurIPS 2020): image synthesis with semantic groups of channels.
+    """Turn parts of generated images up, down or off: StyleGAN2-ADA with groups of channels (SariGAN, NeurIPS 2020).
 
-    `sarigan COMMAND --help` explains a command.
+    \b
+    sarigan demo                        # five minutes of training, then pictures of what groups do
+    sarigan explore out/demo/network.pkl
+    sarigan COMMAND --help              # what a command does, with an example
     """
 
 #----------------------------------------------------------------------------

@@ -15,48 +15,50 @@ from sarigan_plugin.upstream import host
 
 #----------------------------------------------------------------------------
 
-@click.command('ablate', cls=LastingCommand)
+@click.command('ablate', cls=LastingCommand, sections={
+    'Which trainings': '--setting --rows --seeds --kimg',
+    'How they are measured': '--metrics --num-samples --detector',
+    'Where they run': '--parallel --gpus --device'})
 @click.argument('table', type=PATH, metavar='TOML')
-@click.option('--data', help='Training data (directory or zip), which networks are measured against as well',
+@click.option('--data', help='Images to train on and to measure against (directory or zip)',
     required=True, type=PATH, metavar='PATH')
-@click.option('--outdir', help='Where the table and its trainings are', required=True, type=PATH, metavar='DIR')
-@click.option('--setting', help='One of the settings of the file, such as tiny, for a laptop',
+@click.option('--outdir', help='Where to save the table and its trainings', required=True, type=PATH, metavar='DIR')
+@click.option('--setting', help='A setting of the file, such as tiny, for a laptop',
     default=table_spec.AS_IN_THE_PAPER, show_default=True, metavar='NAME')
-@click.option('--rows', help='Some of the rows  [default: all]', type=NameList(), metavar='NAME,...')
-@click.option('--seeds', help="Random seeds: one training for each, of every row  [default: the file's]",
+@click.option('--rows', help='Only these rows  [default: all]', type=NameList(), metavar='NAME,...')
+@click.option('--seeds', help="Random seeds: each row is trained once per seed  [default: the file's]",
     type=NumberRange())
 @click.option('--kimg', help="Length of each training  [default: the file's]", type=click.IntRange(min=1),
     metavar='INT')
 @click.option('--metrics', help="What to measure networks by  [default: the file's]", type=NameList(),
     metavar='NAME,...')
-@click.option('--num-samples', help='Generated images that metrics look at  [default: as their names say]',
+@click.option('--num-samples', help='Generated images to measure  [default: as the metrics\' names say]',
     type=click.IntRange(min=2), metavar='INT')
-@click.option('--detector', help="TorchScript file to take in place of the metrics' detectors", type=PATH,
+@click.option('--detector', help="TorchScript file to use instead of the metrics' detectors", type=PATH,
     metavar='FILE')
-@click.option('--parallel', help='Trainings at a time', type=click.IntRange(min=1), default=1, show_default=True,
-    metavar='INT')
+@click.option('--parallel', help='Trainings to run at the same time', type=click.IntRange(min=1), default=1,
+    show_default=True, metavar='INT')
 @click.option('--gpus', help='GPUs of each training; on the CPU, processes', type=click.IntRange(min=1), default=1,
     show_default=True, metavar='INT')
 @click.option('--device', help='Where to train', type=click.Choice(host.DEVICES), default='auto', show_default=True)
-@click.option('--table-only', help='Write the table of what is there, and train nothing', is_flag=True)
-@click.option('-n', '--dry-run', help='Print what would be trained, and exit', is_flag=True)
+@click.option('--table-only', help='Write the table from what is there; train nothing', is_flag=True)
+@click.option('-n', '--dry-run', help='Show what would be trained, then exit', is_flag=True)
 def ablate_command(table, data, outdir, setting, rows, seeds, kimg, metrics, num_samples, detector, parallel, gpus,
         device, table_only, dry_run):
-    """Train the rows of a table, measure their networks and compare them.
+    """Train several variants alike and compare them in a table: the paper's ablations, or yours.
 
-    TOML is a file, or the name of one in configs/ablations: see docs/ablations.md. All rows see the same images in
-    the same order, and are measured alike. Run it again, and it goes on where it was stopped; what is done is not done
-    again.
+    TOML is a file, or the name of one in configs/ablations: see docs/ablations.md. All rows see the same images in the
+    same order and are measured alike. Stop it at any time: run again, it goes on where it stopped.
 
     \b
     sarigan ablate info --setting=tiny --data=punks.zip --outdir=out/ablations
     sarigan ablate configs/ablations/groups.toml --data=cats256.zip --outdir=out/cats --gpus=4 --parallel=2
 
     \b
-    DIR gets:
-      NAME.md, .json, .png    the table, written anew after each training; +- is the standard deviation over seeds
-      NAME-samples.png        images of seeds 0 to 63 of each row's first network
-      ROW/seed0/...           a folder as `sarigan train` makes it for each training. Tables share rows of one name.
+    Writes into DIR:
+      NAME.md, .json, .png    the table, updated after each training; +- is the standard deviation over seeds
+      NAME-samples.png        seeds 0 to 63 of each row's first network
+      ROW/seed0/...           one training's folder, as from `sarigan train`. Tables share rows of the same name.
     """
     table = _chosen(table_spec.read(table_spec.find(table), setting), rows, seeds, kimg, metrics, num_samples)
     device_type, obstacle = _device(device, parallel, gpus)

@@ -26,9 +26,11 @@ MAX_KIMG = 100000 # More than the minutes will allow.
                             show_default=True)
 @click.option('--device',   help='Where to train', type=click.Choice(host.DEVICES), default='auto', show_default=True)
 def demo_command(outdir, minutes, device):
-    """Train a small SariGAN on 10,000 pixel faces and draw its groups.
+    """Train a small SariGAN on 10,000 pixel faces in five minutes and draw its groups.
 
-    Run it again and it goes on from where it stopped.
+    \b
+    sarigan demo
+    sarigan demo --minutes=30       # run again, it goes on where it stopped
     """
     try:
         device_type = host.resolve_device(device)

@@ -10,6 +10,7 @@ from sarigan_plugin.commands.options import (
     PATH,
     Number,
     NumberRange,
+    SectionedCommand,
     class_options,
     device_option,
     require_class,
@@ -28,35 +29,39 @@ MOVE    = 0.05  # Change of a score from which an attribute is named beside a gr
 
 #----------------------------------------------------------------------------
 
-@click.command('directions')
+@click.command('directions', cls=SectionedCommand, sections={
+    'How to turn groups': '--down --up --layer',
+    'Attributes': '--attributes --scorer',
+    'Which images': '--seeds --trunc'})
 @click.argument('network', type=PATH, metavar='PKL')
 @click.option('--outdir',       help='Where to save the list', required=True, type=PATH, metavar='DIR')
 @click.option('--seeds',        help='Random seeds of the images', type=NumberRange(), default='0-31',
                                 show_default=True)
-@click.option('--layer', 'layers', help='Layers to look at, b8.conv1,b16.conv0  [default: all]', metavar='NAME,...')
-@click.option('--down',         help='What the inter-group code is multiplied by to turn a group down', type=Number(),
+@click.option('--layer', 'layers', help='Only these layers, as in b8.conv1,b16.conv0  [default: all]',
+                                metavar='NAME,...')
+@click.option('--down',         help='Factor of the inter-group code that turns a group down', type=Number(),
                                 default=0, show_default=True)
 @click.option('--up',           help='... and up', type=Number(), default=2, show_default=True)
 @click.option('--top',          help='How many groups to print and draw', type=click.IntRange(min=1), default=20,
                                 show_default=True)
 @click.option('--attributes', 'dataset', help='Dataset zip with attributes.json: '
-    'also say which attributes each group moves', type=PATH, metavar='ZIP')
-@click.option('--scorer',       help='The same with your own Python function, which takes uint8 images [N, H, W, '
-                                '3] and returns {attribute: [N] numbers}', type=PATH, metavar='FILE.py:FUNCTION')
+    'also list the attributes that each group changes', type=PATH, metavar='ZIP')
+@click.option('--scorer',       help='The same with your own Python function: uint8 images [N, H, W, 3] in, '
+                                '{attribute: [N] numbers} out', type=PATH, metavar='FILE.py:FUNCTION')
 @click.option('--trunc',        help='Truncation psi', type=Number(), default=0.7, show_default=True)
 @class_options(default=0)
 @trust_option
 @device_option
 def directions_command(network, outdir, seeds, layers, down, up, top, dataset, scorer, trunc, class_idx, trust, device):
-    """Find the channel groups that matter: turn each one down and up, and see what changes, and where.
+    """Find the groups that matter: turn each one down and up, and see what changes where.
 
     \b
-      sarigan directions network.pkl --outdir=out/directions --attributes=punks.zip
+    sarigan directions network.pkl --outdir=out/directions --attributes=punks.zip
 
     \b
-    DIR gets:
-      directions.png   a row for each of the strongest groups
-      directions.json  all groups: how strong, where, how much of the change is inside what the group attends to
+    Writes into DIR:
+      directions.png   one row for each of the strongest groups
+      directions.json  all groups: how strong, where, and how much of the change is where the group attends
     """
     G = reading.load_grouped(network, 'PKL', device, trust)
     known = names.load(network, G)

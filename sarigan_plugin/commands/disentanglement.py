@@ -12,6 +12,7 @@ from sarigan_plugin.commands.options import (
     PATH,
     Choices,
     Number,
+    SectionedCommand,
     class_options,
     device_option,
     require_class,
@@ -27,17 +28,17 @@ MEASURES = disentanglement_study.MEASURES
 
 #----------------------------------------------------------------------------
 
-@click.command('disentanglement')
+@click.command('disentanglement', cls=SectionedCommand)
 @click.argument('networks', type=PATH, metavar='PKL...', nargs=-1, required=True)
 @click.option('--data', help='Dataset zip with attributes.json, for the measure attributes', type=PATH, metavar='ZIP')
 @click.option('--outdir', help='Where to save the tables', required=True, type=PATH, metavar='DIR')
-@click.option('--measures', help='Which to take', type=Choices(MEASURES, 'a measure'), default=','.join(MEASURES),
+@click.option('--measures', help='What to measure', type=Choices(MEASURES, 'a measure'), default=','.join(MEASURES),
     show_default=True, metavar='NAME,...')
-@click.option('--num-images', help='Images of each network that are looked at', type=click.IntRange(min=100),
+@click.option('--num-images', help='Images per network', type=click.IntRange(min=100),
     default=4096, show_default=True)
-@click.option('--num-turned', help='The first so many of them in which every unit is turned down and up',
+@click.option('--num-turned', help='Turn every unit down and up in the first so many of them',
     type=click.IntRange(min=2), default=128, show_default=True)
-@click.option('--strength', help='How far, in standard deviations of the unit', type=Number(), default=2,
+@click.option('--strength', help='How far to turn, in standard deviations of the unit', type=Number(), default=2,
     show_default=True)
 @click.option('--seed', help='Random seed', type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
 @click.option('--trunc', help='Truncation psi', type=Number(), default=1, show_default=True)
@@ -45,26 +46,22 @@ MEASURES = disentanglement_study.MEASURES
 @trust_option
 @device_option
 def disentanglement_command(networks, data, outdir, measures, trust, device, **settings):
-    """Measure how well channel groups separate what is in the images, beside whole layers, single channels and \
-random ones.
+    """Measure whether groups separate attributes better than layers or single channels do.
 
-    Several networks, of SariGAN or StyleGAN2, are compared by the same attributes, numbers of images and strengths \
-of edits.
+    Compares several SariGAN or StyleGAN2 networks by the same attributes, numbers of images and strength of edits.
 
     \b
-      sarigan disentanglement sarigan.pkl stylegan2.pkl --data=punks.zip --outdir=out/d
+    sarigan disentanglement sarigan.pkl stylegan2.pkl --data=punks.zip --outdir=out/d
 
     \b
-    attributes  is a unit about one attribute of the data set and no other? as it varies by itself, and when it is \
-turned
-    locality    in how much of the image, and where, do pixels change when a unit is turned?
-    codes       how much of an image does each of the two codes decide, and how much of them does Q, \
-the discriminator's second head, read back?
+    attributes  is a unit about one attribute of the data set and no other, both as images vary and when you turn it?
+    locality    where do pixels change when you turn a unit, and how many?
+    codes       how much of the image does each of the two codes decide, and how much of them can Q read back?
     path        perceptual path length in W
 
     \b
-    DIR gets:
-      table.md, table.json   the figures with 95% intervals; for each unit its attribute as well
+    Writes into DIR:
+      table.md, table.json   the figures with 95% intervals; table.json has every unit and its attribute
       chart.png              the same as bars
       units.png              the most selective units of each kind, turned down and up
     """

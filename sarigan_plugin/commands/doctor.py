@@ -186,11 +186,14 @@ def examine():
     return findings
 
 @click.command('doctor')
-@click.option('--json', 'as_json', help='Print JSON, for machines.', is_flag=True)
+@click.option('--json', 'as_json', help='Print JSON, for programs', is_flag=True)
 def doctor_command(as_json):
-    """Check the installation, one line for each part.
+    """Check the installation: what works on this machine and what doesn't.
 
-    The exit code is 1 if any line is an error.
+    The exit code is 1 if anything is wrong.
+
+    \b
+    sarigan doctor
     """
     findings = examine()
     healthy = all(finding.state != ERROR for finding in findings)

@@ -8,7 +8,15 @@ import click
 import numpy as np
 import torch
 
-from sarigan_plugin.commands.options import PATH, NumberRange, class_flag, class_options, device_option, trust_option
+from sarigan_plugin.commands.options import (
+    PATH,
+    NumberRange,
+    SectionedCommand,
+    class_flag,
+    class_options,
+    device_option,
+    trust_option,
+)
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.snapshots import reading
@@ -40,16 +48,20 @@ class Scales(click.ParamType):
         except ValueError:
             self.fail(f'{value!r} is not a list of numbers, as in -2,0,1.5', param, ctx)
 
-@click.command('edit')
+@click.command('edit', cls=SectionedCommand, sections={
+    'Which group': '--layer --group',
+    'What to change': '--inter --inter-shift --inter-from --inter-mix --intra --intra-mix --component --amount '
+        '--recipe',
+    'Which images': '--seed --projected-w --trunc'})
 @click.argument('network', type=PATH, metavar='PKL')
 @click.option('--outdir',           help='Where to save the pictures', required=True, type=PATH, metavar='DIR')
 @click.option('--seed', '--seeds', 'seeds', help='Random seeds of the images, e.g. '
     '3 or 0-5  [default: 0-5, or the recipe\'s]', type=NumberRange())
-@click.option('--projected-w',      help='What `sarigan project` or upstream\'s projector.py found, in place of seeds',
+@click.option('--projected-w',      help='Codes from `sarigan project` or upstream\'s projector.py, instead of seeds',
                                     type=PATH, metavar='NPZ')
-@click.option('--layer', 'layers',  help='Layer that has the group, or several: b8.conv1,b16.conv0', metavar='NAME,...')
-@click.option('--group',            help='Which channel group of the layer; `sarigan groups` draws them. '
-                                    'A name, see `sarigan name`, needs no --layer', metavar='INDEX|NAME')
+@click.option('--layer', 'layers',  help='Layer of the group, or several: b8.conv1,b16.conv0', metavar='NAME,...')
+@click.option('--group',            help='Group of that layer, as `sarigan groups` numbers them, '
+                                    'or its name (`sarigan name`), which needs no --layer', metavar='INDEX|NAME')
 @click.option('--inter', 'inter_scale', help='Multiply the group\'s inter-group code: '
     '0 = off, 1 = as it is, 2 = twice as much', type=float, metavar='SCALE')
 @click.option('--inter-shift',      help='Add to the group\'s inter-group code', type=float, metavar='NUMBER')
@@ -60,33 +72,34 @@ class Scales(click.ParamType):
     type=int, metavar='SEED')
 @click.option('--intra-mix',        help='How much of it, from 0 to 1  [default: 1]', type=float, metavar='NUMBER')
 @click.option('--component', 'intra_component', help='Move the group\'s intra-group code along one of the directions '
-    'that change its styles most, 0 the first, in closed form as in SeFa', type=int, metavar='INDEX')
+    'that change its styles most (closed form, as in SeFa); 0 is the strongest', type=int, metavar='INDEX')
 @click.option('--amount', 'intra_amount', help='How far, in lengths of the code', type=float, metavar='NUMBER')
-@click.option('--recipe',           help='Begin with the edits, seeds, truncation and class of an edit.json',
+@click.option('--recipe',           help='Start from the edits, seeds, truncation and class of an edit.json',
                                     type=PATH, metavar='JSON')
-@click.option('--scales',           help='Columns of the strip: the last edit\'s --inter takes each of these values, '
-                                    'in place of steps from no edit to the full one', type=Scales(),
+@click.option('--scales',           help='Columns of the strip: one for each of these values of the last edit\'s '
+                                    '--inter, instead of steps from no edit to the full one', type=Scales(),
                                     metavar='NUMBER,...')
-@click.option('--video',            help='Save a video as well: there and back', is_flag=True)
+@click.option('--video',            help='Also save a video of the edit, there and back', is_flag=True)
 @click.option('--trunc',            help='Truncation psi  [default: 0.7, or the recipe\'s]', type=float)
 @class_options(shown='0, or the recipe\'s')
 @trust_option
 @device_option
 def edit_command(network, outdir, recipe, scales, video, trust, device, **fields):
-    """Turn up, turn down or exchange what single channel groups of a SariGAN draw.
+    """Turn a group up, down or off, or give it another image's code.
 
     \b
-    Twice as much of one group (Fig. 5), and then another one as in the image of seed 7 (Fig. 4):
-      sarigan edit network.pkl --outdir=out/a --layer=b16.conv0 --group=3 --inter=2
-      sarigan edit network.pkl --outdir=out/b --recipe=out/a/edit.json --layer=b8.conv1 --group=0 --intra=7
+    # Twice as much of one group (Fig. 5).
+    sarigan edit network.pkl --outdir=out/a --layer=b16.conv0 --group=3 --inter=2
+    # Keep that edit, and take another group's code from the image of seed 7 (Fig. 4).
+    sarigan edit network.pkl --outdir=out/b --recipe=out/a/edit.json --layer=b8.conv1 --group=0 --intra=7
 
     \b
-    DIR gets, with one row per seed:
-      before.png, after.png  the images at their own size
+    Writes into DIR, with one row per seed:
+      before.png, after.png  the images at full size
       strip.png              from no edit to the full one, left to right
-      difference.png         where pixels changed, beside what the edited groups attend to
-      edit.json              the recipe: all edits, for --recipe and for people
-      video.mp4, video.png   with --video; an animated PNG where imageio-ffmpeg is not installed
+      difference.png         which pixels changed, and what the edited groups attend to
+      edit.json              the recipe: all edits, to read or to pass to --recipe
+      video.mp4, video.png   with --video; an animated PNG unless imageio-ffmpeg is installed
     """
     G = reading.load_grouped(network, 'PKL', device, trust)
     known = names.load(network, G)

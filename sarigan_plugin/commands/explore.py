@@ -10,7 +10,15 @@ import webbrowser
 
 import click
 
-from sarigan_plugin.commands.options import PATH, class_flag, class_options, device_option, require_class, trust_option
+from sarigan_plugin.commands.options import (
+    PATH,
+    SectionedCommand,
+    class_flag,
+    class_options,
+    device_option,
+    require_class,
+    trust_option,
+)
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.explore.inpaint_studio import Album, InpaintStudio
 from sarigan_plugin.explore.studio import Studio, read_projected
@@ -21,31 +29,30 @@ HOST = '127.0.0.1' # No other machine gets there: the page has no password.
 
 #----------------------------------------------------------------------------
 
-@click.command('explore')
+@click.command('explore', cls=SectionedCommand)
 @click.argument('network', type=PATH, metavar='PKL')
-@click.option('--port',         help='Where the page is; 0 = any that is free', type=click.IntRange(0, 65535),
+@click.option('--port',         help='Port of the page; 0 = any free one', type=click.IntRange(0, 65535),
                                 default=8765, show_default=True)
-@click.option('--no-browser',   help='Print the address and open no browser', is_flag=True)
+@click.option('--no-browser',   help='Only print the address', is_flag=True)
 @click.option('--outdir',       help='Where the page saves images and recipes', default='out/explore',
                                 show_default=True, type=PATH, metavar='DIR')
-@click.option('--projected-w',  help='Begin with what `sarigan project` or upstream\'s projector.py found, '
-                                'in place of a seed', type=PATH, metavar='NPZ')
+@click.option('--projected-w',  help='Start from codes of `sarigan project` or upstream\'s projector.py, '
+                                'instead of a seed', type=PATH, metavar='NPZ')
 @class_options(shown='0')
-@click.option('--images',       help='Photos to begin with, for a network that completes images', type=PATH,
+@click.option('--images',       help='Photos to start with, for an inpainting network', type=PATH,
     metavar='DIR|ZIP|FILE')
 @trust_option
 @device_option
 def explore_command(network, port, no_browser, outdir, projected_w, class_idx, images, trust, device):
-    """Steer the channel groups of a SariGAN on a page in the browser.
-
-    With a network that completes images, one paints holes into photos there, and sees them filled.
-
-    The page is for this machine alone. From another one: ssh -L 8765:localhost:8765 MACHINE,
-    and then http://localhost:8765 there.
+    """Steer channel groups with sliders on a page in your browser.
 
     \b
     sarigan explore out/demo/network.pkl
+    # With an inpainting network: paint holes into photos and see them filled.
     sarigan explore inpainting.pkl --images=photos
+
+    Only this machine can open the page. To use it from another one, type `ssh -L 8765:localhost:8765 MACHINE` there and
+    open http://localhost:8765.
     """
     serve, page, inpaint_page = _import_pages()
     G = reading.load_grouped(network, 'PKL', device, trust, generates=False)

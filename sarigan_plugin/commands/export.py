@@ -27,11 +27,10 @@ from sarigan_plugin.support import files
 @click.option('--fp16', help='Store the weights of FILE.onnx in 16 bits: half the size', is_flag=True)
 @trust_option
 def export_command(network, dest, fp16, trust):
-    """Write all networks of a pickle as safetensors with a JSON of their constructor arguments, as a checkpoint of
-    rosinality's stylegan2-pytorch, or the averaged generator as ONNX.
+    """Pass a network on: without code (safetensors), as ONNX, or to rosinality's stylegan2-pytorch.
 
     \b
-    sarigan export network.pkl --to=network         # a folder, for every command that takes a pickle
+    sarigan export network.pkl --to=network         # a folder; every command takes it in place of a pickle
     sarigan export network.pkl --to=network.pt      # for rosinality's tools; a SariGAN in the released code's layout
     sarigan export network.pkl --to=network.onnx    # for runtimes of ONNX; codes and groups are its inputs
     """
@@ -92,16 +91,16 @@ def _write_folder(data, known, dest):
 
 @click.command(name='import')
 @click.argument('source', type=PATH, metavar='SOURCE')
-@click.option('--to', 'dest', help='A new network pickle', required=True, type=PATH, metavar='PKL')
+@click.option('--to', 'dest', help='New network pickle', required=True, type=PATH, metavar='PKL')
 def import_command(source, dest):
-    """Make a network pickle of an exported folder, or of a checkpoint of rosinality's stylegan2-pytorch or the released
-    SariGAN (FILE.pt).
-
-    From another pickle it makes one that holds the source of the code installed here, and is safe for other tools to
-    open. What they look for and the pickle lacks is added: a copy of G_ema for G, and a D that has learnt nothing.
+    """Make a network pickle from an export, a rosinality checkpoint or an untrusted pickle.
 
     \b
-    sarigan import network --to=network.pkl
+    sarigan import network --to=network.pkl             # from what `sarigan export` wrote
+    sarigan import theirs.pt --to=network.pkl           # from rosinality's stylegan2-pytorch or the released SariGAN
+    sarigan import untrusted.pkl --to=clean.pkl         # with the code installed here, safe to open in other tools
+
+    Other tools look for G and D. If the file lacks them, a copy of G_ema and an untrained D are added.
     """
     _refuse_existing(dest)
     try:

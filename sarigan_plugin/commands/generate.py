@@ -9,6 +9,7 @@ from sarigan_plugin.commands.options import (
     PATH,
     Number,
     NumberRange,
+    SectionedCommand,
     class_options,
     device_option,
     require_class,
@@ -22,7 +23,7 @@ from sarigan_plugin.support import pictures
 
 #----------------------------------------------------------------------------
 
-@click.command('generate')
+@click.command('generate', cls=SectionedCommand)
 @click.option('--network',      help='Network pickle, file or URL, or exported folder', required=True,
                                 type=PATH, metavar='PATH')
 @click.option('--seeds',        help='Random seeds, e.g. 0-35 or 1,5,7', type=NumberRange())
@@ -30,13 +31,13 @@ from sarigan_plugin.support import pictures
 @class_options()
 @click.option('--noise-mode',   help='Noise mode', type=click.Choice(['const', 'random', 'none']), default='const',
     show_default=True)
-@click.option('--projected-w',  help='What `sarigan project` or projector.py found, in place of seeds', type=PATH,
+@click.option('--projected-w',  help='Codes from `sarigan project` or projector.py, instead of seeds', type=PATH,
     metavar='NPZ')
 @trust_option
 @device_option
 @click.option('--outdir',       help='Where to save the images', required=True, type=PATH, metavar='DIR')
 def generate_command(network, seeds, trunc, class_idx, noise_mode, projected_w, trust, device, outdir):
-    """Generate images with a network pickle of SariGAN or StyleGAN2-ADA, one PNG per seed.
+    """Generate images with a SariGAN or StyleGAN2-ADA network, one PNG per seed.
 
     \b
     sarigan generate --network=out/demo/network.pkl --seeds=0-35 --outdir=out/images

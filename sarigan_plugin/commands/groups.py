@@ -8,6 +8,7 @@ from sarigan_plugin.commands.options import (
     PATH,
     Number,
     NumberRange,
+    SectionedCommand,
     class_options,
     device_option,
     require_class,
@@ -19,7 +20,7 @@ from sarigan_plugin.steering import attention, names
 
 #----------------------------------------------------------------------------
 
-@click.command('groups')
+@click.command('groups', cls=SectionedCommand)
 @click.argument('network', type=PATH, metavar='PKL')
 @click.option('--outdir', help='Where to save the page and the pictures', required=True, type=PATH, metavar='DIR')
 @click.option('--seeds',  help='Random seeds of the images', type=NumberRange(), default='0-5', show_default=True)
@@ -28,14 +29,17 @@ from sarigan_plugin.steering import attention, names
 @trust_option
 @device_option
 def groups_command(network, outdir, seeds, trunc, class_idx, trust, device):
-    """Draw what every channel group of a SariGAN attends to (Fig. 3), and print how good the groups are.
+    """See what each channel group attends to (Fig. 3), and how good the groups are.
 
     \b
-    DIR gets
-      index.html   for a browser: every group of every layer, with its pictures in groups/ and its figures
+    sarigan groups out/demo/network.pkl --outdir=out/groups --seeds=6-11
+
+    \b
+    Writes into DIR:
+      index.html   open it in a browser: every group of every layer, its pictures (in groups/) and its figures
       groups.json  the figures
       groups.png   all groups on one sheet
-      strip.png    what the group does that moves one part of the image most
+      strip.png    the group that changes one part of the image most, turned down and up
     """
     G = reading.load_grouped(network, 'PKL', device, trust)
     known = names.load(network, G)

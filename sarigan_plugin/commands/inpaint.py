@@ -4,7 +4,7 @@ import os
 
 import click
 
-from sarigan_plugin.commands.options import PATH, Number, NumberRange, device_option, trust_option
+from sarigan_plugin.commands.options import PATH, Number, NumberRange, SectionedCommand, device_option, trust_option
 from sarigan_plugin.datasets import masks
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.steering import completion
@@ -12,40 +12,42 @@ from sarigan_plugin.support import pictures
 
 #----------------------------------------------------------------------------
 
-@click.command('inpaint')
+@click.command('inpaint', cls=SectionedCommand)
 @click.argument('network', type=PATH, metavar='PKL')
 @click.option('--images', 'source', help='Images with holes: a folder, or one file', required=True, type=PATH,
     metavar='DIR|FILE')
 @click.option('--masks', 'mask_source', help='Where the holes are: '
-    'a folder of masks named as the images, white = hole; one mask for all; or holes to try things with, '
+    'a folder of masks named as the images, white = hole; one mask for all; or made-up holes, '
     f'{", ".join(masks.KINDS)}  [default: where images are transparent]', type=PATH, metavar='DIR|FILE|KIND')
 @click.option('--outdir',       help='Where to save the results', required=True, type=PATH, metavar='DIR')
 @click.option('--seeds',        help='Random seeds, e.g. 0-3: '
-                                'each fills a hole in another way  [default: 0, or the recipe\'s]', type=NumberRange())
+                                'each fills the holes in another way  [default: 0, or the recipe\'s]',
+                                type=NumberRange())
 @click.option('--trunc',        help='Truncation psi: '
-                                'less is nearer to the average  [default: 1, or the recipe\'s]', type=Number())
+                                'lower is nearer to the average  [default: 1, or the recipe\'s]', type=Number())
 @click.option('--recipe',       help='Edit channel groups of what fills the holes: '
-                                'a file that `sarigan explore` has saved, or as below', type=PATH, metavar='JSON')
+                                'a recipe as `sarigan explore` saves it, or as below', type=PATH, metavar='JSON')
 @trust_option
 @device_option
 @click.pass_context
 def inpaint_command(ctx, network, source, mask_source, outdir, seeds, trunc, recipe, trust, device):
-    """Fill holes in images with a network that `sarigan train --cfg=sarigan-inpaint` has made.
+    """Fill holes in images, in as many ways as you give seeds.
+
+    PKL is a network from `sarigan train --cfg=sarigan-inpaint` or `--cfg=tiny-inpaint`.
 
     \b
     sarigan inpaint network.pkl --images=photos --masks=masks --outdir=out/a --seeds=0-3
     sarigan inpaint network.pkl --images=cut-out.png --outdir=out/b --recipe=edit.json
 
-    DIR gets a PNG for each image and seed, photo-seed0003.png, of the size of the image. Known pixels are those of the
-    image, of 16 bits the upper 8. Images of any size are shrunk or enlarged to the network's, as a whole, and the
-    filled hole alone is brought back: in images much larger than the network it is softer than what surrounds it.
+    Writes a PNG of the image's size for each image and seed, as photo-seed0003.png. Known pixels stay as they are;
+    16-bit ones keep their upper 8 bits. The network sees the whole image at its own size, and only the filled hole
+    comes back: in images much larger than the network it is softer than what is around it.
 
     \b
-    A recipe that makes twice as much of one group; "seeds" and "trunc" may stand beside "edits":
+    A recipe that doubles one group; it may also have "seeds" and "trunc":
       {"version": 2, "edits": [{"layers": ["b16.conv0"], "group": 3, "inter_scale": 2}]}
 
-    What can't be done is left out and listed at the end, with the reason. The exit code is then 1,
-    and 2 if nothing could be done.
+    Images that fail are skipped and listed at the end, with the reason. The exit code is then 1, or 2 if all failed.
     """
     G = completion.load(network, 'PKL', device, trust)
     edits, *otherwise = _read_recipe(recipe, G) if recipe is not None else ((), completion.SEEDS, completion.TRUNC)

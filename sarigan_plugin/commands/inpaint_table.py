@@ -4,7 +4,15 @@ import os
 
 import click
 
-from sarigan_plugin.commands.options import PATH, Choices, Number, NumberRange, device_option, trust_option
+from sarigan_plugin.commands.options import (
+    PATH,
+    Choices,
+    Number,
+    NumberRange,
+    SectionedCommand,
+    device_option,
+    trust_option,
+)
 from sarigan_plugin.datasets import masks, splits
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.evaluation import classical, inpainting, quality
@@ -14,31 +22,31 @@ from sarigan_plugin.support import tables
 
 #----------------------------------------------------------------------------
 
-@click.command('inpaint-table')
+@click.command('inpaint-table', cls=SectionedCommand)
 @click.argument('networks', type=PATH, metavar='[PKL]...', nargs=-1)
 @click.option('--data',         help='Data set, a zip or a folder', required=True, type=PATH, metavar='ZIP')
-@click.option('--split',        help='Which of its images are completed; held-out = the last tenth',
+@click.option('--split',        help='Which of its images to complete; held-out = the last tenth',
     type=click.Choice(list(splits.SPLITS)), default='held-out', show_default=True)
 @click.option('--outdir',       help='Where to save the table', required=True, type=PATH, metavar='DIR')
-@click.option('--masks', 'mask_source', help=f'Kind of holes, {", ".join(masks.KINDS)}, the same ones for the same '
-    'images every time, or a folder of masks', default='mixed', show_default=True, type=PATH, metavar='KIND|DIR')
-@click.option('--seeds',        help='Random seeds of the networks: figures are means over them', type=NumberRange(),
+@click.option('--masks', 'mask_source', help=f'Kind of holes, {", ".join(masks.KINDS)} (an image gets the same hole '
+    'every time), or a folder of masks', default='mixed', show_default=True, type=PATH, metavar='KIND|DIR')
+@click.option('--seeds',        help='Random seeds of the networks; figures are means over them', type=NumberRange(),
     default='0-3', show_default=True)
 @click.option('--trunc',        help='Truncation psi of the networks', type=Number(), default=1, show_default=True)
-@click.option('--baselines',    help=f'Classical methods to compare with, {",".join(classical.METHODS)}, or none'
+@click.option('--baselines',    help=f'Classical methods to compare with: {", ".join(classical.METHODS)}, or none'
     '  [default: all that are installed]', type=Choices(classical.METHODS, 'a classical method', or_none=True),
     metavar='NAME,...')
-@click.option('--detector',     help='Network in whose features the Fréchet distance to the true images is, '
-    f'{", ".join(detectors.NAMES)}, a TorchScript file, or none  [default: lite0 where it is installed]', type=PATH,
+@click.option('--detector',     help='Network whose features the Fréchet distance is measured in: '
+    f'{", ".join(detectors.NAMES)}, a TorchScript file, or none  [default: lite0 if it is installed]', type=PATH,
     metavar='NAME|PATH')
-@click.option('--max-images',   help='Measure the first so many of them alone', type=click.IntRange(min=1))
+@click.option('--max-images',   help='Use only the first so many images', type=click.IntRange(min=1))
 @trust_option
 @device_option
 def inpaint_table_command(networks, data, split, outdir, mask_source, seeds, trunc, baselines, detector, max_images,
         trust, device):
-    """Measure how near completed images come to the true ones, for networks and for classical methods.
+    """Measure how well networks fill holes, beside classical methods (Table 5).
 
-    The images should be none of those that the networks were trained on.
+    Use images that the networks were not trained on.
 
     \b
     sarigan inpaint-table sarigan.pkl stylegan2.pkl --data=photos.zip --outdir=out/table
@@ -47,12 +55,12 @@ def inpaint_table_command(networks, data, split, outdir, mask_source, seeds, tru
     MAE        mean absolute error of levels in [0, 1], over whole images (Table 5) and over the holes
     PSNR       of the mean squared error of all images
     SSIM       with the Gaussian window of 11 pixels of Wang et al.
-    FD         Frechet distance of completed images to the true ones, 0 for the true ones themselves; FID with Inception
+    FD         Frechet distance between completed and true images; FID with --detector=inception
 
     \b
-    DIR gets:
+    Writes into DIR:
       table.md, table.json   the figures; +- is the standard deviation over seeds
-      comparison.png         holes, what each method makes of them, and the truth, for the first eight images
+      comparison.png         the first eight images: hole, what each method made of it, truth
     """
     paths = tables.short_names(networks)
     loaded, trained_on = dict(), dict()

@@ -4,7 +4,7 @@ import os
 
 import click
 
-from sarigan_plugin.commands.options import PATH, CommaSeparatedList, device_option, trust_option
+from sarigan_plugin.commands.options import PATH, CommaSeparatedList, SectionedCommand, device_option, trust_option
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.evaluation import quality
 from sarigan_plugin.features import detectors
@@ -34,23 +34,23 @@ class Progress:
         if self.bar.finished:
             self.bar.render_finish()
 
-@click.command('metrics')
+@click.command('metrics', cls=SectionedCommand)
 @click.argument('network', type=PATH, metavar='PKL')
 @click.option('--data',         help='Real images, a zip or a folder  [default: what the network was trained on]',
                                 type=PATH, metavar='ZIP')
-@click.option('--metrics',      help='Which, comma-separated; see below', type=CommaSeparatedList(), default='fd10k',
-                                show_default=True, metavar='NAME,...')
-@click.option('--num-samples',  help='How many images to generate, and to compare with  [default: as the name says, '
+@click.option('--metrics',      help='What to measure, as in fd10k,pr', type=CommaSeparatedList(),
+                                default='fd10k', show_default=True, metavar='NAME,...')
+@click.option('--num-samples',  help='How many images to generate and to compare with  [default: as the name says, '
                                 'or 10000]', type=click.IntRange(min=quality.MIN_COUNT))
 @click.option('--detector',     help=f'For fd10k, kd and pr: {", ".join(detectors.NAMES)}, '
-                                'or a TorchScript file of one\'s own  [default: lite0]', type=PATH, metavar='NAME|PATH')
+                                'or your own TorchScript file  [default: lite0]', type=PATH, metavar='NAME|PATH')
 @click.option('--seed',         help='Random seed of the generated images', type=click.IntRange(0, MAX_SEED), default=0,
                                 show_default=True)
-@click.option('--json', 'json_path', help='Save the figures as well', type=PATH, metavar='FILE')
+@click.option('--json', 'json_path', help='Also save the figures here', type=PATH, metavar='FILE')
 @trust_option
 @device_option
 def metrics_command(network, data, metrics, num_samples, detector, seed, json_path, trust, device):
-    """Measure how near the images of a network are to real ones, with what real images have among themselves.
+    """Measure how near a network's images are to real ones, with an interval and a floor.
 
     \b
     sarigan metrics network.pkl --data=punks.zip --metrics=fd10k_lite0,pr_lite0
@@ -58,16 +58,16 @@ def metrics_command(network, data, metrics, num_samples, detector, seed, json_pa
 
     \b
     fd10k, kd, pr          Frechet distance, kernel distance, precision and recall, of 10000 images in the features of
-                           --detector. The same with _lite0 are their names in training and in calc_metrics.py
+                           --detector. In training and in calc_metrics.py they are called fd10k_lite0 and so on.
     fid50k_full, kid50k_full, pr50k3_full, fid50k, kid50k, pr50k3
                            upstream's, by NVIDIA's detectors, which are downloaded
 
     \b
-    floor                  the same between two disjoint sets of real images, as good as a network can get
-    95%                    where the values of other seeds are, by bootstrap
+    floor                  the same between two sets of real images: no network can do better
+    95%                    where the values of other seeds lie, by bootstrap
 
-    The same network, data set and seed have the same value every time, here and in calc_metrics.py. One device; several
-    GPUs are for calc_metrics.py.
+    The same network, data set and seed give the same value every time, here and in calc_metrics.py. This command uses
+    one device; calc_metrics.py uses several GPUs.
     """
     _check_writable(json_path)
     found = dict()

@@ -11,7 +11,15 @@ import numpy as np
 import PIL.Image
 
 from sarigan_plugin.commands.edit import FLAGS, flags_named, place_of
-from sarigan_plugin.commands.options import PATH, Number, NumberRange, class_options, device_option, trust_option
+from sarigan_plugin.commands.options import (
+    PATH,
+    Number,
+    NumberRange,
+    SectionedCommand,
+    class_options,
+    device_option,
+    trust_option,
+)
 from sarigan_plugin.errors import writing
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import names
@@ -24,16 +32,16 @@ TILE = 128 # Least width of an image in the grid, pixels; at most it is twice as
 
 #----------------------------------------------------------------------------
 
-@click.command('mix')
+@click.command('mix', cls=SectionedCommand)
 @click.argument('network', type=PATH, metavar='PKL')
 @click.option('--outdir',   help='Where to save the images', required=True, type=PATH, metavar='DIR')
-@click.option('--rows',     help='Random seeds of the images that are changed, e.g. 0-3', type=NumberRange(),
+@click.option('--rows',     help='Random seeds of the images to change, e.g. 0-3', type=NumberRange(),
                             required=True, metavar='SEEDS')
-@click.option('--cols',     help='Random seeds of the images whose codes they get', type=NumberRange(), required=True,
+@click.option('--cols',     help='Random seeds of the images to take codes from', type=NumberRange(), required=True,
                             metavar='SEEDS')
-@click.option('--layer', 'layers', help='Layer, or several: b8.conv1,b16.conv0  [default: all that are grouped]',
+@click.option('--layer', 'layers', help='Layer, or several: b8.conv1,b16.conv0  [default: all grouped layers]',
     metavar='NAME,...')
-@click.option('--group',    help='Which channel group of the layers, or its name  [default: all]', metavar='INDEX|NAME')
+@click.option('--group',    help='Group of these layers, or its name  [default: all]', metavar='INDEX|NAME')
 @click.option('--code',     help='Which of the two codes', type=click.Choice(list(CODES)), default='both',
                             show_default=True)
 @click.option('--trunc',    help='Truncation psi', type=Number(), default=0.7, show_default=True)
@@ -41,15 +49,15 @@ TILE = 128 # Least width of an image in the grid, pixels; at most it is twice as
 @trust_option
 @device_option
 def mix_command(network, outdir, rows, cols, layers, group, code, trunc, class_idx, trust, device):
-    """Give groups of some images the codes that they have in other images.
+    """Mix images group by group: some seeds get the codes of others.
 
     \b
     sarigan mix network.pkl --outdir=out/mix --rows=0-3 --cols=10-15 --group=glasses
     sarigan mix network.pkl --outdir=out/mix --rows=0-3 --cols=10-15 --layer=b16.conv0,b16.conv1 --code=inter
 
-    DIR gets grid.png, with the images of --rows on the left and those of --cols on top,
-    and in cells/ each of the others by
-    itself: 2-11.png is seed 2 with codes of seed 11. The first layer and ToRGB have no groups and stay as they are.
+    Writes grid.png into DIR, with the images of --rows on the left and those of --cols on top, and each mixed image
+    into cells/: 2-11.png is seed 2 with codes of seed 11. The first layer and ToRGB have no groups and stay as they
+    are.
     """
     G = reading.load_grouped(network, 'PKL', device, trust)
     known = names.load(network, G)

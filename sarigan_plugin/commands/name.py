@@ -4,7 +4,7 @@ import os
 
 import click
 
-from sarigan_plugin.commands.options import PATH, trust_option
+from sarigan_plugin.commands.options import PATH, SectionedCommand, trust_option
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import names
@@ -12,25 +12,25 @@ from sarigan_plugin.steering.edits import Edit, WrongField
 
 #----------------------------------------------------------------------------
 
-@click.command('name')
+@click.command('name', cls=SectionedCommand)
 @click.argument('network', type=PATH, metavar='PKL')
-@click.option('--layer',        help='Layer that has the group', metavar='NAME')
-@click.option('--group',        help='Which channel group of the layer, or its present name', metavar='INDEX|NAME')
-@click.option('--as', 'name',   help='Name to give to it', metavar='NAME')
-@click.option('--remove',       help='Name to take away', metavar='NAME')
-@click.option('--from', 'source', help='Take over the names of another network, e.g. '
+@click.option('--layer',        help='Layer of the group', metavar='NAME')
+@click.option('--group',        help='Group of that layer, or its present name', metavar='INDEX|NAME')
+@click.option('--as', 'name',   help='Its new name', metavar='NAME')
+@click.option('--remove',       help='Name to remove', metavar='NAME')
+@click.option('--from', 'source', help='Copy the names of another network, e.g. '
                                 'an earlier snapshot of the training', type=PATH, metavar='PKL')
 @trust_option
 def name_command(network, layer, group, name, remove, source, trust):
-    """List the names of the channel groups of a SariGAN, or give one: `--group=glasses` then does for every command.
+    """Name a group once, then write `--group=glasses` in every command.
 
     \b
     sarigan name network.pkl                                                # list them
     sarigan name network.pkl --layer=b16.conv0 --group=3 --as=glasses       # kept in network.names.json
     sarigan edit network.pkl --outdir=out --group=glasses --inter=0
 
-    In training channels change group. A name goes to the group that has most of the channels that its group had when it
-    was given; where there is none, it is left out.
+    Channels change group while a network trains. With --from, a name goes to the group that has most of the channels it
+    was given to. Where no group has most of them, the name is dropped.
     """
     if [name, remove, source].count(None) < 2:
         raise UserError('--as, --remove and --from are three things to do, one at a time.')

@@ -145,13 +145,13 @@ class CPUPrecision(click.Choice):
 # Options.
 
 trust_option = click.option('--trust-pickle', 'trust',
-    help='Run the code inside the pickle, as other StyleGAN tools do', is_flag=True)
+    help='Run the code inside the pickle, as other StyleGAN tools do; only for pickles you trust', is_flag=True)
 
 def _compute_in(ctx, _param, choice):
     ctx.with_resource(cpu_formats.using(choice)) # Until the command ends.
 
 cpu_bf16_option = click.option('--cpu-bf16',
-    help='On a CPU, compute high resolutions in bf16; auto does where that is faster',
+    help='Compute high resolutions in bf16 on a CPU; auto: where that is faster',
     type=CPUPrecision(), default='auto', show_default=True, expose_value=False, callback=_compute_in)
 
 def _resolve_device(_ctx, _param, value):
@@ -172,7 +172,7 @@ def class_options(default=None, shown=None):
 
     default: the class_idx where neither is given. shown: what the help says that it is.
     """
-    text = 'Class, or label vector as in 0.2,0.8, for a conditional network'
+    text = 'Class of a conditional network, or label vector as in 0.2,0.8'
     shown = default if shown is None else shown
     text += f'  [default: {shown}]' if shown is not None else ''
     def decorate(command):
@@ -201,8 +201,42 @@ def require_class(G, class_idx):
         raise UserError(f'{class_flag()}: {error}') from None
 
 #----------------------------------------------------------------------------
+# Commands.
 
-class LastingCommand(click.Command):
+OPTIONS, SHARED = 'Options', 'Network and machine' # Sections of a help: what no other has, and what commands share.
+
+class SectionedCommand(click.Command):
+    """A command whose help shows its options in sections, with those that many commands share at the end.
+
+    sections: {title: flags}, the flags in one string: {'The edit': '--layer --group'}.
+    """
+    def __init__(self, *args, sections=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.sections = sections or {}
+
+    def section_of(self, param):
+        """The title of the section that an option stands in."""
+        for title, flags in {**self.sections, SHARED: _SHARED_FLAGS}.items():
+            if set(param.opts) & set(flags.split()):
+                return title
+        return OPTIONS
+
+    def in_sections(self, ctx):
+        """{title: its options} in the order of the help."""
+        found = {title: [] for title in [OPTIONS, *self.sections, SHARED]}
+        for param in self.get_params(ctx):
+            if param.param_type_name == 'option':
+                found[self.section_of(param)].append(param)
+        return {title: params for title, params in found.items() if params}
+
+    def format_options(self, ctx, formatter):
+        for title, params in self.in_sections(ctx).items():
+            with formatter.section(title):
+                formatter.write_dl([param.get_help_record(ctx) for param in params])
+
+_SHARED_FLAGS = '--class --label --trust-pickle --device --cpu-bf16'
+
+class LastingCommand(SectionedCommand):
     """A command whose work is worth finishing with nobody looking on."""
     def invoke(self, ctx):
         with streams.unbreakable():

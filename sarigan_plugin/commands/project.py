@@ -7,7 +7,14 @@ import numpy as np
 import PIL.Image
 import torch
 
-from sarigan_plugin.commands.options import PATH, class_options, device_option, require_class, trust_option
+from sarigan_plugin.commands.options import (
+    PATH,
+    SectionedCommand,
+    class_options,
+    device_option,
+    require_class,
+    trust_option,
+)
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.evaluation import fidelity
 from sarigan_plugin.features import perceptual
@@ -24,41 +31,41 @@ FPS     = 24    # Frames per second.
 
 #----------------------------------------------------------------------------
 
-@click.command('project')
+@click.command('project', cls=SectionedCommand, sections={
+    'How to look': '--space --num-steps --features --noise --seed'})
 @click.argument('network', type=PATH, metavar='PKL')
-@click.option('--target',           help='The image to project: any size, what is transparent becomes white, '
-                                    'the centre is cropped to a square', required=True, type=PATH, metavar='FILE')
+@click.option('--target',           help='The image to project, of any size. Its centre is cropped to a square; '
+                                    'transparent parts become white', required=True, type=PATH, metavar='FILE')
 @click.option('--outdir',           help='Where to save the projection', required=True, type=PATH, metavar='DIR')
-@click.option('--space',            help='Look for one code for all layers, or, from there, for one of each',
+@click.option('--space',            help='Find one code for all layers, or go on from it to one per layer',
                                     type=click.Choice(projector.SPACES), default='w+', show_default=True)
-@click.option('--num-steps',        help='Optimisation steps for codes of each space, and for noise',
+@click.option('--num-steps',        help='Optimisation steps for the codes of each space, and for the noise',
                                     type=click.IntRange(min=1), default=projector.NUM_STEPS, show_default=True)
-@click.option('--features', 'choice', help='What the images are compared with beside pixels: '
+@click.option('--features', 'choice', help='What images are compared by, beside pixels: '
                                     'vgg, NVIDIA\'s VGG16 (downloads 550 MB); lite0, EfficientNet-Lite0; '
-    'a TorchScript file; none; or the first of vgg and lite0 that is on this machine', default='auto',
+    'a TorchScript file; none; auto: vgg if it is on this machine, else lite0', default='auto',
     show_default=True, type=PATH, metavar='auto|vgg|lite0|none|PATH')
 @click.option('--noise/--no-noise', 'fit_noise',
-    help='Look for noise maps as well, when codes are found, or keep the network\'s', default=True, show_default=True)
+    help='Also fit the noise maps, or keep the network\'s', default=True, show_default=True)
 @class_options()
 @click.option('--seed',             help='Random seed', type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
-@click.option('--video',            help='Save a video of the optimisation as well', is_flag=True)
+@click.option('--video',            help='Also save a video of the optimisation', is_flag=True)
 @trust_option
 @device_option
 def project_command(network, target, outdir, choice, class_idx, video, trust, device, **settings):
-    """Find the codes with which a network of SariGAN or StyleGAN2-ADA makes a given image, to be edited or looked at.
+    """Find a photo's codes in a SariGAN or StyleGAN2-ADA network, so that you can edit it.
 
     \b
     sarigan project network.pkl --target=photo.jpg --outdir=out/p
     sarigan edit network.pkl --projected-w=out/p/projected_w.npz --layer=b16.conv0 --group=3 --inter=2 --outdir=out/a
 
     \b
-    DIR gets:
-      projected_w.npz        codes and noise maps, for --projected-w of our commands and of upstream's generate.py,
-                             which takes the codes alone
-      target.png, proj.png   what was to be made and what was, at the network's size
-      projection.png         both beside each other, with figures
+    Writes into DIR:
+      projection.png         look here first: the photo beside what the network makes of it, with figures
+      projected_w.npz        codes and noise maps, for --projected-w. Upstream's generate.py reads the codes alone.
+      target.png, proj.png   the photo and its projection, at the network's size
       project.json           settings and figures
-      video.mp4, video.png   with --video; an animated PNG where imageio-ffmpeg is not installed
+      video.mp4, video.png   with --video; an animated PNG unless imageio-ffmpeg is installed
     """
     G = reading.load(network, 'PKL', device, trust)
     require_class(G, class_idx)

@@ -41,54 +41,54 @@ def _describe_configs():
     lines = [f'  {name:<18}{summary}' for name, summary in {**ours, **theirs}.items()]
     return '\n'.join(['\b', 'Base configs (--cfg):', *lines, f'  {"<FILE>.toml":<18}Your own; copy one from configs/.'])
 
-@click.command(cls=TrainCommand, epilog=_describe_configs(), context_settings=dict(max_content_width=120))
+@click.command(cls=TrainCommand, epilog=_describe_configs(), context_settings=dict(max_content_width=120), sections={
+    'Course of the training': '--kimg --batch --gamma --freezed --seed --snap --metrics',
+    'Data and augmentation': '--cond --subset --mirror --aug --p --target --augpipe',
+    'Precision and speed': '--gpus --device --fp32 --nhwc --nobench --allow-tf32 --workers'})
 @click.option('--outdir',           cls=Knob, section=knobs.UPSTREAM, required=True, type=PATH, metavar='DIR',
                                     help='Where to save the results')
 @flags_of(knobs.CommandLine)
 @click.option('--device',           cls=Knob, section=knobs.UPSTREAM, type=click.Choice(host.DEVICES),
                                     default='auto', show_default=True, help='Where to train')
 @click.option('-n', '--dry-run',    cls=Knob, section=knobs.UPSTREAM, is_flag=True,
-                                    help='Print training options and exit')
+                                    help='Print the training options and exit')
 @click.option('--help-all',         cls=Knob, section=knobs.UPSTREAM, is_flag=True, is_eager=True, expose_value=False,
                                     callback=show_all,
-                                    help='Show the options for faults, speed and research as well, and exit')
+                                    help='Also show the options for faults, speed and research')
 @flags_of(knobs.Method)
 @flags_of(knobs.Inpainting)
 @click.option('--grid',             cls=Knob, type=GridSize(), metavar='WxH',
                                     help='Most images on a sample sheet [default: up to 32x32]')
 @click.option('--checkpoint-minutes', cls=Knob, type=click.FloatRange(min=0, min_open=True), metavar='MIN',
-                                    help='Save the training state so often [default: beside network snapshots only]')
+                                    help='Minutes between saved training states [default: beside snapshots only]')
 @click.option('--keep-states',      cls=Knob, type=click.IntRange(min=1), metavar='INT',
                                     default=FaultTolerance.keep_states, show_default=True,
                                     help='Training states to keep')
 @click.option('--max-bad-iterations', cls=Knob, type=click.IntRange(min=1), metavar='INT',
                                     default=FaultTolerance.max_bad_iterations, show_default=True,
-                                    help='Go back to the last state after so many iterations in a row with numbers '
-                                         'that are not finite')
+                                    help='Go back to the last state after so many iterations in a row with NaN or '
+                                         'infinite numbers')
 @click.option('--max-rollbacks',    cls=Knob, type=click.IntRange(min=0), metavar='INT',
                                     default=FaultTolerance.max_rollbacks, show_default=True,
-                                    help='Go back at most so often')
+                                    help='Stop after going back so often')
 @click.option('--strict-metrics',   cls=Knob, is_flag=True,
-                                    help='Stop where a metric fails [default: go on, with a warning]')
+                                    help='Stop if a metric fails [default: warn and go on]')
 @trust_option
 @click.option('--ops',              cls=Knob, type=click.Choice(custom_ops.CHOICES), default='auto', show_default=True,
-                                    help="How two ops run on GPUs: upstream's CUDA plugins, Triton kernels, PyTorch "
-                                         'operations, or the first that works')
+                                    help="How bias_act and upfirdn2d run on GPUs: upstream's CUDA plugins, Triton "
+                                         'kernels, PyTorch operations, or the first that works')
 @click.option('--timeout',          cls=Knob, type=click.FloatRange(min=0, min_open=True, max=60 * 24 * 365),
                                     default=DEFAULT_TIMEOUT, show_default=True, metavar='FLOAT',
-                                    help='Minutes after which a process that does not answer is given up')
+                                    help='Minutes to wait for a process that does not answer')
 def main(timeout, **options):
     """Train SariGAN, or plain StyleGAN2-ADA, on a folder or zip of images.
 
-    All options of upstream's train.py keep their names and meaning.
+    Upstream's `python train.py` is the same command. Run it again, and it goes on where it stopped.
 
     \b
-    # SariGAN as in the paper, on 8 GPUs.
-    python train.py --cfg=sarigan --data=~/datasets/cats.zip --outdir=~/training-runs --gpus=8
-    # A small one on a laptop without a GPU.
-    python train.py --cfg=tiny --data=punks.zip --outdir=out --metrics=none
-    # On two machines of 8 GPUs each: docs/many-machines.md.
-    torchrun --nnodes=2 --nproc_per_node=8 ... train.py --cfg=sarigan --data=cats.zip --outdir=~/training-runs
+    sarigan train --cfg=tiny --data=punks.zip --outdir=out --metrics=none                        # on a laptop
+    sarigan train --cfg=sarigan --data=~/datasets/cats.zip --outdir=~/training-runs --gpus=8     # as in the paper
+    # On several machines: docs/many-machines.md
     """
     world = World.from_environment(timeout)
     plan = world.agree(lambda: _plan(world, **options))

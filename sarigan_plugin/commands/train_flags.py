@@ -42,11 +42,19 @@ class Knob(click.Option):
         super().__init__(*args, **kwargs)
         self.section = section
 
-def _section(param):
-    return knobs.UPSTREAM if '--help' in param.opts else getattr(param, 'section', knobs.MORE)
-
 class TrainCommand(LastingCommand):
     """Has a help of two lengths, and a sentence for flags that have become keys of configs."""
+
+    def section_of(self, param):
+        known = super().section_of(param)
+        if '--help' in param.opts or known in self.sections:
+            return known
+        return getattr(param, 'section', knobs.MORE)
+
+    def in_sections(self, ctx):
+        params = [param for param in self.get_params(ctx) if param.param_type_name == 'option']
+        order = [knobs.UPSTREAM, *self.sections, knobs.SARIGAN, knobs.INPAINTING, knobs.MORE]
+        return {title: [param for param in params if self.section_of(param) == title] for title in order}
 
     def parse_args(self, ctx, args):
         try:
@@ -60,12 +68,10 @@ class TrainCommand(LastingCommand):
             raise
 
     def format_options(self, ctx, formatter):
-        shown = [knobs.UPSTREAM, knobs.SARIGAN, knobs.INPAINTING, *([knobs.MORE] if _ALL in ctx.meta else [])]
-        for section in shown:
-            found = [param.get_help_record(ctx) for param in self.get_params(ctx)
-                if _section(param) == section]
-            with formatter.section(section):
-                formatter.write_dl(found)
+        for title, params in self.in_sections(ctx).items():
+            if title != knobs.MORE or _ALL in ctx.meta:
+                with formatter.section(title):
+                    formatter.write_dl([param.get_help_record(ctx) for param in params])
         if _ALL in ctx.meta:
             with formatter.section('Keys of the table [method] of a config, without a flag'):
                 formatter.write_dl(list(_keys_without_a_flag()))

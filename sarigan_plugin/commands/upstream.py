@@ -10,12 +10,15 @@ from sarigan_plugin.upstream import tree
 
 @click.command()
 @click.option('--upstream', 'kind', help='Where to take the tree from; '
-    'auto = GitHub if it answers, else Python packages',
+    'auto = GitHub if it can be reached, else Python packages',
     type=click.Choice(tree.KINDS), default='auto', show_default=True)
 def upstream_command(kind):
     """Fetch, verify and patch the stylegan2-ada-pytorch tree.
 
-    Does nothing where the tree is there and right.
+    Does nothing if the tree is there and right.
+
+    \b
+    sarigan upstream
     """
     folder = tree.upstream_tree()
     origin = tree.fill(kind)

@@ -104,8 +104,8 @@ def knob(default: Any = dataclasses.MISSING, help: str = '', symbol: str | None 
     section: of the help of `sarigan train`; None = it has no flag and is a key of TOML files alone.
     metavar: what stands for its value in the help. typed_choices: those of its choices that the flag takes.
     """
-    about = dict(help=help if symbol is None else f'{help} (paper: {symbol})', to=to, section=section, metavar=metavar,
-        typed_choices=typed_choices)
+    about = dict(help=help if symbol is None else f'{help} (paper: {symbol})', meaning=help, symbol=symbol, to=to,
+        section=section, metavar=metavar, typed_choices=typed_choices)
     return dataclasses.field(default=default, metadata=about)
 
 UPSTREAM, SARIGAN, INPAINTING, MORE = 'Options', 'SariGAN', 'Inpainting', 'More options' # Sections.
@@ -113,26 +113,26 @@ UPSTREAM, SARIGAN, INPAINTING, MORE = 'Options', 'SariGAN', 'Inpainting', 'More 
 @dataclasses.dataclass(frozen=True)
 class Method:
     """[method]: what makes it SariGAN."""
-    num_groups: NumGroups = knob(16, 'Channel groups per layer, auto, or pairs as in 8:16,16:8',
+    num_groups: NumGroups = knob(16, 'Channel groups per layer; auto; or pairs as in 8:16,16:8',
         symbol='g', to=('G',), section=SARIGAN, metavar='INT')
     grouping: Literal['similarity', 'kmeans', 'blocks', 'random', 'none'] = knob('similarity',
-        'How channels are grouped: similarity (learned), blocks, random or none', to=('G',), section=SARIGAN,
+        'How to group channels: similarity (learned), blocks, random or none', to=('G',), section=SARIGAN,
         metavar='NAME', typed_choices=('similarity', 'blocks', 'random', 'none'))
     lambda_group: Number = knob(2.0, 'Weight of the grouping loss', symbol='lambda_1', to=('loss',), section=SARIGAN)
     lambda_info: Number = knob(10.0, 'Weight of the info loss', symbol='lambda_2', to=('loss',), section=SARIGAN)
-    code_dim: Count = knob(512, 'Dimensionality of each of the two codes, and of z', to=('G', 'D'))
+    code_dim: Count = knob(512, 'Width of each of the two codes, and of z', to=('G', 'D'))
     norm: Literal['weight', 'feature'] = knob('weight', 'Normalise weights (Eq. 5-6) or features (Eq. 3-4)', to=('G',))
-    threshold: Threshold = knob('auto', 'Cosine from which kernels are alike: auto, learned or a number',
+    threshold: Threshold = knob('auto', 'Cosine above which two kernels are alike: auto, learned or a number',
         symbol='r', to=('G',))
     inertia: Number = knob(3.0, 'How strongly channels stay in their group, in deviations of the cosines between '
         'unrelated kernels; 0 as in the paper', to=('G',))
     similarity: Literal['kernels', 'responses'] = knob('kernels',
-        'What is alike in learned groups: kernels (Eq. 1), or responses to images', to=('loss',))
+        'Group channels by their kernels (Eq. 1) or by their responses to images', to=('loss',))
     info_target: Literal['codes', 'styles'] = knob('codes',
         'What Q predicts: the codes in w, or the styles that grouped layers make of them')
     info_mixing: Literal['mean', 'skip'] = knob('mean',
         'Under style mixing, Q aims at the mean of the codes, or skips', to=('loss',))
-    regroup_kimg: Number = knob(4.0, 'Thousands of images between two rounds of k-means, or of merging groups')
+    regroup_kimg: Number = knob(4.0, 'Thousands of images between rounds of k-means, or of merging groups')
     channels_per_group: Count = knob(1, 'Fewest channels that a group has on average: narrow layers have fewer groups, '
         'unless --num-groups is typed')
     inter_form: Literal['affine', 'exp'] = knob('affine',
@@ -144,19 +144,19 @@ class Inpainting:
     """[inpainting]: what makes it complete images (Section 4.3)."""
     masks: Path = knob('mixed', f'Holes: {", ".join(MASKS)}, or a folder of masks',
         section=INPAINTING, metavar='KIND|DIR')
-    split: Literal['train', 'all'] = knob('train', 'Images to train with; train leaves a tenth to measure with',
+    split: Literal['train', 'all'] = knob('train', 'Images to train on; train keeps the last tenth for measuring',
         section=INPAINTING) # Of datasets.splits.SPLITS.
     lambda_l1: Number = knob(10.0, 'Weight of the absolute error in the holes', to=('loss',), section=INPAINTING)
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
     """[networks]: their size. None = upstream's default."""
-    channel_base:   Count                               # Channels at resolution R: channel_base / R ...
-    mapping_layers: Count                               # Layers of the mapping network.
-    mbstd_group:    Count                               # Images that the minibatch standard deviation compares.
-    channel_max:    Count               = 512           # ... but no more than this.
-    num_fp16_res:   Whole               = 4             # The highest resolutions, in fp16 on CUDA and in bf16 on CPUs.
-    architecture:   Optional[Literal['orig', 'skip', 'resnet']] = None # Of the discriminator.
+    channel_base: Count = knob(help='Channels at resolution R: channel_base / R, at most channel_max')
+    mapping_layers: Count = knob(help='Layers of the mapping network')
+    mbstd_group: Count = knob(help='Images that the minibatch standard deviation compares')
+    channel_max: Count = knob(512, 'Most channels at any resolution')
+    num_fp16_res: Whole = knob(4, 'How many of the highest resolutions compute in fp16 on a GPU, in bf16 on a CPU')
+    architecture: Optional[Literal['orig', 'skip', 'resnet']] = knob(None, 'Architecture of the discriminator')
 
 def channels_at(size: Any, resolution: int) -> int:
     """How many channels networks have at a resolution. size: Networks, or keyword arguments with the same names."""
@@ -165,63 +165,66 @@ def channels_at(size: Any, resolution: int) -> int:
 @dataclasses.dataclass(frozen=True)
 class Training:
     """[training]: how long, how fast, how regularised. None = upstream's default."""
-    kimg:           Count                               # Length, in thousands of real images shown to D.
-    batch:          Count                               # Images per iteration.
-    learning_rate:  Number                              # Adam's, for both networks.
-    r1_gamma:       Number                              # Weight of the R1 penalty.
-    ema_kimg:       Number                              # Half-life of the averaged generator, thousands of images.
-    batch_gpu:      Optional[Count]     = None          # Most images that a GPU takes at a time; None = all its share.
-    ref_gpus:       Optional[Count]     = None          # Upstream's rule: batch / ref_gpus at a time, always.
-    ema_rampup:     Optional[Number]    = None          # The half-life is at most this share of the images so far.
-    aug:            Augmentation        = 'ada'         # Augmentation of D's images.
-    mirror:         Flag                = False         # Show half of the images flipped, unless --mirror says.
-    style_mixing:   Optional[Number]    = None          # Probability of mixing two styles.
-    pl_weight:      Optional[Number]    = None          # Weight of the path length penalty.
-    G_reg_interval: Optional[Count]     = None          # Iterations between path length penalties.
-    D_reg_interval: Optional[Count]     = None          # Iterations between R1 penalties.
-    kimg_per_tick:  Optional[Count]     = None          # Thousands of images between status lines.
-    snap:           Count               = 50            # Ticks between snapshots.
-    grid:           Optional[Grid]      = None          # [columns, rows] of the sample sheets.
-    cpu_bf16:       CPUBF16             = 'auto'        # See cpu_formats.py.
-    workers:        Whole               = 3             # Processes that load images; 0 = the one that trains.
+    kimg: Count = knob(help='Length, in thousands of real images shown to D')
+    batch: Count = knob(help='Images per iteration, on all GPUs together')
+    learning_rate: Number = knob(help="Adam's learning rate, for both networks")
+    r1_gamma: Number = knob(help='Weight of the R1 penalty')
+    ema_kimg: Number = knob(help='Half-life of the averaged generator, in thousands of images')
+    batch_gpu: Optional[Count] = knob(None, 'Most images that a GPU takes at a time; by default all its share')
+    ref_gpus: Optional[Count] = knob(None, "Upstream's rule: batch / ref_gpus images at a time, on any number of GPUs")
+    ema_rampup: Optional[Number] = knob(None, 'The half-life is at most this share of the images so far')
+    aug: Augmentation = knob('ada', "Augmentation of D's images")
+    mirror: Flag = knob(False, 'Show half of the images flipped, unless --mirror says')
+    style_mixing: Optional[Number] = knob(None, 'Probability of mixing two styles')
+    pl_weight: Optional[Number] = knob(None, 'Weight of the path length penalty')
+    G_reg_interval: Optional[Count] = knob(None, 'Iterations between path length penalties')
+    D_reg_interval: Optional[Count] = knob(None, 'Iterations between R1 penalties')
+    kimg_per_tick: Optional[Count] = knob(None, 'Thousands of images between status lines')
+    snap: Count = knob(50, 'Ticks between snapshots')
+    grid: Optional[Grid] = knob(None, 'Columns and rows of the sample sheets')
+    cpu_bf16: CPUBF16 = knob('auto', 'Compute num_fp16_res resolutions in bf16 on a CPU; auto: where that is faster')
+    workers: Whole = knob(3, 'Processes that load images, for each GPU; 0: none beside the training')
 
 @dataclasses.dataclass(frozen=True)
 class CommandLine:
     """What the command line says of a training beside Method and Inpainting. None = nothing."""
     data: Path = knob(help='Training data (directory or zip)', section=UPSTREAM, metavar='PATH')
-    cfg: Optional[Path] = knob(None, 'Base config, see below [default: auto]', section=UPSTREAM, metavar='NAME|TOML')
+    cfg: Optional[Path] = knob(None, 'Base config, or your own FILE.toml [default: auto]', section=UPSTREAM,
+        metavar='NAME|TOML')
     gpus: Optional[Count] = knob(None, "Number of GPUs to use [default: 1, or torchrun's]", section=UPSTREAM)
-    snap: Optional[Count] = knob(None, 'Snapshot interval [default: 50 ticks]', section=UPSTREAM)
-    metrics: Optional[Metrics] = knob(None, 'Comma-separated list or "none" [default: fid50k_full]',
+    snap: Optional[Count] = knob(None, 'Ticks between snapshots [default: 50]', section=UPSTREAM)
+    metrics: Optional[Metrics] = knob(None, 'Metrics of each snapshot, comma-separated, or none [default: fid50k_full]',
         section=UPSTREAM)
     seed: Optional[Whole] = knob(None, 'Random seed [default: 0]', section=UPSTREAM)
-    cond: Optional[Flag] = knob(None, 'Train conditional model based on dataset labels [default: false]',
+    cond: Optional[Flag] = knob(None, 'Train a conditional model on the labels of the data set [default: false]',
         section=UPSTREAM)
-    subset: Optional[Count] = knob(None, 'Train with only N images [default: all]', section=UPSTREAM)
-    mirror: Optional[Flag] = knob(None, 'Enable dataset x-flips [default: false]', section=UPSTREAM)
-    gamma: Optional[Number] = knob(None, 'Override R1 gamma', section=UPSTREAM)
-    kimg: Optional[Count] = knob(None, 'Override training duration', section=UPSTREAM)
-    batch: Optional[Count] = knob(None, 'Override batch size', section=UPSTREAM)
+    subset: Optional[Count] = knob(None, 'Use only N images [default: all]', section=UPSTREAM)
+    mirror: Optional[Flag] = knob(None, 'Also show mirror images [default: false]', section=UPSTREAM)
+    gamma: Optional[Number] = knob(None, "Weight of the R1 penalty [default: the config's]", section=UPSTREAM)
+    kimg: Optional[Count] = knob(None, "Length, in thousands of images shown to D [default: the config's]",
+        section=UPSTREAM)
+    batch: Optional[Count] = knob(None, "Images per iteration, on all GPUs together [default: the config's]",
+        section=UPSTREAM)
     aug: Optional[Augmentation] = knob(None, 'Augmentation mode [default: ada; noaug for SariGAN]', section=UPSTREAM)
     p: Optional[Number] = knob(None, 'Augmentation probability for --aug=fixed', section=UPSTREAM)
     target: Optional[Number] = knob(None, 'ADA target value for --aug=ada', section=UPSTREAM)
     augpipe: Optional[Literal[tuple(AUGMENT_PIPES)]] = knob(None, # type: ignore[valid-type] # Read as the program runs.
-        f'Augmentation pipeline: {", ".join(AUGMENT_PIPES)} [default: bgc]', section=UPSTREAM, metavar='NAME')
-    resume: Optional[Path] = knob(None, 'Networks to start from: a pickle, an exported folder, a URL, or one of '
-        f'{", ".join(TRANSFER_SOURCES)}; or the run to go on with: latest, or its folder',
+        f'Augmentations: {", ".join(AUGMENT_PIPES)} [default: bgc]', section=UPSTREAM, metavar='NAME')
+    resume: Optional[Path] = knob(None, 'Networks to start from: pickle, exported folder, URL or '
+        f'{", ".join(TRANSFER_SOURCES)}; or the run to continue: its folder, or latest; noresume: a new run',
         section=UPSTREAM, metavar='PKL|RUN')
-    freezed: Optional[Whole] = knob(None, 'Freeze-D [default: 0 layers]', section=UPSTREAM)
-    fp32: Optional[Flag] = knob(None, 'Disable mixed-precision training', section=UPSTREAM)
-    nhwc: Optional[Flag] = knob(None, 'Use NHWC memory format with FP16', section=UPSTREAM)
-    nobench: Optional[Flag] = knob(None, 'Disable cuDNN benchmarking', section=UPSTREAM)
-    allow_tf32: Optional[Flag] = knob(None, 'Allow PyTorch to use TF32 internally', section=UPSTREAM)
-    workers: Optional[Whole] = knob(None, 'Override number of DataLoader workers', section=UPSTREAM)
-    cpu_bf16: Optional[CPUBF16] = knob(None, 'On a CPU, train high resolutions in bf16, as a GPU trains them in fp16; '
-        'auto does where that is faster [default: auto]', section=MORE)
+    freezed: Optional[Whole] = knob(None, 'Layers of D to freeze, from its input on [default: 0]', section=UPSTREAM)
+    fp32: Optional[Flag] = knob(None, 'Train in fp32 alone [default: false]', section=UPSTREAM)
+    nhwc: Optional[Flag] = knob(None, 'Use channels-last memory with fp16 [default: false]', section=UPSTREAM)
+    nobench: Optional[Flag] = knob(None, 'Turn off cuDNN benchmarking [default: false]', section=UPSTREAM)
+    allow_tf32: Optional[Flag] = knob(None, 'Let PyTorch use TF32 [default: false]', section=UPSTREAM)
+    workers: Optional[Whole] = knob(None, "Processes that load images [default: the config's, 3]", section=UPSTREAM)
+    cpu_bf16: Optional[CPUBF16] = knob(None, 'Train high resolutions in bf16 on a CPU, as in fp16 on a GPU; '
+        'auto: where that is faster [default: auto]', section=MORE)
     sparse_labels: Flag = knob(False, 'With --cond=1, accept classes in dataset.json that no image has',
         section=MORE)
-    skip_bad_images: Optional[Flag] = knob(None, "Leave out images that can't be read or are of another size or "
-        'colours than most; all are looked at first [default: false]', section=MORE)
+    skip_bad_images: Optional[Flag] = knob(None, "Skip images that can't be read, or of another size or colours than "
+        'most; all are checked first [default: false]', section=MORE)
 
 #----------------------------------------------------------------------------
 

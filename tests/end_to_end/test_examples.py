@@ -1,13 +1,16 @@
-"""The examples in docstrings and in the docs run as they stand, with a network where they look for it."""
+"""The Python in docstrings and in the docs runs as it stands, with a network where it looks for it. Of shell commands,
+ours are parsed: each option exists and takes the value that is shown."""
 
 import doctest
 import importlib
 import pickle
 import re
 
+import click
 import PIL.Image
 import pytest
 
+import command_lines
 import small_images
 import trees
 from sarigan_plugin.model import inpainting
@@ -15,10 +18,11 @@ from small_networks import SIZE
 
 MODULES = sorted('.'.join(path.relative_to(trees.ROOT).with_suffix('').parts)
     for path in (trees.ROOT / 'sarigan_plugin').rglob('*.py') if '>>> ' in path.read_text())
-PAGES = [path for path in [trees.ROOT / 'README.md', *sorted((trees.ROOT / 'docs').glob('*.md'))]
-    if '```python\n' in path.read_text()]
+DOCUMENTS = [trees.ROOT / 'README.md', *sorted((trees.ROOT / 'docs').rglob('*.md'))]
+PAGES = [path for path in DOCUMENTS if '```python\n' in path.read_text()]
+COMMANDS = [(path, words) for path in DOCUMENTS for words in command_lines.of_page(path.read_text())]
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def folder_with_a_network(network, tmp_path, monkeypatch):
     """network.pkl, inpainting.pkl, a photo with a hole and punks.zip in the working folder;
     out/demo/network.pkl as `sarigan demo` leaves it."""
@@ -37,15 +41,42 @@ def folder_with_a_network(network, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('DNNLIB_CACHE_DIR', str(tmp_path / 'cache'))
 
+@pytest.mark.usefixtures('folder_with_a_network')
 @pytest.mark.parametrize('name', MODULES)
 def test_docstrings_say_what_happens(name):
     failed, tried = doctest.testmod(importlib.import_module(name),
         optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     assert tried > 0 and failed == 0
 
+@pytest.mark.usefixtures('folder_with_a_network')
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_python_in_the_docs_runs(page):
     for code in re.findall(r'```python\n(.*?)```', page.read_text(), flags=re.DOTALL):
         exec(compile(code, page.name, 'exec'), {})
+
+@pytest.mark.parametrize('words', [pytest.param(words, id=f'{path.name}: {" ".join(words)}')
+    for path, words in COMMANDS])
+def test_commands_in_the_docs_are_taken(words):
+    command_lines.take(words)
+
+def test_commands_are_found_and_read_as_a_shell_reads_them():
+    page = """
+```bash
+tiny="--setting=tiny --data=punks.zip"
+sarigan ablate info $tiny \\
+    --outdir=out                # A comment, with --no-option.
+cd stylegan2-ada-pytorch && python train.py --outdir=out --data=x.zip
+python calc_metrics.py --network=x.pkl
+```
+"""
+    assert command_lines.of_page(page) == [
+        ['ablate', 'info', '--setting=tiny', '--data=punks.zip', '--outdir=out'],
+        ['train', '--outdir=out', '--data=x.zip']]
+
+@pytest.mark.parametrize('line', ['edit network.pkl --outdir=out --volume=2', 'edit network.pkl', 'paint network.pkl',
+    'generate --network=a.pkl --outdir=b --seeds=x', 'train --data=a.zip --outdir=b --cond=perhaps', 'data cats'])
+def test_a_command_that_would_be_refused_is_noticed(line):
+    with pytest.raises(click.ClickException):
+        command_lines.take(line.split())
 
 #----------------------------------------------------------------------------
