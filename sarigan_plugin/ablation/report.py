@@ -7,6 +7,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
+import scipy.stats
 
 from sarigan_plugin.ablation import table_spec
 from sarigan_plugin.errors import UserError
@@ -20,7 +21,8 @@ def figures(trainings, evaluation):
 
     figures: {name: dict of mean, std over seeds (None with one), low and high (of one seed, its bootstrap interval, as
     measured), ratio (to the first row's mean, None where that is not positive), ratio_error (its standard error, None
-    where a row has one seed, and of the first row), floor, and seeds, {seed: value}}.
+    where a row has one seed, and of the first row), log_ratio (see log_ratio(), None as ratio_error), floor, and seeds,
+    {seed: value}}.
     """
     rows = []
     for name in dict.fromkeys(training.row.name for training in trainings):
@@ -40,7 +42,25 @@ def figures(trainings, evaluation):
             first = rows[0]['figures'].get(name, {})
             figure['ratio'] = _ratio(figure['mean'], first.get('mean'))
             figure['ratio_error'] = _ratio_error(figure, first) if row is not rows[0] else None
+            figure['log_ratio'] = log_ratio(figure['seeds'].values(), first['seeds'].values()) \
+                if row is not rows[0] and first else None
     return rows
+
+def stopped_rows(table, trainings, evaluation):
+    """Names of the rows that stop_after ends: over their first so many seeds the first metric's ratio is above 1.
+
+    Later seeds have no say, so the answer stays what it is. The first row is never among them.
+    """
+    if table.stop_after is None:
+        return []
+    deciding = table.seeds[:table.stop_after]
+    rows = figures([training for training in trainings if training.seed in deciding], evaluation)
+    name = next(iter(_names(rows)), None)
+    known = [row for row in rows if name in row['figures'] and len(row['figures'][name]['seeds']) == table.stop_after]
+    if not known or known[0] is not rows[0]:
+        return []
+    first = _mean_log(rows[0]['figures'][name]['seeds'].values())
+    return [row['name'] for row in known[1:] if _mean_log(row['figures'][name]['seeds'].values()) > first]
 
 def _names(rows):
     """Of all figures, in the order of the metrics."""
@@ -65,6 +85,36 @@ def _ratio_error(figure, first):
         return None
     error, of_first = [each['std'] / math.sqrt(len(each['seeds'])) for each in (figure, first)]
     return math.hypot(error, figure['ratio'] * of_first) / first['mean']
+
+#----------------------------------------------------------------------------
+# Log ratios: trainings differ from each other by factors.
+
+CONFIDENCE, POWER = 0.95, 0.8
+
+def _mean_log(values):
+    """Minus infinity where a value isn't positive."""
+    return float(np.mean(np.log(list(values)))) if min(values) > 0 else -math.inf
+
+def log_ratio(values, first):
+    """The ratio of the geometric means of two rows over seeds, and how sure it is.
+
+    Returns a dict of ratio, low and high (its interval of CONFIDENCE, by Welch's t test of the logarithms) and
+    detectable: a ratio so far below 1 would be told from 1 with probability POWER by rows of so many seeds that
+    differ as much from seed to seed, sqrt(s^2 / n + s_1^2 / n_1) (t_0.975 + t_0.8) away in logarithms. None where a
+    row has one seed, or a value isn't positive.
+    """
+    logs = [np.log(list(each)) if min(each) > 0 else np.empty(0) for each in (values, first)]
+    if min(map(len, logs)) < 2:
+        return None
+    errors = [each.var(ddof=1) / len(each) for each in logs] # Squared, of the means.
+    if sum(errors) == 0:
+        return None
+    test = scipy.stats.ttest_ind(*logs, equal_var=False)
+    low, high = test.confidence_interval(CONFIDENCE)
+    quantiles = scipy.stats.t(test.df).ppf([0.5 + CONFIDENCE / 2, POWER])
+    ratio = math.exp(logs[0].mean() - logs[1].mean())
+    return dict(ratio=ratio, low=math.exp(low), high=math.exp(high),
+        detectable=math.exp(-math.sqrt(sum(errors)) * quantiles.sum()))
 
 def _interval(figure):
     """(low, high) of an error bar, or None: a standard deviation to both sides,
@@ -120,13 +170,14 @@ def write(outdir, table, trainings, evaluation, settings):
 def markdown(table, rows, settings):
     """The rows of figures() as a table with a heading, and notes below."""
     seeds = len(settings['seeds'])
+    stopped = settings.get('stopped', [])
     has_paper = any(row['paper'] is not None for row in rows)
     header = ['', *(title for name in _names(rows) for title in [name, 'ratio']),
         *([table.paper_metric or 'paper', 'ratio'] if has_paper else [])]
     lines = [header]
     for row in rows:
-        label = (row['label'] if row['measured'] in [0, seeds]
-            else f'{row["label"]} ({row["measured"]} of {seeds} seeds)')
+        label = (row['label'] if row['measured'] in [0, seeds] else f'{row["label"]} ({row["measured"]} of {seeds} '
+            f'seeds{", stopped" if row["name"] in stopped else ""})')
         cells = [cell for name in _names(rows)
             for cell in _cells(row['figures'].get(name), _decimals(_means(rows, name)))]
         papers = [_number(row['paper'], '.2f'), _number(row['paper_ratio'], '.3f')] if has_paper else []
@@ -162,7 +213,22 @@ def _notes(table, rows, settings):
             'another seed may lie outside.')
     if floors:
         lines.append(f'Real images have {", ".join(f"{name} {floor}" for name, floor in floors.items())}.')
-    return [' '.join(lines), *([table.note] if table.note else [])]
+    return [' '.join(lines), *_certainty(rows), *([table.note] if table.note else [])]
+
+def _certainty(rows):
+    """A line for each figure: intervals of the ratios, and what rows of so many seeds can't see."""
+    lines = []
+    for name in _names(rows):
+        known = [(row['label'], row['figures'][name]['log_ratio']) for row in rows
+            if row['figures'].get(name, {}).get('log_ratio') is not None]
+        if known:
+            ratios = ', '.join(f'{label} {each["ratio"]:.2f} ({each["low"]:.2f} to {each["high"]:.2f})'
+                for label, each in known)
+            detectable = min(each['detectable'] for _label, each in known)
+            lines.append(f'{name}, geometric means over seeds with intervals of {CONFIDENCE:.0%}: {ratios}. '
+                f'So many seeds see a ratio of {detectable:.2f} or {1 / detectable:.2f} in {POWER:.0%} of cases; '
+                'what is nearer to 1 mostly stays unseen.')
+    return [line for each in lines for line in ['', each]][1:] if lines else []
 
 def _caption(settings):
     seeds = settings['seeds']

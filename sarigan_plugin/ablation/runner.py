@@ -29,7 +29,16 @@ class Ablation:
         self.settings = settings
 
     def write(self):
-        return report.write(self.outdir, self.table, self.trainings, self.evaluation, self.settings)
+        settings = dict(self.settings, stopped=self.stopped_rows())
+        return report.write(self.outdir, self.table, self.trainings, self.evaluation, settings)
+
+    def stopped_rows(self):
+        return report.stopped_rows(self.table, self.trainings, self.evaluation)
+
+    def is_stopped(self, training):
+        """Whether its row goes no further, by stop_after; seeds that decide that are always trained."""
+        return training.seed not in self.table.seeds[:self.table.stop_after] \
+            and training.row.name in self.stopped_rows()
 
     def is_done(self, training):
         is_drawn = training.samples is None or os.path.exists(training.samples)
@@ -55,6 +64,8 @@ class Ablation:
         return '\n'.join([*lines, ''])
 
     def _state(self, training):
+        if not self.is_done(training) and self.is_stopped(training):
+            return f'stopped: after {self.table.stop_after} seeds the row is no better than the first'
         if not training.is_trained:
             seen = training.images_seen()
             return f'{seen / 1000:g} kimg trained' if seen > 0 else 'to be trained'
@@ -99,7 +110,9 @@ class Runner:
             with self._bar() as bar:
                 while (waiting and self.signal is None) or self.running:
                     while waiting and self.signal is None and len(self.running) < len(self.environments):
-                        self._start(waiting.pop(0))
+                        training = waiting.pop(0)
+                        if not self.ablation.is_stopped(training):
+                            self._start(training)
                     time.sleep(POLL_SECONDS)
                     for slot, (_training, process) in list(self.running.items()):
                         if process.poll() is not None:

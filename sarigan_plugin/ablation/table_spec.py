@@ -76,6 +76,7 @@ class Table:
     kimg:           Optional[Count] = None      # Length of each training, None = that of the config.
     snap:           Optional[Count] = None      # Ticks between snapshots, None = the config's.
     seeds:          Seeds           = (0,)      # One training for each, of every row.
+    stop_after:     Optional[Count] = None      # Seeds after which a row no better than the first is trained no more.
     num_samples:    Optional[Count] = None      # Generated images that metrics look at, None = as their names say.
     paper_metric:   Text            = ''        # What the paper's figures are.
     note:           Text            = ''        # Printed below the table.

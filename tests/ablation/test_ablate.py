@@ -308,7 +308,8 @@ def test_rows_of_one_name_are_the_same_training_in_all_our_tables(setting):
         table = table_spec.read(path, setting)
         for row in table.rows:
             trained = (table.cfg, table.kimg, row.options)
-            assert known.setdefault(row.name, trained) == trained, (path, row.name)
+            for seed in table.seeds: # Each has a folder of its own.
+                assert known.setdefault((row.name, seed), trained) == trained, (path, row.name)
 
 def test_the_papers_figures_are_those_of_its_tables():
     papers = {path.stem: {row.name: row.paper for row in table_spec.read(path).rows if row.paper is not None}
@@ -468,6 +469,48 @@ def test_the_error_of_a_ratio_is_how_much_it_varies_from_seeds_to_seeds(measured
     ratios = random.normal(80, 5, size=[10000, 8]).mean(axis=1) / random.normal(100, 10, size=[10000, 8]).mean(axis=1)
     # Eight seeds know their deviation to a quarter.
     assert figure['ratio_error'] == pytest.approx(ratios.std(), rel=0.4)
+
+@pytest.mark.parametrize('num_seeds', [3, 8])
+def test_intervals_of_ratios_hold_the_truth_and_what_is_detectable_is_detected(num_seeds):
+    random = np.random.RandomState(0)
+    draw = lambda mean: np.exp(random.normal(np.log(mean), 0.09, size=num_seeds))
+    found = [report.log_ratio(draw(80), draw(100)) for _trial in range(2000)]
+    assert np.mean([each['low'] < 0.8 < each['high'] for each in found]) == pytest.approx(0.95, abs=0.02)
+    detectable = np.exp(np.mean(np.log([each['detectable'] for each in found])))
+    found = [report.log_ratio(draw(100 * detectable), draw(100)) for _trial in range(2000)]
+    assert np.mean([each['high'] < 1 for each in found]) == pytest.approx(0.8, abs=0.07)
+
+def test_a_table_says_how_sure_its_ratios_are(measured):
+    table, trainings, evaluation = measured(dict(stylegan2={0: 10., 1: 10., 2: 12.}, sarigan={0: 8., 1: 7., 2: 8.}))
+    assert re.search(r'fd10k, geometric means over seeds with intervals of 95%: four groups 0\.72 \(0\.58 to 0\.89\)\. '
+        r'So many seeds see a ratio of 0\.\d\d or 1\.\d\d in 80% of cases',
+        report.markdown(table, report.figures(trainings, evaluation), SETTINGS))
+
+def test_a_row_that_is_no_better_after_some_seeds_is_trained_no_more(measured, tmp_path):
+    table, trainings, evaluation = measured(dict(stylegan2={0: 10., 1: 14., 2: 1.}, sarigan={0: 11., 1: 14.},
+        same={0: 9., 1: 14.}))
+    assert report.stopped_rows(table, trainings, evaluation) == []
+    table = dataclasses.replace(table, stop_after=2) # The first row's third seed, 1, has no say.
+    assert report.stopped_rows(table, trainings, evaluation) == ['sarigan']
+    settings = dict(SETTINGS, metrics=['fd10k'], detector=None)
+    ablation = runner.Ablation(str(tmp_path / 'out'), table, trainings, evaluation, settings)
+    assert [training.name for training in trainings if ablation.is_stopped(training)] == ['sarigan, seed 2']
+    assert 'seed 2: stopped: after 2 seeds the row is no better than the first' in ablation.plan(1)
+    text = report.markdown(table, report.figures(trainings, evaluation), dict(settings, stopped=['sarigan']))
+    assert 'four groups (2 of 3 seeds, stopped)' in text and 'same (2 of 3 seeds) ' in text
+    assert report.stopped_rows(dataclasses.replace(table, stop_after=3), trainings, evaluation) == []
+
+def test_a_stopped_row_is_not_trained(finished, files_of, images):
+    """One that is as good as the first, to the bit, goes on; with a worse one nothing is left to be done."""
+    _done, outdir = finished
+    values = {name: row['figures']['fd10k']['mean'] for name, row in rows_of(outdir).items()}
+    worse = [name for name in ['sarigan', 'same'] if values[name] > values['stylegan2']]
+    text = (files_of / 'squares.toml').read_text()
+    (files_of / 'stopping').mkdir()
+    (files_of / 'stopping' / 'squares.toml').write_text(f'seeds = [0, 1]\nstop_after = 1\n{text}')
+    plan = CliRunner().invoke(ablate.ablate_command, list(map(str, ['-n', files_of / 'stopping' / 'squares.toml',
+        *arguments(files_of, images, outdir)[2:]]))).output
+    assert plan.count('seed 1: stopped') == len(worse) and plan.count('seed 1: to be trained') == 3 - len(worse)
 
 def test_one_seed_has_the_interval_of_its_images(measured):
     table, trainings, evaluation = measured(dict(stylegan2={0: 10.}, sarigan={0: 8.}, same={0: 9.}))
