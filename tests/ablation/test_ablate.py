@@ -385,7 +385,7 @@ def test_a_table_that_is_not_there_lists_ours():
     done = CliRunner().invoke(ablate.ablate_command, ['infos', '--data=x', '--outdir=y'])
     assert done.exit_code == 2
     assert ('There is no ablation \'infos\'; give the path of a .toml file, or one of grouping, groups, info, mixing, '
-        'stylegan2, target.') in done.stderr
+        'quality, stylegan2, target.') in done.stderr
 
 def test_a_row_that_cannot_be_trained_is_named_before_anything_is(files_of, images, tmp_path):
     toml = tmp_path / 'wide.toml'
