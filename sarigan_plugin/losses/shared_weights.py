@@ -5,6 +5,8 @@ import functools
 
 import torch
 
+from sarigan_plugin.model.networks import styles_at_once
+
 #----------------------------------------------------------------------------
 
 class SharedWeights:
@@ -20,14 +22,18 @@ class SharedWeights:
 
     @contextlib.contextmanager
     def round(self, G_synthesis, last):
-        """Inside the `with` is a round, with one call of backward(); `last`: the step's last one?"""
+        """Inside the `with` is a round, with one call of backward(); `last`: the step's last one?
+
+        Layers make their styles together, see styles_at_once().
+        """
         if last:
             self._pass_gradients_on()
         layers = [module for module in G_synthesis.modules() if hasattr(module, 'weight_parts')]
         for layer in layers:
             layer.shared_weights = functools.partial(self._parts, layer, last)
         try:
-            yield
+            with styles_at_once(getattr(G_synthesis, 'module', G_synthesis)):
+                yield
         finally:
             for layer in layers:
                 layer.shared_weights = None

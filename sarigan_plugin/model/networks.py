@@ -45,7 +45,8 @@ def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inte
     membership:   [C, g] one-hot rows. An empty group contributes nothing.
     intra_shifts: [N, C] per-channel means (paper: z_b), None in the weight form, as
     inter_shifts: [N, g] per-group means (paper: h_b).
-    Returns styles [N, C] in the weight form, (styles, shifts), [N, C] each, in the feature form.
+    Returns styles [N, C] in the weight form, (styles, shifts), [N, C] each, in the feature form. For several layers at
+    once, in the weight form, all have one more dimension in front.
     """
     power = intra_styles.square()
     sizes = membership.sum(dim=0).clamp(min=1) if own_channels or intra_shifts is not None else None # [g]
@@ -55,9 +56,10 @@ def group_styles(intra_styles, inter_styles, membership, intra_shifts=None, inte
         power = power + centred.square()
     # 1e-8 is for empty groups.
     floor = misc.constant(OWN_CHANNELS_EPS if own_channels else 1e-8, dtype=power.dtype, device=power.device)
-    counted = sizes if own_channels else membership.shape[0]
-    scale = inter_styles * torch.addmm(floor, power, membership / counted).rsqrt() # [Ng]
-    scale = scale @ membership.t() # [NC]
+    counted = sizes if own_channels else membership.shape[-2]
+    product = torch.addmm if membership.ndim == 2 else torch.baddbmm
+    scale = inter_styles * product(floor, power, membership / counted).rsqrt() # [Ng]
+    scale = scale @ membership.mT # [NC]
     if intra_shifts is None:
         return intra_styles * scale
     return intra_styles * scale, centred * scale + inter_shifts @ membership.t()
@@ -148,6 +150,8 @@ def _upstream(name, *args, **kwargs):
 @persistence.persistent_class
 class IntraAffine(torch.nn.Module):
     """Styles from the intra-group code alone, for layers that are not grouped."""
+    _known = None # Its styles, while styles_at_once() has made them.
+
     def __init__(self,
         code_dim,       # Dimensionality of each of the two codes in w.
         out_features,   # Number of styles.
@@ -158,6 +162,8 @@ class IntraAffine(torch.nn.Module):
 
     def forward(self, w):
         """w: [N, 2 * code_dim]. Returns [N, out_features]."""
+        if self._known is not None:
+            return self._known
         _inter_code, intra_code = split_codes(w)
         return self.affine(intra_code)
 
@@ -233,6 +239,8 @@ class GroupedAffine(torch.nn.Module):
 @persistence.persistent_class
 class SynthesisLayer(torch.nn.Module):
     """Takes the place of upstream's SynthesisLayer; its input channels are grouped and both codes style them."""
+    _known = None # Its styles, while styles_at_once() has made them.
+
     def __init__(self,
         in_channels,                    # Number of input channels (paper: c).
         out_channels,                   # Number of output channels.
@@ -296,7 +304,7 @@ class SynthesisLayer(torch.nn.Module):
         Returns (kernels [O, I, k, k], their squares [O, Ikk], membership of the groups [C, g]); None where not needed.
         """
         kernels = prepare_kernels(self.weight, dtype) if self.norm == 'weight' else (self.weight, None)
-        return *kernels, self.grouping() if self.grouping is not None else None
+        return *kernels, self.grouping() if self.grouping is not None and self._known is None else None
 
     def styles(self, w, membership=None):
         """What both codes say of every input channel. w: [N, 2 * code_dim], inter-group code first.
@@ -365,7 +373,7 @@ class SynthesisLayer(torch.nn.Module):
         resampling = dict(up=self.up, padding=self.padding, resample_filter=self.resample_filter,
             flip_weight=(self.up == 1)) # As upstream: flips when upsampling.
         kernels, squares, membership = (self.shared_weights or self.weight_parts)(x.dtype)
-        styles = self.styles(w, membership)
+        styles = self.styles(w, membership) if self._known is None else self._known
         if self.norm == 'weight':
             x = modulated_conv2d(x, kernels, styles, noise=noise, squares=squares, **resampling)
         else:
@@ -436,6 +444,85 @@ def follow_inter_codes(synthesis, ws):
     sizes = [len(of_groups.mean) for of_groups, _w in layers]
     for (of_groups, _w), *figures in zip(layers, mean.split(sizes), variance.split(sizes)):
         of_groups.follow(count, *figures)
+
+def _alike(synthesis):
+    """Layers whose styles can be made together, as lists of [(layer or IntraAffine, its affine map, position in ws)].
+
+    Those of a list have equal shapes and numbers of groups. Left out are layers that are alone, or of other forms, or
+    whose affine maps somebody has hooked.
+    """
+    convs = _convolutions(synthesis)
+    readers = [(layer, layer.affine, index) for index, (_name, layer) in enumerate(convs)]
+    ends = [index for index, (name, _layer) in enumerate(convs, start=1) if name.endswith('conv1')] # Of blocks.
+    torgbs = [getattr(getattr(synthesis, f'b{res}'), 'torgb', None) for res in synthesis.block_resolutions]
+    readers += [(torgb.affine, torgb.affine.affine, index) for torgb, index in zip(torgbs, ends)
+        if hasattr(torgb, 'affine') and isinstance(torgb.affine, IntraAffine)]
+    alike = dict()
+    for reader in readers:
+        layer, affine, _index = reader
+        grouping, of_groups = getattr(layer, 'grouping', None), getattr(layer, 'group_affine', affine)
+        if (hasattr(layer, '_known') and getattr(layer, 'norm', 'weight') == 'weight'
+                and all(hasattr(module, 'weight') and not module._forward_hooks for module in [affine, of_groups])):
+            num_groups = None if grouping is None else grouping.num_groups
+            alike.setdefault((tuple(affine.weight.shape), num_groups), []).append(reader)
+    return [readers for readers in alike.values() if len(readers) > 1]
+
+def _affine_at_once(modules, codes):
+    """What fully connected layers of one shape make of a code each, L of them: [N, code_dim]. Returns [L, N, C]."""
+    codes = torch.stack(codes) * modules[0].weight_gain
+    weights, biases = [torch.stack([getattr(module, name) for module in modules]) for name in ['weight', 'bias']]
+    return torch.baddbmm(biases[:, None], codes, weights.mT)
+
+@contextlib.contextmanager
+def styles_at_once(synthesis):
+    """Inside the `with`, layers of equal shapes have their styles made together, before the network runs.
+
+    A GPU, and a small network on a CPU, takes as long for one layer as for all. Numbers are the same up to rounding.
+    """
+    alike = _alike(synthesis)
+    def make(_synthesis, args):
+        inter_codes, intra_codes = [codes.unbind(dim=1) for codes in split_codes(args[0].to(torch.float32))]
+        for readers in alike:
+            layers, affines, positions = zip(*readers)
+            styles = _affine_at_once(affines, [intra_codes[index] for index in positions])
+            if getattr(layers[0], 'grouping', None) is not None:
+                inter = _affine_at_once([layer.group_affine for layer in layers],
+                    [inter_codes[index] for index in positions])
+                styles = WithoutGradientAtOnce.apply(styles,
+                    *[parameter for layer in layers for parameter in layer.grouping.parameters()])
+                styles = group_styles(styles, inter, _memberships([layer.grouping for layer in layers]))
+            for layer, known in zip(layers, styles.unbind()):
+                layer._known = known
+    handle = synthesis.register_forward_pre_hook(make)
+    try:
+        yield
+    finally:
+        handle.remove()
+        for readers in alike:
+            for layer, _affine, _index in readers:
+                layer.__dict__.pop('_known', None)
+
+def _memberships(groupings):
+    """[L, C, g]: the one-hot rows of groupings of one shape."""
+    if all(type(grouping).__name__ == 'ChannelGrouping' for grouping in groupings): # Others may have other argmaxes.
+        assignments = torch.stack([grouping.logits.detach() for grouping in groupings]).argmax(dim=2)
+    else:
+        assignments = torch.stack([grouping.assignment for grouping in groupings])
+    membership = torch.zeros([*assignments.shape, groupings[0].num_groups], device=assignments.device)
+    return membership.scatter_(2, assignments[:, :, None], 1)
+
+class WithoutGradientAtOnce(torch.autograd.Function):
+    """As WithoutGradient of grouping.py, for the parameters of several groupings, whose zeros are one tensor's."""
+    @staticmethod
+    def forward(ctx, x, *parameters):
+        ctx.shapes = [parameter.shape for parameter in parameters]
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, dx):
+        zeros = dx.new_zeros(sum(shape.numel() for shape in ctx.shapes))
+        parts = zeros.split([shape.numel() for shape in ctx.shapes])
+        return dx, *[part.view(shape) for part, shape in zip(parts, ctx.shapes)]
 
 @contextlib.contextmanager
 def captured_features(synthesis, layers=None):

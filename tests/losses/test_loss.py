@@ -1,6 +1,5 @@
 """The objective of Eq. 7-8, phase by phase, beside upstream's own loss."""
 
-import contextlib
 import copy
 import math
 
@@ -11,7 +10,7 @@ import rounding
 from sarigan_plugin.losses.sarigan import TARGET_STEPS, SariGANLoss, StyleVariance, info_losses, info_targets
 from sarigan_plugin.losses.shared_weights import SharedWeights
 from sarigan_plugin.losses.upstream import UpstreamLoss
-from sarigan_plugin.model.networks import SynthesisLayer, grouped_layers
+from sarigan_plugin.model.networks import SynthesisLayer, grouped_layers, styles_at_once
 from small_networks import SIZE
 
 from torch_utils import training_stats
@@ -309,7 +308,8 @@ def test_negative_weights_are_refused(name):
 @pytest.fixture
 def unshared(monkeypatch):
     """A function: from then on every round makes for itself what depends on weights alone."""
-    return lambda: monkeypatch.setattr(SharedWeights, 'round', lambda self, G_synthesis, last: contextlib.nullcontext())
+    return lambda: monkeypatch.setattr(SharedWeights, 'round',
+        lambda self, G_synthesis, last: styles_at_once(G_synthesis))
 
 @pytest.mark.parametrize('phase', PHASES)
 @pytest.mark.parametrize('half', [False, True], ids=['fp32', 'fp16'])

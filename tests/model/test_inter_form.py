@@ -135,9 +135,9 @@ def test_fp16_computes_what_fp32_does_and_its_gradients(make_generator):
     assert half.synthesis.b32.use_fp16 and (images[0] - images[1]).norm() < 1e-2 * images[1].norm()
     for image in images:
         image.square().mean().backward()
-    for (name, ours), theirs in zip(half.synthesis.named_parameters(), exact.synthesis.parameters()):
-        if 'group_affine' in name:
-            assert (ours.grad - theirs.grad).norm() < 3e-2 * theirs.grad.norm() + 1e-6, name
+    gradients = [torch.cat([parameter.grad.flatten() for name, parameter in G.synthesis.named_parameters()
+        if 'group_affine' in name]) for G in [half, exact]]
+    assert (gradients[0] - gradients[1]).norm() < 3e-2 * gradients[1].norm()
     far = half.synthesis(ws * 30, noise_mode='const') # As a projection may come to.
     assert far.isfinite().all()
 

@@ -1,5 +1,6 @@
 """Equations 1-6 against brute force, our layers against upstream's, pickles in an unmodified checkout."""
 
+import contextlib
 import io
 import math
 import pickle
@@ -16,6 +17,7 @@ import rounding
 from sarigan_plugin.model import grouping as sgm, networks
 from sarigan_plugin.model.grouping import ChannelGrouping, FixedGrouping
 from sarigan_plugin.model.networks import SynthesisLayer, group_styles, grouped_layers
+from sarigan_plugin.steering import edits
 
 import legacy
 from training import networks as upstream_networks
@@ -429,6 +431,52 @@ def test_discriminator_returns_codes_only_when_asked(make_discriminator):
     img, c = torch.randn(4, 3, 32, 32), torch.zeros(4, 0)
     logits, codes = D(img, c, return_codes=True)
     assert torch.equal(D(img, c), logits) and logits.shape == (4, 1) and codes.shape == (4, 64)
+
+#----------------------------------------------------------------------------
+# Styles of all layers at once.
+
+def layers_with_styles(G):
+    return [module for module in G.synthesis.modules() if hasattr(module, '_known')]
+
+@pytest.mark.parametrize('options, together', [
+    # Of 16 channels: five grouped layers, and the first one with three of ToRGB. Those of 8 channels are alone.
+    (dict(), 9), (dict(grouping='blocks'), 9), (dict(grouping='kmeans'), 9), (dict(num_groups='auto'), 9),
+    (dict(num_groups={8: 4, 16: 4, 32: 2}), 8), (dict(grouping='none'), 11),
+    (dict(norm='feature'), 4), (dict(inter_form='exp'), 4), (dict(group_torgb=True), 5),
+], ids=str)
+def test_styles_made_at_once_are_those_that_layers_make_alone_and_so_are_all_gradients(make_generator, options,
+        together):
+    G = make_generator(**options).train().requires_grad_(True)
+    ws = torch.randn(3, G.num_ws, G.w_dim, requires_grad=True) # Mixed everywhere.
+    noise, found, made = torch.randn(3, 3, 32, 32) / 32, [], dict()
+    for context in [contextlib.nullcontext(), networks.styles_at_once(G.synthesis)]:
+        G.zero_grad(set_to_none=True)
+        with context:
+            image = G.synthesis(ws, noise_mode='const')
+            made = {layer: layer._known for layer in layers_with_styles(G) if layer._known is not None}
+            slopes, = torch.autograd.grad((image * noise).sum(), ws, create_graph=True) # As of the path length.
+            (image.square().mean() + slopes.square().sum()).backward()
+        found.append([image, slopes, *[parameter.grad for parameter in G.synthesis.parameters()]])
+    assert len(made) == together
+    names = ['image', 'slopes', *dict(G.synthesis.named_parameters())]
+    largest = max(one.abs().max() for one in found[0][2:]) # Some are differences of numbers as large.
+    for name, one, other in zip(names, *found, strict=True):
+        apart = rounding.bound(16 * 9, layers=16) * one.abs().max() + rounding.bound(16 * 9) * largest
+        torch.testing.assert_close(other, one, rtol=0, atol=apart.item(), msg=lambda text, name=name: f'{name}: {text}')
+    positions = {layer: index for index, (_name, layer) in enumerate(networks._convolutions(G.synthesis))}
+    for layer in set(made) & set(positions):
+        rounding.assert_close(made[layer], layer.styles(ws[:, positions[layer]]), terms=G.code_dim, layers=3)
+    assert not any(layer._known is not None or '_known' in vars(layer) for layer in layers_with_styles(G))
+    pickle.dumps(G)
+
+def test_a_layer_whose_affine_maps_are_hooked_makes_its_styles_alone(make_generator):
+    G = make_generator().requires_grad_(False)
+    ws = torch.randn(2, G.num_ws, G.w_dim)
+    with edits.edited(G, [edits.Edit('b16.conv0', 1, inter_scale=0)]):
+        alone = G.synthesis(ws, noise_mode='const')
+        with networks.styles_at_once(G.synthesis):
+            rounding.assert_close(G.synthesis(ws, noise_mode='const'), alone, terms=16 * 9, layers=8)
+            assert G.synthesis.b16.conv0._known is None and G.synthesis.b16.conv1._known is not None
 
 #----------------------------------------------------------------------------
 # Pickles.
