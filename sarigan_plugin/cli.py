@@ -13,12 +13,12 @@ from sarigan_plugin.support import places, streams
 
 # name -> help that needs no import.
 COMMANDS = {
-    'demo':            'Train a small SariGAN in five minutes and draw its groups.',
-    'data':            'Make a dataset zip from your pictures, or download a small open one.',
+    'demo':            'Train a small SariGAN on real images and draw its groups.',
+    'data':            'Make a dataset zip from your pictures, or from openly available ones.',
     'train':           "Train a network; the same command as upstream's train.py.",
     'ablate':          'Train several variants alike and compare them in a table.',
-    'generate':        'Generate images with a network.',
-    'groups':          'See what each group of channels attends to.',
+    'generate':        'Generate images with a network pickle.',
+    'groups':          'Draw what each group of channels attends to.',
     'explore':         'Steer groups with sliders on a page in your browser.',
     'publish':         'Make a page that runs a network in any browser.',
     'name':            'Name groups, so that every command knows them by name.',

@@ -19,7 +19,7 @@ def test_the_reference_is_current(name):
 def test_every_key_of_a_config_says_what_it_does():
     for cls in make.recipes.TABLES.values():
         for field in make.dataclasses.fields(cls):
-            assert len(field.metadata['meaning']) > 5, field.name
+            assert len(make.meaning(cls, field)) > 5, field.name
             assert make.type_in_words(field.type)
 
 def test_bars_in_cells_do_not_end_them():

@@ -4,6 +4,7 @@ A test compares the two with what this would write.
 """
 
 import dataclasses
+import inspect
 import re
 from pathlib import Path
 from typing import Literal, Union, get_args, get_origin
@@ -91,17 +92,21 @@ def default_in_words(field):
         return 'required'
     return "upstream's" if field.default is None else f'`{written(field.default)}`'
 
-def comments(path):
-    """{key: comment} of a config."""
-    lines = path.read_text(encoding='utf-8').splitlines()
-    return {match[1]: match[2] for line in lines if (match := re.match(r'(\w+) += .*?# (.*)', line))}
+def comments(text):
+    """{name: comment} of the lines of a config, or of the fields of a dataclass."""
+    found = (re.match(r' *(\w+)(?: +=|: ).*?# (.*)', line) for line in text.splitlines())
+    return {match[1]: match[2] for match in found if match}
+
+def meaning(cls, field):
+    """What a key does: its help, or the comment beside it."""
+    return field.metadata.get('meaning') or comments(inspect.getsource(cls))[field.name].rstrip('.')
 
 TITLES = dict(method='`[method]`: what makes it SariGAN', inpainting='`[inpainting]`: what makes it fill holes',
     networks='`[networks]`: size of the networks', training='`[training]`: course of the training')
 
 def configs_page():
     read = {name: recipes.read_recipe(path) for name, path in recipes.our_configs().items()}
-    why = comments(places.configs() / 'sarigan.toml')
+    why = comments((places.configs() / 'sarigan.toml').read_text(encoding='utf-8'))
     parts = ['# Keys of configs', NOTE,
         'A config is a TOML file with these four tables. `--cfg=NAME` takes one of [configs/](../../configs), or '
         "one of\nupstream's; `--cfg=FILE.toml` takes yours. With `base = \"sarigan\"` in its first line yours "
@@ -114,7 +119,7 @@ def configs_page():
         found = dataclasses.fields(cls)
         parts += [f'## {TITLES[name]}', table(['Key', 'Flag', 'Type', 'Default', 'Paper', 'What it does'], [
             (f'`{field.name}`', flag_of(name, field), type_in_words(field.type), default_in_words(field),
-                symbol(field), field.metadata['meaning']) for field in found])]
+                field.metadata.get('symbol') or '', meaning(cls, field)) for field in found])]
         if any(field.name in why for field in found):
             parts += ['`sarigan.toml` says of them:', table(['Key', 'Value', 'Source'], [
                 (f'`{field.name}`', f'`{written(getattr(getattr(read["sarigan"], name), field.name))}`',
@@ -132,9 +137,6 @@ def flag_of(table_name, field):
     if known is None or known.metadata['section'] is None:
         return ''
     return f'`--{known.name.replace("_", "-")}`'
-
-def symbol(field):
-    return field.metadata['symbol'] or ''
 
 def values(name, fields, read):
     """A table of what each config has, or '' where all have the same."""

@@ -4,7 +4,8 @@ import sys
 
 import click
 
-from sarigan_plugin.commands.options import PATH, SectionedCommand
+from sarigan_plugin.commands.options import PATH
+from sarigan_plugin.commands.sections import SectionedCommand
 from sarigan_plugin.datasets import picture_conversion, picture_labels
 from sarigan_plugin.datasets.folder import COLOURS, DEFAULT_RESOLUTION, Options, make_dataset, tell_plan
 from sarigan_plugin.datasets.packaged import EMOJI_RESOLUTIONS, PUNKS_RESOLUTIONS, make_emoji, make_punks
@@ -44,7 +45,7 @@ SIZES = f'the size that all pictures share, else the largest up to {DEFAULT_RESO
 @click.option('--labels',          help='Classes: folders, those right below SRC; json, dataset.json in SRC; '
                                    'auto, json if it is there', type=click.Choice(picture_labels.KINDS), default='auto',
                                    show_default=True)
-@click.option('--strict',          help='Stop at the first picture that cannot be used', is_flag=True)
+@click.option('--strict',          help='Stop at the first picture that would be left out', is_flag=True)
 @click.option('--force',           help='Replace an existing zip', is_flag=True)
 @click.option('--workers',         help='Processes that convert [default: one for each core]',
                                    type=click.IntRange(min=1), metavar='INT')

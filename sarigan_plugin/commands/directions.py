@@ -10,12 +10,12 @@ from sarigan_plugin.commands.options import (
     PATH,
     Number,
     NumberRange,
-    SectionedCommand,
     class_options,
     device_option,
     require_class,
     trust_option,
 )
+from sarigan_plugin.commands.sections import SectionedCommand
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.evaluation import attributes
 from sarigan_plugin.model.networks import grouped_layers

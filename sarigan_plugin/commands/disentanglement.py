@@ -12,12 +12,12 @@ from sarigan_plugin.commands.options import (
     PATH,
     Choices,
     Number,
-    SectionedCommand,
     class_options,
     device_option,
     require_class,
     trust_option,
 )
+from sarigan_plugin.commands.sections import SectionedCommand
 from sarigan_plugin.errors import writing
 from sarigan_plugin.evaluation import disentanglement_report, disentanglement_study
 from sarigan_plugin.snapshots import reading

@@ -8,15 +8,8 @@ import click
 import numpy as np
 import torch
 
-from sarigan_plugin.commands.options import (
-    PATH,
-    NumberRange,
-    SectionedCommand,
-    class_flag,
-    class_options,
-    device_option,
-    trust_option,
-)
+from sarigan_plugin.commands.options import PATH, NumberRange, class_flag, class_options, device_option, trust_option
+from sarigan_plugin.commands.sections import SectionedCommand
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.snapshots import reading

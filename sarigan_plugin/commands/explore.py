@@ -10,15 +10,8 @@ import webbrowser
 
 import click
 
-from sarigan_plugin.commands.options import (
-    PATH,
-    SectionedCommand,
-    class_flag,
-    class_options,
-    device_option,
-    require_class,
-    trust_option,
-)
+from sarigan_plugin.commands.options import PATH, class_flag, class_options, device_option, require_class, trust_option
+from sarigan_plugin.commands.sections import SectionedCommand
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.explore.inpaint_studio import Album, InpaintStudio
 from sarigan_plugin.explore.studio import Studio, read_projected

@@ -9,12 +9,12 @@ from sarigan_plugin.commands.options import (
     PATH,
     Number,
     NumberRange,
-    SectionedCommand,
     class_options,
     device_option,
     require_class,
     trust_option,
 )
+from sarigan_plugin.commands.sections import SectionedCommand
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering.projection import Projection, noise_put_in

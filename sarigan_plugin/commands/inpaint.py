@@ -4,7 +4,8 @@ import os
 
 import click
 
-from sarigan_plugin.commands.options import PATH, Number, NumberRange, SectionedCommand, device_option, trust_option
+from sarigan_plugin.commands.options import PATH, Number, NumberRange, device_option, trust_option
+from sarigan_plugin.commands.sections import SectionedCommand
 from sarigan_plugin.datasets import masks
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.steering import completion

@@ -4,15 +4,8 @@ import os
 
 import click
 
-from sarigan_plugin.commands.options import (
-    PATH,
-    Choices,
-    Number,
-    NumberRange,
-    SectionedCommand,
-    device_option,
-    trust_option,
-)
+from sarigan_plugin.commands.options import PATH, Choices, Number, NumberRange, device_option, trust_option
+from sarigan_plugin.commands.sections import SectionedCommand
 from sarigan_plugin.datasets import masks, splits
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.evaluation import classical, inpainting, quality

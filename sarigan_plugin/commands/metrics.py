@@ -4,7 +4,8 @@ import os
 
 import click
 
-from sarigan_plugin.commands.options import PATH, CommaSeparatedList, SectionedCommand, device_option, trust_option
+from sarigan_plugin.commands.options import PATH, CommaSeparatedList, device_option, trust_option
+from sarigan_plugin.commands.sections import SectionedCommand
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.evaluation import quality
 from sarigan_plugin.features import detectors

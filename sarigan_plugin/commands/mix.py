@@ -11,15 +11,8 @@ import numpy as np
 import PIL.Image
 
 from sarigan_plugin.commands.edit import FLAGS, flags_named, place_of
-from sarigan_plugin.commands.options import (
-    PATH,
-    Number,
-    NumberRange,
-    SectionedCommand,
-    class_options,
-    device_option,
-    trust_option,
-)
+from sarigan_plugin.commands.options import PATH, Number, NumberRange, class_options, device_option, trust_option
+from sarigan_plugin.commands.sections import SectionedCommand
 from sarigan_plugin.errors import writing
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import names

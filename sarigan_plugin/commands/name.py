@@ -4,7 +4,8 @@ import os
 
 import click
 
-from sarigan_plugin.commands.options import PATH, SectionedCommand, trust_option
+from sarigan_plugin.commands.options import PATH, trust_option
+from sarigan_plugin.commands.sections import SectionedCommand
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import names

@@ -7,14 +7,8 @@ import numpy as np
 import PIL.Image
 import torch
 
-from sarigan_plugin.commands.options import (
-    PATH,
-    SectionedCommand,
-    class_options,
-    device_option,
-    require_class,
-    trust_option,
-)
+from sarigan_plugin.commands.options import PATH, class_options, device_option, require_class, trust_option
+from sarigan_plugin.commands.sections import SectionedCommand
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.evaluation import fidelity
 from sarigan_plugin.features import perceptual

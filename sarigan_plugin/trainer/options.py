@@ -132,7 +132,7 @@ class Method:
         'What Q predicts: the codes in w, or the styles that grouped layers make of them')
     info_mixing: Literal['mean', 'skip'] = knob('mean',
         'Under style mixing, Q aims at the mean of the codes, or skips', to=('loss',))
-    regroup_kimg: Number = knob(4.0, 'Thousands of images between rounds of k-means, or of merging groups')
+    regroup_kimg: Number = knob(4.0, 'Thousands of images between two rounds of k-means, or of merging groups')
     channels_per_group: Count = knob(1, 'Fewest channels that a group has on average: narrow layers have fewer groups, '
         'unless --num-groups is typed')
     inter_form: Literal['affine', 'exp'] = knob('affine',
@@ -151,12 +151,12 @@ class Inpainting:
 @dataclasses.dataclass(frozen=True)
 class Networks:
     """[networks]: their size. None = upstream's default."""
-    channel_base: Count = knob(help='Channels at resolution R: channel_base / R, at most channel_max')
-    mapping_layers: Count = knob(help='Layers of the mapping network')
-    mbstd_group: Count = knob(help='Images that the minibatch standard deviation compares')
-    channel_max: Count = knob(512, 'Most channels at any resolution')
-    num_fp16_res: Whole = knob(4, 'How many of the highest resolutions compute in fp16 on a GPU, in bf16 on a CPU')
-    architecture: Optional[Literal['orig', 'skip', 'resnet']] = knob(None, 'Architecture of the discriminator')
+    channel_base:   Count                               # Channels at resolution R: channel_base / R.
+    mapping_layers: Count                               # Layers of the mapping network.
+    mbstd_group:    Count                               # Images that the minibatch standard deviation compares.
+    channel_max:    Count               = 512           # Most channels at any resolution.
+    num_fp16_res:   Whole               = 4             # How many high resolutions compute in 16 bits, see cpu_bf16.
+    architecture:   Optional[Literal['orig', 'skip', 'resnet']] = None # Of the discriminator.
 
 def channels_at(size: Any, resolution: int) -> int:
     """How many channels networks have at a resolution. size: Networks, or keyword arguments with the same names."""
@@ -165,25 +165,25 @@ def channels_at(size: Any, resolution: int) -> int:
 @dataclasses.dataclass(frozen=True)
 class Training:
     """[training]: how long, how fast, how regularised. None = upstream's default."""
-    kimg: Count = knob(help='Length, in thousands of real images shown to D')
-    batch: Count = knob(help='Images per iteration, on all GPUs together')
-    learning_rate: Number = knob(help="Adam's learning rate, for both networks")
-    r1_gamma: Number = knob(help='Weight of the R1 penalty')
-    ema_kimg: Number = knob(help='Half-life of the averaged generator, in thousands of images')
-    batch_gpu: Optional[Count] = knob(None, 'Most images that a GPU takes at a time; by default all its share')
-    ref_gpus: Optional[Count] = knob(None, "Upstream's rule: batch / ref_gpus images at a time, on any number of GPUs")
-    ema_rampup: Optional[Number] = knob(None, 'The half-life is at most this share of the images so far')
-    aug: Augmentation = knob('ada', "Augmentation of D's images")
-    mirror: Flag = knob(False, 'Show half of the images flipped, unless --mirror says')
-    style_mixing: Optional[Number] = knob(None, 'Probability of mixing two styles')
-    pl_weight: Optional[Number] = knob(None, 'Weight of the path length penalty')
-    G_reg_interval: Optional[Count] = knob(None, 'Iterations between path length penalties')
-    D_reg_interval: Optional[Count] = knob(None, 'Iterations between R1 penalties')
-    kimg_per_tick: Optional[Count] = knob(None, 'Thousands of images between status lines')
-    snap: Count = knob(50, 'Ticks between snapshots')
-    grid: Optional[Grid] = knob(None, 'Columns and rows of the sample sheets')
-    cpu_bf16: CPUBF16 = knob('auto', 'Compute num_fp16_res resolutions in bf16 on a CPU; auto: where that is faster')
-    workers: Whole = knob(3, 'Processes that load images, for each GPU; 0: none beside the training')
+    kimg:           Count                               # Length, in thousands of real images shown to D.
+    batch:          Count                               # Images per iteration.
+    learning_rate:  Number                              # Adam's, for both networks.
+    r1_gamma:       Number                              # Weight of the R1 penalty.
+    ema_kimg:       Number                              # Half-life of the averaged generator, thousands of images.
+    batch_gpu:      Optional[Count]     = None          # Most images that a GPU takes at a time; None = all its share.
+    ref_gpus:       Optional[Count]     = None          # Upstream's rule: batch / ref_gpus at a time, always.
+    ema_rampup:     Optional[Number]    = None          # The half-life is at most this share of the images so far.
+    aug:            Augmentation        = 'ada'         # Augmentation of D's images.
+    mirror:         Flag                = False         # Show half of the images flipped, unless --mirror says.
+    style_mixing:   Optional[Number]    = None          # Probability of mixing two styles.
+    pl_weight:      Optional[Number]    = None          # Weight of the path length penalty.
+    G_reg_interval: Optional[Count]     = None          # Iterations between path length penalties.
+    D_reg_interval: Optional[Count]     = None          # Iterations between R1 penalties.
+    kimg_per_tick:  Optional[Count]     = None          # Thousands of images between status lines.
+    snap:           Count               = 50            # Ticks between snapshots.
+    grid:           Optional[Grid]      = None          # [columns, rows] of the sample sheets.
+    cpu_bf16:       CPUBF16             = 'auto'        # Whether CPUs take bf16 where GPUs take fp16; auto: if faster.
+    workers:        Whole               = 3             # Processes that load images; 0 = the one that trains.
 
 @dataclasses.dataclass(frozen=True)
 class CommandLine:
