@@ -55,6 +55,7 @@ def disentanglement_command(networks, data, outdir, measures, trust, device, **s
 
     \b
     attributes  is a unit about one attribute of the data set and no other, both as images vary and when you turn it?
+                With `sarigan data drawn`: exactly, and for each factor.
     locality    where do pixels change when you turn a unit, and how many?
     codes       how much of the image does each of the two codes decide, and how much of them can Q read back?
     path        perceptual path length in W
