@@ -18,6 +18,7 @@ COMMANDS = {
     'train':           "Train a network; the same command as upstream's train.py.",
     'ablate':          "Train the rows of a table and compare them: the paper's ablations.",
     'generate':        'Generate images with a network pickle.',
+    'regroup':         'Find groups that change the same things, in any StyleGAN2.',
     'groups':          'Draw what each group of channels attends to.',
     'explore':         'Steer groups on a page in the browser.',
     'name':            'Give names to groups, for all commands that take a group.',
