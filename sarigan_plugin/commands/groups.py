@@ -54,6 +54,6 @@ def _print_quality(quality):
     for name, row in quality.items():
         click.echo(f'  {name:<24}{row["kernel_within"]:9.3f}{row["kernel_between"]:10.3f}'
             f'{row["response_within"]:12.3f}{row["response_between"]:10.3f}'
-            f'{row["coherence"]:16.3f}{row["coherence_random"]:10.3f}')
+            f'{row["coherence"]:16.3f}{row["coherence_random"]:10.3f}'.replace('nan', '  –'))
 
 #----------------------------------------------------------------------------

@@ -84,7 +84,10 @@ def regroup_command(network, by, num_groups, dataset, to, seeds, trunc, dry_run,
         return
     how = dict(trunc=trunc, class_idx=class_idx if G.c_dim > 0 else None, seeds=seeds,
         attributes=None if dataset is None else files.printable(os.path.basename(os.path.normpath(dataset))))
-    found = regrouping.regroup(G, ws, others, by, num_groups, scorer, _bar, how)
+    try:
+        found = regrouping.regroup(G, ws, others, by, num_groups, scorer, _bar, how)
+    except ValueError as error:
+        raise UserError(f'PKL: {network!r} cannot be regrouped: {error}') from None
     with writing('--to', to):
         found.write(to)
     _print_groups(found)
@@ -95,6 +98,9 @@ def _target(network, to):
     path = channel_sets.path_of(network) if to is None else to
     if path is None:
         raise UserError(f'--to is required, since {network} is a URL: where to write the groups.')
+    folder = os.path.dirname(path) or '.'
+    if not os.path.isdir(folder):
+        raise UserError(f'--to: there is no folder {folder!r}.')
     if os.path.exists(path):
         try:
             channel_sets.parse(files.read_json(path))

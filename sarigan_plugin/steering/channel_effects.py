@@ -28,6 +28,7 @@ GRID        = 4         # Squared change is averaged over so many rows and colum
 MAX_PIXELS  = 2 ** 16   # Of the images that are made at once.
 MAX_WORK    = 8e13      # Multiplications that exchanges may take: minutes at 64x64 with 512 channels, on two cores.
 MIN_SINGLE  = 64        # Channels that are exchanged one by one, whatever it takes.
+IDLE        = 1e-8  # Share of the strongest channel's change.
 STARTS      = 8         # Of k-means, of which the best is kept,
 STEPS       = 50        # and the steps of each, at most.
 SIDE        = 8         # Of feature maps, for responses.
@@ -144,6 +145,18 @@ class Effects:
     labels:     torch.Tensor    # [sum of K, A]: absolute change of each attribute's score; A = 0 without scorer.
     names:      list            # Of the attributes.
 
+    def places(self):
+        """[(layer, channel)] of the rows."""
+        return [(name, channel) for name, of_layer in self.channels.items() for channel in of_layer.tolist()]
+
+    def without_idle(self):
+        """The same without channels that change next to nothing: IDLE of what the strongest does."""
+        total = self.grid.sum(dim=1)
+        kept = total > IDLE * total.max()
+        of_layers = kept.split([len(of_layer) for of_layer in self.channels.values()])
+        channels = {name: of_layer[mask] for (name, of_layer), mask in zip(self.channels.items(), of_layers)}
+        return Effects(channels, self.grid[kept], self.labels[kept], self.names)
+
     def rows(self):
         """What channels are clustered by: [sum of K, features], each of length 1.
 
@@ -170,7 +183,7 @@ def exchange(G, ws, channels, scorer=None, progress=lambda jobs: jobs):
     progress: Wraps the list of jobs, e.g. in a progress bar.
     """
     layers, others = styled_layers(G), exchanged_styles(G, ws)
-    places = [(name, channel) for name, of_layer in channels.items() for channel in of_layer.tolist()]
+    places = Effects(channels, None, None, []).places()
     parts = batches(G, ws, *others.values())
     grid, labels, attributes, seen = torch.zeros([len(places), GRID ** 2], dtype=torch.float64), None, [], None
     for part, index in progress([(part, index) for part in range(len(parts)) for index in range(len(places))]):

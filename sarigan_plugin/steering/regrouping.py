@@ -29,7 +29,7 @@ KINDS = {
     'responses':    'where each responds',
     'kernels':      'the kernels that make them, each layer by itself',
 }
-NUMBERS     = range(4, 17)  # Of groups, from which 'auto' chooses.
+NUMBERS     = range(6, 17)  # Of groups, from which 'auto' chooses.
 SHUFFLES    = 4             # Random sets that groups are compared with.
 LIFT        = 1.5           # Times the share that random sets have, from which a group is named after an attribute.
 QUARTER     = 0.5           # Share of the squared change in a quarter of the picture, from which it has a place.
@@ -65,17 +65,20 @@ def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progres
     scorer:     Called with images, uint8 [N, H, W, 3]; returns {attribute: [N]}.
     progress:   Wraps the list of jobs, e.g. in a progress bar.
     how:        What else the file is to say of how they were found.
+
+    Raises ValueError, one sentence, where there is nothing to go by.
     """
     sets = dict(effects=_by_effects, responses=_by_responses, kernels=_by_kernels)[by](G, ws, num_groups, scorer,
         progress)
     masks = _masks(G, sets)
     changes = channel_effects.exchange_groups(G, others, masks, scorer)
     shuffled = [channel_effects.exchange_groups(G, others, _shuffled(masks, seed), scorer) for seed in range(SHUFFLES)]
-    names = _names(changes, shuffled)
     order = changes.grid.sum(dim=1).argsort(descending=True).tolist()
+    changes = dataclasses.replace(changes, grid=changes.grid[order], labels=changes.labels[order])
+    names = _names(changes, shuffled)
     measured = dict(how or {}, by=by, num_images=len(ws), num_channels=sum(len(c) for s in sets for c in s.values()),
-        on_other_images=figures(changes, shuffled), groups=[_facts(changes, index) for index in order])
-    return ChannelSets([ChannelSet(names[index], sets[index]) for index in order], weights_hash(G), measured)
+        on_other_images=figures(changes, shuffled), groups=[_facts(changes, index) for index in range(len(order))])
+    return ChannelSets([ChannelSet(name, sets[index]) for name, index in zip(names, order)], weights_hash(G), measured)
 
 def _sets(places, group):
     """[(layer, channel)], [K] -> a list of {layer: channels}."""
@@ -95,12 +98,15 @@ def _by_effects(G, ws, num_groups, scorer, progress):
     if plan(G, ws).screened:
         screened = channel_effects.screen(G, ws, progress)
         single = channel_effects.strongest(screened, channel_effects.affordable(G, len(ws)))
-    effects = channel_effects.exchange(G, ws, single, scorer, progress)
-    places = [(name, channel) for name, of_layer in single.items() for channel in of_layer.tolist()]
+    effects = channel_effects.exchange(G, ws, single, scorer, progress).without_idle()
+    places = effects.places()
+    if not places:
+        raise ValueError('no channel changes anything in its images.')
     group = _clustered(effects.rows(), num_groups)
     if screened is not None: # The others join the group that changes the same places.
         rest = [(name, channel) for name, count in counts.items()
-            for channel in sorted(set(range(count)) - set(single[name].tolist()))]
+            for channel in sorted(set(range(count)) - set(single[name].tolist()))
+            if screened[name][channel].sum() > 0]
         centres = torch.nn.functional.normalize(torch.zeros([int(group.max()) + 1, effects.grid.shape[1]],
             dtype=torch.float64).index_add_(0, group, channel_effects.unit(effects.grid)), dim=1)
         rows = channel_effects.unit(torch.stack([screened[name][channel] for name, channel in rest]))
