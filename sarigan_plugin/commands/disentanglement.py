@@ -56,7 +56,7 @@ of edits.
 
     \b
     attributes  is a unit about one attribute of the data set and no other? as it varies by itself, and when it is \
-turned
+turned; with `sarigan data drawn`, exactly and for each factor
     locality    in how much of the image, and where, do pixels change when a unit is turned?
     codes       how much of an image does each of the two codes decide, and how much of them does Q, \
 the discriminator's second head, read back?
