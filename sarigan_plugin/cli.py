@@ -18,6 +18,7 @@ COMMANDS = {
     'train':           "Train a network; the same command as upstream's train.py.",
     'ablate':          'Train several variants alike and compare them in a table.',
     'generate':        'Generate images with a network pickle.',
+    'regroup':         'Find groups that change the same things, in any StyleGAN2.',
     'groups':          'Draw what each group of channels attends to.',
     'explore':         'Steer groups with sliders on a page in your browser.',
     'publish':         'Make a page that runs a network in any browser.',
@@ -39,7 +40,7 @@ COMMANDS = {
 # What the help lists together.
 SECTIONS = {
     'Train':          ['demo', 'data', 'train', 'ablate'],
-    'Look and steer': ['explore', 'groups', 'directions', 'name', 'edit', 'mix', 'project', 'inpaint', 'generate'],
+    'Look and steer': ['explore', 'groups', 'directions', 'regroup', 'name', 'edit', 'mix', 'project', 'inpaint', 'generate'],
     'Measure':        ['metrics', 'disentanglement', 'inpaint-table'],
     'Files':          ['export', 'import', 'publish', 'upstream', 'doctor'],
 }

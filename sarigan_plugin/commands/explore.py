@@ -10,13 +10,21 @@ import webbrowser
 
 import click
 
-from sarigan_plugin.commands.options import PATH, class_flag, class_options, device_option, require_class, trust_option
+from sarigan_plugin.commands.options import (
+    PATH,
+    class_flag,
+    class_options,
+    device_option,
+    linked_option,
+    require_class,
+    trust_option,
+)
 from sarigan_plugin.commands.sections import SectionedCommand
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.explore.inpaint_studio import Album, InpaintStudio
 from sarigan_plugin.explore.studio import Studio, read_projected
 from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering import names
+from sarigan_plugin.steering import groupings, names
 
 HOST = '127.0.0.1' # No other machine gets there: the page has no password.
 
@@ -34,9 +42,10 @@ HOST = '127.0.0.1' # No other machine gets there: the page has no password.
 @class_options(shown='0')
 @click.option('--images',       help='Photos to start with, for an inpainting network', type=PATH,
     metavar='DIR|ZIP|FILE')
+@linked_option
 @trust_option
 @device_option
-def explore_command(network, port, no_browser, outdir, projected_w, class_idx, images, trust, device):
+def explore_command(network, port, no_browser, outdir, projected_w, class_idx, images, linked, trust, device):
     """Steer channel groups with sliders on a page in your browser.
 
     \b
@@ -48,7 +57,7 @@ def explore_command(network, port, no_browser, outdir, projected_w, class_idx, i
     open http://localhost:8765.
     """
     serve, page, inpaint_page = _import_pages()
-    G = reading.load_grouped(network, 'PKL', device, trust, generates=False)
+    G = groupings.load(network, 'PKL', device, trust, generates=False, groups=linked)
     known = names.load(network, G)
     if reading.completes_images(G):
         if projected_w is not None:

@@ -27,7 +27,6 @@ feature form styles are the standard deviations of channels; their means are lef
 both.
 """
 
-import contextlib
 import dataclasses
 import typing
 
@@ -35,6 +34,7 @@ import torch
 
 from sarigan_plugin.model.networks import grouped_layers, split_codes
 from sarigan_plugin.steering.edits import Edit, edited
+from sarigan_plugin.steering.styles import hooked, layer_styles, restyled, styled_layers
 
 KINDS = {
     'inter':    'groups, inter-group code',
@@ -43,50 +43,6 @@ KINDS = {
     'layer':    'whole layers',
     'channel':  'single channels',
 }
-
-#----------------------------------------------------------------------------
-# Styles of any layer, read and changed.
-
-def styled_layers(G):
-    """{name: layer} of the layers that are grouped, or would be: all convolutions but the first.
-
-    Of SariGAN or upstream's StyleGAN2.
-    """
-    blocks = {res: getattr(G.synthesis, f'b{res}') for res in G.synthesis.block_resolutions[1:]}
-    return {f'b{res}.{conv}': getattr(block, conv) for res, block in blocks.items() for conv in ['conv0', 'conv1']}
-
-def _scales(styles):
-    """What a layer calls its styles, without the shifts of the feature form."""
-    return styles[0] if isinstance(styles, tuple) else styles
-
-def layer_styles(layer, w):
-    """w: [N, w_dim]. Returns [N, C], a style for each channel that the layer reads."""
-    return _scales(layer.styles(w)) if hasattr(layer, 'styles') else layer.affine(w)
-
-@contextlib.contextmanager
-def restyled(layer, change):
-    """Inside the `with`, the layer has other styles. change: [N, C] -> [N, C]."""
-    if not hasattr(layer, 'styles'): # Upstream's.
-        with _hooked(layer.affine, change):
-            yield
-        return
-    own = layer.styles
-    def changed(w, *membership):
-        styles = own(w, *membership)
-        return (change(styles[0]), *styles[1:]) if isinstance(styles, tuple) else change(styles)
-    layer.styles = changed # Hides the method of that name,
-    try:
-        yield
-    finally:
-        del layer.styles # and no longer.
-
-@contextlib.contextmanager
-def _hooked(module, change):
-    handle = module.register_forward_hook(lambda _module, _args, out: change(out))
-    try:
-        yield
-    finally:
-        handle.remove()
 
 #----------------------------------------------------------------------------
 
@@ -173,7 +129,7 @@ def _add_groups(found, G, name, layer, w):
         channels = layer.grouping.assignment == group
         found['inter'].append(_shifted(G, name, group, inter[:, group], channels))
         found['intra'].append(_moved('intra', name, group, channels, intra,
-            lambda change, layer=layer: _hooked(layer.affine, change)))
+            lambda change, layer=layer: hooked(layer.affine, lambda _args, out: change(out))))
 
 def group_partitions(G):
     """{layer name: [C], the group of each channel} of the grouped layers."""
