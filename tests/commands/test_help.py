@@ -5,7 +5,7 @@ import pytest
 
 import command_lines
 from sarigan_plugin import cli
-from sarigan_plugin.commands.sections import OPTIONS, SHARED, SectionedCommand
+from sarigan_plugin.commands.sections import SHARED, SectionedCommand
 
 def leaves(name, command):
     """(name, command) of all commands below one."""
