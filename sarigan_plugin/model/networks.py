@@ -205,9 +205,16 @@ class ExpAffine(torch.nn.Module):
     ):
         super().__init__()
         self.affine = _upstream('FullyConnectedLayer', code_dim, num_groups, bias=False) # The mean would cancel it.
-        self.beta = torch.nn.Parameter(torch.tensor(float(beta)))
+        # Adam moves all parameters equally far, so beta is scaled as weights are: of its own it would be ten times as
+        # fast as they, and be gone in some hundred steps.
+        self.slope = torch.nn.Parameter(torch.tensor(float(beta / self.affine.weight_gain)))
         self.register_buffer('mean', torch.zeros([num_groups]))
         self.register_buffer('variance', torch.ones([num_groups]))
+
+    @property
+    def beta(self):
+        """Scalar tensor."""
+        return self.slope * self.affine.weight_gain
 
     def forward(self, inter_code):
         """inter_code: [N, code_dim]. Returns [N, g]."""
