@@ -30,8 +30,6 @@ PAPER_CODE_DIM = 512 # The width of the codes at which the paper's lambda_2 = 10
 # Steps for which the grouping loss keeps its targets, as many as R1 waits: kernels turn slowly, and C*C cosines are
 # most of its cost.
 TARGET_STEPS = 16
-VARIANCE_IMAGES = 1000 # After so many images what was seen of styles counts half.
-LEAST_VARIANCE = 1e-4 # Of styles that the error is divided by: those that hardly vary yet are no more important.
 
 #----------------------------------------------------------------------------
 
@@ -53,40 +51,17 @@ def info_targets(ws, synthesis=None, positions=slice(None)):
     inter, intra = split_codes(ws)
     return inter[:, positions].mean(dim=1), intra.mean(dim=1)
 
-def info_losses(predicted, targets):
+def info_losses(predicted, targets, deviation=1):
     """Negative log-likelihood of the codes under Q's Gaussian, times two and up to constants (Eq. 8; paper: -L_I).
 
-    Of unit variance, which leaves the squared error.
+    Of unit variance, or of a deviation given for each number, [K], which leaves the squared error in parts of it.
     predicted:    [N, K_inter + K_intra] from the Q head, the mean.
     targets:      Of info_targets(). No gradient into them: codes would shrink to be guessed easily.
     Returns (inter, intra), [N] each, averaged over K.
     """
-    loss = (predicted - torch.cat(targets, dim=1).detach()).square()
+    loss = ((predicted - torch.cat(targets, dim=1).detach()) / deviation).square()
     inter, intra = loss.split([target.shape[1] for target in targets], dim=1)
     return inter.mean(dim=1), intra.mean(dim=1)
-
-class StyleVariance:
-    """How much the styles that Q predicts vary, over the last thousands of images of all processes.
-
-    It remembers a decayed sum of them, of their squares and of their number, as Adam does of gradients, so that the
-    first batch counts in full. A batch with numbers that are not finite is left out.
-    """
-    def __init__(self):
-        self.moments = None # [2 * K + 1], of double precision.
-
-    def __call__(self, targets):
-        """Take in a batch of info_targets(), (inter, intra). Returns the mean variance of each code's styles."""
-        styles = torch.cat(targets, dim=1).to(torch.float64) # [NK]
-        seen = torch.cat([styles.sum(dim=0), styles.square().sum(dim=0), styles.new_tensor([len(styles)])])
-        if torch.distributed.is_initialized():
-            torch.distributed.all_reduce(seen)
-        if self.moments is None:
-            self.moments = torch.zeros_like(seen)
-        seen = torch.where(seen.isfinite().all(), seen, 0)
-        self.moments = self.moments * 0.5 ** (seen[-1] / VARIANCE_IMAGES) + seen
-        mean, square = (self.moments[:-1] / self.moments[-1].clamp(min=1)).chunk(2)
-        variances = (square - mean.square()).to(targets[0].dtype).split([target.shape[1] for target in targets])
-        return [variance.mean().clamp(min=LEAST_VARIANCE) for variance in variances]
 
 #----------------------------------------------------------------------------
 
@@ -148,7 +123,6 @@ class SariGANLoss:
         self.pl_mean = torch.zeros([], device=device)
         self.regroup_nimg = regroup_kimg * 1000
         self.images_to_regroup = self.regroup_nimg
-        self.style_variance = StyleVariance()
         self.average = None # G_ema, see set_average().
         self.is_first_step = True # It finds the k-means groups of a new network; those of one that goes on stay.
         self.grouping_targets = dict() # {layer name: what ChannelGrouping.target() gave}, made anew ...
@@ -162,7 +136,6 @@ class SariGANLoss:
             images_to_regroup   = self.images_to_regroup,
             steps_to_targets    = self.steps_to_targets,
             grouping_targets    = self.grouping_targets,
-            style_moments       = self.style_variance.moments,
         )
 
     def load_state_dict(self, state):
@@ -172,8 +145,6 @@ class SariGANLoss:
         self.steps_to_targets = state['steps_to_targets']
         self.grouping_targets = {name: tuple(part if part is None else part.to(self.device) for part in target)
             for name, target in state['grouping_targets'].items()}
-        moments = state.get('style_moments') # Not in states of earlier versions: they start with the next batch.
-        self.style_variance.moments = None if moments is None else moments.to(self.device)
 
     def set_average(self, G_ema):
         """G_ema: the average of the generator that the training loop keeps.
@@ -246,13 +217,21 @@ class SariGANLoss:
         capturing = captured_features(unwrapped(self.G_synthesis)) if need_features else contextlib.nullcontext()
         with capturing as features:
             img, ws = self.generate(z, c, sync)
-        follow_inter_codes(unwrapped(self.G_synthesis), ws)
+        self._follow_styles(ws)
         logits, predicted = self.discriminate([img], [c], sync=False)
         adversarial = torch.nn.functional.softplus(-logits) # -log(sigmoid(logits))
         _report_scores('fake', logits)
         training_stats.report('Loss/G/loss', adversarial)
         loss = adversarial.mean() + self._info_loss(predicted, ws) + self._image_loss(img, c)
         return loss + self._grouping_loss(features) if last else loss
+
+    def _follow_styles(self, ws):
+        """Let the networks' running figures follow the styles of this round, once they have made images with them."""
+        synthesis = unwrapped(self.G_synthesis)
+        follow_inter_codes(synthesis, ws)
+        if self.info_target == 'styles':
+            with torch.no_grad():
+                unwrapped(self.D).follow_styles(code_styles(synthesis, ws))
 
     def _image_loss(self, img, c):
         """What else a subclass asks of G's images [N, C, H, W], weighted."""
@@ -323,14 +302,14 @@ class SariGANLoss:
         that a mean over K dimensions sends there is of size 1/sqrt(K), while the adversarial one knows nothing of K.
         sqrt(K) mends that, relative to the paper's width. Measured after 150 steps at lambda_info = 10, codes of
         64 / 128 / 512: 27 / 14 / 13 percent with it, 30 / 44 / 13 without. Styles are affine in the codes,
-        so K is theirs. How much styles vary changes in a training, so their error is divided by that: the loss of a Q
+        so K is theirs. How much styles vary changes in a training, so their error is in deviations: the loss of a Q
         that knows their means and no more stays 1.
         """
         with torch.no_grad():
             of_styles, synthesis = self.info_target == 'styles', unwrapped(self.G_synthesis)
             targets = info_targets(ws, synthesis if of_styles else None, inter_positions(synthesis))
-            variances = self.style_variance(targets) if of_styles else (1, 1)
-        inter, intra = (error / variance for error, variance in zip(info_losses(predicted, targets), variances))
+            deviation = unwrapped(self.D).style_deviation() if of_styles else 1
+        inter, intra = info_losses(predicted, targets, deviation)
         training_stats.report('Loss/info/inter', inter)
         training_stats.report('Loss/info/intra', intra)
         code_dim = split_codes(ws)[0].shape[2]

@@ -216,6 +216,14 @@ class Discriminator(torch.nn.Module):
         """The last block, as upstream names it."""
         return self.trunk.b4
 
+    def follow_styles(self, styles):
+        """See the discriminator of networks.py."""
+        self.trunk.follow_styles(styles)
+
+    def style_deviation(self):
+        """See the discriminator of networks.py."""
+        return self.trunk.style_deviation()
+
     def forward(self, img, c, return_codes=False, **block_kwargs):
         """img: [N, C, R, R], c: see join_condition(). Returns what the discriminator of networks.py does."""
         _image, hole = split_condition(c, self.img_channels, self.img_resolution)

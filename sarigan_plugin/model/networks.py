@@ -167,7 +167,27 @@ class IntraAffine(torch.nn.Module):
         _inter_code, intra_code = split_codes(w)
         return self.affine(intra_code)
 
-STATISTICS_IMAGES = 1000 # After so many images what was seen of the affine map counts half.
+STATISTICS_IMAGES = 1000 # After so many images what was seen of them counts half in running figures.
+
+def _seen(x):
+    """Of a batch x, [N, K], of all processes: (number [], mean [K], variance [K]), in double precision.
+
+    Where there are numbers that are not finite, the number is 0.
+    """
+    x = x.to(torch.float64)
+    sums = torch.cat([x.sum(dim=0), x.square().sum(dim=0), x.new_tensor([len(x)])])
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(sums)
+    sums = torch.where(sums.isfinite().all(), sums, 0)
+    mean, square = (sums[:-1] / sums[-1].clamp(min=1)).chunk(2)
+    return sums[-1], mean, square - mean.square()
+
+def _follow(running_mean, running_variance, count, mean, variance):
+    """Let running figures, [K], follow those of _seen(), exactly as if all images had been seen at once."""
+    kept = 0.5 ** (count / STATISTICS_IMAGES)
+    running_variance.copy_(kept * (running_variance + (1 - kept) * (mean - running_mean).square())
+        + (1 - kept) * variance)
+    running_mean.copy_(mean + kept * (running_mean - mean))
 MAX_LOG = 4 # Of inter-group styles, eight deviations at first: ToRGB layers have no demodulation, and fp16 overflows.
 
 @persistence.persistent_class
@@ -185,9 +205,16 @@ class ExpAffine(torch.nn.Module):
     ):
         super().__init__()
         self.affine = _upstream('FullyConnectedLayer', code_dim, num_groups, bias=False) # The mean would cancel it.
-        self.beta = torch.nn.Parameter(torch.tensor(float(beta)))
+        # Adam moves all parameters equally far, so beta is scaled as weights are: of its own it would be ten times as
+        # fast as they, and be gone in some hundred steps.
+        self.slope = torch.nn.Parameter(torch.tensor(float(beta / self.affine.weight_gain)))
         self.register_buffer('mean', torch.zeros([num_groups]))
         self.register_buffer('variance', torch.ones([num_groups]))
+
+    @property
+    def beta(self):
+        """Scalar tensor."""
+        return self.slope * self.affine.weight_gain
 
     def forward(self, inter_code):
         """inter_code: [N, code_dim]. Returns [N, g]."""
@@ -196,10 +223,8 @@ class ExpAffine(torch.nn.Module):
 
     @torch.no_grad()
     def follow(self, count, mean, variance):
-        """Let the running figures follow those of so many images, [] and [g] each, exactly as if all had been seen."""
-        kept = 0.5 ** (count / STATISTICS_IMAGES)
-        self.variance.copy_(kept * (self.variance + (1 - kept) * (mean - self.mean).square()) + (1 - kept) * variance)
-        self.mean.copy_(mean + kept * (self.mean - mean))
+        """Let the running figures follow those of so many images, [] and [g] each."""
+        _follow(self.mean, self.variance, count, mean, variance)
 
     @torch.no_grad()
     def join(self, kept, gone, share):
@@ -433,14 +458,7 @@ def follow_inter_codes(synthesis, ws):
         if hasattr(getattr(layer, 'group_affine', None), 'follow')]
     if not layers:
         return
-    seen = torch.cat([of_groups.affine(split_codes(w)[0]) for of_groups, w in layers], dim=1).to(torch.float64)
-    sums = torch.cat([seen.sum(dim=0), seen.square().sum(dim=0), seen.new_tensor([len(seen)])])
-    if torch.distributed.is_initialized():
-        torch.distributed.all_reduce(sums)
-    sums = torch.where(sums.isfinite().all(), sums, 0)
-    count = sums[-1]
-    mean, square = (sums[:-1] / count.clamp(min=1)).chunk(2)
-    variance = square - mean.square()
+    count, mean, variance = _seen(torch.cat([of_groups.affine(split_codes(w)[0]) for of_groups, w in layers], dim=1))
     sizes = [len(of_groups.mean) for of_groups, _w in layers]
     for (of_groups, _w), *figures in zip(layers, mean.split(sizes), variance.split(sizes)):
         of_groups.follow(count, *figures)
@@ -645,7 +663,8 @@ class Discriminator(torch.nn.Module):
     """Upstream's discriminator with a second head: Q reads both codes back from the image (Section 3.3).
 
     D and Q share everything but their last linear layer. Parameter names are upstream's, plus `q`. What Q predicts is
-    the concern of the loss: the codes in w, or what grouped layers make of them, see code_styles().
+    the concern of the loss: the codes in w, or what grouped layers make of them, see code_styles(). How far these vary
+    changes in a training, so Q's last layer says by how many deviations they are off their running mean.
     """
     def __init__(self,
         c_dim,                  # Conditioning label (C) dimensionality, 0 = unconditional.
@@ -668,6 +687,24 @@ class Discriminator(torch.nn.Module):
         self.q_features = q_features
         num_predicted = 2 * code_dim if q_features is None else sum(q_features)
         self.q = _upstream('FullyConnectedLayer', self.b4.out.weight.shape[1], num_predicted)
+        if q_features is not None:
+            self.register_buffer('style_mean', torch.zeros([num_predicted]))
+            self.register_buffer('style_variance', torch.ones([num_predicted]))
+
+    @torch.no_grad()
+    def follow_styles(self, styles):
+        """Let the running figures follow the code_styles() of a batch of a training, (inter, intra), of all processes.
+        """
+        _follow(self.style_mean, self.style_variance, *_seen(torch.cat(styles, dim=1)))
+
+    def style_deviation(self):
+        """[K]. Of styles that hardly vary it is no less than a hundredth."""
+        return self.style_variance.clamp(min=1e-4).sqrt()
+
+    def _load_from_state_dict(self, state_dict, prefix, *how):
+        for name, buffer in self.named_buffers(recurse=False): # States of earlier versions have none.
+            state_dict.setdefault(prefix + name, buffer)
+        super()._load_from_state_dict(state_dict, prefix, *how)
 
     def features(self, img, num_batches=1, **block_kwargs):
         """All that D and Q share. img: [N, img_channels, H, W]. Returns [N, F], fp32.
@@ -698,6 +735,7 @@ class Discriminator(torch.nn.Module):
             logits = (logits * label).sum(dim=1, keepdim=True) / np.sqrt(label.shape[1])
         if not return_codes:
             return logits
-        return logits, self.q(features)
+        codes = self.q(features)
+        return logits, codes if self.q_features is None else codes * self.style_deviation() + self.style_mean
 
 #----------------------------------------------------------------------------

@@ -35,7 +35,8 @@ MAX_ITEMS    = 10000    # In all of a network's arguments.
 MAX_TENSORS  = 4000     # A generator of 1024 pixels makes about 300.
 
 GROUP_NUMBERS = ('grouping.assignment', 'grouping.merged_into') # Must be groups that the layer has.
-LATER_TENSORS = ('grouping.steps',) # Networks pickled before these came start with the constructor's.
+# Networks pickled before these came start with the constructor's.
+LATER_TENSORS = ('grouping.steps', 'style_mean', 'style_variance')
 
 #----------------------------------------------------------------------------
 

@@ -241,7 +241,7 @@ def _fit_exp(group_affine: Any, inter: torch.Tensor, slope: torch.Tensor) -> Non
     group_affine.affine.weight.copy_(slope.t() / group_affine.affine.weight_gain)
     group_affine.mean.copy_(affine.mean(dim=0))
     group_affine.variance.copy_(variance)
-    group_affine.beta.copy_(variance.mean().sqrt())
+    group_affine.slope.copy_(variance.mean().sqrt() / group_affine.affine.weight_gain)
 
 def _sample_codes(G: Any, num: int) -> torch.Tensor:
     """[num, 2 * code_dim], with class labels drawn evenly."""

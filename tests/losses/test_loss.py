@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import rounding
-from sarigan_plugin.losses.sarigan import TARGET_STEPS, SariGANLoss, StyleVariance, info_losses, info_targets
+from sarigan_plugin.losses.sarigan import TARGET_STEPS, SariGANLoss, info_losses, info_targets
 from sarigan_plugin.losses.shared_weights import SharedWeights
 from sarigan_plugin.losses.upstream import UpstreamLoss
 from sarigan_plugin.model.networks import SynthesisLayer, grouped_layers, styles_at_once
@@ -159,54 +159,83 @@ def test_mixed_codes_that_no_layer_reads_are_no_target(make_generator):
 #----------------------------------------------------------------------------
 # Styles that Q predicts, by how much they vary.
 
-def test_the_error_of_styles_is_divided_by_the_variance_of_what_was_seen_lately():
-    variance, batches = StyleVariance(), [3 + torch.randn(16, 12) * torch.linspace(0.1, 2, 12) for _ in range(3)]
+@pytest.fixture
+def make_pair(make_generator, make_discriminator):
+    """make_pair() -> (G, a D whose Q predicts its styles)."""
+    def make():
+        G = make_generator()
+        numbers = [part.shape[1] for part in info_targets(torch.zeros(1, G.num_ws, G.w_dim), G.synthesis)]
+        return G, make_discriminator(q_features=numbers)
+    return make
+
+def test_the_running_figures_of_styles_are_those_of_all_images_the_older_the_less(make_pair):
+    _G, D = make_pair()
+    batches = [3 + torch.randn(size, sum(D.q_features)) * 0.2 for size in [400, 16, 200]]
     for batch in batches:
-        inter, intra = variance(batch.split([4, 8], dim=1))
-    weights = torch.tensor([0.5 ** ((2 - index) * 16 / 1000) for index in range(3)]).double().repeat_interleave(16)
-    seen = torch.cat(batches).double()
-    mean = (weights[:, None] * seen).sum(dim=0) / weights.sum()
-    expected = (weights[:, None] * (seen - mean).square()).sum(dim=0) / weights.sum()
-    rounding.assert_close(inter, expected[:4].mean(), terms=48)
-    rounding.assert_close(intra, expected[4:].mean(), terms=48)
+        D.follow_styles(batch.split(D.q_features, dim=1))
+    left = [0.5 ** (sum(len(batch) for batch in batches[number:]) / 1000) for number in range(4)]
+    # The start, of mean 0 and variance 1, and then each batch counts by what it has not left to others.
+    shares = [left[number + 1] - left[number] for number in range(3)]
+    mean = sum(share * batch.mean(dim=0) for share, batch in zip(shares, batches))
+    square = left[0] + sum(share * batch.square().mean(dim=0) for share, batch in zip(shares, batches))
+    rounding.assert_close(D.style_mean, mean, terms=400)
+    rounding.assert_close(D.style_variance, square - mean.square(), terms=400, layers=4)
+    before = D.style_mean.clone()
+    D.follow_styles((batches[0] * float('nan')).split(D.q_features, dim=1))
+    assert torch.equal(D.style_mean, before)
 
-def test_numbers_that_are_not_finite_leave_the_variance_as_it_was():
-    variance, styles = StyleVariance(), torch.randn(16, 12)
-    before = variance(styles.split([4, 8], dim=1))
-    after = variance((styles * float('nan')).split([4, 8], dim=1))
-    assert torch.equal(torch.stack(before), torch.stack(after))
+def test_qs_last_layer_says_by_how_many_deviations_styles_are_off_their_mean(make_pair):
+    G, D = make_pair()
+    img, c = torch.randn(4, 3, 32, 32), torch.zeros(4, 0)
+    raw = D(img, c, return_codes=True)[1]
+    assert torch.equal(raw, D.q(D.features(img))) # Of a new network, or one of an earlier version.
+    D.style_mean.normal_()
+    D.style_variance.uniform_(0.5, 2)
+    predicted = D(img, c, return_codes=True)[1]
+    torch.testing.assert_close(predicted, raw * D.style_variance.sqrt() + D.style_mean)
+    ws = torch.randn(4, G.num_ws, G.w_dim)
+    loss = SariGANLoss('cpu', G.mapping, G.synthesis, D, lambda_info=1, info_target='styles')
+    inter, intra = ((raw - (torch.cat(info_targets(ws, G.synthesis), dim=1) - D.style_mean)
+        / D.style_variance.sqrt()) ** 2).split(D.q_features, dim=1)
+    expected = math.sqrt(G.code_dim / 512) * (inter.mean() + intra.mean()) / 2
+    rounding.assert_close(loss._info_loss(predicted, ws), expected, terms=sum(D.q_features), layers=2)
 
-def test_the_info_loss_of_styles_is_the_same_however_far_they_spread(make_generator):
-    G = make_generator().requires_grad_(False)
-    ws = torch.randn(64, 1, G.w_dim).expand(-1, G.num_ws, -1)
+def test_the_info_loss_of_styles_and_its_pull_at_d_are_the_same_however_far_they_spread(make_pair):
+    # A gradient that grows as styles vary less left D nothing else to learn, and images of one kind alone.
+    G, D = make_pair()
+    ws = torch.randn(500, 1, G.w_dim).expand(-1, G.num_ws, -1)
     found = []
     for spread in [1, 0.1]:
-        for _name, layer, _source in grouped_layers(G.synthesis):
-            layer.affine.weight.mul_(spread)
-            layer.group_affine.weight.mul_(spread)
-        targets = torch.cat(info_targets(ws, G.synthesis), dim=1)
-        loss = SariGANLoss('cpu', G.mapping, G.synthesis, torch.nn.Module(), lambda_info=1, info_target='styles')
-        found.append(loss._info_loss(targets.mean(dim=0).expand(64, -1), ws)) # Of a Q that knows the means alone.
-    for value in found:
-        assert value.item() == pytest.approx(math.sqrt(G.code_dim / 512), rel=1e-4)
+        with torch.no_grad():
+            for _name, layer, _source in grouped_layers(G.synthesis):
+                layer.affine.weight.mul_(spread)
+                layer.group_affine.weight.mul_(spread)
+            for _time in range(30):
+                D.follow_styles(info_targets(ws, G.synthesis))
+        loss = SariGANLoss('cpu', G.mapping, G.synthesis, D, lambda_info=1, info_target='styles')
+        features = torch.zeros(500, D.q.weight.shape[1], requires_grad=True)
+        value = loss._info_loss(D.q(features) * D.style_deviation() + D.style_mean, ws)
+        found.append((value.item(), torch.autograd.grad(value, features)[0].norm().item()))
+    assert found[0][0] == pytest.approx(math.sqrt(G.code_dim / 512), rel=1e-2)
+    assert found[1] == pytest.approx(found[0], rel=1e-2)
 
-@pytest.mark.parametrize('old', [False, True])
-def test_the_variance_of_styles_goes_on_and_states_without_it_do_too(make_generator, make_discriminator, old):
-    G = make_generator()
-    D = make_discriminator(q_features=[part.shape[1]
-        for part in info_targets(torch.zeros(1, G.num_ws, G.w_dim), G.synthesis)])
+def test_a_training_whose_q_predicts_styles_goes_on_exactly_and_states_of_before_open(make_pair):
+    G, D = make_pair()
     first, second = [SariGANLoss('cpu', G.mapping, G.synthesis, D, info_target='styles') for _ in range(2)]
     train(first, G, D, steps=2)
-    state = copy.deepcopy(first.state_dict())
-    if old:
-        del state['style_moments']
-    second.load_state_dict(state)
-    weights = copy.deepcopy(G.state_dict())
+    state = copy.deepcopy([first.state_dict(), G.state_dict(), D.state_dict()])
     expected = train(first, G, D, steps=1)
-    G.load_state_dict(weights)
+    assert not torch.equal(D.style_mean, state[2]['style_mean'])
+    for network, tensors in [(G, state[1]), (D, state[2])]:
+        network.load_state_dict(tensors)
+    second.load_state_dict(state[0])
     found = train(second, G, D, steps=1)
-    assert all(gradient.isfinite().all() for gradient in found.values())
-    assert all(torch.equal(found[name], expected[name]) for name in expected) == (not old)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    _G, fresh = make_pair()
+    fresh.load_state_dict({name: tensor for name, tensor in state[2].items() if 'style_' not in name})
+    assert fresh.style_mean.abs().max() == 0 and torch.equal(fresh.q.weight, state[2]['q.weight'])
+    with pytest.raises(RuntimeError, match='q.weight'):
+        fresh.load_state_dict({name: tensor for name, tensor in state[2].items() if name != 'q.weight'})
 
 def test_info_loss_does_not_pull_the_codes_towards_the_guess():
     codes = torch.randn(3, 7, 10, requires_grad=True)

@@ -28,7 +28,7 @@ def settled(G):
     for _name, layer, _source in grouped_layers(G.synthesis):
         layer.group_affine.mean.normal_()
         layer.group_affine.variance.uniform_(0.5, 2)
-        layer.group_affine.beta.data.fill_(0.7)
+        layer.group_affine.slope.data.fill_(0.7 / layer.group_affine.affine.weight_gain)
     return G
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_layer_is_the_formula_with_the_gradients_of_brute_force():
     layer = double_layer(8, 6, 4, 8, num_groups=3)
     x, w = torch.randn(2, 8, 8, 8).double(), torch.randn(2, 8).double().requires_grad_(True)
     inputs = [w, layer.weight, layer.affine.weight, layer.affine.bias, layer.group_affine.affine.weight,
-        layer.group_affine.beta]
+        layer.group_affine.slope]
     f, expected = brute_force_styles(layer, layer.affine, w), []
     for n in range(2):
         modulated = f[n][None, :, None, None] * layer.weight
@@ -283,7 +283,19 @@ def test_networks_without_these_options_have_the_tensors_and_the_start_of_before
     named = make_generator(inter_form='affine', group_torgb=False)
     assert [*plain.state_dict()] == [*named.state_dict()]
     assert all(torch.equal(a, b) for a, b in zip(plain.state_dict().values(), named.state_dict().values()))
-    assert not any(word in name for name in plain.state_dict() for word in ['beta', 'variance', 'group_affine.mean'])
+    assert not any(word in name for name in plain.state_dict() for word in ['slope', 'variance', 'group_affine.mean'])
+
+def test_beta_is_a_half_at_first_and_as_slow_as_weights():
+    of_groups = ExpAffine(64, 3)
+    assert of_groups.beta.item() == pytest.approx(0.5)
+    before = (of_groups.affine.weight * of_groups.affine.weight_gain).detach().clone(), of_groups.beta.item()
+    optimizer = torch.optim.Adam(of_groups.parameters(), lr=0.004, betas=(0.0, 0.99))
+    of_groups(torch.randn(8, 64)).sum().backward()
+    optimizer.step() # One step of Adam is as large as the learning rate.
+    moved = (of_groups.affine.weight * of_groups.affine.weight_gain - before[0]).abs().max().item()
+    assert moved == pytest.approx(0.004 / 8, rel=1e-2)
+    assert abs(of_groups.beta.item() - before[1]) == pytest.approx(moved, rel=1e-2)
+    assert all(parameter.dtype == torch.float32 for parameter in of_groups.parameters())
 
 def test_an_unknown_form_is_refused():
     with pytest.raises(ValueError, match="inter_form must be 'affine' or 'exp', not 'tanh'"):
