@@ -14,6 +14,7 @@ from sarigan_plugin.commands.options import (
     require_class,
     trust_option,
 )
+from sarigan_plugin.datasets import drawn
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.evaluation import attributes, disentanglement
 from sarigan_plugin.snapshots import reading
@@ -124,9 +125,11 @@ def _scorer(G, ws, dataset):
         judge = attributes.fit(dataset)
     except ValueError as error:
         raise UserError(f'--attributes: {dataset!r}: {error}') from None
+    countable = disentanglement.countable
+    if isinstance(judge, attributes.DrawnReader):
+        judge, countable = _factors_by(judge), disentanglement.countable_factors
     seen = [judge(pictures.to_uint8(G.synthesis(w, noise_mode='const'))) for w in ws.split(1)]
-    used = disentanglement.countable([{name: np.concatenate([of_image[name] for of_image in seen])
-        for name in seen[0]}])
+    used = countable([{name: np.concatenate([of_image[name] for of_image in seen]) for name in seen[0]}])
     if len(used) < 2:
         raise UserError(f'--attributes: {dataset!r}: fewer than two of its attributes come and go in images '
             'of the network; try more --seeds, or go without.')
@@ -135,6 +138,12 @@ def _scorer(G, ws, dataset):
         scores = judge(images)
         return {name: scores[name] for name in used}
     return scorer
+
+def _factors_by(reader):
+    """What says which of its values each factor of drawn pictures has."""
+    def judge(images):
+        return dict(zip(drawn.FACTORS, reader.factors(images).T))
+    return judge
 
 def _announce(G, ws, by, scorer, device):
     """What is about to happen, and how long it takes."""

@@ -14,7 +14,7 @@ import dataclasses
 
 import torch
 
-from sarigan_plugin.steering import channel_effects
+from sarigan_plugin.steering import channel_effects, groupings
 from sarigan_plugin.steering.channel_sets import (
     MAX_LETTERS,
     ChannelSet,
@@ -70,9 +70,11 @@ def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progres
     """
     sets = dict(effects=_by_effects, responses=_by_responses, kernels=_by_kernels)[by](G, ws, num_groups, scorer,
         progress)
-    masks = _masks(G, sets)
+    layers = styled_layers(G)
+    masks = [groupings.masks_of(layers, channels) for channels in sets]
     changes = channel_effects.exchange_groups(G, others, masks, scorer)
-    shuffled = [channel_effects.exchange_groups(G, others, _shuffled(masks, seed), scorer) for seed in range(SHUFFLES)]
+    shuffled = [channel_effects.exchange_groups(G, others, groupings.shuffled(masks, seed), scorer)
+        for seed in range(SHUFFLES)]
     order = changes.grid.sum(dim=1).argsort(descending=True).tolist()
     changes = dataclasses.replace(changes, grid=changes.grid[order], labels=changes.labels[order])
     names = _names(changes, shuffled)
@@ -123,29 +125,6 @@ def _by_kernels(G, _ws, num_groups, _scorer, _progress):
     for name, rows in channel_effects.kernels(G).items():
         group = _clustered(torch.nn.functional.normalize(rows, dim=1), num_groups)
         sets += _sets([(name, channel) for channel in range(len(rows))], group)
-    return sets
-
-def _masks(G, sets):
-    """{layer: bool [C]} of each set."""
-    layers, masks = styled_layers(G), []
-    for channels in sets:
-        masks.append({name: torch.zeros([layers[name].weight.shape[1]], dtype=torch.bool) for name in channels})
-        for name, of_layer in channels.items():
-            masks[-1][name][list(of_layer)] = True
-    return masks
-
-def _shuffled(masks, seed):
-    """Random sets of as many channels each, out of all that are in sets."""
-    places = [(name, channel, len(mask)) for of_set in masks for name, mask in of_set.items()
-        for channel in mask.nonzero()[:, 0].tolist()]
-    order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed)).tolist()
-    sets, first = [], 0
-    for of_set in masks:
-        last = first + sum(int(mask.sum()) for mask in of_set.values())
-        sets.append(dict())
-        for name, channel, width in [places[index] for index in order[first:last]]:
-            sets[-1].setdefault(name, torch.zeros([width], dtype=torch.bool))[channel] = True
-        first = last
     return sets
 
 #----------------------------------------------------------------------------

@@ -159,6 +159,12 @@ def test_sets_are_exchanged_as_their_channels_together_are(toy):
     assert effects.grid[0, 3].item() == pytest.approx(steps.square().mean().item(), rel=1e-4)
     assert effects.grid.sum() == effects.grid[0, 3] and effects.labels.tolist() == [[0]]
 
+def test_labels_change_or_not_where_they_can_be_told_and_scores_by_how_much():
+    before = dict(hat=torch.tensor([0, 1, -1, 2]), smile=torch.tensor([0.1, 0.5, 0.9, 1.0]))
+    after = dict(hat=torch.tensor([0, 3, 1, -1]), smile=torch.tensor([0.4, 0.5, 0.0, 1.0]))
+    torch.testing.assert_close(channel_effects.changes(before, after),
+        torch.tensor([[0, 0.3], [1, 0], [0, 0.9], [0, 0]], dtype=torch.float64), rtol=0, atol=1e-6)
+
 #----------------------------------------------------------------------------
 
 def planted(number, spread, count=30):

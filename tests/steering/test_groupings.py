@@ -9,7 +9,7 @@ import torch
 from commands import run, sentence
 from sarigan_plugin.explore.session import Session
 from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering import attention, channel_sets, groupings, names
+from sarigan_plugin.steering import attention, channel_sets, groupings, names, units
 from sarigan_plugin.steering.channel_sets import ChannelSet, ChannelSets
 from sarigan_plugin.steering.edits import Edit, WrongField, edited
 from sarigan_plugin.steering.mixing import mixing_edits
@@ -154,6 +154,24 @@ def test_a_linked_group_attends_to_the_mean_of_its_channels_maps(G):
     standard = (x - x.mean(dim=[1, 2, 3], keepdim=True)) / x.std(dim=[1, 2, 3], keepdim=True)
     torch.testing.assert_close(maps[:, 1], standard[:, [0, 2]].mean(dim=1), rtol=1e-4, atol=1e-5)
 
+def test_a_linked_group_is_a_unit_that_is_turned_by_its_gain_in_every_layer(G):
+    ws = sample_ws(G, range(20))
+    found = [unit for unit in units.find(G, ws) if unit.layer == 'linked']
+    assert [(unit.kind, unit.index, unit.size) for unit in found] == [('linked', 0, 4), ('linked', 1, 2),
+        ('shuffled', 0, 4), ('shuffled', 1, 2)]
+    own = {name: layer_styles(layer, ws[:, 0]) for name, layer in styled_layers(G).items()}
+    with found[0].turned(2):
+        for name, layer in styled_layers(G).items():
+            after, chosen = layer_styles(layer, ws[:, 0]), HAT.get(name, [])
+            others = [channel for channel in range(after.shape[1]) if channel not in chosen]
+            assert torch.equal(after[:, others], own[name][:, others])
+            if chosen:
+                before = own[name][:, chosen].square().sum(dim=1).div(after.shape[1]).sqrt()
+                turned = after[:, chosen].square().sum(dim=1).div(after.shape[1]).sqrt()
+                torch.testing.assert_close(turned, before + 2 * before.std(correction=0))
+    features = attention.capture_features(G, ws)[1]
+    torch.testing.assert_close(found[1].attention(features), attention.attention_maps(G, ws)[1]['linked'][:, 1])
+
 def test_visitors_of_the_page_begin_with_linked_groups_and_all_that_were_chosen_by_layers_stay(make_generator):
     G = make_generator(grouping='blocks').requires_grad_(False)
     assert Session(G).layer == 'b16.conv1'
@@ -277,6 +295,16 @@ def test_any_stylegan2_is_steered_by_linked_groups_in_all_commands(plain, tmp_pa
     assert 'of all layers' in (tmp_path / 'groups---seeds0-1/index.html').read_text()
     done = run('edit', plain, '--group=0', '--inter=2', '--seed=0', '--groups=none', f'--outdir={tmp_path / "none"}')
     assert 'holds a generator without channel groups.' in sentence(done)
+
+def test_disentanglement_sets_linked_groups_beside_random_sets(plain, tmp_path):
+    assert run('regroup', plain, '--seeds=0-3', '--num-groups=2', '--by=responses').exit_code == 0
+    few = ['--measures=locality', '--num-images=100', '--num-turned=2', '--device=cpu']
+    done = run('disentanglement', plain, *few, f'--outdir={tmp_path / "out"}')
+    assert done.exit_code == 0 and ': linked groups' in done.output and 'linked random sets' in done.output
+    done = run('disentanglement', plain, *few, '--groups=none', f'--outdir={tmp_path / "none"}')
+    assert done.exit_code == 0 and 'linked' not in done.output, done.output
+    assert '--groups takes one network' in sentence(run('disentanglement', plain, plain, '--groups=a.json',
+        f'--outdir={tmp_path / "none"}'))
 
 def test_a_dry_run_says_how_long_and_where_and_writes_nothing(plain, tmp_path):
     done = run('regroup', plain, '--seeds=0-3', '--dry-run', f'--to={tmp_path / "a.json"}')
