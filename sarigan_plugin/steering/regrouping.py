@@ -131,8 +131,13 @@ def _by_kernels(G, _ws, num_groups, _scorer, _progress):
 # What groups change, in numbers and in words.
 
 def selectivity(rows):
-    """The share of a set's changes that is in the one thing which it changes most, mean of sets. rows: [sets, K]."""
-    return (rows.amax(dim=1) / rows.sum(dim=1).clamp(min=1e-30)).mean().item()
+    """The share of a set's changes that is in the one thing which it changes most, mean of sets that change anything.
+
+    rows: [sets, K]. 0 where none does.
+    """
+    total = rows.sum(dim=1)
+    shares = rows[total > 0].amax(dim=1) / total[total > 0]
+    return shares.mean().item() if len(shares) > 0 else 0.0
 
 def figures(changes, shuffled):
     """{'place', 'attribute': {'groups': selectivity, 'random': that of random sets}}, attributes only where there are.

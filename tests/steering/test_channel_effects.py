@@ -188,6 +188,11 @@ def test_the_silhouette_of_two_points_is_one_and_of_one_group_nothing():
     # Centres (1, 1) / sqrt 2 and (1, 0): the first row is in the wrong group, -1, the others have 1 and 1 / sqrt 2.
     assert channel_effects.silhouette(rows, torch.tensor([0, 1, 0])) == pytest.approx(0.5 ** 0.5 / 3)
 
+def test_selectivity_is_the_share_of_what_a_set_changes_most_of_sets_that_change_anything():
+    rows = torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 1], [0, 3, 1, 0], [0, 0, 0, 0]])
+    assert regrouping.selectivity(rows) == pytest.approx((1 + 0.25 + 0.75) / 3)
+    assert regrouping.selectivity(rows[3:]) == 0
+
 @pytest.mark.parametrize('cells, words', [([0], 'top left'), ([1, 2], 'top'), ([5, 6, 9, 10], 'middle'),
     ([12, 13, 14, 15], 'bottom'), ([7, 11], 'right'), (range(16), 'everywhere')])
 def test_places_have_names(cells, words):

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 
 import pytest
 import torch
@@ -308,7 +309,7 @@ def test_disentanglement_sets_linked_groups_beside_random_sets(plain, tmp_path):
 
 def test_a_dry_run_says_how_long_and_where_and_writes_nothing(plain, tmp_path):
     done = run('regroup', plain, '--seeds=0-3', '--dry-run', f'--to={tmp_path / "a.json"}')
-    assert done.exit_code == 0 and 'exchanged one by one: about 1 s' in done.output, done.output
+    assert done.exit_code == 0 and re.search(r'exchanged one by one: about \d+ (s|minutes)', done.output), done.output
     assert f'The groups would go to {tmp_path / "a.json"}; nothing was written.' in done.output
     assert [path.name for path in tmp_path.iterdir()] == ['plain.pkl']
 
