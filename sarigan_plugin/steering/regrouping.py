@@ -32,7 +32,7 @@ KINDS = {
 NUMBERS     = range(6, 17)  # Of groups, from which 'auto' chooses.
 SHUFFLES    = 4             # Random sets that groups are compared with.
 LIFT        = 1.5           # Times the share that random sets have, from which a group is named after an attribute.
-QUARTER     = 0.5           # Share of the squared change in a quarter of the picture, from which it has a place.
+EXCESS      = 0.1           # Share of the squared change that is elsewhere than in random sets, for it to have a place.
 
 #----------------------------------------------------------------------------
 
@@ -163,13 +163,14 @@ def _facts(changes, index):
     return facts
 
 def _names(changes, shuffled):
-    """A name for each group, after the attribute that it changes more than random sets do, or after its place."""
+    """A name for each group, after the attribute that it changes more than random sets do, or after the place."""
     names = []
+    places, usual_places = _shares(changes.grid), sum(_shares(other.grid).mean(dim=0) for other in shuffled)
     if changes.names:
         usual = sum(_shares(other.labels).mean(dim=0) for other in shuffled) / len(shuffled)
         lifts = _shares(changes.labels) / usual.clamp(min=1e-12)
-    for index, grid in enumerate(changes.grid):
-        words = place_of(grid)
+    for index, shares in enumerate(places):
+        words = place_of(shares, usual_places / len(shuffled))
         if changes.names:
             most = int(changes.labels[index].argmax())
             if lifts[index, most] >= LIFT:
@@ -180,17 +181,19 @@ def _names(changes, shuffled):
 def _shares(rows):
     return rows / rows.sum(dim=1, keepdim=True).clamp(min=1e-30)
 
-def place_of(grid):
-    """Where most of the change is, in words. grid: [GRID^2]."""
+def place_of(shares, usual):
+    """Where a set changes more than is usual, in words. shares, usual: [GRID^2], each of sum 1."""
     side = channel_effects.GRID
-    share = (grid / grid.sum().clamp(min=1e-30)).view(side, side)
-    if share.flatten().topk(side ** 2 // 4).values.sum() < QUARTER:
+    excess = (shares - usual).clamp(min=0).view(side, side)
+    if excess.sum() < EXCESS:
         return 'everywhere'
-    steps = (torch.arange(side, dtype=share.dtype) + 0.5) / side
-    across, down = (share.sum(dim=0) @ steps).item(), (share.sum(dim=1) @ steps).item()
+    excess = excess / excess.sum()
+    steps = (torch.arange(side, dtype=excess.dtype) + 0.5) / side
+    across, down = (excess.sum(dim=0) @ steps).item(), (excess.sum(dim=1) @ steps).item()
     third = lambda at, words: words[0] if at < 0.42 else words[2] if at > 0.58 else words[1]
     words = [third(down, ['top', '', 'bottom']), third(across, ['left', '', 'right'])]
-    return ' '.join(filter(None, words)) or 'middle'
+    inner = 'middle' if excess[1:-1, 1:-1].sum() >= 0.5 else 'around'
+    return ' '.join(filter(None, words)) or inner
 
 def _free(words, taken):
     """The words as a name that no other has: without commas, short, and with a number where they are taken."""

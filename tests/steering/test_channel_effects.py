@@ -193,11 +193,15 @@ def test_selectivity_is_the_share_of_what_a_set_changes_most_of_sets_that_change
     assert regrouping.selectivity(rows) == pytest.approx((1 + 0.25 + 0.75) / 3)
     assert regrouping.selectivity(rows[3:]) == 0
 
+AROUND = [0, 1, 2, 3, 4, 7, 8, 11, 12, 13, 14, 15]
+
 @pytest.mark.parametrize('cells, words', [([0], 'top left'), ([1, 2], 'top'), ([5, 6, 9, 10], 'middle'),
-    ([12, 13, 14, 15], 'bottom'), ([7, 11], 'right'), (range(16), 'everywhere')])
+    ([12, 13, 14, 15], 'bottom'), ([7, 11], 'right'), (range(16), 'everywhere'), (AROUND, 'around')])
 def test_places_have_names(cells, words):
     grid = torch.zeros(16)
     grid[list(cells)] = 1
-    assert regrouping.place_of(grid) == words
+    usual = torch.full([16], 1 / 16)
+    assert regrouping.place_of(grid / grid.sum(), usual) == words
+    assert regrouping.place_of(grid / grid.sum(), grid / grid.sum()) == 'everywhere' # As random sets do.
 
 #----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import torch
 
 from commands import run, sentence
 from sarigan_plugin.explore.session import Session
+from sarigan_plugin.model import networks
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import attention, channel_sets, groupings, names, units
 from sarigan_plugin.steering.channel_sets import ChannelSet, ChannelSets
@@ -17,6 +18,7 @@ from sarigan_plugin.steering.mixing import mixing_edits
 from sarigan_plugin.steering.recipe import EditRecipe
 from sarigan_plugin.steering.sampling import sample_ws
 from sarigan_plugin.steering.styles import all_styles, layer_styles, restyled, styled_layers
+from sarigan_plugin.trainer import baking, transfer
 from small_networks import plain_networks, write
 
 SETS = [ChannelSet('hat', {'b8.conv1': (1, 4, 7), 'b16.conv0': (0,)}), ChannelSet(None, {'b32.conv1': (0, 2)})]
@@ -306,6 +308,39 @@ def test_disentanglement_sets_linked_groups_beside_random_sets(plain, tmp_path):
     assert done.exit_code == 0 and 'linked' not in done.output, done.output
     assert '--groups takes one network' in sentence(run('disentanglement', plain, plain, '--groups=a.json',
         f'--outdir={tmp_path / "none"}'))
+
+def test_a_stylegan2_is_baked_into_a_sarigan_that_trainings_go_on_from(plain, tmp_path):
+    new = tmp_path / 'new.pkl'
+    done = run('regroup', plain, '--seeds=0-3', '--num-groups=3', '--by=responses', f'--bake={new}', '--device=cpu')
+    assert done.exit_code == 0, done.output
+    psnr = float(re.search(r"within ([\d.]+)% of the network's, images at ([\d.]+) dB", done.output)[2])
+    assert psnr > 15
+    G = groupings.load(str(new), 'PKL')
+    sets = channel_sets.read(tmp_path / 'plain.groups.json', reading.load(str(plain), 'PKL')).sets
+    assert list(groupings.of(G)) == ['linked', *styled_layers(G)] and groupings.of(G)['linked'].sets.sets == sets
+    for name, groups in groupings.of(G).items(): # The same groups, layer by layer.
+        for index in groups.live if name != 'linked' else []:
+            assert groups.members(index) == set(sets[index].channels.get(name, ()))
+    with open(new, 'rb') as f:
+        data = reading.read_to_train_on(f, str(new), '--resume')
+    target = networks.Generator(**data['G'].init_kwargs)
+    transfer.copy_with_report(data['G'], target.eval().requires_grad_(False))
+    w = torch.randn(2, G.num_ws, G.w_dim)
+    assert torch.equal(target.synthesis(w, noise_mode='const'), data['G'].synthesis(w, noise_mode='const'))
+
+    again = run('regroup', plain, '--seeds=0-3', f'--bake={new}')
+    assert f'--bake: {new} exists already; nothing is overwritten.' in sentence(again)
+    assert 'a SariGAN already' in sentence(run('regroup', new, f'--bake={tmp_path / "newer.pkl"}'))
+
+def test_styles_of_a_baked_network_are_those_of_its_source_where_gains_are_linear(make_generator):
+    G = plain_networks()['G_ema']
+    for layer in styled_layers(G).values(): # Styles that do not depend on the image: gains are constants.
+        layer.affine.weight[:] = 0
+    baked, error = baking.baked(G, ChannelSets(SETS, ''))
+    assert error < 1e-5
+    ws = sample_ws(G, range(3))
+    torch.testing.assert_close(baked.synthesis(torch.cat([ws, ws], dim=2), noise_mode='const'),
+        G.synthesis(ws, noise_mode='const'), rtol=1e-3, atol=1e-3)
 
 def test_a_dry_run_says_how_long_and_where_and_writes_nothing(plain, tmp_path):
     done = run('regroup', plain, '--seeds=0-3', '--dry-run', f'--to={tmp_path / "a.json"}')
