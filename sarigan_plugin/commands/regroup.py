@@ -1,9 +1,12 @@
 """`sarigan regroup`: linked groups of channels that change the same things, for any StyleGAN2 or SariGAN."""
 
+import dataclasses
 import os
+import pickle
 
 import click
 import numpy as np
+import torch
 
 from sarigan_plugin.commands.options import (
     PATH,
@@ -14,14 +17,16 @@ from sarigan_plugin.commands.options import (
     require_class,
     trust_option,
 )
+from sarigan_plugin.datasets import drawn
 from sarigan_plugin.errors import UserError, writing
-from sarigan_plugin.evaluation import attributes, disentanglement
+from sarigan_plugin.evaluation import attributes, disentanglement, fidelity
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import channel_sets, regrouping
-from sarigan_plugin.steering.sampling import MAX_SEED, sample_ws
+from sarigan_plugin.steering.sampling import MAX_SEED, render, sample_ws
 from sarigan_plugin.steering.styles import styled_layers
 from sarigan_plugin.support import files, pictures
 from sarigan_plugin.support.bars import progressbar
+from sarigan_plugin.trainer import baking
 
 MAX_GROUPS = 64
 
@@ -53,11 +58,14 @@ class GroupNumber(click.ParamType):
 @click.option('--seeds',        help='Random seeds of the images', type=NumberRange(), default='0-31',
                                 show_default=True)
 @click.option('--trunc',        help='Truncation psi', type=Number(), default=1, show_default=True)
+@click.option('--bake',         help='Also make a SariGAN of a StyleGAN2, with these groups, to be trained on',
+                                type=PATH, metavar='NEW.pkl')
 @click.option('--dry-run',      help='Say how long it takes and where the groups go, and do nothing', is_flag=True)
 @class_options(default=0)
 @trust_option
 @device_option
-def regroup_command(network, by, num_groups, dataset, to, seeds, trunc, dry_run, class_idx, trust, device):
+def regroup_command(network, by, num_groups, dataset, to, seeds, trunc, bake, dry_run, class_idx, trust,
+        device):
     """Find groups of channels that change the same things, in any StyleGAN2 or SariGAN, without training.
 
     \b
@@ -69,13 +77,16 @@ def regroup_command(network, by, num_groups, dataset, to, seeds, trunc, dry_run,
     places, or attributes, make a group: one knob in several layers. Every command that takes groups knows them from
     then on as those of the layer `linked`. The network is not touched.
     """
-    G = reading.load(network, 'PKL', device, trust)
+    data = reading.load_all(network, 'PKL', trust)
+    G = reading.averaged(data, device)
     require_class(G, class_idx)
     if not hasattr(G.synthesis, 'block_resolutions') or not styled_layers(G):
         raise UserError(f'PKL: {network!r} holds a generator without the layers of a StyleGAN2 or SariGAN.')
     if len(seeds) < 2:
         raise UserError('--seeds: two images at least are needed, whose styles are exchanged.')
     to = _target(network, to)
+    if bake is not None:
+        _check_bake(G, bake)
     ws, others = (sample_ws(G, numbers, trunc, class_idx) for numbers in [seeds, _other_seeds(seeds)])
     scorer = _scorer(G, ws, dataset) if dataset is not None else None
     _announce(G, ws, by, scorer, device)
@@ -92,6 +103,31 @@ def regroup_command(network, by, num_groups, dataset, to, seeds, trunc, dry_run,
         found.write(to)
     _print_groups(found)
     click.echo(click.format_filename(to))
+    if bake is not None:
+        _bake(data, found, others, bake)
+
+def _check_bake(G, path):
+    baking.check(G)
+    folder = os.path.dirname(path) or '.'
+    if not os.path.isdir(folder):
+        raise UserError(f'--bake: there is no folder {folder!r}.')
+    for existing in [path, channel_sets.path_of(path)]:
+        if os.path.lexists(existing):
+            raise UserError(f'--bake: {existing} exists already; nothing is overwritten.')
+
+def _bake(data, found, ws, path):
+    """Write a SariGAN of the same images, nearly, and say how near. ws: codes of images to compare."""
+    G, ws = data['G_ema'].cpu(), ws.cpu()
+    baked, error = baking.baked(G, found)
+    codes = zip(ws.split(1), torch.cat([ws, ws], dim=2).split(1))
+    psnr = np.mean([fidelity.psnr(fidelity.mean_squared_error(render(baked, both)[None], render(G, w)[None]))
+        for w, both in codes])
+    with writing('--bake', path):
+        with files.atomic_open(path) as f:
+            pickle.dump(baking.contents(data, baked, found), f)
+        dataclasses.replace(found, network=channel_sets.weights_hash(baked)).write(channel_sets.path_of(path))
+    click.echo(f'{click.format_filename(path)}: a SariGAN whose styles are within {error:.1%} of the network\'s, '
+        f'images at {psnr:.1f} dB')
 
 def _target(network, to):
     """Where to write. Raises UserError where something else is there."""
@@ -124,9 +160,11 @@ def _scorer(G, ws, dataset):
         judge = attributes.fit(dataset)
     except ValueError as error:
         raise UserError(f'--attributes: {dataset!r}: {error}') from None
+    countable = disentanglement.countable
+    if isinstance(judge, attributes.DrawnReader):
+        judge, countable = _factors_by(judge), disentanglement.countable_factors
     seen = [judge(pictures.to_uint8(G.synthesis(w, noise_mode='const'))) for w in ws.split(1)]
-    used = disentanglement.countable([{name: np.concatenate([of_image[name] for of_image in seen])
-        for name in seen[0]}])
+    used = countable([{name: np.concatenate([of_image[name] for of_image in seen]) for name in seen[0]}])
     if len(used) < 2:
         raise UserError(f'--attributes: {dataset!r}: fewer than two of its attributes come and go in images '
             'of the network; try more --seeds, or go without.')
@@ -135,6 +173,12 @@ def _scorer(G, ws, dataset):
         scores = judge(images)
         return {name: scores[name] for name in used}
     return scorer
+
+def _factors_by(reader):
+    """What says which of its values each factor of drawn pictures has."""
+    def judge(images):
+        return dict(zip(drawn.FACTORS, reader.factors(images).T))
+    return judge
 
 def _announce(G, ws, by, scorer, device):
     """What is about to happen, and how long it takes."""

@@ -254,7 +254,7 @@ def turn(G, ws, units, scorer=None, strength=2, progress=lambda jobs: jobs,
             with unit.turned(d):
                 turned.append(G.synthesis(batch, noise_mode='const'))
         change = sum((after - images).square().mean(dim=1) for after in turned) / 2 # [NHW]
-        place = locus(features[unit.layer][:, unit.channels].float().mean(dim=1), images.shape[2:])
+        place = locus(unit.attention(features), images.shape[2:])
         total = change.sum(dim=[1,2]).clamp(min=1e-30)
         down, up = [scorer(pictures.to_uint8(after)) for after in turned] if scorer is not None else np.zeros(
             [2, len(batch), 0])

@@ -14,7 +14,8 @@ from sarigan_plugin.support import files, pictures, tables
 
 DRAWN       = 5     # Images beside each unit in units.png,
 BEST        = 2     # and so many units of each kind.
-COLOURS     = dict(inter='#d1495b', intra='#e8a0a9', random='#9aa0a6', layer='#2e6f95', channel='#8ab6d6')
+COLOURS     = dict(inter='#d1495b', intra='#e8a0a9', linked='#6a994e', shuffled='#a7c957', random='#9aa0a6',
+    layer='#2e6f95', channel='#8ab6d6')
 
 # What the columns of the tables are called, of a kind of units and of a network: (name, digits after the point).
 OF_UNITS = {
@@ -221,6 +222,8 @@ def _label(subject, index, used):
     place = dict(
         inter   = f'{group}, inter',
         intra   = f'{group}, intra',
+        linked  = group,
+        shuffled = f'{unit.layer}, random set {unit.index}',
         random  = f'{unit.layer}, random set {unit.index}',
         layer   = f'{unit.layer}, whole layer',
         channel = f'{unit.layer}, channel {unit.index}',

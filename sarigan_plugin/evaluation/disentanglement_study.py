@@ -14,7 +14,7 @@ from sarigan_plugin.evaluation import attributes, disentanglement
 from sarigan_plugin.features import perceptual
 from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering import names, units
+from sarigan_plugin.steering import groupings, names, units
 from sarigan_plugin.steering.attention import batches_of
 from sarigan_plugin.steering.sampling import labels
 from sarigan_plugin.support import pictures, places
@@ -69,7 +69,7 @@ def prepare(name, path, G, D, settings):
     c = labels(G, len(z), settings.class_idx if G.c_dim > 0 else None)
     with torch.no_grad():
         ws = G.mapping(torch.from_numpy(z).to(c.device, torch.float32), c, truncation_psi=settings.trunc)
-    known = names.load(path, G) if grouped_layers(G.synthesis) else names.GroupNames()
+    known = names.load(path, G) if groupings.of(G) else names.GroupNames()
     return Subject(name, path, G, D, ws, c, known)
 
 def load_judge(data, alone):

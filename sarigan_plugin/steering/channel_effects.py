@@ -142,7 +142,7 @@ class Effects:
     """What exchanging single channels changes; means over images."""
     channels:   dict            # {layer: int64 [K], the channels that were exchanged}; None: sets of them.
     grid:       torch.Tensor    # [sum of K, GRID^2], layer by layer: squared change in each cell, of pixels in [-1, 1].
-    labels:     torch.Tensor    # [sum of K, A]: absolute change of each attribute's score; A = 0 without scorer.
+    labels:     torch.Tensor    # [sum of K, A]: changes() of each attribute; A = 0 without scorer.
     names:      list            # Of the attributes.
 
     def places(self):
@@ -210,9 +210,16 @@ def _with_channel(other, channel):
     return change
 
 def changes(before, after):
-    """How much each attribute changed, {attribute: [N]} twice: [N, A]."""
-    return torch.stack([torch.as_tensor(after[name]).double() - torch.as_tensor(before[name]).double()
-        for name in before], dim=1).abs()
+    """How much each attribute changed, {attribute: [N]} twice: [N, A].
+
+    Of whole numbers, which say what something is, whether it is another; not where one is negative: it can't be told.
+    """
+    return torch.stack([_change(torch.as_tensor(before[name]), torch.as_tensor(after[name])) for name in before], dim=1)
+
+def _change(before, after):
+    if before.is_floating_point():
+        return (after.double() - before.double()).abs()
+    return ((before != after) & (before >= 0) & (after >= 0)).double()
 
 @torch.no_grad()
 def exchange_groups(G, ws, sets, scorer=None):

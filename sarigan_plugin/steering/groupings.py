@@ -148,8 +148,7 @@ class LinkedGroups:
         self.layers = layers
         self.sets = sets
         self.num_groups = len(sets.sets)
-        self.masks = [{name: _mask(layers[name], channels) for name, channels in group.channels.items()}
-            for group in sets.sets]
+        self.masks = [masks_of(layers, group.channels) for group in sets.sets]
 
     @property
     def live(self):
@@ -173,16 +172,9 @@ class LinkedGroups:
         return {index: group.name for index, group in enumerate(self.sets.sets) if group.name is not None}
 
     def maps(self, features):
-        """As of LayerGroups; the mean over all channels, each layer's maps less their mean and over their deviation."""
-        side = max(features[name].shape[-1] for name in self.layers)
-        standard = {name: (x - x.mean(dim=[1,2,3], keepdim=True)) / x.std(dim=[1,2,3], keepdim=True).clamp(min=TINY)
-            for name, x in features.items() if name in self.layers}
-        maps = []
-        for masks in self.masks:
-            sums = [torch.nn.functional.interpolate(standard[name][:, mask.to(standard[name].device)]
-                .sum(dim=1, keepdim=True), size=[side, side], mode='bilinear') for name, mask in masks.items()]
-            maps.append(sum(sums) / sum(int(mask.sum()) for mask in masks.values()))
-        return torch.cat(maps, dim=1)
+        """As of LayerGroups, see linked_map()."""
+        standard = {name: _standardised(features[name]) for name in self.layers}
+        return torch.cat([linked_map(standard, masks, standardised=True) for masks in self.masks], dim=1)
 
     def facts(self):
         return dict(channels=sum(self.sizes()), resolution=None, temperature=None, threshold=None)
@@ -223,11 +215,42 @@ class LinkedGroups:
             return tuple(torch.where(channels, style * factor, before) for style, before in zip(new, own))
         return change
 
-def _mask(layer, channels):
-    """bool [C]."""
-    mask = torch.zeros([layer.weight.shape[1]], dtype=torch.bool)
-    mask[list(channels)] = True
-    return mask
+def _standardised(features):
+    features = features.float()
+    return ((features - features.mean(dim=[1,2,3], keepdim=True))
+        / features.std(dim=[1,2,3], keepdim=True).clamp(min=TINY))
+
+def linked_map(features, masks, standardised=False):
+    """What channels of several layers attend to: the mean of their maps, each layer's less their mean and over their
+    deviation. {layer: [N, C, h, w]}, {layer: bool [C]} -> [N, 1, H, W], as large as the finest layer's of all."""
+    side = max(x.shape[-1] for x in features.values())
+    sums = []
+    for name, mask in masks.items():
+        x = features[name] if standardised else _standardised(features[name])
+        sums.append(torch.nn.functional.interpolate(x[:, mask.to(x.device)].sum(dim=1, keepdim=True),
+            size=[side, side], mode='bilinear'))
+    return sum(sums) / sum(int(mask.sum()) for mask in masks.values())
+
+def shuffled(masks, seed):
+    """Random sets of as many channels each, out of all that are in some sets: a list of {layer: bool [C]}."""
+    places = [(name, channel, len(mask)) for of_set in masks for name, mask in of_set.items()
+        for channel in mask.nonzero()[:, 0].tolist()]
+    order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed)).tolist()
+    sets, first = [], 0
+    for of_set in masks:
+        last = first + sum(int(mask.sum()) for mask in of_set.values())
+        sets.append(dict())
+        for name, channel, width in [places[index] for index in order[first:last]]:
+            sets[-1].setdefault(name, torch.zeros([width], dtype=torch.bool))[channel] = True
+        first = last
+    return sets
+
+def masks_of(layers, channels):
+    """{layer: bool [C]} of {layer: its channels}."""
+    masks = {name: torch.zeros([layers[name].weight.shape[1]], dtype=torch.bool) for name in channels}
+    for name, of_layer in channels.items():
+        masks[name][list(of_layer)] = True
+    return masks
 
 def _gain(styles, channels):
     """What |h| of the channels would be by Eq. 5. styles: [N, C]; channels: bool [C]. Returns [N, 1]."""

@@ -14,7 +14,7 @@ import dataclasses
 
 import torch
 
-from sarigan_plugin.steering import channel_effects
+from sarigan_plugin.steering import channel_effects, groupings
 from sarigan_plugin.steering.channel_sets import (
     MAX_LETTERS,
     ChannelSet,
@@ -32,7 +32,7 @@ KINDS = {
 NUMBERS     = range(6, 17)  # Of groups, from which 'auto' chooses.
 SHUFFLES    = 4             # Random sets that groups are compared with.
 LIFT        = 1.5           # Times the share that random sets have, from which a group is named after an attribute.
-QUARTER     = 0.5           # Share of the squared change in a quarter of the picture, from which it has a place.
+EXCESS      = 0.1           # Share of the squared change that is elsewhere than in random sets, for it to have a place.
 
 #----------------------------------------------------------------------------
 
@@ -70,9 +70,11 @@ def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progres
     """
     sets = dict(effects=_by_effects, responses=_by_responses, kernels=_by_kernels)[by](G, ws, num_groups, scorer,
         progress)
-    masks = _masks(G, sets)
+    layers = styled_layers(G)
+    masks = [groupings.masks_of(layers, channels) for channels in sets]
     changes = channel_effects.exchange_groups(G, others, masks, scorer)
-    shuffled = [channel_effects.exchange_groups(G, others, _shuffled(masks, seed), scorer) for seed in range(SHUFFLES)]
+    shuffled = [channel_effects.exchange_groups(G, others, groupings.shuffled(masks, seed), scorer)
+        for seed in range(SHUFFLES)]
     order = changes.grid.sum(dim=1).argsort(descending=True).tolist()
     changes = dataclasses.replace(changes, grid=changes.grid[order], labels=changes.labels[order])
     names = _names(changes, shuffled)
@@ -125,35 +127,17 @@ def _by_kernels(G, _ws, num_groups, _scorer, _progress):
         sets += _sets([(name, channel) for channel in range(len(rows))], group)
     return sets
 
-def _masks(G, sets):
-    """{layer: bool [C]} of each set."""
-    layers, masks = styled_layers(G), []
-    for channels in sets:
-        masks.append({name: torch.zeros([layers[name].weight.shape[1]], dtype=torch.bool) for name in channels})
-        for name, of_layer in channels.items():
-            masks[-1][name][list(of_layer)] = True
-    return masks
-
-def _shuffled(masks, seed):
-    """Random sets of as many channels each, out of all that are in sets."""
-    places = [(name, channel, len(mask)) for of_set in masks for name, mask in of_set.items()
-        for channel in mask.nonzero()[:, 0].tolist()]
-    order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed)).tolist()
-    sets, first = [], 0
-    for of_set in masks:
-        last = first + sum(int(mask.sum()) for mask in of_set.values())
-        sets.append(dict())
-        for name, channel, width in [places[index] for index in order[first:last]]:
-            sets[-1].setdefault(name, torch.zeros([width], dtype=torch.bool))[channel] = True
-        first = last
-    return sets
-
 #----------------------------------------------------------------------------
 # What groups change, in numbers and in words.
 
 def selectivity(rows):
-    """The share of a set's changes that is in the one thing which it changes most, mean of sets. rows: [sets, K]."""
-    return (rows.amax(dim=1) / rows.sum(dim=1).clamp(min=1e-30)).mean().item()
+    """The share of a set's changes that is in the one thing which it changes most, mean of sets that change anything.
+
+    rows: [sets, K]. 0 where none does.
+    """
+    total = rows.sum(dim=1)
+    shares = rows[total > 0].amax(dim=1) / total[total > 0]
+    return shares.mean().item() if len(shares) > 0 else 0.0
 
 def figures(changes, shuffled):
     """{'place', 'attribute': {'groups': selectivity, 'random': that of random sets}}, attributes only where there are.
@@ -179,13 +163,14 @@ def _facts(changes, index):
     return facts
 
 def _names(changes, shuffled):
-    """A name for each group, after the attribute that it changes more than random sets do, or after its place."""
+    """A name for each group, after the attribute that it changes more than random sets do, or after the place."""
     names = []
+    places, usual_places = _shares(changes.grid), sum(_shares(other.grid).mean(dim=0) for other in shuffled)
     if changes.names:
         usual = sum(_shares(other.labels).mean(dim=0) for other in shuffled) / len(shuffled)
         lifts = _shares(changes.labels) / usual.clamp(min=1e-12)
-    for index, grid in enumerate(changes.grid):
-        words = place_of(grid)
+    for index, shares in enumerate(places):
+        words = place_of(shares, usual_places / len(shuffled))
         if changes.names:
             most = int(changes.labels[index].argmax())
             if lifts[index, most] >= LIFT:
@@ -196,17 +181,19 @@ def _names(changes, shuffled):
 def _shares(rows):
     return rows / rows.sum(dim=1, keepdim=True).clamp(min=1e-30)
 
-def place_of(grid):
-    """Where most of the change is, in words. grid: [GRID^2]."""
+def place_of(shares, usual):
+    """Where a set changes more than is usual, in words. shares, usual: [GRID^2], each of sum 1."""
     side = channel_effects.GRID
-    share = (grid / grid.sum().clamp(min=1e-30)).view(side, side)
-    if share.flatten().topk(side ** 2 // 4).values.sum() < QUARTER:
+    excess = (shares - usual).clamp(min=0).view(side, side)
+    if excess.sum() < EXCESS:
         return 'everywhere'
-    steps = (torch.arange(side, dtype=share.dtype) + 0.5) / side
-    across, down = (share.sum(dim=0) @ steps).item(), (share.sum(dim=1) @ steps).item()
+    excess = excess / excess.sum()
+    steps = (torch.arange(side, dtype=excess.dtype) + 0.5) / side
+    across, down = (excess.sum(dim=0) @ steps).item(), (excess.sum(dim=1) @ steps).item()
     third = lambda at, words: words[0] if at < 0.42 else words[2] if at > 0.58 else words[1]
     words = [third(down, ['top', '', 'bottom']), third(across, ['left', '', 'right'])]
-    return ' '.join(filter(None, words)) or 'middle'
+    inner = 'middle' if excess[1:-1, 1:-1].sum() >= 0.5 else 'around'
+    return ' '.join(filter(None, words)) or inner
 
 def _free(words, taken):
     """The words as a name that no other has: without commas, short, and with a number where they are taken."""

@@ -159,6 +159,12 @@ def test_sets_are_exchanged_as_their_channels_together_are(toy):
     assert effects.grid[0, 3].item() == pytest.approx(steps.square().mean().item(), rel=1e-4)
     assert effects.grid.sum() == effects.grid[0, 3] and effects.labels.tolist() == [[0]]
 
+def test_labels_change_or_not_where_they_can_be_told_and_scores_by_how_much():
+    before = dict(hat=torch.tensor([0, 1, -1, 2]), smile=torch.tensor([0.1, 0.5, 0.9, 1.0]))
+    after = dict(hat=torch.tensor([0, 3, 1, -1]), smile=torch.tensor([0.4, 0.5, 0.0, 1.0]))
+    torch.testing.assert_close(channel_effects.changes(before, after),
+        torch.tensor([[0, 0.3], [1, 0], [0, 0.9], [0, 0]], dtype=torch.float64), rtol=0, atol=1e-6)
+
 #----------------------------------------------------------------------------
 
 def planted(number, spread, count=30):
@@ -182,11 +188,20 @@ def test_the_silhouette_of_two_points_is_one_and_of_one_group_nothing():
     # Centres (1, 1) / sqrt 2 and (1, 0): the first row is in the wrong group, -1, the others have 1 and 1 / sqrt 2.
     assert channel_effects.silhouette(rows, torch.tensor([0, 1, 0])) == pytest.approx(0.5 ** 0.5 / 3)
 
+def test_selectivity_is_the_share_of_what_a_set_changes_most_of_sets_that_change_anything():
+    rows = torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 1], [0, 3, 1, 0], [0, 0, 0, 0]])
+    assert regrouping.selectivity(rows) == pytest.approx((1 + 0.25 + 0.75) / 3)
+    assert regrouping.selectivity(rows[3:]) == 0
+
+AROUND = [0, 1, 2, 3, 4, 7, 8, 11, 12, 13, 14, 15]
+
 @pytest.mark.parametrize('cells, words', [([0], 'top left'), ([1, 2], 'top'), ([5, 6, 9, 10], 'middle'),
-    ([12, 13, 14, 15], 'bottom'), ([7, 11], 'right'), (range(16), 'everywhere')])
+    ([12, 13, 14, 15], 'bottom'), ([7, 11], 'right'), (range(16), 'everywhere'), (AROUND, 'around')])
 def test_places_have_names(cells, words):
     grid = torch.zeros(16)
     grid[list(cells)] = 1
-    assert regrouping.place_of(grid) == words
+    usual = torch.full([16], 1 / 16)
+    assert regrouping.place_of(grid / grid.sum(), usual) == words
+    assert regrouping.place_of(grid / grid.sum(), grid / grid.sum()) == 'everywhere' # As random sets do.
 
 #----------------------------------------------------------------------------

@@ -2,20 +2,23 @@
 
 import json
 import pickle
+import re
 
 import pytest
 import torch
 
 from commands import run, sentence
 from sarigan_plugin.explore.session import Session
+from sarigan_plugin.model import networks
 from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering import attention, channel_sets, groupings, names
+from sarigan_plugin.steering import attention, channel_sets, groupings, names, units
 from sarigan_plugin.steering.channel_sets import ChannelSet, ChannelSets
 from sarigan_plugin.steering.edits import Edit, WrongField, edited
 from sarigan_plugin.steering.mixing import mixing_edits
 from sarigan_plugin.steering.recipe import EditRecipe
 from sarigan_plugin.steering.sampling import sample_ws
 from sarigan_plugin.steering.styles import all_styles, layer_styles, restyled, styled_layers
+from sarigan_plugin.trainer import baking, transfer
 from small_networks import plain_networks, write
 
 SETS = [ChannelSet('hat', {'b8.conv1': (1, 4, 7), 'b16.conv0': (0,)}), ChannelSet(None, {'b32.conv1': (0, 2)})]
@@ -154,6 +157,24 @@ def test_a_linked_group_attends_to_the_mean_of_its_channels_maps(G):
     standard = (x - x.mean(dim=[1, 2, 3], keepdim=True)) / x.std(dim=[1, 2, 3], keepdim=True)
     torch.testing.assert_close(maps[:, 1], standard[:, [0, 2]].mean(dim=1), rtol=1e-4, atol=1e-5)
 
+def test_a_linked_group_is_a_unit_that_is_turned_by_its_gain_in_every_layer(G):
+    ws = sample_ws(G, range(20))
+    found = [unit for unit in units.find(G, ws) if unit.layer == 'linked']
+    assert [(unit.kind, unit.index, unit.size) for unit in found] == [('linked', 0, 4), ('linked', 1, 2),
+        ('shuffled', 0, 4), ('shuffled', 1, 2)]
+    own = {name: layer_styles(layer, ws[:, 0]) for name, layer in styled_layers(G).items()}
+    with found[0].turned(2):
+        for name, layer in styled_layers(G).items():
+            after, chosen = layer_styles(layer, ws[:, 0]), HAT.get(name, [])
+            others = [channel for channel in range(after.shape[1]) if channel not in chosen]
+            assert torch.equal(after[:, others], own[name][:, others])
+            if chosen:
+                before = own[name][:, chosen].square().sum(dim=1).div(after.shape[1]).sqrt()
+                turned = after[:, chosen].square().sum(dim=1).div(after.shape[1]).sqrt()
+                torch.testing.assert_close(turned, before + 2 * before.std(correction=0))
+    features = attention.capture_features(G, ws)[1]
+    torch.testing.assert_close(found[1].attention(features), attention.attention_maps(G, ws)[1]['linked'][:, 1])
+
 def test_visitors_of_the_page_begin_with_linked_groups_and_all_that_were_chosen_by_layers_stay(make_generator):
     G = make_generator(grouping='blocks').requires_grad_(False)
     assert Session(G).layer == 'b16.conv1'
@@ -278,9 +299,52 @@ def test_any_stylegan2_is_steered_by_linked_groups_in_all_commands(plain, tmp_pa
     done = run('edit', plain, '--group=0', '--inter=2', '--seed=0', '--groups=none', f'--outdir={tmp_path / "none"}')
     assert 'holds a generator without channel groups.' in sentence(done)
 
+def test_disentanglement_sets_linked_groups_beside_random_sets(plain, tmp_path):
+    assert run('regroup', plain, '--seeds=0-3', '--num-groups=2', '--by=responses').exit_code == 0
+    few = ['--measures=locality', '--num-images=100', '--num-turned=2', '--device=cpu']
+    done = run('disentanglement', plain, *few, f'--outdir={tmp_path / "out"}')
+    assert done.exit_code == 0 and ': linked groups' in done.output and 'linked random sets' in done.output
+    done = run('disentanglement', plain, *few, '--groups=none', f'--outdir={tmp_path / "none"}')
+    assert done.exit_code == 0 and 'linked' not in done.output, done.output
+    assert '--groups takes one network' in sentence(run('disentanglement', plain, plain, '--groups=a.json',
+        f'--outdir={tmp_path / "none"}'))
+
+def test_a_stylegan2_is_baked_into_a_sarigan_that_trainings_go_on_from(plain, tmp_path):
+    new = tmp_path / 'new.pkl'
+    done = run('regroup', plain, '--seeds=0-3', '--num-groups=3', '--by=responses', f'--bake={new}', '--device=cpu')
+    assert done.exit_code == 0, done.output
+    psnr = float(re.search(r"within ([\d.]+)% of the network's, images at ([\d.]+) dB", done.output)[2])
+    assert psnr > 15
+    G = groupings.load(str(new), 'PKL')
+    sets = channel_sets.read(tmp_path / 'plain.groups.json', reading.load(str(plain), 'PKL')).sets
+    assert list(groupings.of(G)) == ['linked', *styled_layers(G)] and groupings.of(G)['linked'].sets.sets == sets
+    for name, groups in groupings.of(G).items(): # The same groups, layer by layer.
+        for index in groups.live if name != 'linked' else []:
+            assert groups.members(index) == set(sets[index].channels.get(name, ()))
+    with open(new, 'rb') as f:
+        data = reading.read_to_train_on(f, str(new), '--resume')
+    target = networks.Generator(**data['G'].init_kwargs)
+    transfer.copy_with_report(data['G'], target.eval().requires_grad_(False))
+    w = torch.randn(2, G.num_ws, G.w_dim)
+    assert torch.equal(target.synthesis(w, noise_mode='const'), data['G'].synthesis(w, noise_mode='const'))
+
+    again = run('regroup', plain, '--seeds=0-3', f'--bake={new}')
+    assert f'--bake: {new} exists already; nothing is overwritten.' in sentence(again)
+    assert 'a SariGAN already' in sentence(run('regroup', new, f'--bake={tmp_path / "newer.pkl"}'))
+
+def test_styles_of_a_baked_network_are_those_of_its_source_where_gains_are_linear(make_generator):
+    G = plain_networks()['G_ema']
+    for layer in styled_layers(G).values(): # Styles that do not depend on the image: gains are constants.
+        layer.affine.weight[:] = 0
+    baked, error = baking.baked(G, ChannelSets(SETS, ''))
+    assert error < 1e-5
+    ws = sample_ws(G, range(3))
+    torch.testing.assert_close(baked.synthesis(torch.cat([ws, ws], dim=2), noise_mode='const'),
+        G.synthesis(ws, noise_mode='const'), rtol=1e-3, atol=1e-3)
+
 def test_a_dry_run_says_how_long_and_where_and_writes_nothing(plain, tmp_path):
     done = run('regroup', plain, '--seeds=0-3', '--dry-run', f'--to={tmp_path / "a.json"}')
-    assert done.exit_code == 0 and 'exchanged one by one: about 1 s' in done.output, done.output
+    assert done.exit_code == 0 and re.search(r'exchanged one by one: about \d+ (s|minutes)', done.output), done.output
     assert f'The groups would go to {tmp_path / "a.json"}; nothing was written.' in done.output
     assert [path.name for path in tmp_path.iterdir()] == ['plain.pkl']
 
