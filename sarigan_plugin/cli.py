@@ -17,6 +17,7 @@ COMMANDS = {
     'data':            'Make a dataset zip from your pictures, from open ones, or from drawn ones.',
     'train':           "Train a network; the same command as upstream's train.py.",
     'ablate':          "Train the rows of a table and compare them: the paper's ablations.",
+    'list':            'List the networks that come with the plugin.',
     'generate':        'Generate images with a network pickle.',
     'groups':          'Draw what each group of channels attends to.',
     'explore':         'Steer groups on a page in the browser.',
@@ -31,6 +32,7 @@ COMMANDS = {
     'metrics':         'Measure how near generated images are to real ones.',
     'export':          "Write networks as safetensors, or for rosinality's tools.",
     'import':          'Make a network pickle of what export wrote.',
+    'pack':            'Write a network as a folder with a model card.',
     'upstream':        'Fetch, verify and patch the stylegan2-ada-pytorch tree.',
     'doctor':          'Check the installation, one line for each part.',
 }

@@ -6,7 +6,7 @@ import click
 
 from sarigan_plugin.commands.options import PATH, trust_option
 from sarigan_plugin.errors import UserError
-from sarigan_plugin.snapshots import reading
+from sarigan_plugin.snapshots import box, reading
 from sarigan_plugin.steering import names
 from sarigan_plugin.steering.edits import Edit, WrongField
 
@@ -41,6 +41,9 @@ def name_command(network, layer, group, name, remove, source, trust):
     if [name, remove, source] == [None, None, None]:
         _print_names(known)
         return
+    if box.resolve(network) != network:
+        raise UserError(f'PKL: {network} comes with sarigan, and is not changed: '
+            f'`sarigan import {network} --to=mine.pkl` makes a copy to give names to.')
     if known.path is None:
         raise UserError(f'PKL: names are kept beside a network, and {network} is a URL.')
     if name is not None:

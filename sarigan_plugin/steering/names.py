@@ -20,7 +20,7 @@ import sys
 
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.model.networks import grouped_layers
-from sarigan_plugin.snapshots import exported
+from sarigan_plugin.snapshots import box, exported
 from sarigan_plugin.support import files
 
 import dnnlib
@@ -179,6 +179,7 @@ def _is_number(text):
 
 def path_of(network):
     """The file of the names of a network: beside a pickle, inside an exported folder; None for a URL."""
+    network = box.resolve(network)
     if dnnlib.util.is_url(network, allow_file_urls=True):
         return None
     if os.path.basename(network) == exported.DESCRIPTION:
