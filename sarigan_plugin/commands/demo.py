@@ -27,7 +27,7 @@ MAX_KIMG = 100000 # More than the minutes will allow.
                             show_default=True)
 @click.option('--device',   help='Where to train', type=click.Choice(host.DEVICES), default='auto', show_default=True)
 def demo_command(outdir, minutes, device):
-    """Draw the groups of a network that comes with sarigan; then train one on 10,000 pixel faces and draw its groups.
+    """Draw the groups of a network that comes with sarigan, train one on 10,000 pixel faces, and draw its groups.
 
     Where the faces can't be downloaded, drawn heads take their place. Run it again and it goes on from where it stopped.
     """
@@ -63,7 +63,7 @@ def _draw_boxed(outdir):
 def _trained(facts):
     """', trained for 10.2 hours on 2000 thousand images', as far as it is known. facts: hours and kimg, or not."""
     hours, kimg = facts.get('hours'), facts.get('kimg')
-    took = '' if hours is None else f' for {hours:.1f} hours' if hours >= 1 else f' for {hours * 60:.0f} minutes'
+    took = '' if hours is None else f' for {hours:.1f} hours' if hours >= 1 else f' for {hours * 60:.1f} minutes'
     seen = '' if kimg is None else f' on {kimg:.4g} thousand images'
     return f', trained{took}{seen}' if took or seen else ''
 
@@ -79,7 +79,7 @@ def images_for(outdir):
         return faces
     except packaged.NotDownloaded as error:
         click.echo(f'{error.message.partition(": ")[0]}; heads that sarigan draws itself take the place of its faces.')
-        drawn.make_drawn(heads, resolution=32)
+        drawn.make_drawn(heads, resolution=32, num=10000)
         return heads
 
 def _compare(boxed, outdir, run_dir):

