@@ -27,9 +27,11 @@ MAX_KIMG = 100000 # More than the minutes will allow.
                             show_default=True)
 @click.option('--device',   help='Where to train', type=click.Choice(host.DEVICES), default='auto', show_default=True)
 def demo_command(outdir, minutes, device):
-    """Draw the groups of a network that comes with sarigan, train one on 10,000 pixel faces, and draw its groups.
+    """Draw the groups of a network that comes with sarigan; train one on 10,000 pixel faces; draw its groups as well.
 
-    Where the faces can't be downloaded, drawn heads take their place. Run it again and it goes on from where it stopped.
+    Where the faces can't be downloaded, drawn heads take their place.
+
+    Run it again and it goes on from where it stopped.
     """
     try:
         device_type = host.resolve_device(device)
