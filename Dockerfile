@@ -1,30 +1,41 @@
-# SariGAN in a container: runs the demo, and whatever else you type.
+# The demo of sarigan in a container; what it makes is in /out.
 #
-#   docker build -t sarigan .
-#   docker run --rm -v "$PWD/out:/sarigan/out" sarigan                      five minutes of training, pictures in out/demo
-#   docker run --rm -v "$PWD:/work" -w /work sarigan sarigan train ...      any other command, on your files
+#   docker build --tag=sarigan . && mkdir -p out
+#   docker run --rm --user="$(id -u)" --volume="$PWD/out:/out" sarigan
+#   docker run --rm --user="$(id -u)" --volume="$PWD/out:/out" sarigan generate --network=drawn32 --seeds=0-35 \
+#       --outdir=/out/images
 #
-# For NVIDIA GPUs, a base with CUDA; "devel" has the compiler for upstream's own CUDA operations, "runtime" is enough
-# for those in Triton:
+# With a GPU, on a base that has CUDA's libraries, of the same Ubuntu:
 #
-#   docker build -t sarigan --build-arg BASE=nvidia/cuda:13.0.1-runtime-ubuntu24.04 .
-#   docker run --rm --gpus=all --shm-size=8g ... sarigan
+#   docker build --tag=sarigan-gpu --build-arg=BASE=nvidia/cuda:12.8.1-runtime-ubuntu24.04 .
+#   docker run --rm --gpus=all --user="$(id -u)" --volume="$PWD/out:/out" sarigan-gpu
 
 ARG BASE=ubuntu:24.04
 FROM ${BASE}
 
-ENV DEBIAN_FRONTEND=noninteractive
+# Triton, which CUDA devices use, compiles with gcc.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates git g++ python3 python3-dev python3-venv \
+    && apt-get install --yes --no-install-recommends ca-certificates gcc git libc6-dev python3 python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/*
 
-# PyTorch's own index has a build for CPUs, a tenth of the size; with CUDA, leave it empty.
-ARG TORCH_INDEX=
-ENV PIP_EXTRA_INDEX_URL=${TORCH_INDEX} PIP_NO_CACHE_DIR=1
+# An index with PyTorch for CPUs alone, whose wheels are a tenth as large; empty = the usual index.
+ARG TORCH_INDEX=""
+WORKDIR /opt/sarigan
+COPY requirements.txt ./
+RUN python3 -m venv .venv \
+    && if [ -n "$TORCH_INDEX" ]; then \
+        .venv/bin/pip install --no-cache-dir --index-url="$TORCH_INDEX" "$(grep '^torch==' requirements.txt)"; fi \
+    && .venv/bin/pip install --no-cache-dir --requirement=requirements.txt
 
-WORKDIR /sarigan
-COPY . .
-RUN ./install.sh --upstream=pypi
-ENV PATH=/sarigan/.venv/bin:${PATH}
+COPY . ./
+RUN PIP_NO_CACHE_DIR=1 ./install.sh --upstream=pypi
 
-CMD ["sarigan", "demo", "--outdir=out/demo"]
+# Nothing needs root from here on. Downloads and compiled kernels go where everybody may write; PyTorch asks for the name
+# of a user, which those of --user don't have.
+RUN mkdir --mode=777 /out /cache
+ENV HOME=/cache XDG_CACHE_HOME=/cache LOGNAME=sarigan
+USER nobody
+VOLUME /out
+WORKDIR /out
+ENTRYPOINT ["/opt/sarigan/.venv/bin/sarigan"]
+CMD ["demo", "--outdir=/out"]

@@ -13,13 +13,14 @@ from sarigan_plugin.support import places, streams
 
 # name -> help that needs no import.
 COMMANDS = {
-    'demo':            'Train a small SariGAN on real images and draw its groups.',
-    'data':            'Make a dataset zip from your pictures, from open ones, or from drawn ones.',
+    'demo':            'Train a small SariGAN in five minutes and draw its groups.',
+    'data':            'Make a dataset zip from your pictures, download a small open one, or draw one.',
     'train':           "Train a network; the same command as upstream's train.py.",
     'ablate':          'Train several variants alike and compare them in a table.',
-    'generate':        'Generate images with a network pickle.',
+    'list':            'List the trained networks that come with sarigan.',
+    'generate':        'Generate images with a network.',
     'regroup':         'Find groups that change the same things, in any StyleGAN2.',
-    'groups':          'Draw what each group of channels attends to.',
+    'groups':          'See what each group of channels attends to.',
     'explore':         'Steer groups with sliders on a page in your browser.',
     'publish':         'Make a page that runs a network in any browser.',
     'name':            'Name groups, so that every command knows them by name.',
@@ -31,8 +32,9 @@ COMMANDS = {
     'inpaint':         'Fill holes in images, in several ways each.',
     'inpaint-table':   'Measure how well networks fill holes, beside classical methods.',
     'metrics':         'Measure how near generated images are to real ones.',
-    'export':          "Write a network without code, or for rosinality's tools.",
+    'export':          "Write a network without code, as ONNX, or for rosinality's tools.",
     'import':          "Make a network pickle from an export or from rosinality's checkpoints.",
+    'pack':            'Write a network as a folder with a model card, for others to use.',
     'upstream':        'Fetch, verify and patch the stylegan2-ada-pytorch tree.',
     'doctor':          'Check what works on this machine.',
 }
@@ -40,9 +42,10 @@ COMMANDS = {
 # What the help lists together.
 SECTIONS = {
     'Train':          ['demo', 'data', 'train', 'ablate'],
-    'Look and steer': ['explore', 'groups', 'directions', 'regroup', 'name', 'edit', 'mix', 'project', 'inpaint', 'generate'],
+    'Look and steer': ['list', 'explore', 'generate', 'groups', 'directions', 'regroup', 'name', 'edit', 'mix',
+        'project', 'inpaint'],
     'Measure':        ['metrics', 'disentanglement', 'inpaint-table'],
-    'Files':          ['export', 'import', 'publish', 'upstream', 'doctor'],
+    'Files':          ['publish', 'pack', 'export', 'import', 'upstream', 'doctor'],
 }
 
 # `sarigan edit` is edit_command in commands/edit.py; of the others: (module, click command in it).

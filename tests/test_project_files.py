@@ -1,13 +1,9 @@
 """Files about the project say the same as the project itself."""
 
-import json
 import re
-import shlex
-import subprocess
 
 import sarigan_plugin
 import trees
-from sarigan_plugin import cli
 
 def read(name):
     return (trees.ROOT / name).read_text(encoding='utf-8')
@@ -32,22 +28,5 @@ def test_the_packages_of_developers_are_pinned():
 
 def test_a_bug_report_asks_what_the_doctor_says():
     assert 'sarigan doctor --json' in read('.github/ISSUE_TEMPLATE/bug_report.yml')
-
-def test_the_dockerfile_is_made_of_instructions_that_docker_knows_and_runs_shell_that_parses():
-    lines = [line for line in read('Dockerfile').splitlines() if line and not line.startswith('#')]
-    instructions = [line.split(maxsplit=1) for line in '\n'.join(lines).replace('\\\n', '').splitlines()]
-    names = [name for name, _rest in instructions]
-    assert set(names) <= {'ARG', 'FROM', 'ENV', 'RUN', 'WORKDIR', 'COPY', 'CMD'}
-    assert names[:2] == ['ARG', 'FROM'] and names[-1] == 'CMD'
-    for name, rest in instructions:
-        if name == 'RUN':
-            subprocess.run(['bash', '-n', '-c', rest], check=True)
-            for word in shlex.split(rest):
-                assert not word.startswith('./') or (trees.ROOT / word).is_file()
-
-def test_the_container_runs_a_command_that_there_is():
-    command = json.loads(re.search(r'^CMD (.*)$', read('Dockerfile'), flags=re.M)[1])
-    assert command[0] == 'sarigan'
-    cli.main.get_command(None, command[1]).make_context(command[1], command[2:])
 
 #----------------------------------------------------------------------------

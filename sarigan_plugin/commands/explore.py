@@ -23,7 +23,7 @@ from sarigan_plugin.commands.sections import SectionedCommand
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.explore.inpaint_studio import Album, InpaintStudio
 from sarigan_plugin.explore.studio import Studio, read_projected
-from sarigan_plugin.snapshots import reading
+from sarigan_plugin.snapshots import box, reading
 from sarigan_plugin.steering import groupings, names
 
 HOST = '127.0.0.1' # No other machine gets there: the page has no password.
@@ -31,7 +31,7 @@ HOST = '127.0.0.1' # No other machine gets there: the page has no password.
 #----------------------------------------------------------------------------
 
 @click.command('explore', cls=SectionedCommand)
-@click.argument('network', type=PATH, metavar='PKL')
+@click.argument('network', type=PATH, metavar='[PKL]', required=False)
 @click.option('--port',         help='Port of the page; 0 = any free one', type=click.IntRange(0, 65535),
                                 default=8765, show_default=True)
 @click.option('--no-browser',   help='Only print the address', is_flag=True)
@@ -48,7 +48,10 @@ HOST = '127.0.0.1' # No other machine gets there: the page has no password.
 def explore_command(network, port, no_browser, outdir, projected_w, class_idx, images, linked, trust, device):
     """Steer channel groups with sliders on a page in your browser.
 
+    Without PKL it opens the best network of `sarigan list`.
+
     \b
+    sarigan explore
     sarigan explore out/demo/network.pkl
     # With an inpainting network: paint holes into photos and see them filled.
     sarigan explore inpainting.pkl --images=photos
@@ -57,6 +60,10 @@ def explore_command(network, port, no_browser, outdir, projected_w, class_idx, i
     open http://localhost:8765.
     """
     serve, page, inpaint_page = _import_pages()
+    if network is None:
+        network = box.best()
+        if network is None:
+            raise UserError('PKL is required, as the box of networks is empty.')
     G = groupings.load(network, 'PKL', device, trust, generates=False, groups=linked)
     known = names.load(network, G)
     if reading.completes_images(G):

@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 
-from sarigan_plugin.snapshots import exported
+from sarigan_plugin.snapshots import box, exported
 from sarigan_plugin.steering.styles import styled_layers
 from sarigan_plugin.support import files
 
@@ -60,7 +60,11 @@ def path_of(network):
     return beside(network, 'groups')
 
 def beside(network, what):
-    """The JSON file of something about a network: beside a pickle, inside an exported folder; None for a URL."""
+    """The JSON file of something about a network: beside a pickle, inside an exported folder or one of the box.
+
+    None for a URL.
+    """
+    network = box.resolve(network)
     if dnnlib.util.is_url(network, allow_file_urls=True):
         return None
     if os.path.basename(network) == exported.DESCRIPTION:
