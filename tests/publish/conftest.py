@@ -21,7 +21,8 @@ def runtime_archive():
 @pytest.fixture(scope='session')
 def published(make_generator, runtime_archive, tmp_path_factory):
     torch.manual_seed(0)
-    return Published(tmp_path_factory.mktemp('published'), make_generator(grouping='blocks'), name=('b16.conv1', 1, 'glasses'))
+    return Published(tmp_path_factory.mktemp('published'), make_generator(grouping='blocks'),
+        name=('b16.conv1', 1, 'glasses'))
 
 #----------------------------------------------------------------------------
 
