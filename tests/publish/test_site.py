@@ -47,7 +47,7 @@ def test_the_site_lists_its_files_and_says_how_to_see_it(published):
     assert {'1': 'glasses'} in [layer['names'] for layer in description['layers']]
     assert sum(path.stat().st_size for path in published.site.rglob('*') if path.is_file()) < 20e6
     packed = (published.site / 'runtime' / 'ort-wasm-simd-threaded.wasm.gz').read_bytes()
-    assert gzip.decompress(packed).startswith(b'\0asm') and packed[4:8] == bytes(4) # No time: the same bytes every time.
+    assert gzip.decompress(packed).startswith(b'\0asm') and packed[4:8] == bytes(4) # No time in it.
     assert f'python -m http.server --directory={published.site}' in published.output
     assert str(published.site.parent).encode() not in (published.site / 'network.onnx').read_bytes()
 
