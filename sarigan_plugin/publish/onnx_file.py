@@ -1,15 +1,5 @@
 """A generator as ONNX, with all that edits change as inputs and its attention maps as outputs.
 
-    >>> from sarigan_plugin.publish import onnx_file
-    >>> from sarigan_plugin.snapshots import reading
-    >>> G = reading.load('network.pkl', 'network')
-    >>> content = onnx_file.as_bytes(G)
-    >>> import numpy as np, onnxruntime
-    >>> feeds = onnx_file.neutral(G)                                # No group is edited.
-    >>> feeds['z'] = np.float32(np.random.RandomState(0).randn(1, G.z_dim))
-    >>> feeds['inter_scale.b16.conv0'][0, 3] = 0                    # Turn group 3 off.
-    >>> image, = onnxruntime.InferenceSession(content).run(['image'], feeds)
-
 Inputs, float32 all of them; g groups and C channels of a layer, K images that codes are taken from, one at least:
 
     z                   [1, z_dim]          latent of the image
