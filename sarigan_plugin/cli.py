@@ -14,10 +14,11 @@ from sarigan_plugin.support import places, streams
 # name -> help that needs no import.
 COMMANDS = {
     'demo':            'Train a small SariGAN on real images and draw its groups.',
-    'data':            'Make a dataset zip from your pictures, or from openly available ones.',
+    'data':            'Make a dataset zip from your pictures, from open ones, or from drawn ones.',
     'train':           "Train a network; the same command as upstream's train.py.",
     'ablate':          "Train the rows of a table and compare them: the paper's ablations.",
     'generate':        'Generate images with a network pickle.',
+    'regroup':         'Find groups that change the same things, in any StyleGAN2.',
     'groups':          'Draw what each group of channels attends to.',
     'explore':         'Steer groups on a page in the browser.',
     'publish':         'Make a page that runs a network in any browser.',

@@ -12,14 +12,13 @@ from sarigan_plugin.commands.options import (
     NumberRange,
     class_options,
     device_option,
+    linked_option,
     require_class,
     trust_option,
 )
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.evaluation import attributes
-from sarigan_plugin.model.networks import grouped_layers
-from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering import directions, names
+from sarigan_plugin.steering import directions, groupings, names
 from sarigan_plugin.steering.sampling import sample_ws
 from sarigan_plugin.support import files, pictures
 
@@ -45,9 +44,11 @@ MOVE    = 0.05  # Change of a score from which an attribute is named beside a gr
                                 '3] and returns {attribute: [N] numbers}', type=PATH, metavar='FILE.py:FUNCTION')
 @click.option('--trunc',        help='Truncation psi', type=Number(), default=0.7, show_default=True)
 @class_options(default=0)
+@linked_option
 @trust_option
 @device_option
-def directions_command(network, outdir, seeds, layers, down, up, top, dataset, scorer, trunc, class_idx, trust, device):
+def directions_command(network, outdir, seeds, layers, down, up, top, dataset, scorer, trunc, class_idx, linked, trust,
+        device):
     """Find the channel groups that matter: turn each one down and up, and see what changes, and where.
 
     \b
@@ -58,7 +59,7 @@ def directions_command(network, outdir, seeds, layers, down, up, top, dataset, s
       directions.png   a row for each of the strongest groups
       directions.json  all groups: how strong, where, how much of the change is inside what the group attends to
     """
-    G = reading.load_grouped(network, 'PKL', device, trust)
+    G = groupings.load(network, 'PKL', device, trust, groups=linked)
     known = names.load(network, G)
     layers = _known_layers(G, layers)
     require_class(G, class_idx)
@@ -83,7 +84,7 @@ def directions_command(network, outdir, seeds, layers, down, up, top, dataset, s
 def _known_layers(G, text):
     if text is None:
         return None
-    known = [name for name, _layer, _source in grouped_layers(G.synthesis)]
+    known = list(groupings.of(G))
     for name in text.split(','):
         if name not in known:
             raise UserError(f'--layer: {name!r} is not a grouped layer; they are {", ".join(known)}.')

@@ -14,12 +14,14 @@ from sarigan_plugin.commands.options import (
     Number,
     class_options,
     device_option,
+    linked_option,
     require_class,
     trust_option,
 )
-from sarigan_plugin.errors import writing
+from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.evaluation import disentanglement_report, disentanglement_study
 from sarigan_plugin.snapshots import reading
+from sarigan_plugin.steering import groupings
 from sarigan_plugin.steering.sampling import MAX_SEED
 from sarigan_plugin.support import tables
 
@@ -42,9 +44,10 @@ MEASURES = disentanglement_study.MEASURES
 @click.option('--seed', help='Random seed', type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
 @click.option('--trunc', help='Truncation psi', type=Number(), default=1, show_default=True)
 @class_options(default=0)
+@linked_option
 @trust_option
 @device_option
-def disentanglement_command(networks, data, outdir, measures, trust, device, **settings):
+def disentanglement_command(networks, data, outdir, measures, linked, trust, device, **settings):
     """Measure how well channel groups separate what is in the images, beside whole layers, single channels and \
 random ones.
 
@@ -56,7 +59,7 @@ of edits.
 
     \b
     attributes  is a unit about one attribute of the data set and no other? as it varies by itself, and when it is \
-turned
+turned; with `sarigan data drawn`, exactly and for each factor
     locality    in how much of the image, and where, do pixels change when a unit is turned?
     codes       how much of an image does each of the two codes decide, and how much of them does Q, \
 the discriminator's second head, read back?
@@ -69,11 +72,14 @@ the discriminator's second head, read back?
       units.png              the most selective units of each kind, turned down and up
     """
     settings = disentanglement_study.Settings(**settings)
+    if linked not in [None, groupings.NONE] and len(networks) > 1:
+        raise UserError('--groups takes one network; of several, each has the linked groups beside it.')
     subjects = []
     for name, path in tables.short_names(networks).items():
         found = reading.load_all(path, 'PKL', trust)
         G = reading.averaged(found, device)
         require_class(G, settings.class_idx)
+        groupings.read_linked(G, path, 'PKL', linked)
         subjects.append(disentanglement_study.prepare(name, path, G, found.get('D'), settings))
     judge = None
     if 'attributes' in measures:

@@ -8,11 +8,17 @@ import click
 import numpy as np
 import torch
 
-from sarigan_plugin.commands.options import PATH, NumberRange, class_flag, class_options, device_option, trust_option
+from sarigan_plugin.commands.options import (
+    PATH,
+    NumberRange,
+    class_flag,
+    class_options,
+    device_option,
+    linked_option,
+    trust_option,
+)
 from sarigan_plugin.errors import UserError, writing
-from sarigan_plugin.model.networks import grouped_layers
-from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering import attention, names
+from sarigan_plugin.steering import attention, groupings, names
 from sarigan_plugin.steering.edits import Edit, WrongField
 from sarigan_plugin.steering.projection import noise_put_in
 from sarigan_plugin.steering.recipe import EditRecipe
@@ -70,9 +76,10 @@ class Scales(click.ParamType):
 @click.option('--video',            help='Save a video as well: there and back', is_flag=True)
 @click.option('--trunc',            help='Truncation psi  [default: 0.7, or the recipe\'s]', type=float)
 @class_options(shown='0, or the recipe\'s')
+@linked_option
 @trust_option
 @device_option
-def edit_command(network, outdir, recipe, scales, video, trust, device, **fields):
+def edit_command(network, outdir, recipe, scales, video, linked, trust, device, **fields):
     """Turn up, turn down or exchange what single channel groups of a SariGAN draw.
 
     \b
@@ -88,7 +95,7 @@ def edit_command(network, outdir, recipe, scales, video, trust, device, **fields
       edit.json              the recipe: all edits, for --recipe and for people
       video.mp4, video.png   with --video; an animated PNG where imageio-ffmpeg is not installed
     """
-    G = reading.load_grouped(network, 'PKL', device, trust)
+    G = groupings.load(network, 'PKL', device, trust, groups=linked)
     known = names.load(network, G)
     earlier = _read_recipe(recipe, G) if recipe is not None else None
     with flags_named():
@@ -144,9 +151,10 @@ def _combine(G, earlier, known, given):
 
 def _new_edit(G, known, given):
     layers, group = names.locate(known, given['layers'].split(',') if 'layers' in given else None, given.get('group'))
+    if layers is None and list(groupings.of(G)) == [groupings.LINKED]:
+        layers = [groupings.LINKED]
     if layers is None:
-        raise UserError('--layer is required for an edit; '
-            f'the layers are {", ".join(name for name, _layer, _source in grouped_layers(G.synthesis))}.')
+        raise UserError(f'--layer is required for an edit; the layers are {", ".join(groupings.of(G))}.')
     if group is None:
         raise UserError('--group is required with --layer; `sarigan groups` draws what there is.')
     for field, needed, why in [('intra_mix', 'intra_seed', 'the seed to take the code from'),

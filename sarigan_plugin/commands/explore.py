@@ -10,12 +10,20 @@ import webbrowser
 
 import click
 
-from sarigan_plugin.commands.options import PATH, class_flag, class_options, device_option, require_class, trust_option
+from sarigan_plugin.commands.options import (
+    PATH,
+    class_flag,
+    class_options,
+    device_option,
+    linked_option,
+    require_class,
+    trust_option,
+)
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.explore.inpaint_studio import Album, InpaintStudio
 from sarigan_plugin.explore.studio import Studio, read_projected
 from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering import names
+from sarigan_plugin.steering import groupings, names
 
 HOST = '127.0.0.1' # No other machine gets there: the page has no password.
 
@@ -33,9 +41,10 @@ HOST = '127.0.0.1' # No other machine gets there: the page has no password.
 @class_options(shown='0')
 @click.option('--images',       help='Photos to begin with, for a network that completes images', type=PATH,
     metavar='DIR|ZIP|FILE')
+@linked_option
 @trust_option
 @device_option
-def explore_command(network, port, no_browser, outdir, projected_w, class_idx, images, trust, device):
+def explore_command(network, port, no_browser, outdir, projected_w, class_idx, images, linked, trust, device):
     """Steer the channel groups of a SariGAN on a page in the browser.
 
     With a network that completes images, one paints holes into photos there, and sees them filled.
@@ -48,7 +57,7 @@ def explore_command(network, port, no_browser, outdir, projected_w, class_idx, i
     sarigan explore inpainting.pkl --images=photos
     """
     serve, page, inpaint_page = _import_pages()
-    G = reading.load_grouped(network, 'PKL', device, trust, generates=False)
+    G = groupings.load(network, 'PKL', device, trust, generates=False, groups=linked)
     known = names.load(network, G)
     if reading.completes_images(G):
         if projected_w is not None:

@@ -10,12 +10,12 @@ from sarigan_plugin.commands.options import (
     NumberRange,
     class_options,
     device_option,
+    linked_option,
     require_class,
     trust_option,
 )
 from sarigan_plugin.errors import writing
-from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering import attention, names
+from sarigan_plugin.steering import attention, groupings, names
 
 #----------------------------------------------------------------------------
 
@@ -25,9 +25,10 @@ from sarigan_plugin.steering import attention, names
 @click.option('--seeds',  help='Random seeds of the images', type=NumberRange(), default='0-5', show_default=True)
 @click.option('--trunc',  help='Truncation psi', type=Number(), default=0.7, show_default=True)
 @class_options(default=0)
+@linked_option
 @trust_option
 @device_option
-def groups_command(network, outdir, seeds, trunc, class_idx, trust, device):
+def groups_command(network, outdir, seeds, trunc, class_idx, linked, trust, device):
     """Draw what every channel group of a SariGAN attends to (Fig. 3), and print how good the groups are.
 
     \b
@@ -37,7 +38,7 @@ def groups_command(network, outdir, seeds, trunc, class_idx, trust, device):
       groups.png   all groups on one sheet
       strip.png    what the group does that moves one part of the image most
     """
-    G = reading.load_grouped(network, 'PKL', device, trust)
+    G = groupings.load(network, 'PKL', device, trust, groups=linked)
     known = names.load(network, G)
     require_class(G, class_idx)
     with writing('--outdir', outdir):
@@ -53,6 +54,6 @@ def _print_quality(quality):
     for name, row in quality.items():
         click.echo(f'  {name:<24}{row["kernel_within"]:9.3f}{row["kernel_between"]:10.3f}'
             f'{row["response_within"]:12.3f}{row["response_between"]:10.3f}'
-            f'{row["coherence"]:16.3f}{row["coherence_random"]:10.3f}')
+            f'{row["coherence"]:16.3f}{row["coherence_random"]:10.3f}'.replace('nan', '  –'))
 
 #----------------------------------------------------------------------------

@@ -11,10 +11,17 @@ import numpy as np
 import PIL.Image
 
 from sarigan_plugin.commands.edit import FLAGS, flags_named, place_of
-from sarigan_plugin.commands.options import PATH, Number, NumberRange, class_options, device_option, trust_option
+from sarigan_plugin.commands.options import (
+    PATH,
+    Number,
+    NumberRange,
+    class_options,
+    device_option,
+    linked_option,
+    trust_option,
+)
 from sarigan_plugin.errors import writing
-from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering import names
+from sarigan_plugin.steering import groupings, names
 from sarigan_plugin.steering.edits import Edit
 from sarigan_plugin.steering.mixing import CODES, mixing_edits
 from sarigan_plugin.steering.recipe import EditRecipe
@@ -38,9 +45,10 @@ TILE = 128 # Least width of an image in the grid, pixels; at most it is twice as
                             show_default=True)
 @click.option('--trunc',    help='Truncation psi', type=Number(), default=0.7, show_default=True)
 @class_options(default=0)
+@linked_option
 @trust_option
 @device_option
-def mix_command(network, outdir, rows, cols, layers, group, code, trunc, class_idx, trust, device):
+def mix_command(network, outdir, rows, cols, layers, group, code, trunc, class_idx, linked, trust, device):
     """Give groups of some images the codes that they have in other images.
 
     \b
@@ -51,7 +59,7 @@ def mix_command(network, outdir, rows, cols, layers, group, code, trunc, class_i
     and in cells/ each of the others by
     itself: 2-11.png is seed 2 with codes of seed 11. The first layer and ToRGB have no groups and stay as they are.
     """
-    G = reading.load_grouped(network, 'PKL', device, trust)
+    G = groupings.load(network, 'PKL', device, trust, groups=linked)
     known = names.load(network, G)
     layers, index = names.locate(known, None if layers is None else layers.split(','), group)
     with flags_named(dict(FLAGS, seeds='--rows')):

@@ -4,10 +4,9 @@ import os
 
 import click
 
-from sarigan_plugin.commands.options import PATH, trust_option
+from sarigan_plugin.commands.options import PATH, linked_option, trust_option
 from sarigan_plugin.errors import UserError
-from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering import names
+from sarigan_plugin.steering import groupings, names
 from sarigan_plugin.steering.edits import Edit, WrongField
 
 #----------------------------------------------------------------------------
@@ -20,8 +19,9 @@ from sarigan_plugin.steering.edits import Edit, WrongField
 @click.option('--remove',       help='Name to take away', metavar='NAME')
 @click.option('--from', 'source', help='Take over the names of another network, e.g. '
                                 'an earlier snapshot of the training', type=PATH, metavar='PKL')
+@linked_option
 @trust_option
-def name_command(network, layer, group, name, remove, source, trust):
+def name_command(network, layer, group, name, remove, source, linked, trust):
     """List the names of the channel groups of a SariGAN, or give one: `--group=glasses` then does for every command.
 
     \b
@@ -36,7 +36,7 @@ def name_command(network, layer, group, name, remove, source, trust):
         raise UserError('--as, --remove and --from are three things to do, one at a time.')
     if name is None and (layer, group) != (None, None):
         raise UserError('--as is required with --layer or --group: the name to give.')
-    G = reading.load_grouped(network, 'PKL', trust=trust, generates=False)
+    G = groupings.load(network, 'PKL', trust=trust, generates=False, groups=linked)
     known = names.load(network, G)
     if [name, remove, source] == [None, None, None]:
         _print_names(known)

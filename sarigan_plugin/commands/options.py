@@ -147,6 +147,9 @@ class CPUPrecision(click.Choice):
 trust_option = click.option('--trust-pickle', 'trust',
     help='Run the code inside the pickle, as other StyleGAN tools do', is_flag=True)
 
+linked_option = click.option('--groups', 'linked', help='File of linked groups, see `sarigan regroup`; none = without '
+    ' [default: the one beside the network]', type=PATH, metavar='FILE')
+
 def _compute_in(ctx, _param, choice):
     ctx.with_resource(cpu_formats.using(choice)) # Until the command ends.
 

@@ -254,13 +254,11 @@ def _png(image):
     PIL.Image.fromarray(image).save(buffer, format='png')
     return buffer.getvalue()
 
-def _check_request(dest, resolution, resolutions, force):
-    """Everything that can be wrong before a download. Returns dest as a Path in a folder that exists."""
+def check_request(dest, resolution, resolutions, force):
+    """Everything that can be wrong with a request. Returns dest as a Path."""
     if resolution not in resolutions:
         raise UserError(f'--resolution must be one of {", ".join(map(str, resolutions))}, not {resolution}.')
-    dest = dataset_zip.check_dest(dest, force)
-    dataset_zip.make_folder(dest)
-    return dest
+    return dataset_zip.check_dest(dest, force)
 
 def write_dataset(dest, images, labels, label_names, attribute_names, attributes, licenses):
     """Write an upstream-format dataset zip: there is never half a one at dest.
@@ -325,7 +323,8 @@ def make_punks(dest, resolution=32, force=False):
     The class label is the kind of head (alien, ape, zombie, female, male). Downloads 3 MB the first time.
     Returns the number of images. Raises UserError, with one sentence, for anything the user can mend.
     """
-    dest = _check_request(dest, resolution, PUNKS_RESOLUTIONS, force)
+    dest = check_request(dest, resolution, PUNKS_RESOLUTIONS, force)
+    dataset_zip.make_folder(dest)
     archive = fetch(PUNKS)
     print(f'Reading {archive.name} ...', flush=True)
     images, attributes, names = read_punks(archive)
@@ -380,7 +379,8 @@ def make_emoji(dest, resolution=64, force=False):
     skin tone and vendor; the class label is the vendor, which is the style of drawing. Downloads 152 MB the first time.
     Returns the number of images. Raises UserError, with one sentence, for anything the user can mend.
     """
-    dest = _check_request(dest, resolution, EMOJI_RESOLUTIONS, force)
+    dest = check_request(dest, resolution, EMOJI_RESOLUTIONS, force)
+    dataset_zip.make_folder(dest)
     archives = [fetch(archive) for archive, _folder, _extension in EMOJI_SETS.values()] # all, before the work begins
     table, pictures, labels, attributes = None, [], [], []
     for label, (path, (vendor, (_archive, folder, extension))) in enumerate(zip(archives, EMOJI_SETS.items())):

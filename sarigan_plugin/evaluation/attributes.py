@@ -1,4 +1,5 @@
-"""What is in an image, in the words of a data set: a small classifier of its attributes.
+"""What is in an image, in the words of a data set: a small classifier of its attributes, or for drawn pictures
+(`sarigan data drawn`) a reader that makes no mistakes.
 
 A data set, a zip or a folder, may hold `attributes.json`, {"names": [...], "images": {file: [a value for each name]}},
 as those of `sarigan data` do.
@@ -21,8 +22,9 @@ import PIL.Image
 import scipy.stats
 import torch
 
-from sarigan_plugin.datasets import listing
+from sarigan_plugin.datasets import drawn, listing
 from sarigan_plugin.datasets.packaged import cache_dir
+from sarigan_plugin.errors import UserError
 from sarigan_plugin.support import files
 from sarigan_plugin.support.bars import progressbar
 
@@ -36,6 +38,7 @@ MAX_KINDS   = 20        # An attribute with more different values, such as a nam
 MIN_COUNT   = 20        # Held-out images with a value, and without it: fewer tell nothing of how well it is recognised.
 MIN_AUC     = 0.9       # Attributes that are recognised less well are left out.
 HELD_OUT    = 5         # Every fifth image is not trained on.
+DRAWN_SEEN  = 32        # Pictures of a data set that have to be read as its table says for it to be a drawn one.
 
 #----------------------------------------------------------------------------
 
@@ -94,16 +97,38 @@ def area_under_roc(scores, present):
     ranks = scipy.stats.rankdata(scores)[present].sum() - with_it * (with_it + 1) / 2
     return float(ranks / (with_it * (len(present) - with_it)))
 
+class DrawnReader:
+    """The factors of drawn pictures, read by what draws them. Nothing is learned."""
+    names = [f'{factor} {value}' for factor, values in drawn.FACTORS.items() for value in values]
+
+    def __call__(self, images):
+        """As Classifier: uint8 [N, H, W, 3] -> {'hat crown': [N] of 0 and 1, ...}."""
+        found = self.factors(images)
+        return {f'{factor} {value}': (drawn.column(found, factor) == index).astype(np.float64)
+            for factor, values in drawn.FACTORS.items() for index, value in enumerate(values)}
+
+    def factors(self, images):
+        """int [N, F], see drawn.read(). Raises UserError for images of another size than drawn ones have."""
+        try:
+            return drawn.read(images)
+        except ValueError as error:
+            raise UserError(f'The attributes of this data set cannot be read in the images of this network: {error}'
+                ) from None
+
 class NoAttributes(ValueError):
     """A data set has none, or none that can be seen in its images."""
 
 def fit(path):
-    """The Classifier of the attributes of a data set, trained the first time and kept in the cache.
+    """The Classifier of the attributes of a data set, trained the first time and kept in the cache; a DrawnReader where
+    its pictures are drawn ones.
 
     Raises ValueError, one sentence, for what is no data set; NoAttributes for one without attributes.
     """
     with _opened(path) as source:
-        names, targets, image_files = _read_columns(source)
+        table_names, rows = _read_table(source)
+        if _is_drawn(source, table_names, rows):
+            return DrawnReader()
+        names, targets, image_files = _columns_of(table_names, rows)
         kept = cache_dir() / f'attributes-{VERSION}-{files.fingerprint(path)}.pt'
         if not kept.is_file():
             images = _read_images(source, image_files)
@@ -158,21 +183,38 @@ def _read(source, name):
     with source.open(name) as file:
         return file.read()
 
-def _read_columns(source):
-    """([attribute], bool [N, attributes], [file]); one column per kind where an attribute has several."""
+def _read_table(source):
+    """([attribute], {file: [a value for each]})."""
     try:
         table = json.loads(_read(source, 'attributes.json'))
         names, rows = table['names'], table['images']
         values = list(rows.values())
         if not values or not all(len(row) == len(names) for row in values):
             raise ValueError('rows of different lengths')
+        return names, rows
     except (KeyError, FileNotFoundError):
         raise NoAttributes('it has no attributes.json with names and images; '
             'data sets of `sarigan data` have one.') from None
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f'its attributes.json is not a table of names and images ({error}).') from None
+
+def _is_drawn(source, names, rows):
+    """Whether its pictures are heads that drawn.py draws: the table says so, and so do the first pictures."""
+    first = dict(list(rows.items())[:DRAWN_SEEN])
+    factors = drawn.of_words(names, first.values())
+    if factors is None:
+        return False
+    images = [_read_image(source, file) for file in first]
+    try:
+        return len({image.shape for image in images}) == 1 and np.array_equal(drawn.read(np.stack(images)),
+            drawn.visible(factors))
+    except ValueError: # Of another size.
+        return False
+
+def _columns_of(names, rows):
+    """([attribute], bool [N, attributes], [file]); one column per kind where an attribute has several."""
     columns = dict()
-    for name, of_images in zip(names, zip(*values)):
+    for name, of_images in zip(names, zip(*rows.values())):
         kinds = sorted(set(map(str, of_images)))
         if kinds == ['0', '1']:
             columns[str(name)] = np.array(of_images) == 1
@@ -186,13 +228,17 @@ def _read_images(source, image_files):
     """uint8 [N, SIDE, SIDE, 3]."""
     images = np.empty([len(image_files), SIDE, SIDE, 3], dtype=np.uint8)
     for index, file in enumerate(image_files):
-        try:
-            image = PIL.Image.open(io.BytesIO(_read(source, file))).convert('RGB')
-        except (KeyError, OSError) as error:
-            raise ValueError(f'its image {file!r} cannot be read ({error}).') from None
+        image = PIL.Image.fromarray(_read_image(source, file))
         images[index] = np.asarray(image if image.size == (SIDE, SIDE)
             else image.resize([SIDE, SIDE], PIL.Image.Resampling.BOX))
     return images
+
+def _read_image(source, file):
+    """uint8 [H, W, 3]."""
+    try:
+        return np.asarray(PIL.Image.open(io.BytesIO(_read(source, file))).convert('RGB'))
+    except (KeyError, OSError) as error:
+        raise ValueError(f'its image {file!r} cannot be read ({error}).') from None
 
 #----------------------------------------------------------------------------
 

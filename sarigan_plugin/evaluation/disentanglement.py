@@ -131,6 +131,21 @@ def mutual_information(bins, present, weights):
     return entropy(of_bins.astype(np.float64)) + entropy(joint.sum(axis=3)) - entropy(
         joint.reshape(*joint.shape[:2], -1))
 
+def countable_factors(scores):
+    """The factors of which every network draws two values often enough, in the images where they can be told.
+
+    scores: a list of {factor: int [N]} of the images of one network each, below 0 = can't be told. Returns names.
+    """
+    def varies(values):
+        return (np.bincount(values[values >= 0], minlength=2) >= MIN_SHARE * len(values)).sum() > 1
+    return [name for name in scores[0] if all(varies(of_network[name]) for of_network in scores)]
+
+def chance_to_differ(values):
+    """How likely a factor differs in two images of those where it can be told, 1 - sum p_k^2: of changes, the most that
+    chance makes. int [N] -> float."""
+    told = values[values >= 0]
+    return 1 - np.square(np.bincount(told) / max(len(told), 1)).sum()
+
 def countable(scores):
     """The attributes that every network draws often enough to be measured by, without those that repeat an earlier one.
 
@@ -147,6 +162,24 @@ def countable(scores):
             kept.append(name)
     return kept
 
+def told_of_factors(bins, factors, weights):
+    """R(u, a) = I(u; a) / H(a) of a unit's bin and of which of its values a factor has, over the images where that can
+    be told; 0 where a factor has one value alone.
+
+    bins: [U, N] of quantile_bins(); factors: int [N, A], below 0 = can't be told; weights: [N]. Returns [U, A].
+    """
+    kinds = factors.max(axis=0) + 1
+    columns = np.concatenate([factor[:, None] == np.arange(kind) for factor, kind in zip(factors.T, kinds)], axis=1)
+    counted = (columns * weights[:, None]).astype(np.float32) # [N, all values of all factors]
+    counts = np.stack([(bins == bin_).astype(np.float32) @ counted for bin_ in range(BINS)], axis=2).astype(np.float64)
+    told = np.zeros([len(bins), len(kinds)])
+    for index, joint in enumerate(np.split(counts, np.cumsum(kinds)[:-1], axis=1)): # [U, values, B]
+        of_factor = joint.sum(axis=2)
+        if (of_factor[0] > 0).sum() > 1:
+            of_bins, whole = joint.sum(axis=1), joint.reshape(len(bins), -1)
+            told[:, index] = 1 + (entropy(of_bins) - entropy(whole)) / entropy(of_factor)
+    return told
+
 def observe(units, present):
     """A measure of how much single units tell about single attributes, over images that are left as they are.
 
@@ -159,13 +192,15 @@ def observe(units, present):
                 (NeurIPS 2018);
                 the more units of one code there are, the smaller
 
-    units: their values are those in the N images. present: bool [N, A], two attributes at least. Returns a measure, see
-    bootstrap(), with keys (kind, name).
+    units: their values are those in the N images. present: bool [N, A], two attributes at least; or int [N, A], which
+    of its values each factor has, see told_of_factors(). Returns a measure, see bootstrap(), with keys (kind, name).
     """
     bins = quantile_bins(np.stack([unit.values.cpu().numpy() for unit in units]))
     kinds = _of_kinds(units)
 
     def told(weights):
+        if present.dtype != bool:
+            return told_of_factors(bins, present, weights)
         share = np.stack([present, ~present], axis=2).swapaxes(0, 2) @ weights # [2A]
         return mutual_information(bins, present, weights) / entropy(share.T)
 
@@ -194,17 +229,18 @@ class Effects:
     inside: np.ndarray  # [U, N], the share of it in the locus of the unit's channels:
                         # the fifth of the pixels where they are highest.
     area:   np.ndarray  # [U, N], the share of the pixels that half of it is in, the fewest that will do.
-    moves:  np.ndarray  # [U, N, A], the absolute change of each attribute's score from down to up;
-                        # A = 0 without scorer.
+    moves:  np.ndarray  # [U, N, A], how much each attribute changes from down to up; A = 0 without scorer.
 
 @torch.no_grad()
-def turn(G, ws, units, scorer=None, strength=2, progress=lambda jobs: jobs):
+def turn(G, ws, units, scorer=None, strength=2, progress=lambda jobs: jobs,
+        difference=lambda down, up: np.abs(up - down)):
     """Turn every unit down and up, and see what changes.
 
     ws:       [N, num_ws, w_dim], the images that it is done to.
     scorer:   Called with images, uint8 [N, H, W, 3]; returns [N, A].
     strength: Standard deviations by which units are turned.
     progress: Wraps the list of jobs, e.g. in a progress bar.
+    difference: How much scores change from down to up, both [N, A]; by default by how much numbers do.
     """
     rows = {unit: [] for unit in units}
     seen = None
@@ -218,12 +254,12 @@ def turn(G, ws, units, scorer=None, strength=2, progress=lambda jobs: jobs):
             with unit.turned(d):
                 turned.append(G.synthesis(batch, noise_mode='const'))
         change = sum((after - images).square().mean(dim=1) for after in turned) / 2 # [NHW]
-        place = locus(features[unit.layer][:, unit.channels].float().mean(dim=1), images.shape[2:])
+        place = locus(unit.attention(features), images.shape[2:])
         total = change.sum(dim=[1,2]).clamp(min=1e-30)
         down, up = [scorer(pictures.to_uint8(after)) for after in turned] if scorer is not None else np.zeros(
             [2, len(batch), 0])
         rows[unit].append([change.mean(dim=[1,2]).cpu().numpy(), ((change * place).sum(dim=[1,2]) / total).cpu()
-            .numpy(), half_area(change).cpu().numpy(), np.abs(up - down)])
+            .numpy(), half_area(change).cpu().numpy(), difference(down, up).astype(np.float64)])
     return Effects(list(units), *(np.stack([np.concatenate(parts) for parts in columns])
         for columns in zip(*(zip(*of_unit) for of_unit in rows.values()))))
 
@@ -231,6 +267,23 @@ def half_area(change):
     """The smallest share of an image's pixels that has HALF of the change in it. [N, H, W] -> [N]."""
     sums = change.flatten(1).sort(dim=1, descending=True).values.double().cumsum(dim=1)
     return ((sums < HALF * sums[:, -1:]).sum(dim=1) + 1) / sums.shape[1]
+
+def best_for_factors(effects, kind):
+    """The unit of a kind for each factor: that which changes it in most images more than it changes any other factor.
+
+    Found in every second image, and measured in the others, so that it is not the luckiest of many. Returns for each
+    factor (index of the unit, share of the images that change in the factor, share in the next factor, which factor
+    that is), or None where there is no such unit.
+    """
+    members = [index for index, unit in enumerate(effects.units) if unit.kind == kind]
+    seen, fresh = effects.moves[members, ::2].mean(axis=1), effects.moves[members, 1::2].mean(axis=1) # [U, A]
+    best = []
+    for factor in range(effects.moves.shape[2]) if members else []:
+        others = np.delete(np.arange(effects.moves.shape[2]), factor)
+        unit = (seen[:, factor] - seen[:, others].max(axis=1)).argmax()
+        following = others[fresh[unit, others].argmax()]
+        best.append((members[unit], float(fresh[unit, factor]), float(fresh[unit, following]), int(following)))
+    return best
 
 def _weighted_mean(values, weights):
     """Of [U, N] values over N, or of [U] over U; 0 where nothing has weight."""

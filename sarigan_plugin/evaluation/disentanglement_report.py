@@ -14,7 +14,8 @@ from sarigan_plugin.support import files, pictures, tables
 
 DRAWN       = 5     # Images beside each unit in units.png,
 BEST        = 2     # and so many units of each kind.
-COLOURS     = dict(inter='#d1495b', intra='#e8a0a9', random='#9aa0a6', layer='#2e6f95', channel='#8ab6d6')
+COLOURS     = dict(inter='#d1495b', intra='#e8a0a9', linked='#6a994e', shuffled='#a7c957', random='#9aa0a6',
+    layer='#2e6f95', channel='#8ab6d6')
 
 # What the columns of the tables are called, of a kind of units and of a network: (name, digits after the point).
 OF_UNITS = {
@@ -84,6 +85,7 @@ def _tables(subjects, measures, described):
                 rows.append([f'{subject.name}: {units.KINDS[kind]}', str(subject.counts[kind]), *cells])
         parts.append(tables.markdown(rows))
         parts += _ratios(subjects)
+        parts += _factors(subjects, described['attributes'])
     of_networks = [key for key in OF_NETWORKS if ('path' if key == 'length' else 'codes') in measures]
     if of_networks:
         rows = [['Network', *(OF_NETWORKS[key][0] for key in of_networks)]]
@@ -111,6 +113,19 @@ def _ratios(subjects):
                     rows.append([name, *(_cell(ratio, 2) for ratio in ratios)])
     return [tables.markdown(rows)] if len(rows) > 1 else []
 
+def _factors(subjects, used):
+    """For each factor of drawn pictures, the unit of each kind that changes it and little else. A list of one table, or
+    none."""
+    if not any(subject.best for subject in subjects):
+        return []
+    rows = [['Network: best unit for each factor', *used]]
+    for subject in subjects:
+        rows.append([f'{subject.name}: can be read in', *(f'{subject.told[name]:.0%}' for name in used)])
+        for kind, best in subject.best.items():
+            rows.append([f'{subject.name}: {units.KINDS[kind]}',
+                *(f'{first:.0%}, {used[index]} {second:.0%}' for _unit, first, second, index in best)])
+    return [tables.markdown(rows)]
+
 def _ratio(figure, other):
     return figure.over(other) if figure is not None and other is not None else None
 
@@ -123,6 +138,10 @@ def _footnote(subjects, described, there):
         lines.append(f'Of more than {most} single channels so many were turned, drawn at random.')
     if described['attributes']:
         lines.append(f'{len(described["attributes"])} attributes: {", ".join(described["attributes"])}.')
+    if any(subject.best for subject in subjects):
+        lines.append('They are factors of drawn pictures, and no classifier guesses them: what draws them reads them. '
+            'The best unit for a factor is found in every second image; in how many of the others turning it changes '
+            'the factor, and the next one.')
     if there:
         lines += ['', *(f'- {OF_UNITS[key][0]}: {MEANINGS[key]}' for key in there)]
     return '\n'.join(lines) + '\n'
@@ -137,8 +156,13 @@ def _as_json(subject, used):
     if subject.moves is not None:
         for row, moves in zip(listed, subject.moves):
             row.update(moves={name: round(float(move), 6) for name, move in zip(used, moves)})
-    return dict(name=subject.name, network=subject.path, of_units=of_units, of_network=of_network,
+    found = dict(name=subject.name, network=subject.path, of_units=of_units, of_network=of_network,
         r_squared=subject.dimensions, units=listed)
+    if subject.best:
+        found.update(told=subject.told, best={kind: {name: dict(unit=unit, changes=first, next=used[index],
+            changes_next=second) for name, (unit, first, second, index) in zip(used, best)}
+            for kind, best in subject.best.items()})
+    return found
 
 #----------------------------------------------------------------------------
 # Pictures.
@@ -198,6 +222,8 @@ def _label(subject, index, used):
     place = dict(
         inter   = f'{group}, inter',
         intra   = f'{group}, intra',
+        linked  = group,
+        shuffled = f'{unit.layer}, random set {unit.index}',
         random  = f'{unit.layer}, random set {unit.index}',
         layer   = f'{unit.layer}, whole layer',
         channel = f'{unit.layer}, channel {unit.index}',

@@ -8,12 +8,13 @@ import sys
 import numpy as np
 import torch
 
+from sarigan_plugin.datasets import drawn
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.evaluation import attributes, disentanglement
 from sarigan_plugin.features import perceptual
 from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering import names, units
+from sarigan_plugin.steering import groupings, names, units
 from sarigan_plugin.steering.attention import batches_of
 from sarigan_plugin.steering.sampling import labels
 from sarigan_plugin.support import pictures, places
@@ -53,6 +54,8 @@ class Subject:
     of_units:   dict = dataclasses.field(default_factory=dict) # {(kind, measure): Figure}
     of_network: dict = dataclasses.field(default_factory=dict) # {measure: Figure}
     dimensions: dict = dataclasses.field(default_factory=dict) # {what Q reads: [R^2 of each of its dimensions]}
+    told:       dict = dataclasses.field(default_factory=dict) # {factor: share of the images in which it can be read}
+    best:       dict = dataclasses.field(default_factory=dict) # {kind: see disentanglement.best_for_factors()}
 
     @property
     def kinds(self):
@@ -66,11 +69,11 @@ def prepare(name, path, G, D, settings):
     c = labels(G, len(z), settings.class_idx if G.c_dim > 0 else None)
     with torch.no_grad():
         ws = G.mapping(torch.from_numpy(z).to(c.device, torch.float32), c, truncation_psi=settings.trunc)
-    known = names.load(path, G) if grouped_layers(G.synthesis) else names.GroupNames()
+    known = names.load(path, G) if groupings.of(G) else names.GroupNames()
     return Subject(name, path, G, D, ws, c, known)
 
 def load_judge(data, alone):
-    """The Classifier of a data set.
+    """The Classifier of a data set, or its DrawnReader.
 
     Where it has no attributes, None and a warning, or UserError if nothing else is to be measured.
     """
@@ -111,7 +114,7 @@ def measure(subjects, measures, judge, settings):
             subject.units = units.find(subject.G, subject.ws, partitions, settings.seed)
             subject.counts = collections.Counter(unit.kind for unit in subject.units)
         scores = [_scores(subject, judge) for subject in subjects] if judge is not None else []
-        used = _common(scores)
+        used = _common(scores, isinstance(judge, attributes.DrawnReader))
         _measure_units(subjects, 'locality' in measures, judge, scores, used, settings)
     if 'codes' in measures:
         for subject in subjects:
@@ -121,37 +124,66 @@ def measure(subjects, measures, judge, settings):
     return used
 
 def _scores(subject, judge):
-    """{attribute: [N] probabilities} of a network's images."""
+    """{attribute: [N] probabilities} of a network's images; {factor: int [N]} where they are drawn."""
     batches = _bar('Looking at images', subject.name)(batches_of(subject.G, subject.ws))
-    seen = [judge(pictures.to_uint8(subject.G.synthesis(w, noise_mode='const'))) for w in batches]
+    seen = [_seen_by(judge, pictures.to_uint8(subject.G.synthesis(w, noise_mode='const'))) for w in batches]
     return {name: np.concatenate([batch[name] for batch in seen]) for name in seen[0]}
 
-def _common(scores):
-    used = disentanglement.countable(scores) if scores else []
+def _seen_by(judge, images):
+    return (dict(zip(drawn.NAMES, judge.factors(images).T)) if isinstance(judge, attributes.DrawnReader)
+        else judge(images))
+
+def _common(scores, are_factors):
+    count = disentanglement.countable_factors if are_factors else disentanglement.countable
+    used = count(scores) if scores else []
     if scores and len(used) < 2:
-        _warn('attributes are not measured: fewer than two of them are in '
+        what = 'can be told, with two values,' if are_factors else 'are'
+        _warn(f'attributes are not measured: fewer than two of them {what} in '
             f'{disentanglement.MIN_SHARE:.0%} of the images of each network.')
         return []
     return used
 
 def _measure_units(subjects, with_locality, judge, scores, used, settings):
-    spread = np.sqrt([np.mean([of_network[name].var() for of_network in scores]) for name in used])
-    scorer = (lambda images: np.stack([judge(images)[name] for name in used], axis=1)) if used else None
     if not (used or with_locality):
         return
+    are_factors = isinstance(judge, attributes.DrawnReader)
+    spread = _spread(scores, used, are_factors)
+    scorer, difference = (_factor_scorer if used and are_factors else _attribute_scorer)(judge, used)
     for subject, of_network in zip(subjects, scores or [None] * len(subjects)):
         turned = _some_channels(subject.units, settings.seed)
         ws = subject.ws[:settings.num_turned]
         effects = disentanglement.turn(subject.G, ws, turned, scorer, settings.strength,
-            _bar('Turning units', subject.name))
+            _bar('Turning units', subject.name), difference)
         if used:
-            present = np.stack([of_network[name] > 0.5 for name in used], axis=1)
+            of_images = np.stack([of_network[name] for name in used], axis=1)
+            present = of_images if are_factors else of_images > 0.5
             _add(subject.of_units, disentanglement.observe(subject.units, present), len(present))
             _add(subject.of_units, disentanglement.selectivity(effects, spread), len(ws))
             subject.moves = disentanglement.attribute_moves(effects, spread, np.ones(len(ws)))
+            if are_factors:
+                subject.told = {name: float((of_network[name] >= 0).mean()) for name in used}
+                subject.best = {kind: disentanglement.best_for_factors(effects, kind) for kind in subject.kinds}
         if with_locality:
             _add(subject.of_units, disentanglement.locality(effects), len(ws))
         subject.units, subject.effects = turned, effects
+
+def _spread(scores, used, are_factors):
+    """How far each attribute varies over the images of all networks: its standard deviation, or for a factor how likely
+    it differs in two images."""
+    if are_factors:
+        return np.array([np.mean([disentanglement.chance_to_differ(of_network[name]) for of_network in scores])
+            for name in used])
+    return np.sqrt([np.mean([of_network[name].var() for of_network in scores]) for name in used])
+
+def _attribute_scorer(judge, used):
+    """(images -> [N, A] probabilities, or None for no attribute; how much two of these differ)."""
+    scorer = (lambda images: np.stack([judge(images)[name] for name in used], axis=1)) if used else None
+    return scorer, lambda down, up: np.abs(up - down)
+
+def _factor_scorer(judge, used):
+    """(images -> int [N, F], all factors; which of those that are used differ, [N, A])."""
+    columns = [drawn.NAMES.index(name) for name in used]
+    return judge.factors, lambda down, up: drawn.changed(down, up)[:, columns]
 
 def _add(figures, measure, count):
     """Add a measure's figures, with their intervals over so many images."""

@@ -3,7 +3,7 @@ the group at hand."""
 
 import dataclasses
 
-from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.steering import groupings
 from sarigan_plugin.steering.edits import Edit, WrongField
 from sarigan_plugin.steering.recipe import EditRecipe
 
@@ -55,13 +55,14 @@ class Session:
     ):
         self.G = G
         # Those that have channels.
-        self.groups = {name: layer.grouping.assignment.unique().tolist()
-            for name, layer, _source in grouped_layers(G.synthesis)}
+        self.groups = {name: groups.live for name, groups in groupings.of(G).items()}
         self.scene = Scene(projected=projected, class_idx=class_idx)
         self.past, self.future = [], []     # Scenes.
         self.gesture = None                 # What the hand is at, see change().
         self.look = LOOKS[0]
-        self.layer = list(self.groups)[len(self.groups) // 2] # Neither the coarsest nor the finest.
+        # Neither the coarsest nor the finest layer; linked groups first.
+        self.layer = (groupings.LINKED if groupings.LINKED in self.groups
+            else list(self.groups)[len(self.groups) // 2])
         self.group = self.groups[self.layer][0]
 
     def select(self, layer, group=None):

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from sarigan_plugin.model.grouping import RESPONSE_SIDE, channel_responses, cosine_similarity
-from sarigan_plugin.model.networks import captured_features, grouped_layers
-from sarigan_plugin.steering import attention_page, names
+from sarigan_plugin.model.networks import captured_features
+from sarigan_plugin.steering import attention_page, groupings, names
 from sarigan_plugin.steering.edits import Edit, edited
+from sarigan_plugin.steering.groupings import group_maps
 from sarigan_plugin.steering.sampling import sample_ws
 from sarigan_plugin.support import files, pictures
 from sarigan_plugin.support.bars import progressbar
@@ -26,30 +27,23 @@ MAX_SIDE        = 128       # Of the images and attention maps that are kept for
 # Attention.
 
 def capture_features(G, ws, **synthesis_kwargs):
-    """Run the generator and keep what each grouped layer gets.
+    """Run the generator and keep what each layer with groups gets.
 
     Returns (images [N, C, H, W], {layer name: [N, C, h, w]}).
     """
-    with captured_features(G.synthesis) as features:
+    layers = {name: layer for groups in groupings.of(G).values() for name, layer in groups.layers.items()}
+    with captured_features(G.synthesis, layers) as features:
         images = G.synthesis(ws, noise_mode='const', **synthesis_kwargs)
     return images, {name: x.float() for name, x in features.items()}
-
-def group_maps(features, membership):
-    """The mean of the feature maps of each group.
-
-    [N, C, h, w], [C, g] one-hot -> [N, g, h, w], zero for an empty group.
-    """
-    return torch.einsum('nchw,cg->nghw', features, membership / membership.sum(dim=0).clamp(min=1))
 
 def attention_maps(G, ws, **synthesis_kwargs):
     """The mean of the feature maps of each group, at the input of each grouped layer (Fig. 3).
 
     ws: [N, num_ws, w_dim]. synthesis_kwargs: such as the condition c of inpainting. Returns (images [N, C, H, W],
-    {layer name: [N, g, h, w]}). An empty group's map is zero.
+    {layer name: [N, g, h, w]}). An empty group's map is zero; of linked groups see LinkedGroups.maps().
     """
     images, features = capture_features(G, ws, **synthesis_kwargs)
-    return images, {name: group_maps(features[name], layer.grouping())
-        for name, layer, _source in grouped_layers(G.synthesis)}
+    return images, {name: groups.maps(features) for name, groups in groupings.of(G).items()}
 
 #----------------------------------------------------------------------------
 # How good groups are.
@@ -90,21 +84,24 @@ def pair_means(matrix, membership):
 
 class _LayerSurvey:
     """What there is to see of the groups of one layer, gathered a few images at a time."""
-    def __init__(self, layer, source):
-        assignment, num_groups = layer.grouping.assignment, layer.grouping.num_groups
+    def __init__(self, groups):
+        """groups: groupings.LayerGroups."""
+        assignment, num_groups = groups.assignment, groups.num_groups
         random = torch.Generator().manual_seed(0)
         shuffled = [assignment[torch.randperm(len(assignment), generator=random).to(assignment.device)]
             for _shuffle in range(NUM_SHUFFLES)]
         # [Cg]
         self.memberships = [torch.nn.functional.one_hot(groups_, num_groups).to(torch.float32)
             for groups_ in [assignment, *shuffled]]
-        self.kernels = source.weight
+        self.name = groups.name
+        self.kernels = groups.source.weight
         self.maps = []
         self.responses = []
         self.products = [[] for _membership in self.memberships]
 
     def add(self, features):
-        """features: [N, C, h, w]."""
+        """features: {layer: [N, C, h, w]}."""
+        features = features[self.name]
         stride = max(features.shape[-1] // RESPONSE_SIDE, 1)
         # All that channel_responses() looks at; a copy, so that the rest can go.
         self.responses.append(features[:, :, ::stride, ::stride].contiguous())
@@ -112,7 +109,7 @@ class _LayerSurvey:
             maps = group_maps(features, membership)
             products.append(_neighbour_products(maps))
             if index == 0:
-                self.maps.append(torch.nn.functional.adaptive_avg_pool2d(maps, min(maps.shape[-1], MAX_SIDE)).cpu())
+                self.maps.append(_kept(maps))
 
     def quality(self):
         """See Survey."""
@@ -132,6 +129,33 @@ class _LayerSurvey:
             for group, size in enumerate(sizes)]
         return quality
 
+class _LinkedSurvey:
+    """The same of linked groups, whose channels are of many layers: coherence alone can be told of them."""
+    def __init__(self, groups):
+        """groups: groupings.LinkedGroups."""
+        self.groups = groups
+        self.maps = []
+        self.products = []
+
+    def add(self, features):
+        maps = self.groups.maps(features)
+        self.products.append(_neighbour_products(maps))
+        self.maps.append(_kept(maps))
+
+    def quality(self):
+        near, same = (torch.cat(part).mean(dim=0) for part in zip(*self.products))
+        coherence = near / same
+        none = dict.fromkeys(['kernel_within', 'kernel_between', 'response_within', 'response_between'], math.nan)
+        return dict(none, coherence=coherence.nanmean().item(), coherence_random=math.nan,
+            groups=[dict(none, size=size, coherence=of_group)
+                for size, of_group in zip(self.groups.sizes(), coherence.tolist())])
+
+def _kept(maps):
+    return torch.nn.functional.adaptive_avg_pool2d(maps, min(maps.shape[-1], MAX_SIDE)).cpu()
+
+def _surveyed_by(groups):
+    return _LinkedSurvey(groups) if groups.name == groupings.LINKED else _LayerSurvey(groups)
+
 @dataclasses.dataclass
 class Survey:
     """What the groups of all layers do on some images.
@@ -149,14 +173,14 @@ class Survey:
 
 def survey(G, ws, bar=contextlib.nullcontext):
     """Look at all groups. ws: [N, num_ws, w_dim]. bar: shows how far a list is, like progressbar. Returns a Survey."""
-    layers = {name: _LayerSurvey(layer, source) for name, layer, source in grouped_layers(G.synthesis)}
+    layers = {name: _surveyed_by(groups) for name, groups in groupings.of(G).items()}
     images = []
     with bar(batches_of(G, ws)) as batches:
         for batch in batches:
             rendered, features = capture_features(G, batch)
             images.append(pictures.shrink(pictures.to_uint8(rendered), MAX_SIDE))
-            for name, layer in layers.items():
-                layer.add(features[name])
+            for layer in layers.values():
+                layer.add(features)
     return Survey(np.concatenate(images), {name: torch.cat(layer.maps) for name, layer in layers.items()},
         {name: layer.quality() for name, layer in layers.items()})
 
@@ -176,8 +200,7 @@ def group_effects(G, ws, inter_scale=0, bar=contextlib.nullcontext):
     """
     before = G.synthesis(ws, noise_mode='const')
     effects = dict()
-    with bar([(name, group) for name, layer, _source in grouped_layers(G.synthesis)
-            for group in layer.grouping.live_groups.tolist()]) as places:
+    with bar([(name, group) for name, groups in groupings.of(G).items() for group in groups.shown]) as places:
         for place in places:
             with edited(G, [Edit(*place, inter_scale)]):
                 change = (G.synthesis(ws, noise_mode='const') - before).abs().mean(dim=1).flatten(1) # [N, HW]
@@ -224,17 +247,12 @@ def describe(G, surveyed, effects, known):
     None stands for nan, and for the temperature and threshold of groups that are not learned.
     """
     layers = []
-    for name, layer, source in grouped_layers(G.synthesis):
-        grouping = layer.grouping
-        learned = hasattr(grouping, 'temperature')
+    for name, groups in groupings.of(G).items():
         quality = dict(surveyed.quality[name])
         of_groups = quality.pop('groups')
-        layers.append(_rounded(dict(name=name, channels=grouping.num_channels, resolution=layer.resolution // layer.up,
-            temperature=grouping.temperature.item() if learned else None,
-            threshold=grouping.loss(grouping.target(source.weight))[1].item() if learned else None, **quality)))
+        layers.append(_rounded(dict(name=name, **groups.facts(), **quality)))
         layers[-1]['groups'] = [_rounded(dict(group=group, name=known.of(name, group), label=known.label(name, group),
-            effect=effects[name, group], **of_groups[group]))
-            for group in grouping.live_groups.tolist()]
+            effect=effects[name, group], **of_groups[group])) for group in groups.shown]
     return layers
 
 def _rounded(row):

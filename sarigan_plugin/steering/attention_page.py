@@ -114,8 +114,9 @@ def _layer(layer, size):
     name = layer['name']
     groups = layer['groups']
     side = layer['resolution']
+    read = f'{side}x{side}' if side is not None else 'of all layers: each has one knob in several'
     facts = {
-        'Reads':        f'{layer["channels"]} channels in {len(groups)} groups, {side}x{side}',
+        'Reads':        f'{layer["channels"]} channels in {len(groups)} groups, {read}',
         'Kernels':      f'cosine {_within_and_between(layer, "kernel")}',
         'Responses':    f'correlation {_within_and_between(layer, "response")}',
         'Coherence':    f'{_figure(layer["coherence"])}, of random groups {_figure(layer["coherence_random"])}',
@@ -124,6 +125,8 @@ def _layer(layer, size):
     }
     if layer['temperature'] is None: # Groups that are not learned.
         del facts['Temperature'], facts['Threshold']
+    if side is None:
+        del facts['Kernels'], facts['Responses']
     sizes = [_element('li', _link(name, group['group'], str(group['group']),
         title=f'{group["label"]}: {group["size"]} channels'), style=f'flex-grow: {group["size"]}')
         for group in groups if group['size'] > 0]

@@ -17,7 +17,7 @@ import numpy as np
 import scipy.ndimage
 import torch
 
-from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.steering import groupings
 from sarigan_plugin.steering.attention import attention_maps, batches_of
 from sarigan_plugin.steering.edits import Edit, edited
 from sarigan_plugin.support import pictures
@@ -110,9 +110,9 @@ def measure(G, ws, down=0, up=2, scorer=None, layers=None, progress=lambda jobs:
     layers:   Names of the layers to look at, None = all.
     progress: Wraps the list of jobs, e.g. in a progress bar.
     """
-    chosen = [(name, layer) for name, layer, _source in grouped_layers(G.synthesis) if layers is None or name in layers]
+    chosen = {name: groups for name, groups in groupings.of(G).items() if layers is None or name in layers}
     batches = batches_of(G, ws)
-    sums = {(name, group): _Sums() for name, layer in chosen for group in layer.grouping.assignment.unique().tolist()}
+    sums = {(name, group): _Sums() for name, groups in chosen.items() for group in groups.live}
     seen = dict()
     for batch, (name, group) in progress([(batch, place) for batch in batches for place in sums]):
         if seen.get('batch') is not batch:
@@ -130,7 +130,7 @@ def measure(G, ws, down=0, up=2, scorer=None, layers=None, progress=lambda jobs:
             if scorer is not None:
                 sums[name, group].scores[turn].append(scorer(pictures.to_uint8(changed)))
 
-    channels = {name: layer.grouping.assignment.bincount().tolist() for name, layer in chosen}
+    channels = {name: groups.sizes() for name, groups in chosen.items()}
     effects = [of_group.effect(name, group, channels[name][group]) for (name, group), of_group in sums.items()]
     return sorted(effects, key=lambda effect: -effect.strength)
 

@@ -15,9 +15,8 @@
 import contextlib
 import dataclasses
 
-import torch
-
-from sarigan_plugin.model.networks import grouped_layers, split_codes
+from sarigan_plugin.steering import groupings
+from sarigan_plugin.steering.groupings import LayerGroups, all_of
 from sarigan_plugin.steering.sampling import MAX_NUMBER, MAX_SEED, latents, sample_ws
 
 class WrongField(ValueError):
@@ -44,7 +43,7 @@ def shown(value):
 @dataclasses.dataclass(frozen=True)
 class Edit:
     """What is changed in one channel group. A group of each layer, where there are several."""
-    layers:         tuple           # Names, e.g. ('b16.conv0',); one name will do.
+    layers:         tuple           # Names, e.g. ('b16.conv0',); one name will do. 'linked': see groupings.py.
     group:          int             # Index in [0, g).
     inter_scale:    float   = 1     # The group's inter-group style (paper:
                                     # h_i) becomes inter_scale * h_i + inter_shift: how much of
@@ -83,28 +82,29 @@ class Edit:
             intra_mix=amount * self.intra_mix, inter_mix=amount * self.inter_mix,
             intra_amount=amount * self.intra_amount)
 
-    def layers_of(self, G):
-        """The layers of the generator that it changes. Raises WrongField where there is no such layer or group."""
-        layers = {name: layer for name, layer, _source in grouped_layers(G.synthesis)}
+    def groups_of(self, G):
+        """The groups of each of its layers, see groupings.of(). Raises WrongField where there is no such layer or
+        group."""
+        there = groupings.of(G)
         for name in self.layers:
-            if name not in layers:
-                raise WrongField('layers', f'{name[:40]!r} is not a grouped layer; they are {", ".join(layers)}.')
-            if not 0 <= self.group < layers[name].grouping.num_groups:
+            if name not in there:
+                raise WrongField('layers', f'{name[:40]!r} is not a grouped layer; they are {", ".join(there)}.')
+            if not 0 <= self.group < there[name].num_groups:
                 raise WrongField('group', f'{self.group} is out of range: '
-                    f'the groups of {name} are 0 to {layers[name].grouping.num_groups - 1}.')
-        return [layers[name] for name in self.layers]
+                    f'the groups of {name} are 0 to {there[name].num_groups - 1}.')
+        return [there[name] for name in self.layers]
 
     def check(self, G):
         """Raise WrongField where it cannot be done, or would do nothing since a group has no channels."""
-        for name, layer in zip(self.layers, self.layers_of(G)):
-            taken = layer.grouping.assignment.unique().tolist()
+        for groups in self.groups_of(G):
+            taken = groups.live
             if self.group not in taken:
-                raise WrongField('group', f'{self.group} of {name} has no channels; '
+                raise WrongField('group', f'{self.group} of {groups.name} has no channels; '
                     f'those that have are {", ".join(map(str, taken))}.')
-            count = len(intra_components(layer, self.group)[1]) if self.intra_component is not None else 0
+            count = len(groups.components(self.group)[1]) if self.intra_component is not None else 0
             if self.intra_component is not None and self.intra_component >= count:
                 raise WrongField('intra_component', f'{self.intra_component} is out of range: '
-                    f'the components of {name}, group {self.group} are 0 to {count - 1}.')
+                    f'the components of {groups.name}, group {self.group} are 0 to {count - 1}.')
 
     @property
     def changes(self):
@@ -124,30 +124,18 @@ class Edit:
         return f'{", ".join(self.layers)}, group {self.group}: {self.changes}'
 
 def intra_components(layer, group):
-    """The directions of the intra-group code that change a group's styles most,
-    in closed form as in SeFa (Shen and Zhou, CVPR 2021).
+    """The directions of the intra-group code that change the styles of a layer's own group most.
 
-    They are the right singular vectors of the rows of the layer's affine transformation that are the group's. Returns
-    (directions [K, code_dim], of length 1, and gains [K], the length of the change of all its styles for a step of 1),
-    gains falling.
+    See groupings.principal_directions().
     """
-    rows = torch.cat([module.weight[layer.grouping.assignment == group] * module.weight_gain
-        for module in _intra_modules(layer)])
-    _left, gains, directions = torch.linalg.svd(rows.double(), full_matrices=False)
-    largest = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True))
-    # One of the two signs, the same everywhere.
-    return (directions * largest.sign()).to(rows.dtype), gains.to(rows.dtype)
-
-def _intra_modules(layer):
-    """What makes styles, and in the feature form shifts, of the intra-group code."""
-    return [layer.affine, layer.shift] if layer.norm == 'feature' else [layer.affine]
+    return LayerGroups(None, layer, None).components(group)
 
 @contextlib.contextmanager
 def edited(G, edits, trunc=0.7, class_idx=0, label=None):
     """Inside the `with`, G makes its images with the codes of some groups changed.
 
     edits: Edits, each of what the ones before it made, so their order counts within a group. Raises WrongField,
-    see Edit.layers_of().
+    see Edit.groups_of().
     trunc, class_idx: what the images were made with, for the codes of other seeds; see generate.sample_ws(). label:
     [N, c_dim], in place of a class.
     """
@@ -155,39 +143,10 @@ def edited(G, edits, trunc=0.7, class_idx=0, label=None):
     seeds = {seed for edit in edits for seed in [edit.inter_seed, edit.intra_seed]} - {None}
     codes_of = lambda seed: sample_ws(G, [seed], trunc, class_idx) if label is None else G.mapping(
         latents(G, [seed]).expand(len(label), -1), label, truncation_psi=trunc)
-    codes = {seed: split_codes(codes_of(seed)[:, 0]) for seed in seeds}
-    with contextlib.ExitStack() as stack:
-        for edit in edits:
-            for layer in edit.layers_of(G):
-                for module, hook in _hooks(layer, edit, codes):
-                    stack.callback(module.register_forward_hook(hook).remove)
+    codes = {seed: codes_of(seed)[:, 0] for seed in seeds}
+    # What other seeds have is looked at before anything is changed.
+    contexts = [context for edit in edits for groups in edit.groups_of(G) for context in groups.turned(edit, codes)]
+    with all_of(contexts):
         yield
-
-def _hooks(layer, edit, codes):
-    """The modules that make a layer's styles, and what changes their outputs. codes: {seed: (inter, intra)},
-    [1 or N, code_dim] each."""
-    def change_inter(module, _args, styles): # [Ng]
-        chosen = torch.arange(styles.shape[1], device=styles.device) == edit.group
-        # forward() goes past earlier edits.
-        mixed = styles if edit.inter_seed is None else styles.lerp(module.forward(codes[edit.inter_seed][0]),
-            edit.inter_mix)
-        return torch.where(chosen, mixed * edit.inter_scale + edit.inter_shift, styles)
-
-    def mix_intra(module, _args, styles): # [NC]
-        return torch.where(layer.grouping.assignment == edit.group,
-            styles.lerp(module.forward(codes[edit.intra_seed][1]), edit.intra_mix), styles)
-
-    if edit.intra_component is not None:
-        step = edit.intra_amount * intra_components(layer, edit.group)[0][[edit.intra_component]] # [1, code_dim]
-
-    def move_intra(module, _args, styles): # [NC]
-        change = module.forward(step) - module.forward(torch.zeros_like(step)) # The bias apart.
-        return torch.where(layer.grouping.assignment == edit.group, styles + change, styles)
-
-    hooks = [(module, change_inter)
-        for module in ([layer.group_affine, layer.group_shift] if layer.norm == 'feature' else [layer.group_affine])]
-    hooks += [(module, mix_intra) for module in _intra_modules(layer)] * (edit.intra_seed is not None)
-    hooks += [(module, move_intra) for module in _intra_modules(layer)] * (edit.intra_component is not None)
-    return hooks
 
 #----------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Style mixing by channel group: images with codes of some groups taken from other images."""
 
-from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.steering import groupings
 from sarigan_plugin.steering.edits import Edit
 
 # Which codes are taken -> the fields of an Edit, and what captions say.
@@ -15,18 +15,15 @@ CODES = {
 def mixing_edits(G, seed, layers=None, group=None, code='both'):
     """The Edits that take codes of groups over from another seed's image.
 
-    layers: names, None = all that are grouped. group: index, None = all groups that have channels. code: 'intra',
-    'inter' or 'both'.
+    layers: names, None = all that are grouped, or 'linked' where none is. group: index, None = all groups that have
+    channels. code: 'intra', 'inter' or 'both'.
     Raises WrongField where there is no such layer, or no such group with channels.
     """
-    grouped = {name: layer for name, layer, _source in grouped_layers(G.synthesis)}
     taken = dict.fromkeys(CODES[code][0], seed)
-    edit = Edit(list(grouped) if layers is None else layers, 0 if group is None else group, **taken)
+    edit = Edit(groupings.default_places(G) if layers is None else layers, 0 if group is None else group, **taken)
     if group is not None:
         edit.check(G)
         return [edit]
-    edit.layers_of(G)
-    return [Edit(name, index, **taken) for name in edit.layers
-        for index in grouped[name].grouping.assignment.unique().tolist()]
+    return [Edit(groups.name, index, **taken) for groups in edit.groups_of(G) for index in groups.live]
 
 #----------------------------------------------------------------------------

@@ -19,14 +19,11 @@ import os
 import sys
 
 from sarigan_plugin.errors import UserError
-from sarigan_plugin.model.networks import grouped_layers
-from sarigan_plugin.snapshots import exported
+from sarigan_plugin.steering import channel_sets, groupings
+from sarigan_plugin.steering.channel_sets import check_name, is_number
 from sarigan_plugin.support import files
 
-import dnnlib
-
 VERSION     = 1     # Of the files that are written.
-MAX_LETTERS = 40    # Of a name: captions have to hold it.
 MIN_OVERLAP = 0.5   # Of the channels that a group had and those of a group now, |both| / |either|, for the name to fit.
 
 #----------------------------------------------------------------------------
@@ -34,9 +31,9 @@ MIN_OVERLAP = 0.5   # Of the channels that a group had and those of a group now,
 @dataclasses.dataclass(frozen=True)
 class NamedGroup:
     """What a name stands for."""
-    layer:      str
+    layer:      str         # Or 'linked', see groupings.py.
     group:      int         # Index in [0, g), None = lost: no group has most of the channels.
-    channels:   tuple       # Indices of the channels that the group had when it was named, None = not known.
+    channels:   tuple       # The members() that the group had when it was named, None = not known.
 
 class GroupNames:
     """The names of the groups of one network. Iteration gives (layer, group, name), by layer and group."""
@@ -50,9 +47,12 @@ class GroupNames:
         self.path = path
         self.members = _members(G) if G is not None else None
         self.places = _follow(dict(places), self.members) if G is not None else dict(places)
+        self.own = _own_names(G) if G is not None else dict()
 
     def __iter__(self):
         there = [(place.layer, place.group, name) for name, place in self.places.items() if place.group is not None]
+        named = {(layer, group) for layer, group, _name in there}
+        there += [(*place, name) for place, name in self.own.items() if place not in named and name not in self.places]
         return iter(sorted(there, key=lambda row: (len(row[0]), row))) # b8 before b16.
 
     @property
@@ -66,11 +66,12 @@ class GroupNames:
 
     def find(self, name):
         """The (layer, group) that has a name. Raises ValueError, which lists the names, if none has."""
-        if name not in self.places or name in self.lost:
+        place = next(((layer, group) for layer, group, known in self if known == name), None)
+        if place is None:
             there = ', '.join(name for _layer, _group, name in self)
             raise ValueError(f'no group is called {name!r:.60}; '
                 + (f'the names are {there}.' if there else '`sarigan name` gives names, and none has been given.'))
-        return self.places[name].layer, self.places[name].group
+        return place
 
     def label(self, layer, group):
         """What captions call a group: 'group 3 "glasses"', or 'group 3'."""
@@ -79,9 +80,10 @@ class GroupNames:
 
     def set(self, layer, group, name):
         """Name a group, or name it anew. Raises ValueError for a name that won't do or that another group has."""
-        _check(name)
-        if name in self.places and name not in self.lost and self.find(name) != (layer, group):
-            raise ValueError('{!r} is the name of {}, group {}.'.format(name, *self.find(name)))
+        check_name(name)
+        for *place, known in self:
+            if known == name and place != [layer, group]:
+                raise ValueError('{!r} is the name of {}, group {}.'.format(name, *place))
         channels = None
         if self.members is not None:
             if group not in self.members.get(layer, {}):
@@ -126,12 +128,13 @@ class GroupNames:
 
 def _members(G):
     """{layer: {group: set of its channels}}, of groups that have some."""
-    members = dict()
-    for name, layer, _source in grouped_layers(G.synthesis):
-        members[name] = dict()
-        for channel, group in enumerate(layer.grouping.assignment.tolist()):
-            members[name].setdefault(group, set()).add(channel)
-    return members
+    return {name: {group: groups.members(group) for group in groups.live}
+        for name, groups in groupings.of(G).items()}
+
+def _own_names(G):
+    """{(layer, group): name} of the linked groups that have one in their file, for as long as nobody gives another."""
+    linked = groupings.of(G).get(groupings.LINKED)
+    return {(groupings.LINKED, group): name for group, name in linked.names().items()} if linked is not None else dict()
 
 def _follow(places, members):
     """The same names, each at its group if that still has most of the channels, else at the one that has, else lost."""
@@ -152,39 +155,11 @@ def _follow(places, members):
             followed[name] = dataclasses.replace(places[name], group=group)
     return {name: followed.get(name, dataclasses.replace(place, group=None)) for name, place in places.items()}
 
-def _check(name):
-    """Raise ValueError unless it can name a group."""
-    if not isinstance(name, str) or not name.isprintable() or not name:
-        problem = 'it is not text that can be printed'
-    elif name != name.strip():
-        problem = 'it has a space at an end'
-    elif ',' in name:
-        problem = 'it has a comma'
-    elif len(name) > MAX_LETTERS:
-        problem = f'it has {len(name)} letters, and {MAX_LETTERS} are the most'
-    elif _is_number(name):
-        problem = 'numbers are the indices of groups'
-    else:
-        return
-    raise ValueError(f'{name!r:.60} is no name: {problem}.')
-
-def _is_number(text):
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
 #----------------------------------------------------------------------------
 
 def path_of(network):
-    """The file of the names of a network: beside a pickle, inside an exported folder; None for a URL."""
-    if dnnlib.util.is_url(network, allow_file_urls=True):
-        return None
-    if os.path.basename(network) == exported.DESCRIPTION:
-        network = os.path.dirname(network) or '.'
-    return (os.path.join(network, 'names.json') if os.path.isdir(network)
-        else os.path.splitext(network)[0] + '.names.json')
+    """The file of the names of a network, see channel_sets.beside()."""
+    return channel_sets.beside(network, 'names')
 
 def read(network, G=None):
     """The GroupNames of a network, of which there may be none yet.
@@ -212,7 +187,7 @@ def _parse(data):
             raise ValueError(f'names[{index}]: it is not an object with name, layer, group and channels.')
         name, layer, group, channels = (entry[key] for key in ['name', 'layer', 'group', 'channels'])
         try:
-            _check(name)
+            check_name(name)
         except ValueError as error:
             raise ValueError(f'names[{index}]: {error}') from None
         if not isinstance(layer, str) or not layer.isprintable() or not (group is None or _is_index(group)):
@@ -239,6 +214,8 @@ def load(network, G):
     except ValueError as error:
         raise UserError(f'PKL: the names of its groups cannot be read from {error}') from None
     for name in known.lost:
+        if known.places[name].layer == groupings.LINKED and groupings.LINKED not in known.members:
+            continue # Its groups are not at hand now.
         print(f'Warning: no group of {known.places[name].layer} has most of the channels that {name!r} had; '
             'the name is left out.', file=sys.stderr)
     return known
@@ -248,7 +225,7 @@ def locate(known, layers, group):
 
     layers: list of names of layers, or None. group: what was typed, an index or a name, or None.
     """
-    if group is None or _is_number(group):
+    if group is None or is_number(group):
         try:
             return layers, group if group is None else int(group)
         except ValueError:

@@ -18,6 +18,8 @@ C their number.
               z + d sigma(z . v) v
     layer     all styles of a layer, the same: s . v; turned: s + d sigma(s . v) v
     channel   one style, the S space of Wu et al. (StyleSpace Analysis, CVPR 2021): s_k; turned: s_k + d sigma(s_k)
+    linked    the gains r of a linked group's channels in all its layers, see groupings.py; turned as random sets
+    shuffled  the same of random channels of all layers, as many as a linked group has
     random    the gain r of a random set of channels, r^2 = 1/C sum_k s_k^2, which for a group would be |h| by Eq. 5;
               turned: all its styles
               times (r + d sigma(r)) / r
@@ -27,66 +29,25 @@ feature form styles are the standard deviations of channels; their means are lef
 both.
 """
 
-import contextlib
 import dataclasses
 import typing
 
 import torch
 
 from sarigan_plugin.model.networks import grouped_layers, split_codes
+from sarigan_plugin.steering import groupings
 from sarigan_plugin.steering.edits import Edit, edited
+from sarigan_plugin.steering.styles import hooked, layer_styles, restyled, styled_layers
 
 KINDS = {
     'inter':    'groups, inter-group code',
     'intra':    'groups, intra-group code',
+    'linked':   'linked groups',
+    'shuffled': 'linked random sets',
     'random':   'random channels',
     'layer':    'whole layers',
     'channel':  'single channels',
 }
-
-#----------------------------------------------------------------------------
-# Styles of any layer, read and changed.
-
-def styled_layers(G):
-    """{name: layer} of the layers that are grouped, or would be: all convolutions but the first.
-
-    Of SariGAN or upstream's StyleGAN2.
-    """
-    blocks = {res: getattr(G.synthesis, f'b{res}') for res in G.synthesis.block_resolutions[1:]}
-    return {f'b{res}.{conv}': getattr(block, conv) for res, block in blocks.items() for conv in ['conv0', 'conv1']}
-
-def _scales(styles):
-    """What a layer calls its styles, without the shifts of the feature form."""
-    return styles[0] if isinstance(styles, tuple) else styles
-
-def layer_styles(layer, w):
-    """w: [N, w_dim]. Returns [N, C], a style for each channel that the layer reads."""
-    return _scales(layer.styles(w)) if hasattr(layer, 'styles') else layer.affine(w)
-
-@contextlib.contextmanager
-def restyled(layer, change):
-    """Inside the `with`, the layer has other styles. change: [N, C] -> [N, C]."""
-    if not hasattr(layer, 'styles'): # Upstream's.
-        with _hooked(layer.affine, change):
-            yield
-        return
-    own = layer.styles
-    def changed(w, *membership):
-        styles = own(w, *membership)
-        return (change(styles[0]), *styles[1:]) if isinstance(styles, tuple) else change(styles)
-    layer.styles = changed # Hides the method of that name,
-    try:
-        yield
-    finally:
-        del layer.styles # and no longer.
-
-@contextlib.contextmanager
-def _hooked(module, change):
-    handle = module.register_forward_hook(lambda _module, _args, out: change(out))
-    try:
-        yield
-    finally:
-        handle.remove()
 
 #----------------------------------------------------------------------------
 
@@ -94,17 +55,24 @@ def _hooked(module, change):
 class Unit:
     """One knob."""
     kind:       str                 # One of KINDS.
-    layer:      str                 # E.g. 'b16.conv0'.
+    layer:      str                 # E.g. 'b16.conv0'; 'linked' for those of several layers.
     index:      int                 # Of the group, channel or set in its layer; 0 for a whole layer.
-    channels:   torch.Tensor        # bool [C]: those that it styles.
+    channels:   torch.Tensor        # bool [C]: those that it styles; of several layers, one after the other.
     values:     torch.Tensor        # [N]: where it stands in each of the images it was found with.
     turned:     typing.Callable     # turned(d): a context, inside which it is turned by d standard deviations of the
                                     # values.
+    masks:      dict = None         # {layer: bool [C]} where it has channels of several layers.
 
     @property
     def size(self):
         """How many channels it styles."""
         return int(self.channels.sum())
+
+    def attention(self, features):
+        """The mean of the feature maps of its channels, see groupings.py. {layer: [N, C, h, w]} -> [N, h, w]."""
+        if self.masks is not None:
+            return groupings.linked_map(features, self.masks)[:, 0]
+        return features[self.layer][:, self.channels].float().mean(dim=1)
 
 def _shifted(G, layer_name, group, values, channels):
     sigma = values.std(correction=0).item()
@@ -129,6 +97,14 @@ def _amplified(layer_name, index, channels, styles, layer):
     return Unit('random', layer_name, index, channels, gain(styles),
         lambda d: restyled(layer, lambda own: change(own, d)))
 
+def _linked(kind, index, masks, styles, layers):
+    """A unit of channels of several layers. masks: {layer: bool [C]}; styles: {layer: [N, C]}."""
+    of_layers = [_amplified(name, index, mask.to(styles[name].device), styles[name], layers[name])
+        for name, mask in masks.items()]
+    return Unit(kind, groupings.LINKED, index, torch.cat([part.channels for part in of_layers]),
+        torch.stack([part.values for part in of_layers]).square().sum(dim=0).sqrt(),
+        lambda d: groupings.all_of([part.turned(d) for part in of_layers]), masks)
+
 def principal_direction(styles):
     """The direction in which styles [N, C] vary most: [C], of length 1, its largest component positive."""
     centred = (styles - styles.mean(dim=0)).double()
@@ -150,6 +126,12 @@ def find(G, ws, partitions=None, seed=0):
     random = torch.Generator().manual_seed(seed)
     partitions = group_partitions(G) if partitions is None else partitions
     found = {kind: [] for kind in KINDS}
+    linked = groupings.of(G).get(groupings.LINKED)
+    if linked is not None:
+        styles = {name: torch.cat([layer_styles(layer, w) for w in ws[:, 0].split(1024)])
+            for name, layer in linked.layers.items()}
+        for kind, sets in [('linked', linked.masks), ('shuffled', groupings.shuffled(linked.masks, seed))]:
+            found[kind] = [_linked(kind, index, masks, styles, linked.layers) for index, masks in enumerate(sets)]
     for name, layer in styled_layers(G).items():
         styles = torch.cat([layer_styles(layer, w) for w in ws[:, 0].split(1024)])
         if getattr(layer, 'grouping', None) is not None:
@@ -173,7 +155,7 @@ def _add_groups(found, G, name, layer, w):
         channels = layer.grouping.assignment == group
         found['inter'].append(_shifted(G, name, group, inter[:, group], channels))
         found['intra'].append(_moved('intra', name, group, channels, intra,
-            lambda change, layer=layer: _hooked(layer.affine, change)))
+            lambda change, layer=layer: hooked(layer.affine, lambda _args, out: change(out))))
 
 def group_partitions(G):
     """{layer name: [C], the group of each channel} of the grouped layers."""

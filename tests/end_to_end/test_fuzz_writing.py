@@ -163,7 +163,8 @@ OPTIONS = dict(generate=['seeds', 'trunc', 'class', 'noise-mode', 'device', 'pro
     edit=['seed', 'trunc', 'class', 'layer', 'group', 'inter', 'inter-shift', 'inter-from', 'intra', 'intra-mix',
         'scales', 'recipe', 'projected-w', 'outdir'],
     mix=['rows', 'cols', 'layer', 'group', 'code', 'trunc', 'class', 'outdir'],
-    directions=['seeds', 'layer', 'down', 'up', 'top', 'attributes', 'scorer', 'class', 'outdir'])
+    directions=['seeds', 'layer', 'down', 'up', 'top', 'attributes', 'scorer', 'class', 'groups', 'outdir'],
+    regroup=['seeds', 'by', 'num-groups', 'attributes', 'trunc', 'class', 'to', 'groups'])
 OPTIONS['import'] = OPTIONS['export']
 SEEDS = st.sampled_from(['0-2', '1', '0,5', '3-1', '', '-1', '0-', 'a', '4294967295', '4294967296', '0-99999999999',
     '9' * 5000, '٣', '0-0'])
@@ -174,7 +175,7 @@ ARRAYS = st.one_of(st.none(), st.builds(lambda shape, kind: np.zeros(shape, kind
 def tool_commands(draw):
     """(command, arguments, name of the source, destination)"""
     command, source, dest = (
-        draw(st.sampled_from(['generate', 'groups', 'edit', 'mix', 'directions', 'export', 'import'])),
+        draw(st.sampled_from(['generate', 'groups', 'edit', 'mix', 'directions', 'regroup', 'export', 'import'])),
         draw(st.sampled_from(SOURCES + ['sarigan.pkl'] * 4)), draw(st.sampled_from(DESTINATIONS + ['new'] * 8)))
     # No command line can have that character.
     options = st.tuples(st.sampled_from(OPTIONS[command]), st.one_of(NUMBERS, TEXTS)).map(
@@ -183,6 +184,8 @@ def tool_commands(draw):
         options.map(lambda option: [option])) if draw(st.booleans()) else st.just([]))
     if command in ['export', 'import']:
         return command, [*more, f'--to={dest}', '--', source], source, dest
+    if command == 'regroup':
+        return command, ['--seeds=0-1', '--num-groups=2', *more, f'--to={dest}', '--', source], source, dest
     seeds = draw(st.one_of(st.just(['--seeds=0-1']), st.just(['--seeds=0-1']),
         SEEDS.map(lambda text: [f'--seeds={text}']), st.just([])))
     # Before `more`, which may say otherwise.

@@ -332,7 +332,8 @@ def test_networks_of_both_kinds_are_measured_side_by_side(network, plain, tmp_pa
     written = json.loads((out / 'table.json').read_text())
     ours, other = written['networks']
     assert written['attributes'] == ['red', 'bright'] and written['num_images'] == 200
-    assert list(ours['of_units']) == list(units.KINDS) and list(other['of_units']) == ['random', 'layer', 'channel']
+    assert list(ours['of_units']) == ['inter', 'intra', 'random', 'layer', 'channel']
+    assert list(other['of_units']) == ['random', 'layer', 'channel']
     assert set(ours['of_units']['inter']) == {'told', 'gap', 'apart', 'mig', 'moved', 'moved share', 'moved apart',
         'strength', 'inside', 'area'}
     assert 0 < ours['of_units']['inter']['moved share']['value'] <= 1

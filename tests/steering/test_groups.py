@@ -14,7 +14,7 @@ from commands import run
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.model.networks import captured_features, grouped_layers
 from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering import attention
+from sarigan_plugin.steering import attention, groupings
 from sarigan_plugin.steering.edits import Edit, edited
 from sarigan_plugin.steering.sampling import latents
 from sarigan_plugin.support import pictures
@@ -149,9 +149,10 @@ def test_images_are_looked_at_a_few_at_a_time_and_nothing_changes(make_generator
             assert row['coherence'] == pytest.approx(coherence, abs=1e-4, nan_ok=True)
 
 def test_of_large_features_little_is_kept(make_generator):
-    (_name, layer, source), *_others = grouped_layers(make_generator().synthesis)
-    look = attention._LayerSurvey(layer, source)
-    look.add(torch.randn(1, layer.grouping.num_channels, 256, 256))
+    groups = groupings.of(make_generator())['b8.conv0']
+    layer = groups.layer
+    look = attention._LayerSurvey(groups)
+    look.add({'b8.conv0': torch.randn(1, layer.grouping.num_channels, 256, 256)})
     # And not a view of them all.
     assert look.responses[0].untyped_storage().nbytes() == layer.grouping.num_channels * 64 * 64 * 4
     assert look.maps[0].shape == (1, 4, 128, 128)

@@ -36,12 +36,12 @@ def test_every_group_set_layer_and_channel_is_a_unit(G, upstreams):
     found = units.find(G, sample_ws(G, range(8)))
     count = lambda kind, found: sum(unit.kind == kind for unit in found)
     channels = sum(layer.weight.shape[1] for layer in units.styled_layers(G).values())
-    assert [count(kind, found) for kind in units.KINDS] == [6 * 4, 6 * 4, 6 * 4, 6, channels]
+    assert [count(kind, found) for kind in units.KINDS] == [6 * 4, 6 * 4, 0, 0, 6 * 4, 6, channels]
     assert sum(unit.size for unit in found if unit.kind == 'random') == sum(unit.size
         for unit in found if unit.kind == 'inter') == channels
 
     plain = units.find(upstreams, sample_ws(upstreams, range(8)))
-    assert [count(kind, plain) for kind in units.KINDS] == [0, 0, 0, 6, channels]
+    assert [count(kind, plain) for kind in units.KINDS] == [0, 0, 0, 0, 0, 6, channels]
     controlled = units.find(upstreams, sample_ws(upstreams, range(8)), units.group_partitions(G))
     assert [unit.size for unit in controlled if unit.kind == 'random'] == [unit.size
         for unit in found if unit.kind == 'random']

@@ -1,0 +1,181 @@
+"""`sarigan regroup`: linked groups of channels that change the same things, for any StyleGAN2 or SariGAN."""
+
+import os
+
+import click
+import numpy as np
+
+from sarigan_plugin.commands.options import (
+    PATH,
+    Number,
+    NumberRange,
+    class_options,
+    device_option,
+    require_class,
+    trust_option,
+)
+from sarigan_plugin.datasets import drawn
+from sarigan_plugin.errors import UserError, writing
+from sarigan_plugin.evaluation import attributes, disentanglement
+from sarigan_plugin.snapshots import reading
+from sarigan_plugin.steering import channel_sets, regrouping
+from sarigan_plugin.steering.sampling import MAX_SEED, sample_ws
+from sarigan_plugin.steering.styles import styled_layers
+from sarigan_plugin.support import files, pictures
+from sarigan_plugin.support.bars import progressbar
+
+MAX_GROUPS = 64
+
+#----------------------------------------------------------------------------
+
+class GroupNumber(click.ParamType):
+    """'auto' or a number from 2 on."""
+    name = 'number'
+
+    def convert(self, value, param, ctx):
+        if value == 'auto' or isinstance(value, int):
+            return value
+        if not value.isdecimal() or not 2 <= int(value[:9]) <= MAX_GROUPS:
+            self.fail(f'{value!r} is neither auto nor a number from 2 to {MAX_GROUPS}', param, ctx)
+        return int(value)
+
+@click.command('regroup')
+@click.argument('network', type=PATH, metavar='PKL')
+@click.option('--by',           help='What channels of one group have in common: what they change, where they respond, '
+                                'or their kernels', type=click.Choice(list(regrouping.KINDS)), default='effects',
+                                show_default=True)
+@click.option('--num-groups',   help='How many; auto chooses from '
+                                f'{regrouping.NUMBERS[0]} to {regrouping.NUMBERS[-1]}', type=GroupNumber(),
+                                default='auto', show_default=True, metavar='auto|N')
+@click.option('--attributes', 'dataset', help='Dataset zip with attributes.json: '
+    'also go by which attributes come and go, and name groups after them', type=PATH, metavar='ZIP')
+@click.option('--to',           help='Where to write the groups  [default: beside the network, NETWORK.groups.json]',
+                                type=PATH, metavar='FILE')
+@click.option('--seeds',        help='Random seeds of the images', type=NumberRange(), default='0-31',
+                                show_default=True)
+@click.option('--trunc',        help='Truncation psi', type=Number(), default=1, show_default=True)
+@click.option('--dry-run',      help='Say how long it takes and where the groups go, and do nothing', is_flag=True)
+@class_options(default=0)
+@trust_option
+@device_option
+def regroup_command(network, by, num_groups, dataset, to, seeds, trunc, dry_run, class_idx, trust, device):
+    """Find groups of channels that change the same things, in any StyleGAN2 or SariGAN, without training.
+
+    \b
+    sarigan regroup network.pkl                                     # writes network.groups.json
+    sarigan groups network.pkl --outdir=out/groups                  # see them, first on the page
+    sarigan edit network.pkl --outdir=out/edit --layer=linked --group=0 --inter=2
+
+    Each channel's style is exchanged for another image's, and channels of all layers whose exchange changes the same
+    places, or attributes, make a group: one knob in several layers. Every command that takes groups knows them from
+    then on as those of the layer `linked`. The network is not touched.
+    """
+    G = reading.load(network, 'PKL', device, trust)
+    require_class(G, class_idx)
+    if not hasattr(G.synthesis, 'block_resolutions') or not styled_layers(G):
+        raise UserError(f'PKL: {network!r} holds a generator without the layers of a StyleGAN2 or SariGAN.')
+    if len(seeds) < 2:
+        raise UserError('--seeds: two images at least are needed, whose styles are exchanged.')
+    to = _target(network, to)
+    ws, others = (sample_ws(G, numbers, trunc, class_idx) for numbers in [seeds, _other_seeds(seeds)])
+    scorer = _scorer(G, ws, dataset) if dataset is not None else None
+    _announce(G, ws, by, scorer, device)
+    if dry_run:
+        click.echo(f'The groups would go to {click.format_filename(to)}; nothing was written.')
+        return
+    how = dict(trunc=trunc, class_idx=class_idx if G.c_dim > 0 else None, seeds=seeds,
+        attributes=None if dataset is None else files.printable(os.path.basename(os.path.normpath(dataset))))
+    try:
+        found = regrouping.regroup(G, ws, others, by, num_groups, scorer, _bar, how)
+    except ValueError as error:
+        raise UserError(f'PKL: {network!r} cannot be regrouped: {error}') from None
+    with writing('--to', to):
+        found.write(to)
+    _print_groups(found)
+    click.echo(click.format_filename(to))
+
+def _target(network, to):
+    """Where to write. Raises UserError where something else is there."""
+    path = channel_sets.path_of(network) if to is None else to
+    if path is None:
+        raise UserError(f'--to is required, since {network} is a URL: where to write the groups.')
+    folder = os.path.dirname(path) or '.'
+    if not os.path.isdir(folder):
+        raise UserError(f'--to: there is no folder {folder!r}.')
+    if os.path.exists(path):
+        try:
+            channel_sets.parse(files.read_json(path))
+        except ValueError as error:
+            raise UserError(f'--to: {path!r} is there and would be overwritten: {error} '
+                'Choose another name.') from None
+    return path
+
+def _other_seeds(seeds):
+    """As many, none of them the same."""
+    taken, seed, others = set(seeds), 0, []
+    while len(others) < len(seeds):
+        if seed not in taken:
+            others.append(seed)
+        seed = (seed + 1) % (MAX_SEED + 1)
+    return others
+
+def _scorer(G, ws, dataset):
+    """What says which attributes are in images, of those that the network draws at times."""
+    try:
+        judge = attributes.fit(dataset)
+    except ValueError as error:
+        raise UserError(f'--attributes: {dataset!r}: {error}') from None
+    countable = disentanglement.countable
+    if isinstance(judge, attributes.DrawnReader):
+        judge, countable = _factors_by(judge), disentanglement.countable_factors
+    seen = [judge(pictures.to_uint8(G.synthesis(w, noise_mode='const'))) for w in ws.split(1)]
+    used = countable([{name: np.concatenate([of_image[name] for of_image in seen]) for name in seen[0]}])
+    if len(used) < 2:
+        raise UserError(f'--attributes: {dataset!r}: fewer than two of its attributes come and go in images '
+            'of the network; try more --seeds, or go without.')
+    click.echo(f'{len(used)} attributes come and go in its images: {", ".join(used)}')
+    def scorer(images):
+        scores = judge(images)
+        return {name: scores[name] for name in used}
+    return scorer
+
+def _factors_by(reader):
+    """What says which of its values each factor of drawn pictures has."""
+    def judge(images):
+        return dict(zip(drawn.FACTORS, reader.factors(images).T))
+    return judge
+
+def _announce(G, ws, by, scorer, device):
+    """What is about to happen, and how long it takes."""
+    layers = styled_layers(G)
+    count = sum(layer.weight.shape[1] for layer in layers.values())
+    click.echo(f'{count} channels of {len(layers)} layers, by {regrouping.KINDS[by]}, in {len(ws)} images on {device}')
+    if by != 'effects':
+        return
+    planned = regrouping.plan(G, ws)
+    single = sum(map(len, planned.single.values()))
+    how = (f'all are screened by their slopes, and the strongest {single} exchanged one by one' if planned.screened
+        else 'all are exchanged one by one')
+    click.echo(f'{how[0].upper()}{how[1:]}: {_duration(regrouping.seconds(G, ws, scorer))}')
+
+def _duration(seconds):
+    return f'about {max(round(seconds), 1)} s' if seconds < 120 else f'about {seconds / 60:.0f} minutes'
+
+def _bar(jobs):
+    with progressbar(jobs, label='Measuring channels') as bar:
+        yield from bar
+
+def _print_groups(found):
+    names = [f'{index} "{group.name}"' for index, group in enumerate(found.sets)]
+    width = max(map(len, names))
+    click.echo(f'\n  {"Group":<{width}}  channels  layers  strength  in one place')
+    for name, group, facts in zip(names, found.sets, found.measured['groups']):
+        share = f'   {facts["attribute"]} {facts["attribute_share"]:.0%}' if 'attribute' in facts else ''
+        click.echo(f'  {name:<{width}}{sum(map(len, group.channels.values())):10}{len(group.channels):8}'
+            f'{facts["strength"]:10.1f}{facts["place"]:14.0%}{share}')
+    for what, shares in found.measured['on_other_images'].items():
+        ratio = shares['groups'] / max(shares['random'], 1e-12)
+        click.echo(f'On other images {shares["groups"]:.0%} of what a group changes is in one {what}, '
+            f'{ratio:.2f} times as much as of random sets of as many channels ({shares["random"]:.0%}).')
+
+#----------------------------------------------------------------------------

@@ -1,0 +1,205 @@
+"""Linked groups of any StyleGAN2 or SariGAN: channels of all layers that change the same things, in one set.
+
+    >>> from sarigan_plugin.steering import regrouping
+    >>> from sarigan_plugin.steering import sampling
+    >>> from sarigan_plugin.snapshots import reading
+    >>> G = reading.load('network.pkl', 'network')
+    >>> ws = sampling.sample_ws(G, seeds=range(8), trunc=1)
+    >>> found = regrouping.regroup(G, ws[:4], ws[4:], num_groups=4)
+    >>> len(found.sets)
+    4
+"""
+
+import dataclasses
+
+import torch
+
+from sarigan_plugin.steering import channel_effects, groupings
+from sarigan_plugin.steering.channel_sets import (
+    MAX_LETTERS,
+    ChannelSet,
+    ChannelSets,
+    check_name,
+    weights_hash,
+)
+from sarigan_plugin.steering.styles import styled_layers
+
+KINDS = {
+    'effects':      'what each changes',
+    'responses':    'where each responds',
+    'kernels':      'the kernels that make them, each layer by itself',
+}
+NUMBERS     = range(6, 17)  # Of groups, from which 'auto' chooses.
+SHUFFLES    = 4             # Random sets that groups are compared with.
+LIFT        = 1.5           # Times the share that random sets have, from which a group is named after an attribute.
+QUARTER     = 0.5           # Share of the squared change in a quarter of the picture, from which it has a place.
+
+#----------------------------------------------------------------------------
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What regroup() is going to do."""
+    screened:   bool    # Whether all channels are screened first, so that
+    single:     dict    # {layer: int64 [K]} those channels are exchanged; how many of each layer then shows.
+
+def plan(G, ws):
+    """Of groups by effects. ws: [N, num_ws, w_dim] of the images."""
+    counts = {name: layer.weight.shape[1] for name, layer in styled_layers(G).items()}
+    most, total = channel_effects.affordable(G, len(ws)), sum(counts.values())
+    share = min(most / total, 1)
+    return Plan(total > most, {name: torch.arange(round(count * share)) for name, count in counts.items()})
+
+def seconds(G, ws, scorer=None):
+    """How long measuring effects will take here, found by doing a little of it."""
+    planned = plan(G, ws)
+    screening = channel_effects.screening_seconds(G, ws) if planned.screened else 0
+    return screening + channel_effects.seconds(G, ws, planned.single, scorer)
+
+def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progress=lambda jobs: jobs, how=None):
+    """Find linked groups. Returns ChannelSets, the one that changes most first.
+
+    ws:         [N, num_ws, w_dim], the images that they are found in.
+    others:     The same of other images, in which is measured what groups change.
+    by:         One of KINDS.
+    num_groups: How many; of each layer, by kernels. 'auto' = the number of NUMBERS with the largest silhouette.
+    scorer:     Called with images, uint8 [N, H, W, 3]; returns {attribute: [N]}.
+    progress:   Wraps the list of jobs, e.g. in a progress bar.
+    how:        What else the file is to say of how they were found.
+
+    Raises ValueError, one sentence, where there is nothing to go by.
+    """
+    sets = dict(effects=_by_effects, responses=_by_responses, kernels=_by_kernels)[by](G, ws, num_groups, scorer,
+        progress)
+    layers = styled_layers(G)
+    masks = [groupings.masks_of(layers, channels) for channels in sets]
+    changes = channel_effects.exchange_groups(G, others, masks, scorer)
+    shuffled = [channel_effects.exchange_groups(G, others, groupings.shuffled(masks, seed), scorer)
+        for seed in range(SHUFFLES)]
+    order = changes.grid.sum(dim=1).argsort(descending=True).tolist()
+    changes = dataclasses.replace(changes, grid=changes.grid[order], labels=changes.labels[order])
+    names = _names(changes, shuffled)
+    measured = dict(how or {}, by=by, num_images=len(ws), num_channels=sum(len(c) for s in sets for c in s.values()),
+        on_other_images=figures(changes, shuffled), groups=[_facts(changes, index) for index in range(len(order))])
+    return ChannelSets([ChannelSet(name, sets[index]) for name, index in zip(names, order)], weights_hash(G), measured)
+
+def _sets(places, group):
+    """[(layer, channel)], [K] -> a list of {layer: channels}."""
+    sets = [dict() for _group in range(int(group.max()) + 1)]
+    for (layer, channel), index in zip(places, group.tolist()):
+        sets[index].setdefault(layer, []).append(channel)
+    return [{layer: tuple(sorted(channels)) for layer, channels in of_set.items()} for of_set in sets]
+
+def _clustered(rows, num_groups):
+    """int64 [K]."""
+    number = channel_effects.best_number(rows, NUMBERS) if num_groups == 'auto' else min(num_groups, len(rows))
+    return channel_effects.cluster(rows, number)
+
+def _by_effects(G, ws, num_groups, scorer, progress):
+    counts = {name: layer.weight.shape[1] for name, layer in styled_layers(G).items()}
+    single, screened = {name: torch.arange(count) for name, count in counts.items()}, None
+    if plan(G, ws).screened:
+        screened = channel_effects.screen(G, ws, progress)
+        single = channel_effects.strongest(screened, channel_effects.affordable(G, len(ws)))
+    effects = channel_effects.exchange(G, ws, single, scorer, progress).without_idle()
+    places = effects.places()
+    if not places:
+        raise ValueError('no channel changes anything in its images.')
+    group = _clustered(effects.rows(), num_groups)
+    if screened is not None: # The others join the group that changes the same places.
+        rest = [(name, channel) for name, count in counts.items()
+            for channel in sorted(set(range(count)) - set(single[name].tolist()))
+            if screened[name][channel].sum() > 0]
+        centres = torch.nn.functional.normalize(torch.zeros([int(group.max()) + 1, effects.grid.shape[1]],
+            dtype=torch.float64).index_add_(0, group, channel_effects.unit(effects.grid)), dim=1)
+        rows = channel_effects.unit(torch.stack([screened[name][channel] for name, channel in rest]))
+        places, group = places + rest, torch.cat([group, (rows @ centres.t()).argmax(dim=1)])
+    return _sets(places, group)
+
+def _by_responses(G, ws, num_groups, _scorer, _progress):
+    found = channel_effects.responses(G, ws)
+    places = [(name, channel) for name, rows in found.items() for channel in range(len(rows))]
+    return _sets(places, _clustered(torch.nn.functional.normalize(torch.cat(list(found.values())), dim=1), num_groups))
+
+def _by_kernels(G, _ws, num_groups, _scorer, _progress):
+    sets = []
+    for name, rows in channel_effects.kernels(G).items():
+        group = _clustered(torch.nn.functional.normalize(rows, dim=1), num_groups)
+        sets += _sets([(name, channel) for channel in range(len(rows))], group)
+    return sets
+
+#----------------------------------------------------------------------------
+# What groups change, in numbers and in words.
+
+def selectivity(rows):
+    """The share of a set's changes that is in the one thing which it changes most, mean of sets that change anything.
+
+    rows: [sets, K]. 0 where none does.
+    """
+    total = rows.sum(dim=1)
+    shares = rows[total > 0].amax(dim=1) / total[total > 0]
+    return shares.mean().item() if len(shares) > 0 else 0.0
+
+def figures(changes, shuffled):
+    """{'place', 'attribute': {'groups': selectivity, 'random': that of random sets}}, attributes only where there are.
+
+    changes: Effects of the groups; shuffled: a list of those of random sets.
+    """
+    def both(rows_of):
+        return dict(groups=round(selectivity(rows_of(changes)), 4),
+            random=round(sum(selectivity(rows_of(other)) for other in shuffled) / len(shuffled), 4))
+    found = dict(place=both(lambda effects: effects.grid))
+    if changes.names:
+        found['attribute'] = both(lambda effects: effects.labels)
+    return found
+
+def _facts(changes, index):
+    """What the file says of one group."""
+    facts = dict(strength=round(changes.grid[index].mean().sqrt().item() * 127.5, 3),
+        place=round((changes.grid[index].max() / changes.grid[index].sum().clamp(min=1e-30)).item(), 4))
+    if changes.names:
+        shares = changes.labels[index] / changes.labels[index].sum().clamp(min=1e-30)
+        most = int(shares.argmax())
+        facts.update(attribute=changes.names[most], attribute_share=round(shares[most].item(), 4))
+    return facts
+
+def _names(changes, shuffled):
+    """A name for each group, after the attribute that it changes more than random sets do, or after its place."""
+    names = []
+    if changes.names:
+        usual = sum(_shares(other.labels).mean(dim=0) for other in shuffled) / len(shuffled)
+        lifts = _shares(changes.labels) / usual.clamp(min=1e-12)
+    for index, grid in enumerate(changes.grid):
+        words = place_of(grid)
+        if changes.names:
+            most = int(changes.labels[index].argmax())
+            if lifts[index, most] >= LIFT:
+                words = changes.names[most]
+        names.append(_free(words, names))
+    return names
+
+def _shares(rows):
+    return rows / rows.sum(dim=1, keepdim=True).clamp(min=1e-30)
+
+def place_of(grid):
+    """Where most of the change is, in words. grid: [GRID^2]."""
+    side = channel_effects.GRID
+    share = (grid / grid.sum().clamp(min=1e-30)).view(side, side)
+    if share.flatten().topk(side ** 2 // 4).values.sum() < QUARTER:
+        return 'everywhere'
+    steps = (torch.arange(side, dtype=share.dtype) + 0.5) / side
+    across, down = (share.sum(dim=0) @ steps).item(), (share.sum(dim=1) @ steps).item()
+    third = lambda at, words: words[0] if at < 0.42 else words[2] if at > 0.58 else words[1]
+    words = [third(down, ['top', '', 'bottom']), third(across, ['left', '', 'right'])]
+    return ' '.join(filter(None, words)) or 'middle'
+
+def _free(words, taken):
+    """The words as a name that no other has: without commas, short, and with a number where they are taken."""
+    words = ' '.join(words.replace(',', ' ').split())[:MAX_LETTERS - 4].strip()
+    try:
+        check_name(words)
+    except ValueError:
+        words = f'attribute {words}'[:MAX_LETTERS - 4].strip()
+    names = [words, *(f'{words} {number}' for number in range(2, len(taken) + 3))]
+    return next(name for name in names if name not in taken)
+
+#----------------------------------------------------------------------------
