@@ -230,7 +230,8 @@ function buildDial(row) {
     const set = (value, ofGesture) => field === 'trunc' ? step({trunc: value}, ofGesture)
         : steerField(field, value, ofGesture);
     range.addEventListener('input', () => set(Number(range.value), field));
-    range.addEventListener('change', () => { settle(); show(); });
+    for (const kind of ['pointerup', 'blur']) // All that keys do to it meanwhile is one step.
+        range.addEventListener(kind, () => { settle(); show(); });
     onNumber(box, label, value => set(value), field === 'intra_mix' ? [0, 1] : []);
     row.append(element('div', {textContent: label}), range, box);
     row.show = value => {

@@ -102,6 +102,18 @@ def test_making_data_sets_is_measured_beside_upstreams_tool(tmp_path):
     assert all(row['pictures_per_second'] > 0 and row['cpu'] > 0 for row in rows)
 
 @pytest.mark.slow
+def test_a_published_page_is_measured_in_a_browser_and_compared_with_pytorch(network, tmp_path):
+    done = benchmark('publish.py', f'--network={network}', f'--outdir={tmp_path}')
+    if 'No Chromium was found' in done.stderr:
+        pytest.skip(skips.NO_CHROMIUM)
+    if 'onnxruntime-web' in done.stderr:
+        pytest.skip(skips.NO_ONNX_RUNTIME)
+    assert done.returncode == 0, done.stderr
+    row = json.loads((tmp_path / 'publish.json').read_text())
+    assert len(row['first']) == 5 and len(row['steps']) == 30 and min(row['first'] + row['steps']) > 0
+    assert len(row['differences']) == 20 and max(row['differences']) <= 1
+
+@pytest.mark.slow
 def test_the_page_is_measured_in_a_browser(tmp_path):
     done = benchmark('explore.py', '--resolutions=16', f'--outdir={tmp_path}')
     if 'No Chromium was found' in done.stderr:

@@ -11,6 +11,7 @@ import PIL.Image
 import pytest
 
 import command_lines
+import commands
 import small_images
 import trees
 from sarigan_plugin.model import inpainting
@@ -51,6 +52,8 @@ def test_docstrings_say_what_happens(name):
 @pytest.mark.usefixtures('folder_with_a_network')
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_python_in_the_docs_runs(page):
+    if page.name == 'onnx.md':
+        assert commands.run('export', 'network.pkl', '--to=network.onnx').exit_code == 0
     for code in re.findall(r'```python\n(.*?)```', page.read_text(), flags=re.DOTALL):
         exec(compile(code, page.name, 'exec'), {})
 

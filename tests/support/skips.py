@@ -9,6 +9,7 @@ NO_SUBMODULE    = "upstream's own repository is not here: ./install.sh --upstrea
 NO_PACKAGES     = "the packages that upstream's tree is assembled from cannot be downloaded"
 NO_CHROMIUM     = 'no Chromium was found; apt-get install chromium'
 NO_ARCHIVES     = 'the archives of `sarigan data` are neither in the download cache nor to be had'
+NO_ONNX_RUNTIME = 'onnxruntime-web is neither in the download cache nor to be had'
 NO_STYLEGAN3    = 'SARIGAN_STYLEGAN3 does not name a checkout of NVlabs/stylegan3'
 NO_CHECKOUT     = 'its environment variable does not name a checkout of that tool'
 NO_CUDA         = 'no CUDA device'
