@@ -26,9 +26,10 @@ from sarigan_plugin.support import pictures
 
 GRID        = 4         # Squared change is averaged over so many rows and columns of cells.
 MAX_PIXELS  = 2 ** 16   # Of the images that are made at once.
-MAX_WORK    = 8e13      # Multiplications that exchanges may take: minutes at 64x64 with 512 channels, on two cores.
+MAX_WORK    = 4e13      # Multiplications that exchanges may take: minutes at 64x64 with 512 channels, on two cores.
 MIN_SINGLE  = 64        # Channels that are exchanged one by one, whatever it takes.
 IDLE        = 1e-8  # Share of the strongest channel's change.
+TIMED       = 4     # Images by which it is told how long all take.
 STARTS      = 8         # Of k-means, of which the best is kept,
 STEPS       = 50        # and the steps of each, at most.
 SIDE        = 8         # Of feature maps, for responses.
@@ -249,7 +250,7 @@ def exchange_groups(G, ws, sets, scorer=None):
 @torch.no_grad()
 def seconds(G, ws, channels, scorer=None):
     """How long exchange() will take, from how long single steps of it take."""
-    (part, *_others), *_rest = batches(G, ws)
+    part = batches(G, ws)[0][0][:TIMED]
     rendering = Rendering(G, part)
     total = 0
     for block in dict.fromkeys(block_of(name) for name, of_layer in channels.items() if len(of_layer) > 0):

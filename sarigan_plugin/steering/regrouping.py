@@ -30,6 +30,7 @@ KINDS = {
     'kernels':      'the kernels that make them, each layer by itself',
 }
 NUMBERS     = range(6, 17)  # Of groups, from which 'auto' chooses.
+SCREENED    = 16            # Images that channels are screened in.
 SHUFFLES    = 4             # Random sets that groups are compared with.
 LIFT        = 1.5           # Times the share that random sets have, from which a group is named after an attribute.
 EXCESS      = 0.1           # Share of the squared change that is elsewhere than in random sets, for it to have a place.
@@ -52,7 +53,7 @@ def plan(G, ws):
 def seconds(G, ws, scorer=None):
     """How long measuring effects will take here, found by doing a little of it."""
     planned = plan(G, ws)
-    screening = channel_effects.screening_seconds(G, ws) if planned.screened else 0
+    screening = channel_effects.screening_seconds(G, ws[:SCREENED]) if planned.screened else 0
     return screening + channel_effects.seconds(G, ws, planned.single, scorer)
 
 def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progress=lambda jobs: jobs, how=None):
@@ -98,7 +99,7 @@ def _by_effects(G, ws, num_groups, scorer, progress):
     counts = {name: layer.weight.shape[1] for name, layer in styled_layers(G).items()}
     single, screened = {name: torch.arange(count) for name, count in counts.items()}, None
     if plan(G, ws).screened:
-        screened = channel_effects.screen(G, ws, progress)
+        screened = channel_effects.screen(G, ws[:SCREENED], progress)
         single = channel_effects.strongest(screened, channel_effects.affordable(G, len(ws)))
     effects = channel_effects.exchange(G, ws, single, scorer, progress).without_idle()
     places = effects.places()
