@@ -18,8 +18,8 @@ from sarigan_plugin.support import files
                                 type=PATH, metavar='DIR')
 @click.option('--licence',      help='Licence of the weights, as hubs abbreviate it: mit, apache-2.0', required=True,
                                 metavar='NAME')
-@click.option('--data',         help='What it was trained on, in words  [default: the name of the data set]',
-                                metavar='TEXT')
+@click.option('--trained-on',   help='The data, in words or as the command that makes them  [default: the name of the '
+                                'data set]', metavar='TEXT')
 @click.option('--data-licence', help='Licence of that  [default: what LICENSES.txt of the data set says]',
                                 metavar='TEXT')
 @click.option('--command',      help='The command that trains it', metavar='TEXT')
@@ -29,7 +29,7 @@ from sarigan_plugin.support import files
                                 metavar='FILE')
 @click.option('--force',        help='Replace the network in a folder that is there', is_flag=True)
 @trust_option
-def pack_command(network, dest, licence, figures, force, trust, **words):
+def pack_command(network, dest, licence, trained_on, figures, force, trust, **words):
     """Write a network as a folder that others can use: config.json, model.safetensors and a model card, README.md.
 
     The folder holds the averaged generator alone, in 16 bits, and no code. The card is made of the record of the
@@ -48,7 +48,7 @@ def pack_command(network, dest, licence, figures, force, trust, **words):
         facts, options = model_card.of_run(network, data['G_ema'], os.path.basename(os.path.abspath(dest)), licence)
     except ValueError as error:
         raise UserError(f'PKL: {error}') from None
-    for name, told in words.items():
+    for name, told in dict(words, data=trained_on).items():
         if told is not None:
             setattr(facts, name, told)
     facts.figures = measured

@@ -148,7 +148,7 @@ def test_names_and_groups_come_along_and_force_keeps_those_that_were_there(netwo
         f'Error: --to: {tmp_path / "heads"} exists already; --force replaces the network in it.')
     groups.unlink()
     (tmp_path / 'heads' / 'mine.txt').write_text('mine')
-    done = pack(network, tmp_path / 'heads', '--force', '--data=Heads')
+    done = pack(network, tmp_path / 'heads', '--force', '--trained-on=Heads')
     assert 'groups.json of the network that was there before is kept' in done.stdout
     assert {'mine.txt', 'groups.json', 'names.json'} < set(os.listdir(tmp_path / 'heads'))
     assert 'Heads' in (tmp_path / 'heads' / 'README.md').read_text()
