@@ -63,8 +63,8 @@ def serving(folder):
 @click.command()
 @click.option('--network',  help='Network to publish  [default: an untrained one of the config tiny, 64x64]', type=PATH,
     metavar='PKL')
-@click.option('--outdir',   help='Where to leave publish.json', default='out/benchmark', show_default=True, type=PATH,
-    metavar='DIR')
+@click.option('--outdir',   help='Where to leave publish.json', default='out/benchmark', show_default=True,
+                            type=PATH, metavar='DIR')
 def main(network, outdir):
     """Measure a page of `sarigan publish` in headless Chromium, by WebAssembly on one thread: milliseconds from the
     request, with an empty cache, to the first picture, and from a step of a slider to the picture that shows it; bytes

@@ -27,9 +27,9 @@ MAX_KIMG = 100000 # More than the minutes will allow.
                             show_default=True)
 @click.option('--device',   help='Where to train', type=click.Choice(host.DEVICES), default='auto', show_default=True)
 def demo_command(outdir, minutes, device):
-    """Train a small SariGAN on 10,000 pixel faces in five minutes, and draw its groups beside those of a trained one.
+    """Train a small SariGAN in five minutes, and draw its groups beside those of a trained one.
 
-    Where the faces can't be downloaded, drawn heads take their place.
+    The data are 10,000 pixel faces. Where they can't be downloaded, drawn heads take their place.
 
     \b
     sarigan demo

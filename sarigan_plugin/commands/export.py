@@ -11,11 +11,11 @@ from argparse import Namespace
 import click
 import torch
 
-from sarigan_plugin.commands.options import PATH, trust_option
+from sarigan_plugin.commands.options import PATH, linked_option, trust_option
 from sarigan_plugin.errors import UserError, first_line, writing
 from sarigan_plugin.publish import onnx_file
 from sarigan_plugin.snapshots import exported, reading, rebuild, rosinality, unpickler, what_is
-from sarigan_plugin.steering import names
+from sarigan_plugin.steering import groupings, names
 from sarigan_plugin.support import files
 
 #----------------------------------------------------------------------------
@@ -25,8 +25,9 @@ from sarigan_plugin.support import files
 @click.option('--to', 'dest', help='A new folder, a new FILE.pt or a new FILE.onnx', required=True, type=PATH,
     metavar='PATH')
 @click.option('--fp16', help='Store the weights of FILE.onnx in 16 bits: half the size', is_flag=True)
+@linked_option
 @trust_option
-def export_command(network, dest, fp16, trust):
+def export_command(network, dest, fp16, linked, trust):
     """Pass a network on: without code (safetensors), as ONNX, or to rosinality's stylegan2-pytorch.
 
     \b
@@ -37,14 +38,14 @@ def export_command(network, dest, fp16, trust):
     _refuse_existing(dest)
     if dest.endswith('.onnx'):
         onnx_file.require()
-    elif fp16:
-        raise UserError('--fp16 is for ONNX files alone, as in --to=network.onnx.')
+    elif fp16 or linked is not None:
+        raise UserError(f'--{"fp16" if fp16 else "groups"} is for ONNX files alone, as in --to=network.onnx.')
     data = reading.load_all(network, 'PKL', trust)
     try:
         data = _of_our_classes(data)
         with writing('--to', dest):
             if dest.endswith('.onnx'):
-                _write_onnx(data, network, dest, fp16)
+                _write_onnx(data, network, dest, fp16, linked)
             elif dest.endswith('.pt'):
                 checkpoint, remarks = rosinality.to_checkpoint(data)
                 with files.atomic_open(dest) as f:
@@ -69,8 +70,9 @@ def _of_our_classes(data):
     except ValueError:
         return unpickler.read(pickle.dumps(data))
 
-def _write_onnx(data, network, dest, fp16):
+def _write_onnx(data, network, dest, fp16, linked):
     G = reading.averaged(data)
+    groupings.read_linked(G, network, 'PKL', linked)
     content = onnx_file.as_bytes(G, onnx_file.described(G, names.load(network, G)))
     with files.atomic_open(dest) as f:
         f.write(onnx_file.halved(content) if fp16 else content)

@@ -12,6 +12,7 @@ def list_command():
     """List the networks in the box: each is taken by its name wherever a command takes a network.
 
     \b
+    sarigan list
     sarigan explore                                     # the first of them
     sarigan generate --network=drawn32 --seeds=0-35 --outdir=out/images
     """

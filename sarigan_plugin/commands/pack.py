@@ -30,9 +30,9 @@ from sarigan_plugin.support import files
 @click.option('--force',        help='Replace the network in a folder that is there', is_flag=True)
 @trust_option
 def pack_command(network, dest, licence, trained_on, figures, force, trust, **words):
-    """Write a network as a folder that others can use: config.json, model.safetensors and a model card, README.md.
+    """Write a network as a folder with a model card, for others to use.
 
-    The folder holds the averaged generator alone, in 16 bits, and no code. The card is made of the record of the
+    The folder has config.json, model.safetensors and the card, README.md. It holds the averaged generator alone, in 16 bits, and no code. The card is made of the record of the
     training beside the pickle. Names of groups, and groups that `sarigan regroup` found, are taken along.
 
     \b

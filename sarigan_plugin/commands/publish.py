@@ -5,11 +5,11 @@ import shlex
 
 import click
 
-from sarigan_plugin.commands.options import PATH, trust_option
+from sarigan_plugin.commands.options import PATH, linked_option, trust_option
 from sarigan_plugin.errors import writing
 from sarigan_plugin.publish import onnx_file, site
 from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering import names
+from sarigan_plugin.steering import groupings, names
 from sarigan_plugin.support import files
 
 #----------------------------------------------------------------------------
@@ -19,8 +19,9 @@ from sarigan_plugin.support import files
 @click.option('--outdir',   help='A new folder for the page', required=True, type=PATH, metavar='DIR')
 @click.option('--title',    help='What the page calls the network  [default: its file name]', metavar='TEXT')
 @click.option('--force',    help='Replace the page that is there', is_flag=True)
+@linked_option
 @trust_option
-def publish_command(network, outdir, title, force, trust):
+def publish_command(network, outdir, title, force, linked, trust):
     """Make a page on which anybody steers the groups of a network, in the browser alone.
 
     The folder is for any host of static files, such as GitHub Pages. The page asks no server for anything but its own
@@ -33,6 +34,7 @@ def publish_command(network, outdir, title, force, trust):
     site.check_outdir(outdir, force)
     onnx_file.require()
     G = reading.load(network, 'PKL', 'cpu', trust)
+    groupings.read_linked(G, network, 'PKL', linked)
     title = title or files.printable(os.path.basename(os.path.abspath(network)))
     made = site.contents(G, names.load(network, G), title)
     with writing('--outdir', outdir):

@@ -18,6 +18,7 @@ from sarigan_plugin.commands.options import (
     trust_option,
 )
 from sarigan_plugin.datasets import drawn
+from sarigan_plugin.commands.sections import SectionedCommand
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.evaluation import attributes, disentanglement, fidelity
 from sarigan_plugin.snapshots import reading
@@ -43,7 +44,9 @@ class GroupNumber(click.ParamType):
             self.fail(f'{value!r} is neither auto nor a number from 2 to {MAX_GROUPS}', param, ctx)
         return int(value)
 
-@click.command('regroup')
+@click.command('regroup', cls=SectionedCommand, sections={
+    'How groups are found': '--by --num-groups --attributes --seeds --trunc',
+    'What is written': '--to --bake'})
 @click.argument('network', type=PATH, metavar='PKL')
 @click.option('--by',           help='What channels of one group have in common: what they change, where they respond, '
                                 'or their kernels', type=click.Choice(list(regrouping.KINDS)), default='effects',
@@ -66,14 +69,14 @@ class GroupNumber(click.ParamType):
 @device_option
 def regroup_command(network, by, num_groups, dataset, to, seeds, trunc, bake, dry_run, class_idx, trust,
         device):
-    """Find groups of channels that change the same things, in any StyleGAN2 or SariGAN, without training.
+    """Find groups of channels that change the same things, in any StyleGAN2.
 
     \b
     sarigan regroup network.pkl                                     # writes network.groups.json
     sarigan groups network.pkl --outdir=out/groups                  # see them, first on the page
     sarigan edit network.pkl --outdir=out/edit --layer=linked --group=0 --inter=2
 
-    Each channel's style is exchanged for another image's, and channels of all layers whose exchange changes the same
+    A SariGAN's layers may be regrouped as well, without training. Each channel's style is exchanged for another image's, and channels of all layers whose exchange changes the same
     places, or attributes, make a group: one knob in several layers. Every command that takes groups knows them from
     then on as those of the layer `linked`. The network is not touched.
     """

@@ -14,7 +14,9 @@ Inputs, float32 all of them; g groups and C channels of a layer, K images that c
     intra_step.LAYER    [g, code_dim]           (1 - sum_k intra_share_k) z + sum_k intra_share_k z_k + A intra_step,
                                             A being the matrix that makes styles of codes
 
-Those from other_z on are there where channels are grouped. Outputs: image [1, colours, H, W], about [-1, 1], and
+Those from other_z on are there where channels are grouped. LAYER may be 'linked', if such groups are attached: their
+h is the gain of their channels in each layer, see groupings.py, and the intra-group styles are all that there are.
+Inputs of a layer's own groups come before those of linked ones. Outputs: image [1, colours, H, W], about [-1, 1], and
 attention.LAYER [1, g, h, w], the mean of the feature maps of each group.
 """
 
@@ -27,9 +29,10 @@ import numpy as np
 import torch
 
 from sarigan_plugin.errors import UserError
-from sarigan_plugin.model.networks import captured_features, grouped_layers, split_codes
+from sarigan_plugin.model.networks import captured_features, split_codes
 from sarigan_plugin.snapshots import label_kind, reading
-from sarigan_plugin.steering.attention import group_maps
+from sarigan_plugin.steering import groupings
+from sarigan_plugin.steering.styles import all_styles, hooked, restyled_by_code
 from sarigan_plugin.upstream import exchanges
 
 from torch_utils import misc
@@ -52,16 +55,19 @@ def neutral(G):
         arrays['condition'] = np.zeros([1, G.img_channels + 1, G.img_resolution, G.img_resolution])
     elif G.c_dim > 0:
         arrays['label'] = np.zeros([1, G.c_dim])
-    layers = grouped_layers(G.synthesis)
-    if layers:
+    places = groupings.of(G)
+    if places:
         arrays['other_z'] = np.zeros([1, G.z_dim])
-    for name, layer, _source in layers:
-        groups = layer.grouping.num_groups
-        arrays[_in_layer('inter_scale', name)] = np.ones([1, groups])
+    for name, groups in places.items():
+        arrays[_in_layer('inter_scale', name)] = np.ones([1, groups.num_groups])
         for kind in ['inter_shift', 'inter_share', 'intra_share']:
-            arrays[_in_layer(kind, name)] = np.zeros([1, groups])
-        arrays[_in_layer('intra_step', name)] = np.zeros([groups, G.code_dim])
+            arrays[_in_layer(kind, name)] = np.zeros([1, groups.num_groups])
+        arrays[_in_layer('intra_step', name)] = np.zeros([groups.num_groups, _code_dim(groups)])
     return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+def _code_dim(groups):
+    """Length of the code that makes the styles of groups, the intra-group one where there are two."""
+    return next(iter(groups.layers.values())).affine.weight.shape[1]
 
 class Steered(torch.nn.Module):
     """A generator from inputs as neutral() has them to (image, attention maps of each grouped layer)."""
@@ -69,18 +75,20 @@ class Steered(torch.nn.Module):
     def __init__(self, G):
         super().__init__()
         self.G = G
-        self.layers = [(name, layer) for name, layer, _source in grouped_layers(G.synthesis)]
-        self.output_names = ['image', *[_in_layer('attention', name) for name, _layer in self.layers]]
+        self.places = groupings.of(G)
+        self.layers = {name: layer for groups in self.places.values() for name, layer in groups.layers.items()}
+        self.output_names = ['image', *[_in_layer('attention', name) for name in self.places]]
 
     def forward(self, inputs):
         conditions = self._condition(inputs)
         w = self._codes(inputs['z'], inputs['truncation'], conditions)
         ws = w[:, None].repeat([1, self.G.num_ws, 1])
         extra = [conditions] if reading.completes_images(self.G) else []
-        with self._edited(inputs, conditions), captured_features(self.G.synthesis) as features:
+        with self._edited(inputs, conditions), captured_features(self.G.synthesis, self.layers) as features:
             # Kernels that no style is folded into are constants, which runtimes prepare once.
             image = self.G.synthesis(ws, *extra, noise_mode='const', fused_modconv=False)
-        return image, *[group_maps(features[name], layer.grouping()) for name, layer in self.layers]
+        return image, *[_linked_maps(groups, features) if name == groupings.LINKED else groups.maps(features)
+            for name, groups in self.places.items()]
 
     def _condition(self, inputs):
         """What mapping and synthesis call c, [1, c_dim]."""
@@ -96,38 +104,89 @@ class Steered(torch.nn.Module):
     @contextlib.contextmanager
     def _edited(self, inputs, c):
         """Inside the `with`, layers make their styles as the inputs say; as edits.edited(), all at once."""
-        if not self.layers:
+        if not self.places:
             yield
             return
-        others = split_codes(self._codes(inputs['other_z'], inputs['truncation'], c)) # [K, code_dim] each.
-        with contextlib.ExitStack() as stack:
-            for name, layer in self.layers:
-                of_layer = {kind: inputs[_in_layer(kind, name)]
-                    for kind in ['inter_scale', 'inter_shift', 'inter_share', 'intra_share', 'intra_step']}
-                for module, hook in _hooks(layer, of_layer, *others):
-                    stack.callback(module.register_forward_hook(hook).remove)
+        others = self._codes(inputs['other_z'], inputs['truncation'], c) # [K, w_dim]
+        contexts = []
+        for name, groups in self.places.items():
+            given = {kind: inputs[_in_layer(kind, name)]
+                for kind in ['inter_scale', 'inter_shift', 'inter_share', 'intra_share', 'intra_step']}
+            # What other images have is looked at before anything is changed.
+            contexts += list((_linked if name == groupings.LINKED else _own)(groups, given, others))
+        with groupings.all_of(contexts):
             yield
 
-def _hooks(layer, given, inter_codes, intra_codes):
-    """The modules that make a layer's styles, and what changes their outputs. given: {kind of input: tensor}."""
-    def change_inter(module, _args, styles): # [1g]
-        others = module.forward(inter_codes) # forward() goes past hooks. [Kg]
-        taken = (given['inter_share'] * others).sum(dim=0, keepdim=True)
-        return styles * given['inter_scale'] + given['inter_shift'] + taken
+def _own(groups, given, others):
+    """Contexts, inside of which a layer's own groups are as it is given. given: {kind of input: tensor}."""
+    inter_codes, intra_codes = split_codes(others) # [K, code_dim] each.
+    layer, membership = groups.layer, groups.layer.grouping() # [Cg]
 
-    def change_intra(module, _args, styles): # [1C]
-        share = given['intra_share'] @ membership.t() # [KC]
-        others = module.forward(intra_codes)
+    def change_inter(module):
+        theirs = module.forward(inter_codes) # [Kg]
+        return hooked(module, lambda _args, styles: _scaled(styles, theirs, given))
+
+    def change_intra(module):
+        theirs = module.forward(intra_codes) # [KC]
         moved = given['intra_step'] @ (module.weight * module.weight_gain).t() # [gC]
-        return (styles * (1 - share.sum(dim=0, keepdim=True)) + (share * others).sum(dim=0, keepdim=True)
+        return hooked(module, lambda _args, styles: _mixed(styles, theirs, membership, given)
             + (moved * membership.t()).sum(dim=0, keepdim=True))
 
-    membership = layer.grouping() # [Cg]
-    yield layer.group_affine, change_inter
-    yield layer.affine, change_intra
-    if layer.norm == 'feature':
-        yield layer.group_shift, change_inter
-        yield layer.shift, change_intra
+    is_feature = layer.norm == 'feature'
+    yield from map(change_inter, [layer.group_affine, layer.group_shift] if is_feature else [layer.group_affine])
+    yield from map(change_intra, [layer.affine, layer.shift] if is_feature else [layer.affine])
+
+def _linked(groups, given, others):
+    """As _own(), of groupings.LinkedGroups; one context for each layer."""
+    for name, membership in _memberships(groups).items():
+        layer = groups.layers[name]
+        yield restyled_by_code(layer, _linked_change(layer, membership, given, all_styles(layer, others)))
+
+def _memberships(groups):
+    """Of groupings.LinkedGroups: {layer: [C, g], one where a channel is in a group}, of layers that have some."""
+    def of_layer(name):
+        none = torch.zeros([groups.layers[name].weight.shape[1]], dtype=torch.bool)
+        return torch.stack([masks.get(name, none) for masks in groups.masks], dim=1).to(torch.float32)
+
+    return {name: of_layer(name) for name in groups.layers if any(name in masks for masks in groups.masks)}
+
+def _linked_maps(groups, features):
+    """As LinkedGroups.maps(), which asks what is in masks; exporters do not bear that. Returns [1, g, h, w]."""
+    side = max(features[name].shape[-1] for name in groups.layers)
+    sums = []
+    for name, membership in _memberships(groups).items():
+        x = features[name]
+        x = (x - x.mean(dim=[1,2,3], keepdim=True)) / x.std(dim=[1,2,3], keepdim=True).clamp(min=groupings.TINY)
+        of_groups = torch.einsum('nchw,cg->nghw', x, membership)
+        sums.append(torch.nn.functional.interpolate(of_groups, size=[side, side], mode='bilinear'))
+    return sum(sums) / torch.tensor(groups.sizes())[:, None, None]
+
+def _linked_change(layer, membership, given, theirs):
+    """What happens to the styles of one layer. theirs: its styles in other images, as of all_styles()."""
+    def gains(styles): # [Ng]
+        return (styles.square() @ membership / membership.shape[0]).sqrt()
+
+    def change(own, w):
+        step = given['intra_step']
+        step = torch.nn.functional.pad(step, [w.shape[1] - step.shape[1], 0]) # [g, w_dim], the inter-group code first.
+        moved = [((there - here) * membership.t()).sum(dim=0, keepdim=True)
+            for there, here in zip(all_styles(layer, w + step), all_styles(layer, w))]
+        new = [_mixed(styles, other, membership, given) + move for styles, other, move in zip(own, theirs, moved)]
+        gain = gains(new[0])
+        factor = _scaled(gain, gains(theirs[0]), given) / gain.clamp(min=groupings.TINY) # [1g]
+        factor = factor @ membership.t() + (1 - membership.sum(dim=1)) # Of channels in no group it is one.
+        return tuple(styles * factor for styles in new)
+    return change
+
+def _scaled(styles, theirs, given):
+    """Inter-group styles [N, g] as they are given. theirs: [K, g], those of other images."""
+    taken = (given['inter_share'] * theirs).sum(dim=0, keepdim=True)
+    return styles * given['inter_scale'] + given['inter_shift'] + taken
+
+def _mixed(styles, theirs, membership, given):
+    """Styles [N, C] of channels with shares of those of other images, [K, C]. membership: [C, g]."""
+    share = given['intra_share'] @ membership.t() # [KC]
+    return styles * (1 - share.sum(dim=0, keepdim=True)) + (share * theirs).sum(dim=0, keepdim=True)
 
 #----------------------------------------------------------------------------
 # Files.
@@ -146,13 +205,14 @@ def described(G, known):
 
     labels is the length of a label, 0 = it takes none; layers has the groups that have channels, and their names.
     """
-    layers = [dict(name=name, num_groups=layer.grouping.num_groups, groups=layer.grouping.assignment.unique().tolist(),
+    places = groupings.of(G)
+    layers = [dict(name=name, num_groups=groups.num_groups, groups=groups.live,
         names={group: text for of_layer, group, text in known if of_layer == name})
-        for name, layer, _source in grouped_layers(G.synthesis)]
+        for name, groups in places.items()]
     is_inpainting = reading.completes_images(G)
     return dict(version=1, resolution=G.img_resolution, colours=G.img_channels, z_dim=G.z_dim,
-        code_dim=G.code_dim if layers else None, labels=0 if is_inpainting else G.c_dim, label_kind=label_kind.of(G),
-        condition=is_inpainting, layers=layers)
+        code_dim=_code_dim(next(iter(places.values()))) if places else None,
+        labels=0 if is_inpainting else G.c_dim, label_kind=label_kind.of(G), condition=is_inpainting, layers=layers)
 
 def as_bytes(G, description=None):
     """The content of an ONNX file.

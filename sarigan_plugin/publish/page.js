@@ -2,8 +2,8 @@
 
 import {feedsOf} from './feeds.js';
 import {change, heatOverlay, shrink, toPixels} from './pictures.js';
-import {checkClass, checkNumber, doesSomething, inWords, isSame, linkTo, MAX_SEED, newEdit, recipeInLink, recipeOf,
-    sceneOf, Unreadable} from './recipe.js';
+import {checkClass, checkNumber, doesSomething, inWords, isSame, LINKED, linkTo, MAX_SEED, newEdit, recipeInLink,
+    recipeOf, sceneOf, Unreadable} from './recipe.js';
 
 const THUMBNAIL = 96;           // Pixels of a group's picture, at most.
 const SMOOTH = 256;             // From this side on, pixels are too small to be shown one by one.
@@ -22,7 +22,8 @@ let scene = {seed: 0, trunc: 0.7, classIdx: firstClass(), edits: []};
 let past = [], future = [];     // Scenes.
 let gesture = null;             // What the hand is at: its changes are one step.
 let look = 'before';
-let layer = network.layers[Math.floor(network.layers.length / 2)]; // Neither the coarsest nor the finest.
+// Neither the coarsest nor the finest layer; linked groups first.
+let layer = network.layers.find(({name}) => name === LINKED) ?? network.layers[Math.floor(network.layers.length / 2)];
 let group = layer?.groups[0];
 
 function firstClass() {

@@ -1,6 +1,7 @@
 // Scenes, which the page shows, and recipes, which `sarigan edit --recipe` reads and writes: version 2 of their JSON.
 
 export const VERSION = 2, MAX_SEED = 2 ** 32 - 1, MAX_NUMBER = 1e6;
+export const LINKED = 'linked'; // The layer that stands for groups of many layers.
 
 // Of an edit that does nothing. The order is that of the files.
 const EDIT = {
@@ -69,6 +70,9 @@ export function sceneOf(text, network) {
     if (projected_w !== null)
         throw new Unreadable('projected_w: the page makes images of seeds alone; `sarigan edit` takes this recipe.');
     const read = edits.map((fields, index) => readEdit(fields, `edits[${index}].`, network));
+    const linked = read.filter(edit => edit.layers.includes(LINKED)).map(edit => edit.group);
+    if (new Set(linked).size < linked.length) // Their styles are not linear in those of the ones before.
+        throw new Unreadable('edits: the page does one edit of a linked group; `sarigan edit` takes this recipe.');
     return {seed: seeds[0], trunc, classIdx: class_idx, edits: read.filter(doesSomething)};
 }
 

@@ -8,6 +8,7 @@ import skips
 from publish_tools import Published, Server, Tab
 from sarigan_plugin.datasets import packaged
 from sarigan_plugin.errors import UserError
+from sarigan_plugin.steering.channel_sets import ChannelSet
 from visitors import browser_tools
 
 @pytest.fixture(scope='session')
@@ -22,7 +23,8 @@ def runtime_archive():
 def published(make_generator, runtime_archive, tmp_path_factory):
     torch.manual_seed(0)
     return Published(tmp_path_factory.mktemp('published'), make_generator(grouping='blocks'),
-        name=('b16.conv1', 1, 'glasses'))
+        name=('b16.conv1', 1, 'glasses'), linked=[
+            ChannelSet('hat', {'b8.conv1': (0, 3), 'b32.conv1': (1, 2, 5)}), ChannelSet(None, {'b16.conv0': (2, 7)})])
 
 #----------------------------------------------------------------------------
 

@@ -12,10 +12,12 @@ from sarigan_plugin.model import inpainting
 from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.publish import onnx_file
 from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering import names
+from sarigan_plugin.steering import groupings, names
 from sarigan_plugin.steering.attention import attention_maps
+from sarigan_plugin.steering.channel_sets import ChannelSet, ChannelSets
 from sarigan_plugin.steering.edits import Edit, edited, intra_components
 from sarigan_plugin.steering.sampling import latents, sample_ws
+from sarigan_plugin.steering.styles import styled_layers
 from small_networks import make_inpainter, plain_networks, shaken, write
 
 onnxruntime = pytest.importorskip('onnxruntime')
@@ -52,6 +54,21 @@ def feeds_of(G, seed, others=(), **fields):
                 feeds[name] = feeds[name].repeat(len(others), axis=0)
     return feeds | fields
 
+def link(G):
+    """Give it two linked groups."""
+    names_of = list(styled_layers(G))
+    groupings.attach(G, ChannelSets([ChannelSet('first', {names_of[0]: (0, 3), names_of[-1]: (1, 2, 5)}),
+        ChannelSet(None, {names_of[1]: (2,), names_of[-1]: (0,)})], 'of this network'))
+
+def linked_edits(G, feeds):
+    """Edits of linked groups; the inputs that say the same go into feeds."""
+    linked = groupings.of(G)[groupings.LINKED]
+    feeds['inter_scale.linked'][0, 0], feeds['inter_shift.linked'][0, 0] = 1.5, 0.25
+    feeds['inter_share.linked'][1, 0] = 1.5 # Half of each, times 3.
+    feeds['intra_share.linked'][0, 1], feeds['intra_step.linked'][1] = 0.75, 2 * linked.components(1)[0][0]
+    return [Edit('linked', 0, inter_seed=8, inter_mix=0.5, inter_scale=3, inter_shift=0.25),
+        Edit('linked', 1, intra_seed=7, intra_mix=0.75, intra_component=0, intra_amount=2)]
+
 def edits_and_feeds(G):
     """Edits of everything that can be edited, and the inputs that say the same."""
     first, second, *_rest = [name for name, _layer, _source in grouped_layers(G.synthesis)]
@@ -63,6 +80,8 @@ def edits_and_feeds(G):
     feeds[f'inter_scale.{second}'][0, 2], feeds[f'inter_share.{second}'][1, 2] = 1.5, 1.5 # Half of each, times 3.
     layer = next(layer for name, layer, _source in grouped_layers(G.synthesis) if name == second)
     feeds[f'intra_step.{second}'][2] = 4 * intra_components(layer, 2)[0][1]
+    if groupings.LINKED in groupings.of(G):
+        edits += linked_edits(G, feeds)
     return edits, feeds
 
 #----------------------------------------------------------------------------
@@ -79,8 +98,9 @@ def check_edits(G, content, **label):
     assert (changed - image).abs().max() > 0.1
     assert_close(content, feeds | label, changed, maps)
 
-def test_the_feature_form_and_classes_give_the_images_and_attention_maps_of_pytorch(make_generator):
+def test_the_feature_form_classes_and_linked_groups_give_the_images_and_attention_maps_of_pytorch(make_generator):
     G = shaken(make_generator(norm='feature', c_dim=3))
+    link(G)
     check_edits(G, onnx_file.as_bytes(G), label=np.float32([[0, 0, 1]]))
 
 def test_the_command_writes_a_grey_network_that_describes_itself_and_nothing_of_this_machine(make_generator,
@@ -114,6 +134,16 @@ def test_stylegan2_has_seeds_and_truncation():
     assert list(feeds) == ['z', 'truncation', 'label']
     assert_close(onnx_file.as_bytes(G), feeds, G.synthesis(sample_ws(G, [5], TRUNC, 1), noise_mode='const'), {})
 
+def test_linked_groups_of_stylegan2_give_the_images_and_attention_maps_of_pytorch():
+    G = reading.put(plain_networks(resolution=16)['G_ema'], 'cpu')
+    link(G)
+    feeds = feeds_of(G, 3, others=[7, 8])
+    edits = linked_edits(G, feeds)
+    with edited(G, edits, TRUNC):
+        image, maps = attention_maps(G, sample_ws(G, [3], TRUNC))
+    assert list(maps) == ['linked']
+    assert_close(onnx_file.as_bytes(G), feeds, image, maps)
+
 def test_a_network_that_completes_images_takes_the_condition():
     G = shaken(make_inpainter(img_channels=1))
     hole = torch.zeros([1, 1, 32, 32], dtype=torch.bool)
@@ -138,7 +168,9 @@ def test_a_missing_package_gets_the_command_that_installs_it(network, tmp_path, 
         "Error: ONNX needs the Python package onnxscript, which is not installed: "
         "pip install 'onnx>=1.17' 'onnxscript>=0.5'")
 
-def test_only_onnx_files_store_fp16(network, tmp_path):
+def test_only_onnx_files_store_fp16_and_have_linked_groups(network, tmp_path):
     assert sentence(run('export', network, f'--to={tmp_path / "folder"}', '--fp16')) == (
         'Error: --fp16 is for ONNX files alone, as in --to=network.onnx.')
+    assert sentence(run('export', network, f'--to={tmp_path / "folder"}', '--groups=none')) == (
+        'Error: --groups is for ONNX files alone, as in --to=network.onnx.')
     assert not (tmp_path / 'folder').exists()

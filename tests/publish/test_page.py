@@ -18,7 +18,7 @@ from small_networks import plain_networks
 from visitors import needs_chromium
 
 pytestmark = needs_chromium
-LAYER = 'b16.conv1' # Which the page begins with, as `sarigan explore`.
+LAYER = 'b16.conv1'
 
 def assert_near(ours, theirs, levels=1):
     """Images, but for the last of 255 levels."""
@@ -33,7 +33,7 @@ def test_in_a_browser_sliders_make_the_images_of_python_and_can_be_undone(open_t
     assert_near(tab.pixels(), image(G))
     assert_near(tab.pixels('beside'), image(G))
     tab.press('Times', 'ArrowRight', 20)
-    first = dict(layers=[LAYER], group=0, inter_scale=2)
+    first = dict(layers=['linked'], group=0, inter_scale=2) # Which the page begins with, as `sarigan explore`.
     tab.wait([first])
     assert_near(tab.pixels(), image(G, edits=[Edit(**first)]))
     assert np.abs(tab.pixels().astype(int) - tab.pixels('beside')).max() > 9
@@ -65,11 +65,14 @@ def test_in_a_browser_sliders_make_the_images_of_python_and_can_be_undone(open_t
 
 def test_in_a_browser_pictures_show_attention_and_change(open_tab, published):
     tab, G = open_tab(), published.G
-    tab.button('group 1 “glasses”').click()
     before, maps = attention_maps(G, sample_ws(G, [0]))
     before = pictures.to_uint8(before)
     tab.page.get_by_text('Attention', exact=True).click()
+    tab.page.get_by_role('img', name='What group 0 “hat” of linked attends to').wait_for()
     # Heat is steep at places: a level of the map is several of a colour.
+    assert_near(tab.pixels('beside'), pictures.heat_overlay(before, maps['linked'][:, 0])[0], levels=3)
+    tab.button(LAYER).click()
+    tab.button('group 1 “glasses”').click()
     assert_near(tab.pixels('beside'), pictures.heat_overlay(before, maps[LAYER][:, 1])[0], levels=3)
     tab.press('Times', 'Home')
     tab.wait([dict(layers=[LAYER], group=1, inter_scale=-2)])
@@ -90,10 +93,11 @@ def test_in_a_browser_seeds_are_numpys_to_the_last_bit(open_tab):
 
 def test_in_a_browser_what_is_saved_can_be_edited_and_what_was_edited_can_be_opened(open_tab, published, tmp_path):
     tab, G = open_tab(), published.G
-    # Edits of edits, a group of two layers, codes of four images.
+    # Edits of edits, a group of two layers, linked groups, codes of five images.
     recipe = EditRecipe([Edit(LAYER, 1, inter_scale=-1), Edit(LAYER, 1, 0.5, 0.25, inter_seed=4, inter_mix=0.5),
         Edit(LAYER, 1, intra_seed=5, intra_mix=0.5), Edit(['b8.conv0', LAYER], 1, intra_seed=6, intra_mix=0.75),
-        Edit('b32.conv1', 2, inter_seed=7, inter_mix=0.3)], [11, 12], 0.9)
+        Edit('b32.conv1', 2, inter_seed=7, inter_mix=0.3),
+        Edit('linked', 1, 1.5, 0.1, intra_seed=8, intra_mix=0.5, inter_seed=4, inter_mix=0.25)], [11, 12], 0.9)
     recipe.write(tmp_path / 'edit.json')
     with tab.page.expect_file_chooser() as chooser:
         tab.button('Open').click()
@@ -118,7 +122,7 @@ def test_in_a_browser_what_is_saved_can_be_edited_and_what_was_edited_can_be_ope
     tab.button('Link').click()
     tab.message('it holds the recipe')
     link = tab.page.url
-    assert len(link) < 900 and re.search('#recipe=[-_A-Za-z0-9]+$', link)
+    assert len(link) < 1000 and re.search('#recipe=[-_A-Za-z0-9]+$', link)
     other = open_tab('#' + link.split('#')[1])
     other.wait(edits, 11, 0.9)
     assert np.array_equal(other.pixels(), tab.pixels())
@@ -139,6 +143,8 @@ def test_in_a_browser_hostile_recipes_get_a_message_and_change_nothing(open_tab)
         (dict(version=2, edits=[dict(edit, group=99)]), f'edits[0].group: {LAYER} has no group 99 with channels'),
         (dict(version=2, edits=[dict(edit, inter_scale=1e7)]), 'inter_scale: 10000000 is not a number'),
         (dict(version=2, edits=[dict(edit, intra_component=0)]), 'the page has no components'),
+        (dict(version=2, edits=[dict(edit, layers='linked', inter_scale=2)] * 2),
+                                                        'edits: the page does one edit of a linked group'),
         (dict(version=2, edits=[edit], class_idx=1),    'class_idx: 1 is not a whole number from 0 to 0.'),
     ]:
         text = content if isinstance(content, str) else json.dumps(content)

@@ -296,6 +296,7 @@ COMMANDS = { # That take a network, with what else they want.
     'inpaint-table':    lambda path, out: [path, f'--outdir={out}', f'--data={path}'],
     'metrics':          lambda path, _out: [path, f'--data={path}'],
     'export':           lambda path, out: [path, f'--to={out}'],
+    'publish':          lambda path, out: [path, f'--outdir={out}'],
     'import':           lambda path, out: [path, f'--to={out}'],
 }
 

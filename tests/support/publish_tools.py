@@ -9,18 +9,23 @@ import threading
 
 from commands import run
 from sarigan_plugin.snapshots import reading
-from sarigan_plugin.steering import names
+from sarigan_plugin.steering import channel_sets, groupings, names
 from small_networks import shaken
 from visitors import patient_context, pixels
 
 class Published:
     """A network and its site."""
-    def __init__(self, folder, G, name=None):
+    def __init__(self, folder, G, name=None, linked=()):
+        """name: (layer, group, its name). linked: ChannelSets of linked groups."""
         self.network, self.site = folder / 'network.pkl', folder / 'site'
         G = shaken(G)
         self.network.write_bytes(pickle.dumps(dict(G=None, D=None, G_ema=G, training_set_kwargs=None,
             augment_pipe=None)))
         self.G = reading.load(str(self.network), 'network')
+        if linked:
+            path = channel_sets.path_of(str(self.network))
+            channel_sets.ChannelSets(linked, channel_sets.weights_hash(self.G)).write(path)
+            groupings.read_linked(self.G, str(self.network), 'network')
         if name is not None:
             known = names.read(self.network, self.G)
             known.set(*name)
