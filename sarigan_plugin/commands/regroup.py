@@ -17,8 +17,8 @@ from sarigan_plugin.commands.options import (
     require_class,
     trust_option,
 )
-from sarigan_plugin.datasets import drawn
 from sarigan_plugin.commands.sections import SectionedCommand
+from sarigan_plugin.datasets import drawn
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.evaluation import attributes, disentanglement, fidelity
 from sarigan_plugin.snapshots import reading
