@@ -32,8 +32,9 @@ from sarigan_plugin.support import files
 def pack_command(network, dest, licence, trained_on, figures, force, trust, **words):
     """Write a network as a folder with a model card, for others to use.
 
-    The folder has config.json, model.safetensors and the card, README.md. It holds the averaged generator alone, in 16 bits, and no code. The card is made of the record of the
-    training beside the pickle. Names of groups, and groups that `sarigan regroup` found, are taken along.
+    The folder has config.json, model.safetensors and the card, README.md: the averaged generator alone, in 16 bits, and
+    no code. The card is made of the record of the training beside the pickle. Names of groups, and groups that `sarigan
+    regroup` found, are taken along.
 
     \b
     sarigan metrics runs/00000-x/network-snapshot-002000.pkl --data=drawn.zip --json=figures.json

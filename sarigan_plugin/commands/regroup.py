@@ -76,9 +76,10 @@ def regroup_command(network, by, num_groups, dataset, to, seeds, trunc, bake, dr
     sarigan groups network.pkl --outdir=out/groups                  # see them, first on the page
     sarigan edit network.pkl --outdir=out/edit --layer=linked --group=0 --inter=2
 
-    A SariGAN's layers may be regrouped as well, without training. Each channel's style is exchanged for another image's, and channels of all layers whose exchange changes the same
-    places, or attributes, make a group: one knob in several layers. Every command that takes groups knows them from
-    then on as those of the layer `linked`. The network is not touched.
+    Nothing is trained, and a SariGAN will do as well. Each channel's style is exchanged for another image's, and
+    channels of all layers whose exchange changes the same places, or attributes, make a group: one knob in several
+    layers. Every command that takes groups knows them from then on as those of the layer `linked`. The network is not
+    touched.
     """
     data = reading.load_all(network, 'PKL', trust)
     G = reading.averaged(data, device)

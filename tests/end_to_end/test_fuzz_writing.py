@@ -176,7 +176,8 @@ ARRAYS = st.one_of(st.none(), st.builds(lambda shape, kind: np.zeros(shape, kind
 def tool_commands(draw):
     """(command, arguments, name of the source, destination)"""
     command, source, dest = (
-        draw(st.sampled_from(['generate', 'groups', 'edit', 'mix', 'directions', 'regroup', 'export', 'import', 'pack'])),
+        draw(st.sampled_from(
+            ['generate', 'groups', 'edit', 'mix', 'directions', 'regroup', 'export', 'import', 'pack'])),
         draw(st.sampled_from(SOURCES + ['sarigan.pkl'] * 4)), draw(st.sampled_from(DESTINATIONS + ['new'] * 8)))
     # No command line can have that character.
     options = st.tuples(st.sampled_from(OPTIONS[command]), st.one_of(NUMBERS, TEXTS)).map(
