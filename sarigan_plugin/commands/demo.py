@@ -10,8 +10,8 @@ import PIL.Image
 from sarigan_plugin.commands.options import PATH, LastingCommand
 from sarigan_plugin.datasets import drawn, packaged
 from sarigan_plugin.errors import UserError, writing
-from sarigan_plugin.snapshots import box, model_card, reading
-from sarigan_plugin.steering import attention, names
+from sarigan_plugin.snapshots import box, model_card
+from sarigan_plugin.steering import attention, groupings, names
 from sarigan_plugin.support import pictures
 from sarigan_plugin.trainer import arguments, launch, runs
 from sarigan_plugin.upstream import host
@@ -58,7 +58,7 @@ def _draw_boxed(outdir):
         return None
     folder = os.path.join(outdir, 'boxed')
     os.makedirs(folder, exist_ok=True)
-    G = reading.load_grouped(boxed.name, '--outdir')
+    G = groupings.load(boxed.name, '--outdir')
     attention.draw_all(G, boxed.name, folder, seeds=range(6), known=names.load(boxed.name, G))
     click.echo(f'{folder} has the groups of {boxed.name}, a network that comes with sarigan{_trained(boxed.facts)}: '
         'look at groups.png and strip.png while yours is trained.')
@@ -123,7 +123,7 @@ def _collect(run_dir, outdir):
             'network.pkl'), (os.path.join(run_dir, 'log.txt'), 'log.txt')]:
         shutil.copyfile(source, os.path.join(outdir, name))
     network = os.path.join(outdir, 'network.pkl')
-    G = reading.load_grouped(network, '--outdir')
+    G = groupings.load(network, '--outdir')
     attention.draw_all(G, network, outdir, seeds=range(6), known=names.load(network, G))
     click.echo(f"""
 Done: {runs.position(run_dir) // 1000} thousand images seen in all. Look at these, in {outdir}:

@@ -226,6 +226,7 @@ def as_bytes(G, description=None):
     _fold_constants(program.model)
     model = program.model_proto
     _strip(model)
+    _widen_biases(model)
     if description is not None:
         entry = model.metadata_props.add()
         entry.key, entry.value = METADATA, json.dumps(description)
@@ -293,6 +294,22 @@ def _strip(model):
             *model.graph.output, model.graph, model]:
         del entry.metadata_props[:]
         entry.doc_string = ''
+
+def _widen_biases(model):
+    """Make scalars that Gemm adds vectors of one number: ONNX allows both, and ONNX Runtime aborts on WebGPU."""
+    from onnx import TensorProto
+    scalars = {tensor.name: tensor for tensor in model.graph.initializer if len(tensor.dims) == 0}
+    added = dict()
+    for node in model.graph.node:
+        if node.op_type == 'Gemm' and len(node.input) == 3 and node.input[2] in scalars:
+            name = f'{node.input[2]}.bias'
+            if name not in added:
+                added[name] = TensorProto()
+                added[name].CopyFrom(scalars[node.input[2]])
+                added[name].name = name
+                added[name].dims.append(1)
+            node.input[2] = name
+    model.graph.initializer.extend(added.values())
 
 def halved(content):
     """The content of an ONNX file of half the size: large tensors lie in it as fp16, and are cast to fp32 once, as a

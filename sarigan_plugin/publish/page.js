@@ -214,7 +214,7 @@ function build() {
         document.querySelector('.stage').classList.add('alone');
         byId('after-heading').textContent = 'Image';
         byId('after').setAttribute('aria-label', 'The image');
-        byId('after-heading').append(element('div', {className: 'note', textContent:
+        document.querySelector('.image').append(element('p', {className: 'note whole', textContent:
             'This network has no channel groups to edit; `sarigan regroup` gives it some.'}));
     }
     buildTools();

@@ -91,7 +91,7 @@ def runtime():
     for name in names:
         content = found[f'package/dist/{name}']
         if name.endswith('.wasm'): # Without a time, the same bytes every time.
-            name, content = f'{name}.gz', gzip.compress(content, mtime=0)
+            name, content = f'{name}.gz', gzip.compress(content, compresslevel=6, mtime=0)
         made[f'runtime/{name}'] = content
     return made
 

@@ -65,8 +65,11 @@ def _folders():
 def _read(name, folder):
     with open(exported.description_of(folder), encoding='utf-8') as f:
         facts = json.load(f)['model_card']
-    path = os.path.join(folder, 'names.json')
-    groups = [entry['name'] for entry in files.read_json(path)['names']] if os.path.exists(path) else []
-    return Boxed(name, folder, facts, groups)
+    groups = []
+    for key in ['groups', 'names']:
+        path = os.path.join(folder, f'{key}.json')
+        if os.path.exists(path):
+            groups += [entry['name'] for entry in files.read_json(path)[key] if entry['name'] is not None]
+    return Boxed(name, folder, facts, list(dict.fromkeys(groups)))
 
 #----------------------------------------------------------------------------
