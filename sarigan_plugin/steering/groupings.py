@@ -34,21 +34,24 @@ LINKED  = 'linked'  # The place of linked groups.
 NONE    = 'none'    # In place of a file: without linked groups.
 TINY    = 1e-12     # Least gain that is divided by.
 
-_attached = weakref.WeakKeyDictionary() # Beside the network, not in it: pickles stay what they are.
+_attached = weakref.WeakKeyDictionary() # Of synthesis networks. Beside them, not in them: pickles stay what they are.
 
 #----------------------------------------------------------------------------
 
 def attach(G, sets):
     """Give a generator linked groups, in the place of earlier ones. sets: ChannelSets, None = none."""
-    _attached.pop(G, None)
+    _attached.pop(G.synthesis, None)
     if sets is not None:
-        _attached[G] = LinkedGroups(styled_layers(G), sets)
+        _attached[G.synthesis] = LinkedGroups(styled_layers(G), sets)
+
+def linked(G):
+    """The LinkedGroups of a generator, or None."""
+    return _attached.get(G.synthesis)
 
 def of(G):
     """{place: LayerGroups or LinkedGroups} of a generator, linked ones first."""
-    linked = _attached.get(G)
     own = [LayerGroups(*grouped) for grouped in own_layers(G)]
-    return {groups.name: groups for groups in [*([linked] if linked is not None else []), *own]}
+    return {groups.name: groups for groups in [linked(G), *own] if groups is not None}
 
 def own_layers(G):
     """As networks.grouped_layers(), of any generator."""

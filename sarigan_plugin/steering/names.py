@@ -133,7 +133,7 @@ def _members(G):
 
 def _own_names(G):
     """{(layer, group): name} of the linked groups that have one in their file, for as long as nobody gives another."""
-    linked = groupings.of(G).get(groupings.LINKED)
+    linked = groupings.linked(G)
     return {(groupings.LINKED, group): name for group, name in linked.names().items()} if linked is not None else dict()
 
 def _follow(places, members):

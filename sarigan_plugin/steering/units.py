@@ -126,7 +126,7 @@ def find(G, ws, partitions=None, seed=0):
     random = torch.Generator().manual_seed(seed)
     partitions = group_partitions(G) if partitions is None else partitions
     found = {kind: [] for kind in KINDS}
-    linked = groupings.of(G).get(groupings.LINKED)
+    linked = groupings.linked(G)
     if linked is not None:
         styles = {name: torch.cat([layer_styles(layer, w) for w in ws[:, 0].split(1024)])
             for name, layer in linked.layers.items()}

@@ -9,6 +9,7 @@ import torch
 
 from commands import run, sentence
 from sarigan_plugin.explore.session import Session
+from sarigan_plugin.explore.studio import Studio
 from sarigan_plugin.model import networks
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import attention, channel_sets, groupings, names, units
@@ -175,7 +176,7 @@ def test_a_linked_group_is_a_unit_that_is_turned_by_its_gain_in_every_layer(G):
     features = attention.capture_features(G, ws)[1]
     torch.testing.assert_close(found[1].attention(features), attention.attention_maps(G, ws)[1]['linked'][:, 1])
 
-def test_visitors_of_the_page_begin_with_linked_groups_and_all_that_were_chosen_by_layers_stay(make_generator):
+def test_visitors_of_the_page_begin_with_linked_groups(make_generator, tmp_path):
     G = make_generator(grouping='blocks').requires_grad_(False)
     assert Session(G).layer == 'b16.conv1'
     session = Session(linked(G))
@@ -185,6 +186,9 @@ def test_visitors_of_the_page_begin_with_linked_groups_and_all_that_were_chosen_
     # All groups, where none is chosen: a layer's own, whose channels linked ones share.
     assert {name for edit in mixing_edits(G, 3) for name in edit.layers} == set(styled_layers(G))
     plain = linked(plain_networks()['G_ema'])
+    view = Studio(plain, names.GroupNames(None, plain), str(tmp_path)).visit()[1]
+    assert all(picture.startswith(b'\x89PNG') for picture in [*view.draw(), *view.thumbnails.values()])
+    assert list(view.thumbnails) == [0, 1]
     assert mixing_edits(plain, 3) == [Edit('linked', group, intra_seed=3, inter_seed=3) for group in [0, 1]]
 
 def test_recipes_know_linked_groups(G, tmp_path):
