@@ -17,6 +17,7 @@ COMMANDS = {
     'data':            'Make a dataset zip from your pictures, from open ones, or from drawn ones.',
     'train':           "Train a network; the same command as upstream's train.py.",
     'ablate':          "Train the rows of a table and compare them: the paper's ablations.",
+    'list':            'List the networks that come with the plugin.',
     'generate':        'Generate images with a network pickle.',
     'regroup':         'Find groups that change the same things, in any StyleGAN2.',
     'groups':          'Draw what each group of channels attends to.',
@@ -32,6 +33,7 @@ COMMANDS = {
     'metrics':         'Measure how near generated images are to real ones.',
     'export':          "Write networks as safetensors, or for rosinality's tools.",
     'import':          'Make a network pickle of what export wrote.',
+    'pack':            'Write a network as a folder with a model card.',
     'upstream':        'Fetch, verify and patch the stylegan2-ada-pytorch tree.',
     'doctor':          'Check the installation, one line for each part.',
 }

@@ -1,4 +1,4 @@
-"""`sarigan demo`: real images, a few minutes of training, pictures to look at."""
+"""`sarigan demo`: a network from the box, a few minutes of training of one's own, pictures of both to look at."""
 
 import glob
 import os
@@ -8,10 +8,11 @@ import click
 import PIL.Image
 
 from sarigan_plugin.commands.options import PATH, LastingCommand
-from sarigan_plugin.datasets import packaged
+from sarigan_plugin.datasets import drawn, packaged
 from sarigan_plugin.errors import UserError, writing
-from sarigan_plugin.snapshots import reading
+from sarigan_plugin.snapshots import box, model_card, reading
 from sarigan_plugin.steering import attention, names
+from sarigan_plugin.support import pictures
 from sarigan_plugin.trainer import arguments, launch, runs
 from sarigan_plugin.upstream import host
 
@@ -26,7 +27,9 @@ MAX_KIMG = 100000 # More than the minutes will allow.
                             show_default=True)
 @click.option('--device',   help='Where to train', type=click.Choice(host.DEVICES), default='auto', show_default=True)
 def demo_command(outdir, minutes, device):
-    """Train a small SariGAN on 10,000 pixel faces and draw its groups.
+    """Draw the groups of a network that comes with sarigan; train one on 10,000 pixel faces; draw its groups as well.
+
+    Where the faces can't be downloaded, drawn heads take their place.
 
     Run it again and it goes on from where it stopped.
     """
@@ -37,13 +40,64 @@ def demo_command(outdir, minutes, device):
     with writing('--outdir', outdir):
         os.makedirs(outdir, exist_ok=True)
 
-    images = os.path.join(outdir, 'punks.zip')
-    if not os.path.exists(images):
-        packaged.make_punks(images, resolution=32)
+    boxed = _draw_boxed(outdir)
+    images = images_for(outdir)
     run_dir, code = _train(images, os.path.join(outdir, 'runs'), minutes, device_type)
     if code != 0:
         raise SystemExit(code)
     _collect(run_dir, outdir)
+    if boxed is not None:
+        _compare(boxed, outdir, run_dir)
+
+def _draw_boxed(outdir):
+    """Draw the groups of the best network of the box, and return it; None for an empty box."""
+    boxed = next(iter(box.entries()), None)
+    if boxed is None:
+        return None
+    folder = os.path.join(outdir, 'boxed')
+    os.makedirs(folder, exist_ok=True)
+    G = reading.load_grouped(boxed.name, '--outdir')
+    attention.draw_all(G, boxed.name, folder, seeds=range(6), known=names.load(boxed.name, G))
+    click.echo(f'{folder} has the groups of {boxed.name}, a network that comes with sarigan{_trained(boxed.facts)}: '
+        'look at groups.png and strip.png while yours is trained.')
+    return boxed
+
+def _trained(facts):
+    """', trained for 10.2 hours on 2000 thousand images', as far as it is known. facts: hours and kimg, or not."""
+    hours, kimg = facts.get('hours'), facts.get('kimg')
+    took = '' if hours is None else f' for {hours:.1f} hours' if hours >= 1 else f' for {hours * 60:.1f} minutes'
+    seen = '' if kimg is None else f' on {kimg:.4g} thousand images'
+    return f', trained{took}{seen}' if took or seen else ''
+
+def images_for(outdir):
+    """The data set: that of an earlier demo, else pixel faces, else drawn heads."""
+    faces, heads = (os.path.join(outdir, name) for name in ['punks.zip', 'drawn.zip'])
+    if os.path.exists(faces):
+        return faces
+    if os.path.exists(heads):
+        return heads
+    try:
+        packaged.make_punks(faces, resolution=32)
+        return faces
+    except packaged.NotDownloaded as error:
+        click.echo(f'{error.message.partition(": ")[0]}; heads that sarigan draws itself take the place of its faces.')
+        drawn.make_drawn(heads, resolution=32, num=10000)
+        return heads
+
+def _compare(boxed, outdir, run_dir):
+    """Leave compare.png: the strips of the network of the box and of the user's own."""
+    kimg = runs.position(run_dir) / 1000
+    hours = model_card.hours_until(os.path.join(run_dir, 'stats.jsonl'), kimg)
+    ours = _trained(dict(kimg=kimg) if hours is None else dict(kimg=kimg, hours=hours))
+    strips = []
+    for folder, title in [(os.path.join(outdir, 'boxed'), f'{boxed.name}, from the box{_trained(boxed.facts)}'),
+            (outdir, f'yours{ours}')]:
+        strip = PIL.Image.open(os.path.join(folder, 'strip.png'))
+        strips.append(pictures.caption(strip, title, [], 0))
+    pictures.save(pictures.mosaic(strips, columns=2), os.path.join(outdir, 'compare.png'))
+    click.echo(f"""
+compare.png shows side by side the strips of {boxed.name}{_trained(boxed.facts)}; and yours{ours}.
+`sarigan explore` opens {boxed.name} on a page on which you turn its groups.""")
 
 def _train(images, folder, minutes, device_type):
     """Train on one GPU, or on up to four CPU cores, a process each. Returns (run folder, exit code)."""

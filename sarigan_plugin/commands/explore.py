@@ -22,7 +22,7 @@ from sarigan_plugin.commands.options import (
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.explore.inpaint_studio import Album, InpaintStudio
 from sarigan_plugin.explore.studio import Studio, read_projected
-from sarigan_plugin.snapshots import reading
+from sarigan_plugin.snapshots import box, reading
 from sarigan_plugin.steering import groupings, names
 
 HOST = '127.0.0.1' # No other machine gets there: the page has no password.
@@ -30,7 +30,7 @@ HOST = '127.0.0.1' # No other machine gets there: the page has no password.
 #----------------------------------------------------------------------------
 
 @click.command('explore')
-@click.argument('network', type=PATH, metavar='PKL')
+@click.argument('network', type=PATH, metavar='[PKL]', required=False)
 @click.option('--port',         help='Where the page is; 0 = any that is free', type=click.IntRange(0, 65535),
                                 default=8765, show_default=True)
 @click.option('--no-browser',   help='Print the address and open no browser', is_flag=True)
@@ -49,14 +49,21 @@ def explore_command(network, port, no_browser, outdir, projected_w, class_idx, i
 
     With a network that completes images, one paints holes into photos there, and sees them filled.
 
+    Without PKL the page opens with the best network of `sarigan list`.
+
     The page is for this machine alone. From another one: ssh -L 8765:localhost:8765 MACHINE,
     and then http://localhost:8765 there.
 
     \b
+    sarigan explore
     sarigan explore out/demo/network.pkl
     sarigan explore inpainting.pkl --images=photos
     """
     serve, page, inpaint_page = _import_pages()
+    if network is None:
+        network = box.best()
+        if network is None:
+            raise UserError('PKL is required, as the box of networks is empty.')
     G = groupings.load(network, 'PKL', device, trust, generates=False, groups=linked)
     known = names.load(network, G)
     if reading.completes_images(G):

@@ -6,6 +6,7 @@ import click
 
 from sarigan_plugin.commands.options import PATH, linked_option, trust_option
 from sarigan_plugin.errors import UserError
+from sarigan_plugin.snapshots import box
 from sarigan_plugin.steering import groupings, names
 from sarigan_plugin.steering.edits import Edit, WrongField
 
@@ -41,6 +42,9 @@ def name_command(network, layer, group, name, remove, source, linked, trust):
     if [name, remove, source] == [None, None, None]:
         _print_names(known)
         return
+    if box.resolve(network) != network:
+        raise UserError(f'PKL: {network} comes with sarigan, and is not changed: '
+            f'`sarigan import {network} --to=mine.pkl` makes a copy to give names to.')
     if known.path is None:
         raise UserError(f'PKL: names are kept beside a network, and {network} is a URL.')
     if name is not None:

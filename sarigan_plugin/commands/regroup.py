@@ -20,7 +20,7 @@ from sarigan_plugin.commands.options import (
 from sarigan_plugin.datasets import drawn
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.evaluation import attributes, disentanglement, fidelity
-from sarigan_plugin.snapshots import reading
+from sarigan_plugin.snapshots import box, reading
 from sarigan_plugin.steering import channel_sets, regrouping
 from sarigan_plugin.steering.sampling import MAX_SEED, render, sample_ws
 from sarigan_plugin.steering.styles import styled_layers
@@ -131,6 +131,8 @@ def _bake(data, found, ws, path):
 
 def _target(network, to):
     """Where to write. Raises UserError where something else is there."""
+    if to is None and box.resolve(network) != network:
+        raise UserError(f'--to is required, since {network} comes with sarigan: where to write the groups.')
     path = channel_sets.path_of(network) if to is None else to
     if path is None:
         raise UserError(f'--to is required, since {network} is a URL: where to write the groups.')

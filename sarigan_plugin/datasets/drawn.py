@@ -193,7 +193,7 @@ _PARTS  = [ # Factors that are read together, and those of what shows around the
     (('hat', 'hat colour'),         ('background', 'head', 'skin', 'place')),
     (('tie', 'tie colour'),         ('background', 'head', 'skin', 'place')),
 ]
-MARGIN      = 0.5   # How much nearer a picture is to what it is taken for than to anything else:
+MARGIN      = 0.35  # How much nearer a picture is to what it is taken for than to anything else:
                     # 1 = right there, 0 = half-way.
 FARTHEST    = 40    # Root mean square distance of a part to what it is taken for, of 255.
 ROUNDS      = 4     # Of reading parts as a whole.
@@ -222,7 +222,8 @@ def _read_some(pixels, resolution):
         _read_alone(pixels, resolution, part, found, sure)
     if resolution == min(RESOLUTIONS):
         _read_whole(pixels, resolution, found, sure)
-    sure[:, 1:] &= (column(sure, 'head') & column(sure, 'place'))[:, None] # All but the background are of the head.
+    is_head = column(sure, 'head') & column(sure, 'place') & (column(found, 'head') >= 0)
+    sure[:, 1:] &= is_head[:, None] # All but the background are of it.
     return np.where(sure, visible(found), NOTHING)
 
 def _read_alone(pixels, resolution, part, found, sure):
@@ -231,11 +232,11 @@ def _read_alone(pixels, resolution, part, found, sure):
     contexts, context_of = np.unique(np.where(np.isin(NAMES, around), found, 0), axis=0, return_inverse=True)
     for index, context in enumerate(contexts):
         members = np.flatnonzero(context_of.ravel() == index)
-        region, looks, apart = _templates(resolution, part, tuple(context.tolist()))
+        region, choices, looks, apart = _templates(resolution, part, tuple(context.tolist()))
         shown = pixels[members][:, region].reshape(len(members), -1)
         distance = np.square(shown).sum(axis=1)[:, None] + np.square(looks).sum(axis=1) - 2 * shown @ looks.T
         found[members[:, None], _columns(names)], sure[members[:, None], _columns(names)] = _decide(
-            distance, np.broadcast_to(apart, [len(members), *apart.shape]), names, shown.shape[1])
+            distance, np.broadcast_to(apart, [len(members), *apart.shape]), choices, shown.shape[1])
 
 def _read_whole(pixels, resolution, found, sure):
     """Read all parts wherever they show, among the others as they were found. Changes found and sure, [N, F]."""
@@ -263,15 +264,14 @@ def _compare_whole(pixels, resolution, part, place, found):
     products = looks @ looks.swapaxes(1, 2) # [NKK]
     squares = np.einsum('nkk->nk', products)
     distance = np.square(looks - shown).sum(axis=2)
-    return _decide(distance, squares[:, :, None] + squares[:, None] - 2 * products, names, shown.shape[2])
+    return _decide(distance, squares[:, :, None] + squares[:, None] - 2 * products, choices, shown.shape[2])
 
-def _decide(distance, apart, names, num_values):
+def _decide(distance, apart, choices, num_values):
     """Which choice of a part is nearest, and whether it is that one rather than any other.
 
-    distance: [N, K], squared. apart: [N, K, K], squared distances of the choices. num_values: that distances are sums
-    of. Returns values int64 and bool, [N, names] each.
+    distance: [N, K], squared. apart: [N, K, K], squared distances of the choices. choices: [K, names]. num_values: that
+    distances are sums of. Returns values int64 and bool, [N, names] each.
     """
-    choices = _choices(names)
     every = np.arange(len(distance))
     best = distance.argmin(axis=1)
     nearest = distance[every, best][:, None]
@@ -313,16 +313,19 @@ def _coverage_in(resolution, part, whole, place):
 
 @functools.lru_cache(maxsize=2048) # All contexts of one resolution.
 def _templates(resolution, part, context):
-    """All that a part can be among other factors `context` [F]: where, bool [P], what it looks like there [K, P], and
-    squared distances [K, K]."""
+    """All that a part can be among other factors `context` [F]: where, bool [P], the choices [K, names], what each
+    looks like there [K, P], and squared distances [K, K]. A head may be none: plain background."""
     names, _around = _PARTS[part]
     choices = _choices(names)
     candidates = np.repeat(np.array([context]), len(choices), axis=0)
     candidates[:, _columns(names)] = choices
     place = context[NAMES.index('place')]
     looks = _paint(candidates, _coverage_in(resolution, part, False, place)).reshape(len(choices), -1)
+    if 'head' in names:
+        bare = np.tile(_colour_of(candidates[:1], 'background').ravel(), looks.shape[1] // 3)
+        choices, looks = np.append(choices, [[NOTHING] * len(names)], axis=0), np.append(looks, bare[None], axis=0)
     apart = np.square(looks).sum(axis=1)
-    return (_regions(resolution)[0][part][place if part > 1 else 0], looks,
+    return (_regions(resolution)[0][part][place if part > 1 else 0], choices, looks,
         apart[:, None] + apart - 2 * looks @ looks.T)
 
 #----------------------------------------------------------------------------

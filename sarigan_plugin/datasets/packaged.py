@@ -37,6 +37,9 @@ from sarigan_plugin.support.bars import progressbar
 #----------------------------------------------------------------------------
 # Archives: what to download, and from where.
 
+class NotDownloaded(UserError):
+    """No index, or none that answers, has an archive."""
+
 @dataclass(frozen=True)
 class Archive:
     client:     str     # Whose configuration names the index: 'pip' or 'npm'.
@@ -87,7 +90,7 @@ def pip_links(archive):
         else '').split() + settings.get('extra-index-url', '').split()
     indexes = [index for index in indexes if index.startswith(('https://', 'http://'))]
     if not indexes:
-        raise UserError(f'pip names no index to download {archive.package} {archive.version} from: '
+        raise NotDownloaded(f'pip names no index to download {archive.package} {archive.version} from: '
             'is pip installed in this Python?')
     certificates = settings.get('cert', True)
     failure = None
@@ -113,7 +116,7 @@ def npm_links(archive):
     if npm:
         registry = _ask(npm, 'config', 'get', 'registry').strip()
     if not registry.startswith(('https://', 'http://')):
-        raise UserError(f'npm names no registry to download {archive.package} {archive.version} from: '
+        raise NotDownloaded(f'npm names no registry to download {archive.package} {archive.version} from: '
             'install npm, or set npm_config_registry to the URL of one.')
     yield f'{registry.rstrip("/")}/{archive.package}/-/{archive.file}', True
 
@@ -157,7 +160,7 @@ def fetch(archive):
         failure = _network_reason(err)
     except OSError as err:
         raise UserError(f'{path} cannot be read or written: {err.strerror}.') from err
-    raise UserError(f'{what} could not be downloaded ({failure}): '
+    raise NotDownloaded(f'{what} could not be downloaded ({failure}): '
         f'check the network, or put {archive.file} into {path.parent} yourself, and run the command again.')
 
 def _network_reason(err):

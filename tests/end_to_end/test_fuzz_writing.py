@@ -26,7 +26,7 @@ import small_training
 from fuzzing import NUMBERS, TEXTS, VALUES, fuzz
 from sarigan_plugin.cli import main
 from sarigan_plugin.commands.train import main as train_main
-from sarigan_plugin.snapshots import exported, reading, rosinality
+from sarigan_plugin.snapshots import exported, model_card, reading, rosinality
 
 from torch_utils import training_stats
 from training import networks as upstream_networks
@@ -70,7 +70,7 @@ def assert_answered(code, output, errors, what):
         assert len(said) == 1 and len(said[0]) > 20, (what, errors)
 
 #----------------------------------------------------------------------------
-# sarigan generate, groups, edit, mix, directions, export and import.
+# sarigan generate, groups, edit, mix, directions, export, import and pack.
 
 TOOL_CASES = [50, pytest.param(3000, marks=pytest.mark.slow)]
 
@@ -166,6 +166,7 @@ OPTIONS = dict(generate=['seeds', 'trunc', 'class', 'noise-mode', 'device', 'pro
     directions=['seeds', 'layer', 'down', 'up', 'top', 'attributes', 'scorer', 'class', 'groups', 'outdir'],
     regroup=['seeds', 'by', 'num-groups', 'attributes', 'trunc', 'class', 'to', 'groups'])
 OPTIONS['import'] = OPTIONS['export']
+OPTIONS['pack'] = ['to', 'licence', 'trained-on', 'figures', 'machine']
 SEEDS = st.sampled_from(['0-2', '1', '0,5', '3-1', '', '-1', '0-', 'a', '4294967295', '4294967296', '0-99999999999',
     '9' * 5000, '٣', '0-0'])
 ARRAYS = st.one_of(st.none(), st.builds(lambda shape, kind: np.zeros(shape, kind), st.sampled_from([(2, 4, 8),
@@ -175,15 +176,17 @@ ARRAYS = st.one_of(st.none(), st.builds(lambda shape, kind: np.zeros(shape, kind
 def tool_commands(draw):
     """(command, arguments, name of the source, destination)"""
     command, source, dest = (
-        draw(st.sampled_from(['generate', 'groups', 'edit', 'mix', 'directions', 'regroup', 'export', 'import'])),
+        draw(st.sampled_from(['generate', 'groups', 'edit', 'mix', 'directions', 'regroup', 'export', 'import',
+            'pack'])),
         draw(st.sampled_from(SOURCES + ['sarigan.pkl'] * 4)), draw(st.sampled_from(DESTINATIONS + ['new'] * 8)))
     # No command line can have that character.
     options = st.tuples(st.sampled_from(OPTIONS[command]), st.one_of(NUMBERS, TEXTS)).map(
         lambda pair: f'--{pair[0]}={pair[1]}'.replace('\x00', ''))
     more = draw(st.one_of(st.just([]), st.just(['--trust-pickle'] if command != 'import' else []),
         options.map(lambda option: [option])) if draw(st.booleans()) else st.just([]))
-    if command in ['export', 'import']:
-        return command, [*more, f'--to={dest}', '--', source], source, dest
+    if command in ['export', 'import', 'pack']:
+        licence = ['--licence=mit'] if command == 'pack' else []
+        return command, [*licence, *more, f'--to={dest}', '--', source], source, dest
     if command == 'regroup':
         return command, ['--seeds=0-1', '--num-groups=2', *more, f'--to={dest}', '--', source], source, dest
     seeds = draw(st.one_of(st.just(['--seeds=0-1']), st.just(['--seeds=0-1']),
@@ -200,6 +203,7 @@ def tool_commands(draw):
 PICTURES = re.compile(r'(seed\d{4,}|proj\d\d|groups|strip|before|after|difference|grid|directions)\.png')
 PAGES = ['index.html', 'groups.json', 'edit.json', 'directions.json'] # Made anew as well.
 FOLDERS = ['groups', 'cells']
+FOLDER_FILES = [*exported.LAYOUTS, *exported.LAYOUTS.values(), model_card.CARD]
 DRAWING = ['generate', 'groups', 'edit', 'mix', 'directions']
 
 def is_drawn(path, dest):
@@ -217,7 +221,7 @@ def assert_only_there(before, after, command, dest):
         if command in DRAWING:
             assert is_drawn(path, dest), path
         else:
-            assert path == dest or (path.parent == dest and path.name in [exported.DESCRIPTION, exported.TENSORS]), path
+            assert path == dest or (path.parent == dest and path.name in FOLDER_FILES), path
 
 def assert_made(command, dest):
     if command == 'import':

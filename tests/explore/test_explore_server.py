@@ -13,15 +13,17 @@ import types
 import numpy as np
 import PIL.Image
 import pytest
+import requests
 import torch
 from click.testing import CliRunner
 
+import commands
 import limits
 from sarigan_plugin.cli import main
 from sarigan_plugin.explore.guard import MAX_UPLOAD
 from sarigan_plugin.explore.session import Session
 from sarigan_plugin.explore.studio import Studio, View
-from sarigan_plugin.snapshots import label_kind, reading
+from sarigan_plugin.snapshots import box, label_kind, reading
 from sarigan_plugin.steering import names
 from sarigan_plugin.steering.edits import Edit, edited
 from sarigan_plugin.steering.recipe import EditRecipe
@@ -352,5 +354,16 @@ def test_a_conditional_network_without_colours_can_be_explored(make_generator, m
         visitor = Visitor(address)
         assert (np.array_equal(visitor.image(), render(G, sample_ws(G, [0]))) and 'class 2' in visitor.text
             and 'class 3' not in visitor.text)
+
+def test_without_a_network_the_best_of_the_box_is_shown(tmp_path):
+    process = commands.start('-m', 'sarigan_plugin.cli', 'explore', '--port=0', '--no-browser', '--device=cpu',
+        f'--outdir={tmp_path}')
+    try:
+        limits.wait_until(lambda: '  (Ctrl-C ends it)' in process.printed(), 'an address')
+        address = process.printed().split()[0]
+        assert f'<title>{box.best()}' in requests.get(address, timeout=limits.HANG).text
+    finally:
+        process.terminate()
+        process.wait()
 
 #----------------------------------------------------------------------------
