@@ -339,8 +339,8 @@ def test_a_broken_toml_names_its_file_and_key(text, sentence, tmp_path):
     (dict(cfg='sarigan', lambda_group=-0.1), '--lambda-group must be at least 0, not -0.1'),
     (dict(cfg='sarigan', lambda_info=float('nan')), '--lambda-info must be a number, not nan'),
     (dict(cfg='stylegan2', num_groups=8), '--num-groups: only for the configs of SariGAN, drawn32, sarigan, '
-        'sarigan-ada, sarigan-cars512, sarigan-cats256, sarigan-ffhq1024, sarigan-inpaint, sarigan-released, tiny, tiny-inpaint, '
-        'tiny-mixing'),
+        'sarigan-ada, sarigan-cars512, sarigan-cats256, sarigan-ffhq1024, sarigan-inpaint, sarigan-released, tiny, '
+        'tiny-inpaint, tiny-mixing'),
 ])
 def test_a_mistaken_option_is_named_with_what_it_takes(images, given, sentence):
     with pytest.raises(UserError) as caught:

@@ -370,6 +370,6 @@ def test_an_unknown_command_lists_the_valid_ones():
     done = trees.run([sys.executable, '-m', 'sarigan_plugin.cli', 'trian'], trees.ROOT)
     assert done.returncode == 2
     assert (done.stderr == f"Error: There is no command 'trian'; the commands are {', '.join(COMMANDS)}.\n"
-        and 'train, ablate, generate' in done.stderr)
+        and 'train, ablate, list, generate' in done.stderr)
 
 #----------------------------------------------------------------------------
