@@ -6,8 +6,14 @@ already are, as in a script that runs inside upstream's folder. Nothing heavy is
 
 __version__ = '0.1.0'
 
+import logging
+
 from sarigan_plugin import compat
 from sarigan_plugin.upstream import tree
 
 compat.install()
 tree.activate()
+
+# PyTorch for CUDA says so where nvcc is installed and no GPU is there: no news for who computes on the CPU.
+logging.getLogger('torch.utils.cpp_extension').addFilter(
+    lambda record: not str(record.msg).startswith('No CUDA runtime is found'))

@@ -143,4 +143,11 @@ def test_a_patched_tool_gets_a_prepared_process_by_importing_its_torch(place):
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == host.resolve_device()
 
+def test_pytorch_for_cuda_is_quiet_on_a_machine_with_nvcc_and_without_a_gpu():
+    code = ("import sarigan_plugin\nfrom torch.utils import cpp_extension\n"
+        "cpp_extension.logger.warning(\"No CUDA runtime is found, using CUDA_HOME='%s'\", '/usr/local')\n"
+        "cpp_extension.logger.warning('Something else')")
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert 'Something else' in done.stderr and 'No CUDA runtime' not in done.stderr
+
 #----------------------------------------------------------------------------
