@@ -228,7 +228,7 @@ def _certainty(rows):
             lines.append(f'{name}, geometric means over seeds with intervals of {CONFIDENCE:.0%}: {ratios}. '
                 f'So many seeds see a ratio of {detectable:.2f} or {1 / detectable:.2f} in {POWER:.0%} of cases; '
                 'what is nearer to 1 mostly stays unseen.')
-    return [line for each in lines for line in ['', each]][1:] if lines else []
+    return [line for each in lines for line in ['', each]] # A paragraph each.
 
 def _caption(settings):
     seeds = settings['seeds']

@@ -27,18 +27,21 @@ class Ablation:
         self.trainings = trainings
         self.evaluation = evaluation
         self.settings = settings
+        self.stopped_rows = report.stopped_rows(table, trainings, evaluation) # As of the last write().
 
     def write(self):
-        settings = dict(self.settings, stopped=self.stopped_rows())
+        self.stopped_rows = report.stopped_rows(self.table, self.trainings, self.evaluation)
+        settings = dict(self.settings, stopped=self.stopped_rows)
         return report.write(self.outdir, self.table, self.trainings, self.evaluation, settings)
-
-    def stopped_rows(self):
-        return report.stopped_rows(self.table, self.trainings, self.evaluation)
 
     def is_stopped(self, training):
         """Whether its row goes no further, by stop_after; seeds that decide that are always trained."""
         return training.seed not in self.table.seeds[:self.table.stop_after] \
-            and training.row.name in self.stopped_rows()
+            and training.row.name in self.stopped_rows
+
+    def wanted(self):
+        """The trainings of rows that go on."""
+        return [training for training in self.trainings if not self.is_stopped(training)]
 
     def is_done(self, training):
         is_drawn = training.samples is None or os.path.exists(training.samples)
@@ -82,7 +85,7 @@ class Ablation:
             return None
         mean = sum(known) / len(known)
         return sum((training.num_images - training.images_seen()) / 1000 * (speeds[training.run_dir] or mean)
-            for training in self.trainings) / parallel
+            for training in self.wanted()) / parallel
 
 #----------------------------------------------------------------------------
 
@@ -167,14 +170,17 @@ class Runner:
 
     @contextlib.contextmanager
     def _bar(self):
-        total = sum(training.num_images for training in self.ablation.trainings)
-        with progressbar(length=total, label='Training', file=sys.stderr, show_eta=False,
+        with progressbar(length=self._images_wanted(), label='Training', file=sys.stderr, show_eta=False,
                 item_show_func=lambda item: item) as bar:
             self._advance(bar)
             yield bar
 
+    def _images_wanted(self):
+        return sum(training.num_images for training in self.ablation.wanted())
+
     def _advance(self, bar):
-        seen = sum(training.images_seen() for training in self.ablation.trainings)
+        bar.length = self._images_wanted() # Fewer once a row is stopped.
+        seen = sum(training.images_seen() for training in self.ablation.wanted())
         seconds = self.ablation.seconds_left(len(self.environments))
         left = f', about {dnnlib.util.format_time(seconds)} left' if seconds else ''
         bar.update(max(seen - bar.pos, 0), f'{seen / 1000:g} of {bar.length / 1000:g} kimg{left}')

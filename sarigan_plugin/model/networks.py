@@ -188,6 +188,7 @@ def _follow(running_mean, running_variance, count, mean, variance):
     running_variance.copy_(kept * (running_variance + (1 - kept) * (mean - running_mean).square())
         + (1 - kept) * variance)
     running_mean.copy_(mean + kept * (running_mean - mean))
+
 MAX_LOG = 4 # Of inter-group styles, eight deviations at first: ToRGB layers have no demodulation, and fp16 overflows.
 
 @persistence.persistent_class

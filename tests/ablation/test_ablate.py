@@ -496,6 +496,8 @@ def test_a_row_that_is_no_better_after_some_seeds_is_trained_no_more(measured, t
     ablation = runner.Ablation(str(tmp_path / 'out'), table, trainings, evaluation, settings)
     assert [training.name for training in trainings if ablation.is_stopped(training)] == ['sarigan, seed 2']
     assert 'seed 2: stopped: after 2 seeds the row is no better than the first' in ablation.plan(1)
+    assert [training.name for training in ablation.wanted()] == [
+        training.name for training in trainings if training.name != 'sarigan, seed 2']
     text = report.markdown(table, report.figures(trainings, evaluation), dict(settings, stopped=['sarigan']))
     assert 'four groups (2 of 3 seeds, stopped)' in text and 'same (2 of 3 seeds) ' in text
     assert report.stopped_rows(dataclasses.replace(table, stop_after=3), trainings, evaluation) == []
