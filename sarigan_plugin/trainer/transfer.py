@@ -11,6 +11,10 @@ images don't stay.
 
 All this holds for one grouping, and a fresh one would change with each of the first steps. So the groups are learned
 first: the grouping loss needs the source's kernels alone.
+
+Networks may grow: the pickle's may make smaller images. A block's name is its resolution, so blocks that the pickle has
+are copied. New ones start afresh, but for ToRGB's kernels, which start at zero: the first images are the pickle's,
+enlarged.
 """
 
 import contextlib
@@ -87,6 +91,10 @@ def copy_with_report(source: Any, target: Any, require_all: bool = False) -> Non
     for name, tensor in ours.items():
         if name in theirs:
             tensor.copy_(theirs[name])
+    if _is_sarigan(target) and source.img_resolution < target.img_resolution:
+        _start_enlarged(source, target)
+        print(f'{kind}: it grows from {source.img_resolution}x{source.img_resolution} '
+            f'to {target.img_resolution}x{target.img_resolution}')
     if from_plain:
         print(f'{kind}: {len(ours) - len(missing)} of {len(ours)} tensors are copied from a plain '
             f'StyleGAN2{"; both codes start as its w" if two_codes else ""}')
@@ -101,6 +109,13 @@ def copy_with_report(source: Any, target: Any, require_all: bool = False) -> Non
     unused = [name for name in theirs if name not in ours]
     if unused:
         print(f'{kind}: {len(unused)} tensors of the pickle have no place here: {", ".join(unused)}')
+
+def _start_enlarged(source: Any, target: Any) -> None:
+    """Let the new blocks add nothing to the image, where blocks add up to it ("skip")."""
+    for block in target.modules():
+        if (getattr(block, 'resolution', 0) > source.img_resolution and hasattr(block, 'torgb')
+                and block.architecture == 'skip'):
+            block.torgb.weight.zero_()
 
 def fitting_tensors(source: Any, target: Any) -> dict[str, torch.Tensor]:
     """The source's tensors by their names in the target. Raises UserError where they don't fit."""
@@ -136,7 +151,10 @@ def _check_images(source: Any, target: Any) -> None:
     if reading.completes_images(source) != reading.completes_images(target):
         raise UserError('--resume: one of the two networks completes images, that of the pickle or that of the --cfg; '
             'they must be of one kind.')
-    _check_equal('the resolution', source.img_resolution, target.img_resolution)
+    may_grow = not reading.completes_images(target)
+    if source.img_resolution > target.img_resolution or not may_grow:
+        _check_equal('the resolution', source.img_resolution, target.img_resolution,
+            'they may grow, not shrink' if may_grow else 'they must be equal')
     _check_equal('the number of color channels', source.img_channels, target.img_channels)
     _check_equal('the number of class labels', source.c_dim, target.c_dim)
 
@@ -145,9 +163,9 @@ def _check_codes(source: Any, target: Any) -> None:
     _check_equal('the dimensionality of w, here that of each code,', source.w_dim, target.code_dim)
     _check_equal('the number of mapping layers', source.mapping.num_layers, target.mapping.num_layers)
 
-def _check_equal(what: str, theirs: int, ours: int) -> None:
+def _check_equal(what: str, theirs: int, ours: int, rule: str = 'they must be equal') -> None:
     if theirs != ours:
-        raise UserError(f'--resume: {what} is {theirs} in the pickle and {ours} here; they must be equal.')
+        raise UserError(f'--resume: {what} is {theirs} in the pickle and {ours} here; {rule}.')
 
 def _for_two_codes(tensors: dict[str, torch.Tensor], last_layer: str) -> dict[str, torch.Tensor]:
     """A plain generator's tensors under the names that they have in a SariGAN of equal size, with w for both codes."""

@@ -16,8 +16,9 @@ from sarigan_plugin.errors import UserError
 from sarigan_plugin.losses.sarigan import SariGANLoss
 from sarigan_plugin.model.networks import Generator, grouped_layers
 from sarigan_plugin.trainer import arguments, options, runs, state_files, transfer
-from small_networks import SIZE
+from small_networks import SIZE, make_inpainter
 
+from torch_utils.ops import upfirdn2d
 from training import networks as upstream_networks
 from training.augment import AugmentPipe
 
@@ -218,7 +219,8 @@ def test_the_callers_random_numbers_stay_as_they_were():
 # What doesn't fit.
 
 @pytest.mark.parametrize('source, options, sentence', [
-    (dict(resolution=16), dict(), '--resume: the resolution is 16 in the pickle and 32 here; they must be equal.'),
+    (dict(resolution=64), dict(), '--resume: the resolution is 64 in the pickle and 32 here; '
+        'they may grow, not shrink.'),
     (dict(c_dim=2), dict(), '--resume: the number of class labels is 2 in the pickle and 0 here; they must be equal.'),
     (dict(width=16), dict(), '--resume: the dimensionality of z is 16 in the pickle and 32 here; they must be equal.'),
     (dict(), dict(code_dim=16), '--resume: the dimensionality of w, here that of each code, '
@@ -237,12 +239,50 @@ def test_a_plain_generator_that_does_not_fit_is_refused_and_nothing_is_copied(ma
     assert str(caught.value) == sentence
     assert all(torch.equal(tensor, before[name]) for name, tensor in target.state_dict().items())
 
-def test_a_sarigan_of_another_resolution_is_refused(make_generator):
-    other = Generator(z_dim=32, c_dim=0, img_resolution=16, img_channels=3, code_dim=32, num_groups=4,
-        mapping_kwargs=dict(num_layers=2), synthesis_kwargs=dict(channel_base=256, channel_max=16))
+def sarigan_of(resolution):
+    G = Generator(z_dim=32, c_dim=0, img_resolution=resolution, img_channels=3, code_dim=32, num_groups=4,
+        mapping_kwargs=dict(num_layers=2), synthesis_kwargs=dict(channel_base=512, channel_max=16))
+    return G.eval().requires_grad_(False)
+
+def test_a_larger_sarigan_is_refused(make_generator):
+    with pytest.raises(UserError, match='^--resume: the resolution is 64 in the pickle and 32 here; '
+            'they may grow, not shrink.$'):
+        transfer.copy_with_report(sarigan_of(64), make_generator())
+
+def test_networks_that_complete_images_do_not_grow():
     with pytest.raises(UserError, match='^--resume: the resolution is 16 in the pickle and 32 here; '
             'they must be equal.$'):
-        transfer.copy_with_report(other, make_generator())
+        transfer.copy_with_report(make_inpainter(img_resolution=16), make_inpainter())
+
+#----------------------------------------------------------------------------
+# Growing.
+
+def test_a_grown_sarigan_first_makes_the_images_of_the_pickle_enlarged(capsys):
+    source, target = perturbed(sarigan_of(16)), sarigan_of(32)
+    transfer.copy_with_report(source, target)
+    z = torch.randn(4, 32)
+    torch.testing.assert_close(target(z, None, noise_mode='const'), upfirdn2d.upsample2d(
+        source(z, None, noise_mode='const'), upfirdn2d.setup_filter([1, 3, 3, 1])))
+    out = capsys.readouterr().out
+    assert 'Generator: it grows from 16x16 to 32x32\n' in out and 'start afresh: synthesis.b32.' in out
+
+def test_a_plain_generator_grows_into_a_sarigan(make_generator):
+    source, target = plain_generator(resolution=16), make_generator(code_dim=32).requires_grad_(False)
+    transfer.copy_with_report(source, target)
+    z = torch.randn(64, 32)
+    small = target.synthesis.b16
+    assert torch.equal(small.conv1.weight, source.synthesis.b16.conv1.weight)
+    assert target.synthesis.b32.torgb.weight.abs().max() == 0 < target.synthesis.b32.conv1.weight.abs().max()
+    wanted = upfirdn2d.upsample2d(source(z, None, noise_mode='const'), small.resample_filter)
+    off = (target(z, None, noise_mode='const') - wanted).square().mean().sqrt()
+    assert off < 0.8 * (wanted - wanted.mean(dim=0)).square().mean().sqrt()
+
+def test_a_grown_discriminator_keeps_its_smaller_blocks(make_discriminator, capsys):
+    source, target = (make_discriminator(img_resolution=resolution).requires_grad_(False) for resolution in [16, 32])
+    transfer.copy_with_report(source, target)
+    assert torch.equal(target.b16.conv0.weight, source.b16.conv0.weight)
+    assert torch.equal(target.q.weight, source.q.weight)
+    assert 'start afresh: b32.' in capsys.readouterr().out
 
 #----------------------------------------------------------------------------
 # The command line.
