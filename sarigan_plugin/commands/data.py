@@ -5,11 +5,11 @@ import sys
 
 import click
 
-from sarigan_plugin.commands.options import PATH
+from sarigan_plugin.commands.options import PATH, Choices
 from sarigan_plugin.commands.sections import SectionedCommand
 from sarigan_plugin.datasets import drawn, picture_conversion, picture_labels
 from sarigan_plugin.datasets.folder import COLOURS, DEFAULT_RESOLUTION, Options, make_dataset, tell_plan
-from sarigan_plugin.datasets.packaged import EMOJI_RESOLUTIONS, PUNKS_RESOLUTIONS, make_emoji, make_punks
+from sarigan_plugin.datasets.packaged import EMOJI_RESOLUTIONS, EMOJI_SETS, PUNKS_RESOLUTIONS, make_emoji, make_punks
 from sarigan_plugin.steering.sampling import MAX_SEED
 
 #----------------------------------------------------------------------------
@@ -98,13 +98,15 @@ def punks(dest, resolution, force):
 
 @data_command.command()
 @_packaged_options('emoji.zip', EMOJI_RESOLUTIONS, 64)
-def emoji(dest, resolution, force):
+@click.option('--sets', help='Whose drawings: google (Noto, Apache-2.0), twitter (CC BY 4.0), fluent (MIT)',
+    type=Choices(EMOJI_SETS, 'a set of emoji'), default=','.join(EMOJI_SETS), show_default=True, metavar='LIST')
+def emoji(dest, resolution, sets, force):
     """Download 2,991 people in three styles of emoji, 64x64.
 
     \b
     sarigan data emoji --dest=emoji.zip
     """
-    make_emoji(dest, resolution, force)
+    make_emoji(dest, resolution, force, sets)
 
 @data_command.command('drawn')
 @_packaged_options('drawn.zip', drawn.RESOLUTIONS, 32)

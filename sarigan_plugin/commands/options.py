@@ -83,7 +83,7 @@ class NameList(click.ParamType):
         return value if isinstance(value, list) else list(dict.fromkeys(part.strip() for part in value.split(',')))
 
 class Choices(click.ParamType):
-    """'a,b' -> a list of them, each a known one; 'none' -> [] where that will do."""
+    """'a,b' -> a list of them, each a known one and there once; 'none' -> [] where that will do."""
     name = 'names'
 
     def __init__(self, known, what, or_none=False):
@@ -95,7 +95,7 @@ class Choices(click.ParamType):
     def convert(self, value, param, ctx):
         if isinstance(value, list):
             return value
-        wanted = [] if self.or_none and value == 'none' else value.split(',')
+        wanted = [] if self.or_none and value == 'none' else list(dict.fromkeys(value.split(',')))
         for name in wanted:
             if name not in self.known:
                 others = ', or none' if self.or_none else ''

@@ -343,21 +343,26 @@ def make_punks(dest, resolution=32, force=False):
 EMOJI_RESOLUTIONS   = (16, 32, 64) # the smallest source has 64x64; enlarging it would only teach G blur
 EMOJI_SUBCATEGORIES = ('person', 'person-gesture', 'person-role', 'person-fantasy')
 EMOJI_TABLE         = 'package/emoji.json' # in both emoji-datasource packages; the file names are the same everywhere
-EMOJI_SETS = { # vendor -> (archive, folder, extension)
+EMOJI_SETS = { # Vendor -> (archive, folder, extension)
     'google':  (GOOGLE,  'package/img/google/64/',  '.png'),
     'twitter': (TWITTER, 'package/img/twitter/64/', '.png'),
     'fluent':  (FLUENT,  'package/assets/',         '.webp'),
 }
 SKIN_TONES = {'1F3FB': 'light', '1F3FC': 'medium-light', '1F3FD': 'medium', '1F3FE': 'medium-dark', '1F3FF': 'dark'}
 
-EMOJI_LICENSES = f'''\
-Images, made smaller and put on white:
-- google:  Noto Emoji, Copyright Google LLC, Apache License 2.0, as packaged in {GOOGLE.package} {GOOGLE.version}.
-- twitter: Twemoji, Copyright Twitter, Inc and other contributors, Creative Commons Attribution 4.0 International,
-           as packaged in {TWITTER.package} {TWITTER.version}.
-- fluent:  Fluent Emoji, Copyright Microsoft Corporation, MIT License, as packaged in {FLUENT.package} {FLUENT.version}.
-Keep this file with the images: all three licences ask for the attribution.
-'''
+EMOJI_LICENSES = {
+    'google':  f'Noto Emoji, Copyright Google LLC, Apache License 2.0, as packaged in {GOOGLE.package} '
+        f'{GOOGLE.version}.',
+    'twitter': 'Twemoji, Copyright Twitter, Inc and other contributors, Creative Commons Attribution 4.0 '
+        f'International,\n           as packaged in {TWITTER.package} {TWITTER.version}.',
+    'fluent':  f'Fluent Emoji, Copyright Microsoft Corporation, MIT License, as packaged in {FLUENT.package} '
+        f'{FLUENT.version}.',
+}
+
+def emoji_licenses(sets):
+    lines = ''.join(f'- {vendor + ":":<8} {EMOJI_LICENSES[vendor]}\n' for vendor in sets)
+    return (f'Images, made smaller and put on white:\n{lines}'
+        'Keep this file with the images: the licences ask for the attribution.\n')
 
 def frame_emoji(data, resolution):
     """An image file's bytes -> [resolution, resolution, 3] RGB on white, its shape kept and centred."""
@@ -375,27 +380,30 @@ def list_people(table):
             for tone, picture in [(None, emoji), *emoji.get('skin_variations', {}).items()]:
                 yield picture['image'].removesuffix('.png'), [emoji['short_name'], SKIN_TONES[tone] if tone else 'none']
 
-def make_emoji(dest, resolution=64, force=False):
-    """Make a dataset zip of 2,991 people from three sets of emoji, with all skin tones.
+def make_emoji(dest, resolution=64, force=False, sets=tuple(EMOJI_SETS)):
+    """Make a dataset zip of people from sets of emoji, with all skin tones: 2,991 from all three.
 
-    dest, resolution (one of EMOJI_RESOLUTIONS), force: as in make_punks. The attributes are the emoji's short name,
-    skin tone and vendor; the class label is the vendor, which is the style of drawing. Downloads 152 MB the first time.
-    Returns the number of images. Raises UserError, with one sentence, for anything the user can mend.
+    dest, resolution (one of EMOJI_RESOLUTIONS), force: as in make_punks. sets: keys of EMOJI_SETS. The attributes are
+    the emoji's short name, skin tone and vendor; the class label is the vendor, which is the style of drawing.
+    Downloads up to 152 MB the first time. Returns the number of images. Raises UserError, with one sentence, for
+    anything the user can mend.
     """
     dest = check_request(dest, resolution, EMOJI_RESOLUTIONS, force)
     dataset_zip.make_folder(dest)
-    archives = [fetch(archive) for archive, _folder, _extension in EMOJI_SETS.values()] # all, before the work begins
-    table, pictures, labels, attributes = None, [], [], []
-    for label, (path, (vendor, (_archive, folder, extension))) in enumerate(zip(archives, EMOJI_SETS.items())):
-        print(f'Reading {path.name} ...', flush=True)
-        members = read_members(path, [folder] if table else [folder, EMOJI_TABLE])
-        table = table or json.loads(members[EMOJI_TABLE])
+    archives = {archive.file: fetch(archive) for archive in # All, before the work begins.
+        [GOOGLE, *(EMOJI_SETS[vendor][0] for vendor in sets)]}
+    table = json.loads(read_members(archives[GOOGLE.file], [EMOJI_TABLE])[EMOJI_TABLE])
+    pictures, labels, attributes = [], [], []
+    for label, vendor in enumerate(sets):
+        archive, folder, extension = EMOJI_SETS[vendor]
+        print(f'Reading {archive.file} ...', flush=True)
+        members = read_members(archives[archive.file], [folder])
         for name, description in list_people(table):
             pictures.append(members[folder + name + extension])
             labels.append(label)
             attributes.append([*description, vendor])
     write_dataset(dest, (frame_emoji(picture, resolution) for picture in pictures), labels,
-                  list(EMOJI_SETS), ['short_name', 'skin_tone', 'vendor'], attributes, EMOJI_LICENSES)
+                  list(sets), ['short_name', 'skin_tone', 'vendor'], attributes, emoji_licenses(sets))
     return len(pictures)
 
 #----------------------------------------------------------------------------

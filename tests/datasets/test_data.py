@@ -153,6 +153,20 @@ def test_emoji_are_read_by_upstream_with_the_vendor_as_label(small_emoji, tmp_pa
         assert list(side['images'].values())[1:3] == [['santa', 'dark', 'google'], ['santa', 'none', 'twitter']]
         assert 'Attribution 4.0' in archive.read('LICENSES.txt').decode()
 
+def test_emoji_of_the_sets_asked_for_alone_and_their_licences(small_emoji, tmp_path):
+    done = CliRunner().invoke(data_command, ['emoji', f'--dest={tmp_path}/x.zip', '--sets=fluent,google,fluent'])
+    assert done.exit_code == 0 and 'x.zip: 4 images.' in done.output
+    assert load_as_upstream(tmp_path / 'x.zip').label_dim == 2
+    with zipfile.ZipFile(tmp_path / 'x.zip') as archive:
+        images = list(json.loads(archive.read('attributes.json'))['images'].values())
+        assert images == [['santa', tone, vendor] for vendor in ['fluent', 'google'] for tone in ['none', 'dark']]
+        licences = archive.read('LICENSES.txt').decode()
+    assert 'MIT License' in licences and 'Apache License' in licences and 'Twemoji' not in licences
+
+def test_a_set_of_emoji_that_does_not_exist_lists_those_that_do(tmp_path):
+    done = CliRunner().invoke(data_command, ['emoji', f'--dest={tmp_path}/x.zip', '--sets=apple'])
+    assert done.exit_code == 2 and "'apple' is not a set of emoji; they are google, twitter, fluent" in done.stderr
+
 def test_the_same_input_gives_the_same_bytes(small_punks, tmp_path):
     packaged.make_punks(tmp_path / 'a.zip')
     packaged.make_punks(tmp_path / 'b.zip')
@@ -161,7 +175,7 @@ def test_the_same_input_gives_the_same_bytes(small_punks, tmp_path):
 def test_the_command_prints_count_and_licence(small_emoji, tmp_path):
     done = CliRunner().invoke(data_command, ['emoji', f'--dest={tmp_path}/new/emoji.zip'])
     assert (done.exit_code == 0 and f'{tmp_path}/new/emoji.zip: 6 images.' in done.output
-        and packaged.EMOJI_LICENSES in done.output)
+        and packaged.emoji_licenses(packaged.EMOJI_SETS) in done.output)
 
 #----------------------------------------------------------------------------
 # Bad input.
