@@ -79,8 +79,8 @@ def regroup_command(network, by, num_groups, dataset, to, seeds, trunc, bake, dr
 
     Nothing is trained, and a SariGAN will do as well. Each channel's style is exchanged for another image's, and
     channels of all layers whose exchange changes the same places, or attributes, make a group: one knob in several
-    layers. Every command that takes groups knows them from then on as those of the layer `linked`. The network is not
-    touched.
+    layers. By places, channels that act nowhere in particular are left over, as a last group called rest. Every
+    command that takes groups knows them from then on as those of the layer `linked`. The network is not touched.
     """
     data = reading.load_all(network, 'PKL', trust)
     G = reading.averaged(data, device)
