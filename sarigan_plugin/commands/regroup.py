@@ -30,6 +30,7 @@ from sarigan_plugin.support.bars import progressbar
 from sarigan_plugin.trainer import baking
 
 MAX_GROUPS = 64
+PARTNERS   = 2048 # Images whose styles others may get. None is made.
 
 #----------------------------------------------------------------------------
 
@@ -78,8 +79,8 @@ def regroup_command(network, by, num_groups, dataset, to, seeds, trunc, bake, dr
 
     Nothing is trained, and a SariGAN will do as well. Each channel's style is exchanged for another image's, and
     channels of all layers whose exchange changes the same places, or attributes, make a group: one knob in several
-    layers. Every command that takes groups knows them from then on as those of the layer `linked`. The network is not
-    touched.
+    layers. By places, channels that act nowhere in particular are left over, as a last group called rest. Every
+    command that takes groups knows them from then on as those of the layer `linked`. The network is not touched.
     """
     data = reading.load_all(network, 'PKL', trust)
     G = reading.averaged(data, device)
@@ -91,7 +92,9 @@ def regroup_command(network, by, num_groups, dataset, to, seeds, trunc, bake, dr
     to = _target(network, to)
     if bake is not None:
         _check_bake(G, bake)
-    ws, others = (sample_ws(G, numbers, trunc, class_idx) for numbers in [seeds, _other_seeds(seeds)])
+    fresh = _other_seeds(seeds, len(seeds) + PARTNERS)
+    ws, others, partners = (sample_ws(G, numbers, trunc, class_idx)
+        for numbers in [seeds, fresh[:len(seeds)], fresh[len(seeds):]])
     scorer = _scorer(G, ws, dataset) if dataset is not None else None
     _announce(G, ws, by, scorer, device)
     if dry_run:
@@ -100,7 +103,7 @@ def regroup_command(network, by, num_groups, dataset, to, seeds, trunc, bake, dr
     how = dict(trunc=trunc, class_idx=class_idx if G.c_dim > 0 else None, seeds=seeds,
         attributes=None if dataset is None else files.printable(os.path.basename(os.path.normpath(dataset))))
     try:
-        found = regrouping.regroup(G, ws, others, by, num_groups, scorer, _bar, how)
+        found = regrouping.regroup(G, ws, others, by, num_groups, scorer, _bar, how, partners)
     except ValueError as error:
         raise UserError(f'PKL: {network!r} cannot be regrouped: {error}') from None
     with writing('--to', to):
@@ -152,10 +155,10 @@ def _target(network, to):
                 'Choose another name.') from None
     return path
 
-def _other_seeds(seeds):
-    """As many, none of them the same."""
+def _other_seeds(seeds, count):
+    """So many, none of them the same."""
     taken, seed, others = set(seeds), 0, []
-    while len(others) < len(seeds):
+    while len(others) < count:
         if seed not in taken:
             others.append(seed)
         seed = (seed + 1) % (MAX_SEED + 1)
@@ -215,9 +218,14 @@ def _print_groups(found):
         share = f'   {facts["attribute"]} {facts["attribute_share"]:.0%}' if 'attribute' in facts else ''
         click.echo(f'  {name:<{width}}{sum(map(len, group.channels.values())):10}{len(group.channels):8}'
             f'{facts["strength"]:10.1f}{facts["place"]:14.0%}{share}')
-    for what, shares in found.measured['on_other_images'].items():
+    figures = found.measured['on_other_images']
+    for what in [what for what in ['place', 'attribute'] if what in figures]:
+        shares = figures[what]
         ratio = shares['groups'] / max(shares['random'], 1e-12)
         click.echo(f'On other images {shares["groups"]:.0%} of what a group changes is in one {what}, '
             f'{ratio:.2f} times as much as of random sets of as many channels ({shares["random"]:.0%}).')
+    if found.sets[-1].rest:
+        click.echo(f'All groups but {names[-1]}, what is left over, change {figures["held"]:.0%} as much as everything '
+            'together.')
 
 #----------------------------------------------------------------------------

@@ -146,8 +146,8 @@ class _LinkedSurvey:
         near, same = (torch.cat(part).mean(dim=0) for part in zip(*self.products))
         coherence = near / same
         none = dict.fromkeys(['kernel_within', 'kernel_between', 'response_within', 'response_between'], math.nan)
-        return dict(none, coherence=coherence.nanmean().item(), coherence_random=math.nan,
-            groups=[dict(none, size=size, coherence=of_group)
+        return dict(none, coherence=coherence[:self.groups.num_found].nanmean().item(),
+            coherence_random=math.nan, groups=[dict(none, size=size, coherence=of_group)
                 for size, of_group in zip(self.groups.sizes(), coherence.tolist())])
 
 def _kept(maps):

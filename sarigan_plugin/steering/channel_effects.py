@@ -150,10 +150,17 @@ class Effects:
         """[(layer, channel)] of the rows."""
         return [(name, channel) for name, of_layer in self.channels.items() for channel in of_layer.tolist()]
 
-    def without_idle(self):
-        """The same without channels that change next to nothing: IDLE of what the strongest does."""
+    def busy(self):
+        """bool [sum of K]: not those that change next to nothing, IDLE of what the strongest does."""
         total = self.grid.sum(dim=1)
-        kept = total > IDLE * total.max()
+        return total > IDLE * total.max()
+
+    def without_idle(self):
+        """The same without channels that change next to nothing."""
+        return self.some(self.busy())
+
+    def some(self, kept):
+        """The same of some channels. kept: bool [sum of K]."""
         of_layers = kept.split([len(of_layer) for of_layer in self.channels.values()])
         channels = {name: of_layer[mask] for (name, of_layer), mask in zip(self.channels.items(), of_layers)}
         return Effects(channels, self.grid[kept], self.labels[kept], self.names)

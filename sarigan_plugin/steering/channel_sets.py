@@ -31,6 +31,7 @@ class ChannelSet:
     """One linked group."""
     name:       str     # None = it has none.
     channels:   dict    # {layer: its channels, in order}.
+    rest:       bool = False    # Whether it is what is left over, and means nothing: the last one may be.
 
 @dataclasses.dataclass(frozen=True)
 class ChannelSets:
@@ -41,11 +42,13 @@ class ChannelSets:
 
     def write(self, path):
         """Write the file, whole or not at all. Raises OSError."""
-        rows = [json.dumps(dict(name=group.name, channels={layer: list(channels)
-            for layer, channels in group.channels.items()}), ensure_ascii=False) for group in self.sets]
-        lines = ',\n'.join(rows) # One for each.
+        lines = ',\n'.join(json.dumps(_entry(group), ensure_ascii=False) for group in self.sets) # One for each.
         head = f'{{"version": {VERSION}, "network": "{self.network}", "measured": {json.dumps(self.measured)}'
         files.write_text(path, f'{head}, "groups": [\n{lines}\n]}}\n')
+
+def _entry(group):
+    channels = {layer: list(of_layer) for layer, of_layer in group.channels.items()}
+    return dict(name=group.name, channels=channels, **dict(rest=True) if group.rest else {})
 
 def weights_hash(G):
     """What tells a network from others, wherever its weights are and whatever file they came from."""
@@ -104,6 +107,8 @@ def parse(data):
             sets.append(_parse_group(entry, taken, names))
         except ValueError as error:
             raise ValueError(f'groups[{index}]: {error}') from None
+        if sets[-1].rest and not 0 < index == len(data['groups']) - 1:
+            raise ValueError(f'groups[{index}]: rest: only the last of several groups can be what is left over.')
     measured = data.get('measured')
     return ChannelSets(sets, data['network'], measured if isinstance(measured, dict) else {})
 
@@ -132,9 +137,11 @@ def is_number(text):
 
 def _parse_group(entry, taken, names):
     """taken, names: (layer, channel) and names of the groups before, to which this one's are added."""
-    if not isinstance(entry, dict) or set(entry) != {'name', 'channels'}:
+    if not isinstance(entry, dict) or set(entry) - {'rest'} != {'name', 'channels'}:
         raise ValueError('it is not an object with name and channels.')
-    name, channels = entry['name'], entry['channels']
+    name, channels, rest = entry['name'], entry['channels'], entry.get('rest', False)
+    if not isinstance(rest, bool):
+        raise ValueError('rest: it is neither true nor false.')
     if name is not None:
         check_name(name)
     if name in names:
@@ -148,7 +155,7 @@ def _parse_group(entry, taken, names):
             raise ValueError(f'channels: one of {layer!r:.40} is there twice, or in another group as well.')
         taken |= {(layer, channel) for channel in of_layer}
     names |= {name} - {None}
-    return ChannelSet(name, {layer: tuple(sorted(of_layer)) for layer, of_layer in channels.items()})
+    return ChannelSet(name, {layer: tuple(sorted(of_layer)) for layer, of_layer in channels.items()}, rest)
 
 def _is_index(value):
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0

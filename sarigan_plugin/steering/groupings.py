@@ -151,6 +151,7 @@ class LinkedGroups:
         self.layers = layers
         self.sets = sets
         self.num_groups = len(sets.sets)
+        self.num_found = sum(not group.rest for group in sets.sets) # The first ones; what is left over may come last.
         self.masks = [masks_of(layers, group.channels) for group in sets.sets]
 
     @property
@@ -247,6 +248,14 @@ def shuffled(masks, seed):
             sets[-1].setdefault(name, torch.zeros([width], dtype=torch.bool))[channel] = True
         first = last
     return sets
+
+def united(sets):
+    """What is in any of some sets, a list of {layer: bool [C]}: one of them."""
+    union = {}
+    for masks in sets:
+        for name, mask in masks.items():
+            union[name] = union[name] | mask if name in union else mask
+    return union
 
 def masks_of(layers, channels):
     """{layer: bool [C]} of {layer: its channels}."""

@@ -14,7 +14,7 @@ import dataclasses
 
 import torch
 
-from sarigan_plugin.steering import channel_effects, groupings
+from sarigan_plugin.steering import channel_effects, channel_products, groupings
 from sarigan_plugin.steering.channel_sets import (
     MAX_LETTERS,
     ChannelSet,
@@ -34,6 +34,7 @@ SCREENED    = 16            # Images that channels are screened in.
 SHUFFLES    = 4             # Random sets that groups are compared with.
 LIFT        = 1.5           # Times the share that random sets have, from which a group is named after an attribute.
 EXCESS      = 0.1           # Share of the squared change that is elsewhere than in random sets, for it to have a place.
+REST        = 'rest'        # The name of what is left over.
 
 #----------------------------------------------------------------------------
 
@@ -56,8 +57,9 @@ def seconds(G, ws, scorer=None):
     screening = channel_effects.screening_seconds(G, ws[:SCREENED]) if planned.screened else 0
     return screening + channel_effects.seconds(G, ws, planned.single, scorer)
 
-def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progress=lambda jobs: jobs, how=None):
-    """Find linked groups. Returns ChannelSets, the one that changes most first.
+def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progress=lambda jobs: jobs, how=None,
+        partners=None):
+    """Find linked groups. Returns ChannelSets, the one that changes most first and what is left over last.
 
     ws:         [N, num_ws, w_dim], the images that they are found in.
     others:     The same of other images, in which is measured what groups change.
@@ -66,22 +68,37 @@ def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progres
     scorer:     Called with images, uint8 [N, H, W, 3]; returns {attribute: [N]}.
     progress:   Wraps the list of jobs, e.g. in a progress bar.
     how:        What else the file is to say of how they were found.
+    partners:   [M, num_ws, w_dim], the more the better: those whose styles ws may get. None = ws.
 
     Raises ValueError, one sentence, where there is nothing to go by.
     """
-    sets = dict(effects=_by_effects, responses=_by_responses, kernels=_by_kernels)[by](G, ws, num_groups, scorer,
-        progress)
+    if by == 'effects' and scorer is None:
+        sets, rest = _by_places(G, ws, ws if partners is None else partners, num_groups, progress)
+    else:
+        find = dict(effects=_by_effects, responses=_by_responses, kernels=_by_kernels)[by]
+        sets, rest = find(G, ws, num_groups, scorer, progress), {}
     layers = styled_layers(G)
-    masks = [groupings.masks_of(layers, channels) for channels in sets]
-    changes = channel_effects.exchange_groups(G, others, masks, scorer)
-    shuffled = [channel_effects.exchange_groups(G, others, groupings.shuffled(masks, seed), scorer)
+    masks = [groupings.masks_of(layers, channels) for channels in [*sets, rest] if channels]
+    together = [groupings.united(masks[:len(sets)]), groupings.united(masks)]
+    changes = channel_effects.exchange_groups(G, others, masks + together, scorer)
+    held, everything = changes.grid[len(masks):].sum(dim=1).tolist()
+    shuffled = [channel_effects.exchange_groups(G, others, groupings.shuffled(masks, seed)[:len(sets)], scorer)
         for seed in range(SHUFFLES)]
-    order = changes.grid.sum(dim=1).argsort(descending=True).tolist()
-    changes = dataclasses.replace(changes, grid=changes.grid[order], labels=changes.labels[order])
-    names = _names(changes, shuffled)
+    order = changes.grid[:len(sets)].sum(dim=1).argsort(descending=True).tolist()
+    ordered, left = _some(changes, order), _some(changes, range(len(sets), len(masks)))
+    names = _names(ordered, shuffled)
+    found = [ChannelSet(name, sets[index]) for name, index in zip(names, order)]
+    if rest:
+        found.append(ChannelSet(_free(REST, names), rest, rest=True))
     measured = dict(how or {}, by=by, num_images=len(ws), num_channels=sum(len(c) for s in sets for c in s.values()),
-        on_other_images=figures(changes, shuffled), groups=[_facts(changes, index) for index in range(len(order))])
-    return ChannelSets([ChannelSet(name, sets[index]) for name, index in zip(names, order)], weights_hash(G), measured)
+        on_other_images=dict(figures(ordered, shuffled), held=round(held / max(everything, 1e-30), 4)),
+        groups=[*_facts(ordered), *_facts(left)])
+    return ChannelSets(found, weights_hash(G), measured)
+
+def _some(changes, indices):
+    """Effects of some of the sets."""
+    indices = list(indices)
+    return dataclasses.replace(changes, grid=changes.grid[indices], labels=changes.labels[indices])
 
 def _sets(places, group):
     """[(layer, channel)], [K] -> a list of {layer: channels}."""
@@ -95,21 +112,48 @@ def _clustered(rows, num_groups):
     number = channel_effects.best_number(rows, NUMBERS) if num_groups == 'auto' else min(num_groups, len(rows))
     return channel_effects.cluster(rows, number)
 
+def _measured(G, ws, progress):
+    """Which channels are exchanged one by one, {layer: int64 [K]}, and what channel_effects.screen() says if not all
+    are, or None."""
+    if not plan(G, ws).screened:
+        return {name: torch.arange(layer.weight.shape[1]) for name, layer in styled_layers(G).items()}, None
+    screened = channel_effects.screen(G, ws[:SCREENED], progress)
+    return channel_effects.strongest(screened, channel_effects.affordable(G, len(ws))), screened
+
+def _by_places(G, ws, partners, num_groups, progress):
+    """Groups that each change one place, as far as they can, and what is left over: a list of {layer: channels}, and
+    one of them, which may be empty."""
+    single, screened = _measured(G, ws, progress)
+    products = channel_products.products(G, ws, partners, single, progress)
+    effects = channel_products.effects(products, single)
+    kept = effects.busy()
+    effects, products = effects.some(kept), products[:, kept][:, :, kept]
+    places = effects.places()
+    if not places:
+        raise ValueError('no channel changes anything in its images.')
+    start = _clustered(effects.rows(), num_groups)
+    number = int(start.max()) + 1
+    group = channel_products.gather(products, start)
+    if screened is not None: # What was not exchanged is in no group.
+        more = _unexchanged(screened, single)
+        places, group = places + more, torch.cat([group, torch.full([len(more)], number)])
+    sets = _sets(places, group)
+    return sets[:number], sets[number] if len(sets) > number else {}
+
+def _unexchanged(screened, single):
+    """[(layer, channel)] of the channels that were screened only, and change something."""
+    return [(name, channel) for name, rows in screened.items()
+        for channel in sorted(set(range(len(rows))) - set(single[name].tolist())) if rows[channel].sum() > 0]
+
 def _by_effects(G, ws, num_groups, scorer, progress):
-    counts = {name: layer.weight.shape[1] for name, layer in styled_layers(G).items()}
-    single, screened = {name: torch.arange(count) for name, count in counts.items()}, None
-    if plan(G, ws).screened:
-        screened = channel_effects.screen(G, ws[:SCREENED], progress)
-        single = channel_effects.strongest(screened, channel_effects.affordable(G, len(ws)))
+    single, screened = _measured(G, ws, progress)
     effects = channel_effects.exchange(G, ws, single, scorer, progress).without_idle()
     places = effects.places()
     if not places:
         raise ValueError('no channel changes anything in its images.')
     group = _clustered(effects.rows(), num_groups)
     if screened is not None: # The others join the group that changes the same places.
-        rest = [(name, channel) for name, count in counts.items()
-            for channel in sorted(set(range(count)) - set(single[name].tolist()))
-            if screened[name][channel].sum() > 0]
+        rest = _unexchanged(screened, single)
         centres = torch.nn.functional.normalize(torch.zeros([int(group.max()) + 1, effects.grid.shape[1]],
             dtype=torch.float64).index_add_(0, group, channel_effects.unit(effects.grid)), dim=1)
         rows = channel_effects.unit(torch.stack([screened[name][channel] for name, channel in rest]))
@@ -153,8 +197,11 @@ def figures(changes, shuffled):
         found['attribute'] = both(lambda effects: effects.labels)
     return found
 
-def _facts(changes, index):
-    """What the file says of one group."""
+def _facts(changes):
+    """What the file says of each group."""
+    return [_facts_of(changes, index) for index in range(len(changes.grid))]
+
+def _facts_of(changes, index):
     facts = dict(strength=round(changes.grid[index].mean().sqrt().item() * 127.5, 3),
         place=round((changes.grid[index].max() / changes.grid[index].sum().clamp(min=1e-30)).item(), 4))
     if changes.names:

@@ -131,7 +131,8 @@ def find(G, ws, partitions=None, seed=0):
         styles = {name: torch.cat([layer_styles(layer, w) for w in ws[:, 0].split(1024)])
             for name, layer in linked.layers.items()}
         for kind, sets in [('linked', linked.masks), ('shuffled', groupings.shuffled(linked.masks, seed))]:
-            found[kind] = [_linked(kind, index, masks, styles, linked.layers) for index, masks in enumerate(sets)]
+            found[kind] = [_linked(kind, index, masks, styles, linked.layers)
+                for index, masks in enumerate(sets[:linked.num_found])]
     for name, layer in styled_layers(G).items():
         styles = torch.cat([layer_styles(layer, w) for w in ws[:, 0].split(1024)])
         if getattr(layer, 'grouping', None) is not None:

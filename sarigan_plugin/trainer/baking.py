@@ -21,11 +21,12 @@ from sarigan_plugin.trainer import transfer
 def baked(source: Any, sets: ChannelSets) -> tuple[Any, float]:
     """A Generator of ours with the linked groups of a plain one, the same index in each layer.
 
-    Channels that are in no group are one more. Returns (generator, relative error of its styles, root mean square).
-    Raises UserError.
+    Channels that are in no group join what is left over, or are one more. Returns (generator, relative error of its
+    styles, root mean square). Raises UserError.
     """
     check(source)
-    members = {name: torch.full([layer.weight.shape[1]], len(sets.sets), dtype=torch.int64)
+    left = len(sets.sets) - sets.sets[-1].rest
+    members = {name: torch.full([layer.weight.shape[1]], left, dtype=torch.int64)
         for name, layer in styled_layers(source).items()}
     for index, group in enumerate(sets.sets):
         for name, channels in group.channels.items():

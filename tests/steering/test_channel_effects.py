@@ -5,57 +5,11 @@ import math
 import pytest
 import torch
 
+from painting import SIDE, Toy, everything, in_step
 from sarigan_plugin.steering import channel_effects, regrouping
 from sarigan_plugin.steering.sampling import sample_ws
 from sarigan_plugin.steering.styles import restyled, styled_layers
 from small_networks import plain_networks
-
-SIDE = 4 # Of the toy's images: a pixel for each cell.
-
-class Painter(torch.nn.Module):
-    """Each channel paints its pattern, as bright as its style."""
-    def __init__(self, patterns):
-        super().__init__()
-        self.affine = torch.nn.Linear(6, len(patterns))
-        self.weight = torch.ones([1, len(patterns), 1, 1])
-        self.patterns = patterns.clone() # [C, 1, SIDE, SIDE]
-
-    def forward(self, w):
-        return torch.einsum('nc,cdhw->ndhw', self.affine(w), self.patterns)
-
-class Block(torch.nn.Module):
-    def __init__(self, patterns, first):
-        super().__init__()
-        self.num_conv, self.num_torgb = 1 if first else 2, 1
-        self.conv1 = Painter(patterns)
-        if not first:
-            self.conv0 = Painter(patterns)
-
-    def forward(self, x, img, ws, noise_mode):
-        layers = [self.conv1] if x is None else [self.conv0, self.conv1]
-        painted = sum(layer(w) for layer, w in zip(layers, ws.unbind(dim=1)))
-        return painted, painted if img is None else img + painted
-
-class Synthesis(torch.nn.Module):
-    def __init__(self, patterns):
-        super().__init__()
-        self.block_resolutions = [4, 8, 16]
-        for res in self.block_resolutions:
-            setattr(self, f'b{res}', Block(patterns, first=res == 4))
-
-    def forward(self, ws, noise_mode='random'):
-        x = img = None
-        for index, res in enumerate(self.block_resolutions):
-            x, img = getattr(self, f'b{res}')(x, img, ws[:, max(2 * index - 1, 0):][:, :3], noise_mode=noise_mode)
-        return img
-
-class Toy(torch.nn.Module):
-    """A generator of which is known what each channel changes."""
-    def __init__(self, patterns):
-        super().__init__()
-        self.synthesis = Synthesis(patterns)
-        self.img_resolution = SIDE
-        self.requires_grad_(False)
 
 PLACES = [0, 3, 15, 0, 3, 15, 15, 3, 0, 0] # The cell that each channel of each layer paints.
 
@@ -64,9 +18,6 @@ def toy():
     """(generator, codes of 12 images)."""
     patterns = torch.nn.functional.one_hot(torch.tensor(PLACES), SIDE ** 2).float() * torch.linspace(1, 3, 10)[:, None]
     return Toy(patterns.view(-1, 1, SIDE, SIDE)), torch.randn(12, 1, 6).expand(-1, 6, -1)
-
-def everything(G):
-    return {name: torch.arange(layer.weight.shape[1]) for name, layer in styled_layers(G).items()}
 
 #----------------------------------------------------------------------------
 
@@ -96,12 +47,9 @@ def test_the_strongest_channels_are_kept():
         b=[0])
     assert sum(map(len, channel_effects.strongest(screened, 99).values())) == 5
 
-@pytest.mark.parametrize('work', [channel_effects.MAX_WORK, 0]) # All exchanged; some screened only.
-def test_channels_of_all_layers_that_paint_one_place_are_one_linked_group(toy, work, monkeypatch):
+def test_channels_of_all_layers_that_paint_one_place_are_one_linked_group(toy):
     G, ws = toy
-    monkeypatch.setattr(channel_effects, 'MAX_WORK', work)
-    monkeypatch.setattr(channel_effects, 'MIN_SINGLE', 12)
-    assert regrouping.plan(G, ws).screened == (work == 0)
+    in_step(G, [[0, 3, 15].index(place) for place in PLACES])
     found = regrouping.regroup(G, ws[:6], ws[6:], num_groups=3)
     groups = {group.name: group.channels for group in found.sets}
     assert groups == {name: {layer: tuple(index for index, cell in enumerate(PLACES) if cell == place)
@@ -109,8 +57,23 @@ def test_channels_of_all_layers_that_paint_one_place_are_one_linked_group(toy, w
     assert found.measured['on_other_images']['place']['groups'] == 1 # All that a group changes is in one place.
     assert found.measured['on_other_images']['place']['random'] < 0.7
 
-def test_groups_go_by_attributes_and_are_named_after_them(toy):
+def test_channels_that_are_screened_only_are_left_over(toy, monkeypatch):
     G, ws = toy
+    monkeypatch.setattr(channel_effects, 'MAX_WORK', 0)
+    monkeypatch.setattr(channel_effects, 'MIN_SINGLE', 12)
+    in_step(G, [[0, 3, 15].index(place) for place in PLACES])
+    assert regrouping.plan(G, ws).screened
+    *groups, rest = regrouping.regroup(G, ws[:6], ws[6:], num_groups=3).sets
+    count = lambda sets: sum(len(channels) for group in sets for channels in group.channels.values())
+    assert rest.rest and count(groups) <= 12 and count([*groups, rest]) == 40
+    assert all(len({PLACES[channel] for of_layer in group.channels.values() for channel in of_layer}) == 1
+        for group in groups)
+
+@pytest.mark.parametrize('work', [channel_effects.MAX_WORK, 0]) # All exchanged; some screened only.
+def test_groups_go_by_attributes_and_are_named_after_them(toy, work, monkeypatch):
+    G, ws = toy
+    monkeypatch.setattr(channel_effects, 'MAX_WORK', work)
+    monkeypatch.setattr(channel_effects, 'MIN_SINGLE', 12)
     G.synthesis.b8.conv0.patterns[:] = 0 # Channels that change nothing are no trouble.
     scorer = lambda images: {name: images[:, place // 4, place % 4, 0] / 255.0
         for name, place in [('hat', 0), ('nose', 3), ('tie, red', 15)]}

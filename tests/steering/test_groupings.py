@@ -1,5 +1,6 @@
 """Linked groups: what edits of them do, the file they are in, and every command that takes groups."""
 
+import dataclasses
 import json
 import pickle
 import re
@@ -221,7 +222,8 @@ def plain(tmp_path):
     return write(plain_networks(), tmp_path / 'plain.pkl')
 
 def test_the_file_says_what_was_written(G, tmp_path):
-    sets = ChannelSets(SETS, channel_sets.weights_hash(G), dict(by='effects'))
+    rest = ChannelSet('rest', {'b16.conv0': (3,)}, rest=True)
+    sets = ChannelSets([*SETS, rest], channel_sets.weights_hash(G), dict(by='effects'))
     sets.write(tmp_path / 'a.groups.json')
     assert channel_sets.read(tmp_path / 'a.groups.json', G) == sets
 
@@ -248,6 +250,10 @@ WRONG = {
     'numbers are the indices of groups': lambda data: data | dict(groups=[dict(name='3', channels={'b8.conv0': [1]})]),
     "another group is called 'hat'":     lambda data: data | dict(groups=data['groups'] + [dict(name='hat',
                                                     channels={'b8.conv0': [1]})]),
+    'groups[0]: rest: only the last of several groups':   lambda data: data | dict(groups=[dict(data['groups'][0],
+                                                    rest=True), data['groups'][1]]),
+    'groups[1]: rest: it is neither true nor false':  lambda data: data | dict(groups=[data['groups'][0],
+                                                    dict(data['groups'][1], rest=2)]),
     'it belongs to another network':            lambda data: data | dict(network='0' * 64),
 }
 
@@ -281,7 +287,8 @@ def test_regroup_touches_no_network_and_changes_no_bit_of_an_image(network, tmp_
     assert network.read_bytes() == content and torch.equal(images(), before)
     G = groupings.load(str(network), 'PKL')
     assert torch.equal(G.synthesis(torch.ones(1, 8, 64), noise_mode='const'), before)
-    assert len(groupings.of(G)['linked'].live) == (3 * 6 if by == 'kernels' else 3)
+    assert groupings.of(G)['linked'].num_found == (3 * 6 if by == 'kernels' else 3)
+    assert ("what is left over, change" in done.output) == (by == 'effects')
     assert groupings.LINKED not in groupings.of(groupings.load(str(network), 'PKL', groups='none'))
     assert sorted(path.name for path in tmp_path.iterdir()) == ['network.groups.json', 'network.pkl']
 
@@ -342,6 +349,10 @@ def test_styles_of_a_baked_network_are_those_of_its_source_where_gains_are_linea
         layer.affine.weight[:] = 0
     baked, error = baking.baked(G, ChannelSets(SETS, ''))
     assert error < 1e-5
+    assert int(baked.synthesis.b16.conv0.grouping.assignment.max()) == len(SETS) # Those of no group are one more,
+    left = ChannelSets([SETS[0], dataclasses.replace(SETS[1], rest=True)], '')
+    rest = baking.baked(G, left)[0].synthesis.b16.conv0.grouping.assignment
+    assert int(rest.max()) == 1 # or join what is left over.
     ws = sample_ws(G, range(3))
     torch.testing.assert_close(baked.synthesis(torch.cat([ws, ws], dim=2), noise_mode='const'),
         G.synthesis(ws, noise_mode='const'), rtol=1e-3, atol=1e-3)
