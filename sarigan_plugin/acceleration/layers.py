@@ -57,20 +57,23 @@ def _biased_convolution(reference):
     @functools.wraps(reference)
     def forward(layer, x, gain=1):
         size = layer.weight.shape[2]
-        is_known = layer.up == 1 and layer.activation in ('linear', 'lrelu') and x.dtype == layer.weight.dtype
+        is_known = (layer.up == 1 and layer.activation in ('linear', 'lrelu')
+            and x.dtype in (layer.weight.dtype, torch.bfloat16))
         if (x.device.type != 'cpu' or not is_known or cpu.memory_format(x) is None
                 or layer.down == 1 and winograd.suits(x, layer.weight, 1, layer.padding, 1, 1)):
             return reference(layer, x, gain=gain)
         gain = float(layer.act_gain * gain)
         clamp = layer.conv_clamp * (gain / layer.act_gain) if layer.conv_clamp is not None else None
         bias = layer.bias if layer.bias is None or gain == 1 else layer.bias * gain
+        bias = bias if bias is None else bias.to(x.dtype)
         stride, padding = layer.down, layer.padding
         if layer.down > 1: # As conv2d_resample() does.
             before, after = [padding + (layer.resample_filter.shape[-1] - layer.down + odd) // 2 for odd in (1, 0)]
             shrink = layer.down if size == 1 else 1
             x = upfirdn2d.upfirdn2d(x, layer.resample_filter, down=shrink, padding=[before, after, before, after])
             stride, padding = layer.down // shrink, 0
-        x = conv2d_gradfix.conv2d(x, layer.weight * (layer.weight_gain * gain), bias, stride=stride, padding=padding)
+        weight = (layer.weight * (layer.weight_gain * gain)).to(x.dtype)
+        x = conv2d_gradfix.conv2d(x, weight, bias, stride=stride, padding=padding)
         if layer.activation == 'linear':
             return x if clamp is None else x.clamp(-clamp, clamp)
         if clamp is None:
