@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
 
-from sarigan_plugin.acceleration import cpu, cpu_formats
+from sarigan_plugin.acceleration import activations, cpu, cpu_formats
 from sarigan_plugin.cli import COMMANDS, main
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.losses.sarigan import SariGANLoss
@@ -36,7 +36,7 @@ def formats(monkeypatch):
     for block in [upstream_networks.SynthesisBlock, upstream_networks.DiscriminatorBlock]:
         def forward(self, *args, reference=block.forward, **kwargs):
             x, img = reference(self, *args, **kwargs)
-            seen.append((self.resolution, x.dtype, cpu.memory_format(x)))
+            seen.append((self.resolution, x.dtype, activations.memory_format(x)))
             return x, img
         monkeypatch.setattr(block, 'forward', forward)
     return seen
@@ -174,7 +174,7 @@ def test_leaky_relu_in_any_order_and_precision(dtype, order, with_bias, clamp):
     def reference(x, b):
         return unclamped(x, b).clamp(-clamp, clamp) if clamp is not None else unclamped(x, b)
     def leaky_relu(x, b):
-        return cpu.LeakyReLU.apply(x, b, 0.2, 1.5, float('inf') if clamp is None else clamp)
+        return activations.LeakyReLU.apply(x, b, 0.2, 1.5, float('inf') if clamp is None else clamp)
     x, b = x.to(dtype).double(), b.to(dtype).double() if b is not None else None # Both start from what dtype can hold.
     if clamp is not None: # At the bound itself, rounding decides whether there is a slope.
         x[(unclamped(x, b).abs() - clamp).abs() < 4 * EPS] = 0.01

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import rounding
-from sarigan_plugin.acceleration import cpu, winograd
+from sarigan_plugin.acceleration import activations, cpu, winograd
 from sarigan_plugin.upstream import exchanges
 
 from torch_utils.ops import bias_act, conv2d_gradfix, upfirdn2d
@@ -65,7 +65,7 @@ def test_other_arguments_of_bias_and_activation_work_as_ever(both, layout):
 
 def test_the_slope_at_zero_and_at_the_clamp_is_that_of_upstreams_cuda_kernel():
     x = torch.tensor([-0.0, 0.0, 1.0, 2.0, -2.0]).view(1, 1, 1, -1).requires_grad_()
-    cpu.LeakyReLU.apply(x, None, 0.25, 1.0, 1.0).sum().backward()
+    activations.LeakyReLU.apply(x, None, 0.25, 1.0, 1.0).sum().backward()
     assert x.grad.flatten().tolist() == [0.25, 0.25, 0, 0, 0.25] # -2 gives -0.5, which is inside.
 
 @pytest.mark.parametrize('options', [dict(padding=2), dict(padding=[2, 1, 2, 1]), dict(padding=[-1, 2, 3, -2]),
