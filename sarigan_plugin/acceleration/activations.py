@@ -156,8 +156,8 @@ def _in_one(reference):
 class Activation(torch.autograd.Function):
     """clamp(gain * lrelu(x * scale + strength * noise + bias)).
 
-    x: [N, C, H, W]; scale: [N, C]; noise: [N, 1, H, W], [H, W] or None; strength: []; bias: [C]. No gradient into noise.
-    Its gradient takes the slope from the output.
+    x: [N, C, H, W]; scale: [N, C]; noise: [N, 1, H, W], [H, W] or None; strength: []; bias: [C].
+    Its gradient takes the slope from the output; noise has none.
     """
     @staticmethod
     def forward(ctx, x, scale, noise, strength, bias, gain, clamp):
