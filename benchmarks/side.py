@@ -136,7 +136,7 @@ def train_upstream(world, args, device):
 
 def make_images(settings, args, connection):
     device = torch.device(settings['device'])
-    precision = launch.cpu_precision(args)
+    choice, resolutions, _least_channels = launch.cpu_precision(args)
     upstream_loop.fit_to_device(args, settings['device'])
     if not settings['upstream']:
         ops.choose_at_first_use()
@@ -147,7 +147,7 @@ def make_images(settings, args, connection):
     connection = Connection(connection)
     while (what := connection.recv()) != 'end':
         measured = Measured(device)
-        with cpu_formats.using(*precision):
+        with cpu_formats.using(choice, resolutions): # As tools do.
             G(z, None, noise_mode='const', fused_modconv=(what == 'fused inference'))
         connection.send(measured.stop())
 

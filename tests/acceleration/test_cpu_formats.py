@@ -16,7 +16,7 @@ from sarigan_plugin.errors import UserError
 from sarigan_plugin.losses.sarigan import SariGANLoss
 from sarigan_plugin.model import inpainting
 from sarigan_plugin.model.networks import Discriminator, Generator
-from sarigan_plugin.trainer import arguments, recipes
+from sarigan_plugin.trainer import arguments, launch, recipes
 from sarigan_plugin.upstream import exchanges
 
 from torch_utils.ops import upfirdn2d
@@ -265,6 +265,16 @@ def test_what_is_asked_for_is_in_the_options_and_auto_is_not(images):
     for given, stored in [(None, None), ('auto', None), ('1', '1'), ('0', '0')]:
         _desc, args = arguments.training_options(data=images, cfg='tiny', metrics=[], cpu_bf16=given)
         assert args.get('cpu_bf16') == stored
+
+@pytest.mark.parametrize('cfg, given, expected', [('tiny', None, 8), ('tiny', '0', None), ('tiny-inpaint', None, None),
+    ('tiny-inpaint', '1', 8)])
+def test_trainings_of_tiny_take_it_where_it_is_faster_and_images_do_not(images, monkeypatch, cfg, given, expected):
+    monkeypatch.setattr(cpu_formats, 'is_faster', lambda: True)
+    _desc, args = arguments.training_options(data=images, cfg=cfg, metrics=[], cpu_bf16=given)
+    with cpu_formats.using(*launch.cpu_precision(args)):
+        assert cpu_formats.lowest_in_bf16(32, channels=16) == expected
+    with cpu_formats.using('auto'):
+        assert cpu_formats.lowest_in_bf16(32, channels=16) is None
 
 def test_two_precisions_at_once_are_refused(images):
     with pytest.raises(UserError, match='--fp32=1 and --cpu-bf16=1: one of them alone'):
