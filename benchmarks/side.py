@@ -8,10 +8,10 @@ generator.
 import contextlib
 import json
 import os
-import sys
 import time
 from multiprocessing.connection import Connection
 
+import click
 import torch
 
 from sarigan_plugin.acceleration import cpu, cpu_formats, ops
@@ -136,7 +136,7 @@ def train_upstream(world, args, device):
 
 def make_images(settings, args, connection):
     device = torch.device(settings['device'])
-    precision = launch.cpu_precision(args)
+    choice, resolutions, _least_channels = launch.cpu_precision(args)
     upstream_loop.fit_to_device(args, settings['device'])
     if not settings['upstream']:
         ops.choose_at_first_use()
@@ -147,12 +147,18 @@ def make_images(settings, args, connection):
     connection = Connection(connection)
     while (what := connection.recv()) != 'end':
         measured = Measured(device)
-        with cpu_formats.using(*precision):
+        with cpu_formats.using(choice, resolutions): # As tools do.
             G(z, None, noise_mode='const', fused_modconv=(what == 'fused inference'))
         connection.send(measured.stop())
 
-def main():
-    settings, connection = json.loads(sys.argv[1]), int(sys.argv[2]) # A file descriptor.
+@click.command()
+@click.argument('settings', type=json.loads)
+@click.argument('connection', type=click.IntRange(min=0))
+def main(settings, connection):
+    """One side of a comparison; speed.py starts it, and nobody else has to.
+
+    SETTINGS is JSON, CONNECTION the number of a file descriptor that says what to measure.
+    """
     if settings['device'] == 'cpu':
         torch.set_num_threads(settings['threads'])
     _desc, args = arguments.training_options(metrics=[], **settings['options'])

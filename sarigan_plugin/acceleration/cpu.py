@@ -9,16 +9,15 @@ import functools
 
 import torch
 
-from sarigan_plugin.acceleration import cpu_formats, layers, winograd
+from sarigan_plugin.acceleration import activations, cpu_formats, layers, winograd
+from sarigan_plugin.acceleration.activations import memory_format
 from sarigan_plugin.upstream.exchanges import exchange
 
-BLOCK = 2 ** 17 # Numbers that several operations in a row find in the cache: 512 KiB.
 MOST_COLOURS, LARGEST_BY_MATRICES = 4, 32 # Images that matrices upsample in less time than convolutions.
 
 def prepare():
     """Exchange them, once per process."""
-    exchange('torch_utils.ops.bias_act', '_bias_act_ref', _fused_lrelu,
-        'bias_act.py:94 reads and writes feature maps once for the bias, the activation, the gain and the clamp each')
+    activations.prepare()
     exchange('torch_utils.ops.upfirdn2d', '_upfirdn2d_ref', _filtered_once,
         'upfirdn2d.py:169 pads in memory, computes pixels that downsampling throws away, and convolves small images')
     exchange('torch_utils.ops.conv2d_gradfix', 'conv2d', _fewer_products,
@@ -40,92 +39,6 @@ def keep_freed_memory():
     if mallopt is not None:
         mallopt(mmap_max, 0)
         mallopt(trim_threshold, -1)
-
-#----------------------------------------------------------------------------
-# Bias and activation.
-
-def _fused_lrelu(reference):
-    """Leaky ReLU of feature maps, the one activation of StyleGAN2, block by block;
-    the rest is left to the reference."""
-    from torch_utils.ops.bias_act import activation_funcs
-    @functools.wraps(reference)
-    def bias_act(x, b=None, dim=1, act='linear', alpha=None, gain=None, clamp=None):
-        spec = activation_funcs[act]
-        gain_or_default = float(spec.def_gain if gain is None else gain)
-        if (x.device.type != 'cpu' or act != 'lrelu' or dim != 1 or x.ndim != 4 or gain_or_default <= 0
-                or memory_format(x) is None):
-            return reference(x, b=b, dim=dim, act=act, alpha=alpha, gain=gain, clamp=clamp)
-        return LeakyReLU.apply(x, b, float(spec.def_alpha if alpha is None else alpha), gain_or_default,
-            float('inf' if clamp is None or clamp < 0 else clamp))
-    return bias_act
-
-class LeakyReLU(torch.autograd.Function):
-    """clamp(gain * lrelu(x + b)) for x [N, C, H, W] and b [C] or None. Its gradient needs the output alone."""
-    @staticmethod
-    def forward(ctx, x, b, alpha, gain, clamp):
-        y = torch.empty_like(x)
-        for block_x, block_y, *shift in _blocks(x, y, b * gain if b is not None else None):
-            if shift:
-                # A positive gain may come before it as well.
-                block_x = torch.add(*shift, block_x, alpha=gain, out=block_y)
-            elif gain != 1:
-                block_x = torch.mul(block_x, gain, out=block_y)
-            torch._C._nn.leaky_relu(block_x, alpha, out=block_y)
-            if clamp < float('inf'):
-                block_y.clamp_(-clamp, clamp)
-        ctx.save_for_backward(y)
-        ctx.shape_of_function = (alpha, gain, clamp)
-        return y
-
-    @staticmethod
-    def backward(ctx, dy):
-        y, = ctx.saved_tensors
-        dx = LeakyReLUGradient.apply(dy, y, *ctx.shape_of_function)
-        return dx, dx.sum(dim=[0,2,3]) if ctx.needs_input_grad[1] else None, None, None, None
-
-class LeakyReLUGradient(torch.autograd.Function):
-    """dy times the slope of LeakyReLU where it gave y; linear in dy, so that it is its own gradient."""
-    @staticmethod
-    def forward(ctx, dy, y, alpha, gain, clamp):
-        dx = torch.empty_like(y)
-        dy = dy.contiguous(memory_format=memory_format(y))
-        for block_dy, block_y, block_dx in zip(*[_in_order(t).view(-1).split(BLOCK) for t in [dy, y, dx]]):
-            torch.ops.aten.leaky_relu_backward.grad_input(block_dy, block_y, alpha, True, grad_input=block_dx)
-            if gain != 1:
-                block_dx.mul_(gain)
-            if clamp < float('inf'):
-                # Zero where it was reached.
-                torch.ops.aten.hardtanh_backward.grad_input(block_dx, block_y, -clamp, clamp, grad_input=block_dx)
-        ctx.save_for_backward(y)
-        ctx.shape_of_function = (alpha, gain, clamp)
-        return dx
-
-    @staticmethod
-    def backward(ctx, ddx):
-        y, = ctx.saved_tensors
-        return LeakyReLUGradient.apply(ddx, y, *ctx.shape_of_function), None, None, None, None
-
-def memory_format(x):
-    """How feature maps [N, C, H, W] lie in memory; None = with gaps, or in another order."""
-    return next((order for order in [torch.contiguous_format, torch.channels_last]
-        if x.is_contiguous(memory_format=order)), None)
-
-def _in_order(x):
-    """A view of x [N, C, H, W] whose elements follow each other in memory."""
-    return x if x.is_contiguous() else x.permute(0, 2, 3, 1)
-
-def _blocks(x, y, shift):
-    """Views of x and y [N, C, H, W] that are small enough for the cache,
-    with what is added to their channels where shift, [C], is given."""
-    if x.is_contiguous():
-        # Small images several at a time, large ones map by map.
-        images, channels = max(BLOCK // max(x[0].numel(), 1), 1), max(BLOCK // max(x[0, 0].numel(), 1), 1)
-        shifts = [shift[:, None, None].split(channels)] if shift is not None else []
-        for image_x, image_y in zip(x.split(images), y.split(images)):
-            yield from zip(image_x.split(channels, dim=1), image_y.split(channels, dim=1), *shifts)
-    else: # Channels last.
-        for block in zip(*[_in_order(t).flatten(0, 2).split(max(BLOCK // x.shape[1], 1)) for t in [x, y]]):
-            yield block if shift is None else (*block, shift)
 
 #----------------------------------------------------------------------------
 # Filters and convolutions.

@@ -19,32 +19,35 @@ from sarigan_plugin.upstream.exchanges import Overlay, exchange
 
 CHOICES           = ('auto', '1', '0')
 RESOLUTIONS       = 4    # From the highest, as upstream's num_fp16_res is for its networks.
-LEAST_CHANNELS    = 32   # At the highest resolution: with fewer, bookkeeping takes most of the time.
+LEAST_CHANNELS    = 32   # At the highest resolution: with fewer, images take as long either way ...
+LEAST_TRAINED     = 16   # ... but the convolutions of a training, which are three times as many, don't.
 NARROW            = 64   # Channels from which on fp32 gains nothing by channels last.
 FASTER            = 0.75 # Most of fp32's time where the CPU has instructions for bfloat16; without, it is more than 1.
 
-_choice, _resolutions = '0', RESOLUTIONS # See using(); in fp32 unless a command says otherwise.
+# See using(); in fp32 unless a command says otherwise.
+_choice, _resolutions, _least_channels = '0', RESOLUTIONS, LEAST_CHANNELS
 
 @contextlib.contextmanager
-def using(choice, resolutions=RESOLUTIONS):
+def using(choice, resolutions=RESOLUTIONS, least_channels=LEAST_CHANNELS):
     """Inside the `with`, networks on the CPU compute in bfloat16: 'auto' (where it pays), '1' (always) or '0' (never).
 
     resolutions: how many, from the highest; 0 = none, whatever the choice.
+    least_channels: at the highest resolution, for 'auto'.
     """
-    global _choice, _resolutions # Of this process.
-    before = _choice, _resolutions
-    _choice, _resolutions = choice, resolutions
+    global _choice, _resolutions, _least_channels # Of this process.
+    before = _choice, _resolutions, _least_channels
+    _choice, _resolutions, _least_channels = choice, resolutions, least_channels
     try:
         yield
     finally:
-        _choice, _resolutions = before
+        _choice, _resolutions, _least_channels = before
 
 def lowest_in_bf16(img_resolution, channels):
     """The lowest resolution that computes in bfloat16, None = no one does. channels: of the highest resolution.
 
     It is never below 8, as with upstream's fp16 (networks.py:439).
     """
-    if _resolutions == 0 or _choice == '0' or _choice == 'auto' and (channels < LEAST_CHANNELS or not is_faster()):
+    if _resolutions == 0 or _choice == '0' or _choice == 'auto' and (channels < _least_channels or not is_faster()):
         return None
     return max(2 * img_resolution >> _resolutions, 8)
 
@@ -55,9 +58,9 @@ def explained(img_resolution, channels):
         return f'Precision: bf16 from {lowest}x{lowest} to {img_resolution}x{img_resolution}, fp32 elsewhere.'
     if _resolutions == 0 or _choice == '0':
         return 'Precision: fp32, as asked for.'
-    if channels < LEAST_CHANNELS:
+    if channels < _least_channels:
         return (f'Precision: fp32; with {channels} channels at {img_resolution}x{img_resolution}, '
-            f'fewer than {LEAST_CHANNELS}, bf16 would save nothing.')
+            f'fewer than {_least_channels}, bf16 would save nothing.')
     return 'Precision: fp32; this CPU is no faster in bf16.'
 
 @functools.cache

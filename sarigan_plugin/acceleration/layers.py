@@ -10,7 +10,8 @@ import functools
 
 import torch
 
-from sarigan_plugin.acceleration import winograd
+from sarigan_plugin.acceleration import activations, winograd
+from sarigan_plugin.acceleration.activations import ALPHA
 from sarigan_plugin.upstream.exchanges import exchange
 
 def prepare():
@@ -21,6 +22,10 @@ def prepare():
         'networks.py:105 scales the many weights, and the bias, in operations of their own')
     exchange('training.networks:Conv2dLayer', 'forward', _biased_convolution,
         'networks.py:160 adds the bias and takes the gain in operations of their own')
+    exchange('training.networks:ToRGBLayer', 'forward', _biased_colours,
+        'networks.py:329 modulates in one of five ways, and adds the bias in an operation of its own')
+    exchange('sarigan_plugin.model.networks', 'resampling_conv2d', _resampled_directly,
+        'conv2d_resample.py:62 looks at its arguments for as long as a small convolution takes')
 
 def _where_something_is_traced(reference):
     """Suppress the tracer's warnings where there is a tracer."""
@@ -30,8 +35,6 @@ def _where_something_is_traced(reference):
     return suppress_tracer_warnings
 
 #----------------------------------------------------------------------------
-
-ALPHA = 0.2 # Slope of StyleGAN2's leaky ReLU.
 
 def _scaled_inputs(reference):
     """Scale the few inputs, not the many weights; a positive gain of leaky ReLU comes before it."""
@@ -51,31 +54,65 @@ def _biased_convolution(reference):
 
     Those of winograd.py are left as they are.
     """
-    from sarigan_plugin.acceleration import cpu
-
     from torch_utils.ops import conv2d_gradfix, upfirdn2d
     @functools.wraps(reference)
     def forward(layer, x, gain=1):
         size = layer.weight.shape[2]
-        is_known = layer.up == 1 and layer.activation in ('linear', 'lrelu') and x.dtype == layer.weight.dtype
-        if (x.device.type != 'cpu' or not is_known or cpu.memory_format(x) is None
+        is_known = (layer.up == 1 and layer.activation in ('linear', 'lrelu')
+            and x.dtype in (layer.weight.dtype, torch.bfloat16))
+        if (x.device.type != 'cpu' or not is_known or activations.memory_format(x) is None
                 or layer.down == 1 and winograd.suits(x, layer.weight, 1, layer.padding, 1, 1)):
             return reference(layer, x, gain=gain)
         gain = float(layer.act_gain * gain)
         clamp = layer.conv_clamp * (gain / layer.act_gain) if layer.conv_clamp is not None else None
         bias = layer.bias if layer.bias is None or gain == 1 else layer.bias * gain
+        bias = bias if bias is None else bias.to(x.dtype)
         stride, padding = layer.down, layer.padding
         if layer.down > 1: # As conv2d_resample() does.
             before, after = [padding + (layer.resample_filter.shape[-1] - layer.down + odd) // 2 for odd in (1, 0)]
             shrink = layer.down if size == 1 else 1
             x = upfirdn2d.upfirdn2d(x, layer.resample_filter, down=shrink, padding=[before, after, before, after])
             stride, padding = layer.down // shrink, 0
-        x = conv2d_gradfix.conv2d(x, layer.weight * (layer.weight_gain * gain), bias, stride=stride, padding=padding)
+        weight = (layer.weight * (layer.weight_gain * gain)).to(x.dtype)
+        x = conv2d_gradfix.conv2d(x, weight, bias, stride=stride, padding=padding)
         if layer.activation == 'linear':
             return x if clamp is None else x.clamp(-clamp, clamp)
         if clamp is None:
             return torch.nn.functional.leaky_relu_(x, ALPHA)
-        return cpu.LeakyReLU.apply(x, None, ALPHA, 1.0, clamp)
+        return activations.LeakyReLU.apply(x, None, ALPHA, 1.0, clamp)
     return forward
+
+def _biased_colours(reference):
+    """Styles take on the gain of the kernels, and the convolution adds the bias. On the CPU, where blocks train."""
+    from torch_utils.ops import conv2d_gradfix
+    @functools.wraps(reference)
+    def forward(layer, x, w, fused_modconv=True):
+        if x.device.type != 'cpu' or fused_modconv or activations.memory_format(x) is None:
+            return reference(layer, x, w, fused_modconv=fused_modconv)
+        styles = (layer.affine(w) * layer.weight_gain).to(x.dtype)
+        x = conv2d_gradfix.conv2d(x * styles[:, :, None, None], layer.weight.to(x.dtype), layer.bias.to(x.dtype))
+        return x if layer.conv_clamp is None else x.clamp(-layer.conv_clamp, layer.conv_clamp)
+    return forward
+
+def _resampled_directly(reference):
+    """A convolution alone, or one with a stride turned around and the filter, with no more in between."""
+    from torch_utils.ops import conv2d_gradfix, upfirdn2d
+    @functools.wraps(reference)
+    def resampling_conv2d(x, weight, up=1, padding=0, resample_filter=None, flip_weight=True):
+        size = weight.shape[2]
+        if x.device.type != 'cpu' or size == 1 or flip_weight != (up == 1) or up > 1 and resample_filter is None:
+            return reference(x, weight, up=up, padding=padding, resample_filter=resample_filter,
+                flip_weight=flip_weight)
+        weight = weight.to(x.dtype)
+        if up == 1:
+            return conv2d_gradfix.conv2d(x, weight, padding=padding)
+        # As conv2d_resample() does.
+        taps = resample_filter.shape[-1]
+        before, after = padding + (taps + up - 1) // 2 - (size - 1), padding + (taps - up) // 2 - (size - up)
+        cut = max(min(-before, -after), 0)
+        x = conv2d_gradfix.conv_transpose2d(x, weight.transpose(0, 1), stride=up, padding=cut)
+        margins = [before + cut, after + cut] * 2
+        return upfirdn2d.upfirdn2d(x, resample_filter, padding=margins, gain=up ** 2)
+    return resampling_conv2d
 
 #----------------------------------------------------------------------------

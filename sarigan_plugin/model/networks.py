@@ -91,12 +91,16 @@ def modulated_conv2d(
     The factor of output o is d_o = 1/sqrt(sum_ikk s_i^2 w_oikk^2 + eps), one matrix product [N, Ikk] x [Ikk, O]; the
     styles scale the features before the convolution and d scales them after it.
     """
+    if squares is None:
+        weight, squares = prepare_kernels(weight, x.dtype)
+    x, demodulation = _convolved_and_factors(x, weight, styles, squares, **resampling)
+    return _demodulated(x, demodulation, noise)
+
+def _convolved_and_factors(x, weight, styles, squares, **resampling):
+    """What modulated_conv2d() multiplies in the end: features [N, O, H, W] and their factors [N, O]."""
     batch_size, in_channels = styles.shape
     misc.assert_shape(weight, [None, in_channels, None, None]) # [OIkk]
     misc.assert_shape(x, [batch_size, in_channels, None, None]) # [NIHW]
-
-    if squares is None:
-        weight, squares = prepare_kernels(weight, x.dtype)
     if x.dtype == torch.float16: # As with kernels.
         styles = styles / styles.detach().norm(float('inf'), dim=1, keepdim=True).clamp(min=TINY)
 
@@ -105,9 +109,20 @@ def modulated_conv2d(
     eps = misc.constant(1e-8, dtype=powers.dtype, device=x.device)
     demodulation = torch.addmm(eps, powers, squares.t()).rsqrt() # [NO]
     x = x * styles.to(x.dtype)[:, :, None, None]
-    x = _resampling_conv2d(x, weight, **resampling)
+    return resampling_conv2d(x, weight, **resampling), demodulation
+
+def _demodulated(x, demodulation, noise):
     demodulation = demodulation.to(x.dtype)[:, :, None, None]
     return x * demodulation if noise is None else fma.fma(x, demodulation, noise.to(x.dtype))
+
+def demodulated_activation(x, demodulation, noise, noise_strength, bias, activation, gain, clamp):
+    """What a layer does after its convolution, gain * activation(x * demodulation + noise + bias), clamped.
+
+    x: [N, C, H, W]; demodulation: [N, C]; noise: [N, 1, H, W], [H, W] or None; noise_strength: []; bias: [C].
+    On a CPU there is a faster form, see acceleration/activations.py.
+    """
+    x = _demodulated(x, demodulation, None if noise is None else noise * noise_strength)
+    return bias_act.bias_act(x, bias.to(x.dtype), act=activation, gain=gain, clamp=clamp)
 
 def normalized_conv2d(
     x,                      # Input features of shape [N, I, H, W].
@@ -123,10 +138,11 @@ def normalized_conv2d(
     variance, mean = torch.var_mean(features, dim=[2,3], keepdim=True, correction=0)
     features = (features - mean) * (variance + eps).rsqrt() * styles[:, :, None, None] + shifts[:, :, None, None]
     weight = weight / np.sqrt(weight[0].numel())
-    x = _resampling_conv2d(features.to(x.dtype), weight, **resampling)
+    x = resampling_conv2d(features.to(x.dtype), weight, **resampling)
     return x if noise is None else x + noise.to(x.dtype)
 
-def _resampling_conv2d(x, weight, up=1, padding=0, resample_filter=None, flip_weight=True):
+def resampling_conv2d(x, weight, up=1, padding=0, resample_filter=None, flip_weight=True):
+    """Upstream's conv2d_resample() with what is resampled here. On a CPU there is a shorter form, see layers.py."""
     return conv2d_resample.conv2d_resample(x=x, w=weight.to(x.dtype), f=resample_filter, up=up, padding=padding,
         flip_weight=flip_weight)
 
@@ -389,23 +405,23 @@ class SynthesisLayer(torch.nn.Module):
         in_resolution = self.resolution // self.up
         misc.assert_shape(x, [None, self.weight.shape[1], in_resolution, in_resolution])
 
-        noise = None
+        noise, strength = None, self.noise_strength if self.use_noise else None
         if self.use_noise and noise_mode == 'random':
             noise = torch.randn([x.shape[0], 1, self.resolution, self.resolution], device=x.device)
-            noise = noise * self.noise_strength
         if self.use_noise and noise_mode == 'const':
-            noise = self.noise_const * self.noise_strength
+            noise = self.noise_const
 
         resampling = dict(up=self.up, padding=self.padding, resample_filter=self.resample_filter,
             flip_weight=(self.up == 1)) # As upstream: flips when upsampling.
         kernels, squares, membership = (self.shared_weights or self.weight_parts)(x.dtype)
         styles = self.styles(w, membership) if self._known is None else self._known
-        if self.norm == 'weight':
-            x = modulated_conv2d(x, kernels, styles, noise=noise, squares=squares, **resampling)
-        else:
-            x = normalized_conv2d(x, kernels, *styles, noise=noise, **resampling)
         clamp = self.conv_clamp * gain if self.conv_clamp is not None else None
-        return bias_act.bias_act(x, self.bias.to(x.dtype), act=self.activation, gain=self.act_gain * gain, clamp=clamp)
+        gain = self.act_gain * gain
+        if self.norm == 'weight':
+            x, factors = _convolved_and_factors(x, kernels, styles, squares, **resampling)
+            return demodulated_activation(x, factors, noise, strength, self.bias, self.activation, gain, clamp)
+        x = normalized_conv2d(x, kernels, *styles, noise=None if noise is None else noise * strength, **resampling)
+        return bias_act.bias_act(x, self.bias.to(x.dtype), act=self.activation, gain=gain, clamp=clamp)
 
 class GroupedLayer(typing.NamedTuple):
     """A layer whose input channels are grouped, e.g. 'b8.conv1'."""

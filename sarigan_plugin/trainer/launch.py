@@ -309,10 +309,10 @@ def _failure(error: Exception, world: World, args: Any) -> tuple[str, int] | tup
             f'{world.minutes()}: {GO_ON}'), LOST
     return None, None
 
-def cpu_precision(args: Any) -> tuple[str, int]:
+def cpu_precision(args: Any) -> tuple[str, int, int]:
     """For cpu_formats.using(), before upstream_loop.fit_to_device() takes what is meant for GPUs."""
     choice, resolutions = args.pop('cpu_bf16', 'auto'), args.D_kwargs.get('num_fp16_res', 0)
-    return choice, resolutions or (cpu_formats.RESOLUTIONS if choice == '1' else 0)
+    return choice, resolutions or (cpu_formats.RESOLUTIONS if choice == '1' else 0), cpu_formats.LEAST_TRAINED
 
 def _train(world: World, args: Any, tolerance: FaultTolerance, state_path: str | None, signals: Sequence[int],
            abort_fn: Callable[[], bool] | None) -> None:

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
 
-from sarigan_plugin.acceleration import cpu, cpu_formats
+from sarigan_plugin.acceleration import activations, cpu, cpu_formats
 from sarigan_plugin.cli import COMMANDS, main
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.losses.sarigan import SariGANLoss
 from sarigan_plugin.model import inpainting
 from sarigan_plugin.model.networks import Discriminator, Generator
-from sarigan_plugin.trainer import arguments, recipes
+from sarigan_plugin.trainer import arguments, launch, recipes
 from sarigan_plugin.upstream import exchanges
 
 from torch_utils.ops import upfirdn2d
@@ -36,7 +36,7 @@ def formats(monkeypatch):
     for block in [upstream_networks.SynthesisBlock, upstream_networks.DiscriminatorBlock]:
         def forward(self, *args, reference=block.forward, **kwargs):
             x, img = reference(self, *args, **kwargs)
-            seen.append((self.resolution, x.dtype, cpu.memory_format(x)))
+            seen.append((self.resolution, x.dtype, activations.memory_format(x)))
             return x, img
         monkeypatch.setattr(block, 'forward', forward)
     return seen
@@ -174,7 +174,7 @@ def test_leaky_relu_in_any_order_and_precision(dtype, order, with_bias, clamp):
     def reference(x, b):
         return unclamped(x, b).clamp(-clamp, clamp) if clamp is not None else unclamped(x, b)
     def leaky_relu(x, b):
-        return cpu.LeakyReLU.apply(x, b, 0.2, 1.5, float('inf') if clamp is None else clamp)
+        return activations.LeakyReLU.apply(x, b, 0.2, 1.5, float('inf') if clamp is None else clamp)
     x, b = x.to(dtype).double(), b.to(dtype).double() if b is not None else None # Both start from what dtype can hold.
     if clamp is not None: # At the bound itself, rounding decides whether there is a slope.
         x[(unclamped(x, b).abs() - clamp).abs() < 4 * EPS] = 0.01
@@ -265,6 +265,16 @@ def test_what_is_asked_for_is_in_the_options_and_auto_is_not(images):
     for given, stored in [(None, None), ('auto', None), ('1', '1'), ('0', '0')]:
         _desc, args = arguments.training_options(data=images, cfg='tiny', metrics=[], cpu_bf16=given)
         assert args.get('cpu_bf16') == stored
+
+@pytest.mark.parametrize('cfg, given, expected', [('tiny', None, 8), ('tiny', '0', None), ('tiny-inpaint', None, None),
+    ('tiny-inpaint', '1', 8)])
+def test_trainings_of_tiny_take_it_where_it_is_faster_and_images_do_not(images, monkeypatch, cfg, given, expected):
+    monkeypatch.setattr(cpu_formats, 'is_faster', lambda: True)
+    _desc, args = arguments.training_options(data=images, cfg=cfg, metrics=[], cpu_bf16=given)
+    with cpu_formats.using(*launch.cpu_precision(args)):
+        assert cpu_formats.lowest_in_bf16(32, channels=16) == expected
+    with cpu_formats.using('auto'):
+        assert cpu_formats.lowest_in_bf16(32, channels=16) is None
 
 def test_two_precisions_at_once_are_refused(images):
     with pytest.raises(UserError, match='--fp32=1 and --cpu-bf16=1: one of them alone'):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import rounding
-from sarigan_plugin.acceleration import cpu, winograd
+from sarigan_plugin.acceleration import activations, cpu, winograd
+from sarigan_plugin.model import networks as sarigan_networks
 from sarigan_plugin.upstream import exchanges
 
 from torch_utils.ops import bias_act, conv2d_gradfix, upfirdn2d
@@ -63,9 +64,38 @@ def test_other_arguments_of_bias_and_activation_work_as_ever(both, layout):
         return derivatives(lambda x: bias_act.bias_act(x, b, act='lrelu').square(), x)
     assert_equal(both(function))
 
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('clamp', [None, 0.3, 100])
+@pytest.mark.parametrize('noise', [None, 'of images', 'the same'])
+@pytest.mark.parametrize('shape', [(3, 4, 7, 5), (2, 3, 260, 260)])
+def test_what_follows_a_convolution_of_the_generator_and_both_derivatives_are_the_references(both, shape, noise, clamp,
+        layout):
+    def function():
+        x, scale, bias, strength = [torch.randn(size, dtype=torch.float64)
+            for size in [shape, shape[:2], shape[1:2], []]]
+        pixels = dict({None: lambda: None}, **{'of images': lambda: torch.randn(shape[0], 1, *shape[2:]).double(),
+            'the same': lambda: torch.randn(shape[2:]).double()})[noise]()
+        def layer(x, scale, bias, *strength):
+            return sarigan_networks.demodulated_activation(x.to(memory_format=layout), scale, pixels,
+                strength[0] if strength else None, bias, 'lrelu', 2 ** 0.5, clamp).square()
+        return derivatives(layer, x, scale, bias, *([] if noise is None else [strength]))
+    assert_equal(both(function), terms=shape[1])
+
+@pytest.mark.parametrize('channels', [4, 16, 64])
+def test_it_is_as_exact_in_bf16_as_the_reference(both, channels):
+    x, scale, bias = torch.randn(4, channels, 16, 16), torch.rand(4, channels), torch.randn(channels)
+    noise, strength = torch.randn(4, 1, 16, 16), torch.tensor(0.5)
+    def function(dtype=torch.bfloat16):
+        features = x.to(dtype, memory_format=torch.channels_last)
+        return [sarigan_networks.demodulated_activation(features, scale.to(dtype), noise.to(dtype), strength.to(dtype),
+            bias.to(dtype), 'lrelu', 1.5, 256)]
+    exact, = function(torch.float64)
+    theirs, ours = [(y.double() - exact).norm() / exact.norm() for y, in both(function)]
+    assert ours < 1.5 * theirs < 0.01
+
 def test_the_slope_at_zero_and_at_the_clamp_is_that_of_upstreams_cuda_kernel():
     x = torch.tensor([-0.0, 0.0, 1.0, 2.0, -2.0]).view(1, 1, 1, -1).requires_grad_()
-    cpu.LeakyReLU.apply(x, None, 0.25, 1.0, 1.0).sum().backward()
+    activations.LeakyReLU.apply(x, None, 0.25, 1.0, 1.0).sum().backward()
     assert x.grad.flatten().tolist() == [0.25, 0.25, 0, 0, 0.25] # -2 gives -0.5, which is inside.
 
 @pytest.mark.parametrize('options', [dict(padding=2), dict(padding=[2, 1, 2, 1]), dict(padding=[-1, 2, 3, -2]),

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 import commands
 import skips
@@ -25,6 +26,14 @@ def test_both_sides_are_measured_and_compared(tmp_path):
     assert all(row['ratios']['cpu'] == pytest.approx(row['cpu'] / rows[index // 2 * 2]['cpu'])
         for index, row in enumerate(rows))
     assert (tmp_path / 'speed.png').read_bytes().startswith(b'\x89PNG')
+
+@pytest.mark.parametrize('arguments, code, said', [(['--help'], 0, 'speed.py starts it'),
+    (['{}'], 2, "Missing argument 'CONNECTION'"), (['{', '3'], 2, "Invalid value for 'SETTINGS'")])
+def test_a_side_by_itself_says_what_it_is_for(monkeypatch, arguments, code, said):
+    monkeypatch.syspath_prepend(trees.ROOT / 'benchmarks')
+    import side
+    result = CliRunner().invoke(side.main, arguments)
+    assert result.exit_code == code and said in result.output
 
 @pytest.mark.slow
 def test_a_side_that_cannot_start_says_why(tmp_path):

@@ -68,6 +68,14 @@ def test_large_but_finite_gradients_are_not_bad(watch):
     iterate(watch, G, D, poison='mapping.fc0.weight', value=3e38)
     assert watch.report(dict) is None
 
+def test_infinities_that_would_cancel_are_bad(watch):
+    watch, G, D = watch
+    give_gradients(G)
+    G.mapping.fc0.weight.grad.flatten()[:2] = torch.tensor([float('inf'), -float('inf')])
+    watch.look('Gmain')
+    watch.end_iteration()
+    assert watch.report(dict).startswith('1 iterations had gradients that are not finite, in MappingNetwork.fc0.weight')
+
 def test_only_a_run_of_bad_iterations_is_the_end(watch):
     watch, G, D = watch
     for _time in range(3):
