@@ -177,7 +177,7 @@ def test_latest_without_a_run_starts_one(command, tmp_path):
     assert f'Output directory:   {tmp_path}/none/00000-' in dry_run(command, tmp_path / 'none', '--resume=latest')
 
 @pytest.mark.parametrize('arguments, sentence', [
-    (['--batch=16'], 'batch_size was 32 and would be 16.'),
+    (['--batch=16'], 'batch_size was 128 and would be 16.'),
     (['--gamma=5'], 'loss_kwargs.r1_gamma was 1.0 and would be 5.0.'),
 ])
 def test_a_named_run_refuses_other_options_by_name(command, stopped, arguments, sentence):
@@ -254,9 +254,8 @@ def test_where_no_state_is_whole_nothing_is_lost(command, stopped):
     assert {path.name: path.read_bytes() for path in stopped.iterdir() if path.name != '.lock'} == before
 
 def test_as_many_states_as_asked_for_are_kept(uninterrupted):
-    # The first multiple of 32.
     assert [state_files.images_seen(str(path))
-        for path in sorted(uninterrupted(1).glob('training-state-*.pt'))][-1] == 2000 + 16
+        for path in sorted(uninterrupted(1).glob('training-state-*.pt'))][-1] == 2048
     assert len(list(uninterrupted(1).glob('training-state-*.pt'))) == 2
 
 def test_random_numbers_go_on_where_they_were():
