@@ -79,8 +79,8 @@ def git_tree(_clean_git_tree, tmp_path, monkeypatch):
 @pytest.fixture(scope='session')
 def make_generator():
     """make_generator(**overrides) -> a fresh Generator in eval mode, 4 groups, codes of 32."""
-    def make(c_dim=0, img_channels=3, **kwargs):
-        return networks.Generator(z_dim=32, c_dim=c_dim, img_resolution=32, img_channels=img_channels,
+    def make(c_dim=0, img_channels=3, img_resolution=32, **kwargs):
+        return networks.Generator(z_dim=32, c_dim=c_dim, img_resolution=img_resolution, img_channels=img_channels,
             **dict(dict(code_dim=32, num_groups=4, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE),
                 **kwargs)).eval()
     return make
@@ -88,9 +88,9 @@ def make_generator():
 @pytest.fixture(scope='session')
 def make_discriminator():
     """make_discriminator(**overrides) -> a fresh Discriminator in eval mode."""
-    def make(c_dim=0, img_channels=3, **kwargs):
-        return networks.Discriminator(c_dim=c_dim, img_resolution=32, img_channels=img_channels, code_dim=32, **SIZE,
-            **kwargs).eval()
+    def make(c_dim=0, img_channels=3, img_resolution=32, **kwargs):
+        return networks.Discriminator(c_dim=c_dim, img_resolution=img_resolution, img_channels=img_channels,
+            code_dim=32, **SIZE, **kwargs).eval()
     return make
 
 @pytest.fixture(scope='session')

@@ -16,7 +16,8 @@ from commands import sarigan
 from sarigan_plugin.commands.train import main
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.losses.sarigan import SariGANLoss
-from sarigan_plugin.model.networks import Generator, grouped_layers
+from sarigan_plugin.model.grouped import grouped_layers
+from sarigan_plugin.model.networks import Generator
 from sarigan_plugin.trainer import arguments, options, runs, state_files, transfer
 from small_networks import SIZE
 
