@@ -405,7 +405,6 @@ def cached(archive):
         pytest.skip(skips.NO_ARCHIVES)
     return path
 
-@pytest.mark.slow # Downloads much.
 def test_the_real_punks(tmp_path):
     cached(packaged.PUNKS)
     assert packaged.make_punks(tmp_path / 'punks.zip') == 10000
@@ -420,7 +419,7 @@ def test_the_real_punks(tmp_path):
     assert attributes[:, names.index('earring')].sum() == 2459
     assert not np.any(np.all(images.reshape(-1, 4) == [*background, 255], axis=1)) # no punk contains the background
 
-@pytest.mark.slow
+@pytest.mark.slow # Three thousand pictures.
 def test_the_real_emoji(tmp_path):
     for archive, _folder, _extension in packaged.EMOJI_SETS.values():
         cached(archive)

@@ -137,9 +137,9 @@ def test_many_processes_go_on_after_a_metric_fails_in_any_and_stop_together_when
     process = start(data, tmp_path / 'out', f'--metrics={",".join(failing)},mean,endless', '--gpus=2',
         SARIGAN_TEST_HANG='1', SARIGAN_TEST_MARKER=str(marker))
     wait_for(process, marker)
-    os.killpg(process.pid, signal.SIGHUP) # As a terminal that hangs up: those that load images get it as well.
+    os.killpg(process.pid, signal.SIGINT) # As Ctrl-C in a terminal: those that load images get it as well.
     out, errors = finish(process)
-    assert 'Stopped by SIGHUP at 0.1 kimg; the same command goes on from there.' in out
+    assert 'Stopped by SIGINT at 0.1 kimg; the same command goes on from there.' in out
     assert [line.split(' failed')[0] for line in (out + errors).splitlines() if line.startswith('Warning: ')] == [
         f'Warning: {name} of {SNAPSHOTS[0]}' for name in failing]
     run = run_of(tmp_path / 'out')

@@ -98,15 +98,15 @@ def check_edits(G, content, **label):
     assert_close(content, feeds | label, changed, maps)
 
 def test_the_feature_form_classes_and_linked_groups_give_the_images_and_attention_maps_of_pytorch(make_generator):
-    G = shaken(make_generator(norm='feature', c_dim=3, img_resolution=16))
+    G = shaken(make_generator(norm='feature', c_dim=3))
     link(G)
     check_edits(G, onnx_file.as_bytes(G), label=np.float32([[0, 0, 1]]))
 
 def test_the_command_writes_a_grey_network_that_describes_itself_and_nothing_of_this_machine(make_generator,
         make_discriminator, tmp_path):
-    G = shaken(make_generator(img_channels=1, img_resolution=16))
+    G = shaken(make_generator(img_channels=1))
     network, dest = tmp_path / 'network.pkl', tmp_path / 'network.onnx'
-    D = make_discriminator(img_channels=1, img_resolution=16)
+    D = make_discriminator(img_channels=1)
     write(dict(G=G, D=D, G_ema=G, training_set_kwargs=None, augment_pipe=None), network)
     known = names.read(network, G)
     layer, group = 'b16.conv0', G.synthesis.b16.conv0.grouping.live_groups[0].item()

@@ -87,7 +87,7 @@ def interrupted_run(command, outdir, arguments, signal_number, times, seed):
     return last_run(outdir), times
 
 @pytest.mark.parametrize('gpus, signal_number, times',
-    [(1, signal.SIGTERM, 2), (1, signal.SIGKILL, 1), *[pytest.param(gpus, number, 20, marks=pytest.mark.slow)
+    [(1, signal.SIGTERM, 1), (1, signal.SIGKILL, 1), *[pytest.param(gpus, number, 20, marks=pytest.mark.slow)
     for gpus in [1, 2] for number in [signal.SIGKILL, signal.SIGTERM]]])
 def test_an_interrupted_training_ends_as_one_that_was_not(command, uninterrupted, tmp_path, gpus, signal_number, times):
     kimg = 2 if times < 20 else 20
@@ -97,7 +97,8 @@ def test_an_interrupted_training_ends_as_one_that_was_not(command, uninterrupted
     assert count > times // 2
     assert_equal_runs(run, uninterrupted(gpus, kimg))
 
-@pytest.mark.parametrize('gpus, number', [(1, signal.SIGTERM), (2, signal.SIGINT)])
+# Two processes: in test_snapshot_metrics.py as well.
+@pytest.mark.parametrize('gpus, number', [(1, signal.SIGTERM), pytest.param(2, signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_to_all_processes_of_a_job_stops_it_with_a_state(command, tmp_path, gpus, number):
     nohup = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
     process = start(command, tmp_path, f'--gpus={gpus}', '--kimg=1000',
