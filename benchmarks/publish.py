@@ -23,7 +23,7 @@ import PIL.Image
 
 from explore import CHROMIUM, browsing, untrained
 from sarigan_plugin.commands.options import PATH
-from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.publish import site
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import names

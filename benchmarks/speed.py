@@ -152,7 +152,7 @@ def compare(sides, measures, rounds, unpatched, settings):
     """Returns one row per measure and side: medians, and their ratios to the first side's."""
     several = settings['options']['gpus'] > 1
     # The phases do for a cycle, which is long.
-    warm_up = measures if settings['task'] == 'images' or several else TRAINING[1:]
+    warm_up = TRAINING[1:] if 'cycle' in measures and not several else measures
     with tempfile.TemporaryDirectory() as folder:
         at_work = {}
         try:

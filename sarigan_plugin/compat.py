@@ -61,6 +61,7 @@ RENAMED = {
 # Modules whose classes are named in files -> the name that files have for the module.
 _IN_FILES = {f'{PACKAGE}.{MOVED[old]}': f'{PACKAGE}.{old}'
     for old in ['networks', 'grouping', 'inpainting', 'inpainting_data', 'loss', 'inpainting_loss']}
+_IN_FILES[f'{PACKAGE}.model.discriminator'] = f'{PACKAGE}.networks'
 
 def file_name(module, name):
     """What files call a class or function of a module."""

@@ -4,7 +4,6 @@ import os
 import pickle
 import shutil
 import signal
-import sys
 
 # Before PyTorch is imported: on a busy machine more threads slow small networks down by an order of magnitude.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -14,6 +13,7 @@ import PIL.Image
 import pytest
 import torch
 
+import commands
 import small_training
 import trees
 from sarigan_plugin.model import networks
@@ -79,8 +79,8 @@ def git_tree(_clean_git_tree, tmp_path, monkeypatch):
 @pytest.fixture(scope='session')
 def make_generator():
     """make_generator(**overrides) -> a fresh Generator in eval mode, 4 groups, codes of 32."""
-    def make(c_dim=0, img_channels=3, **kwargs):
-        return networks.Generator(z_dim=32, c_dim=c_dim, img_resolution=32, img_channels=img_channels,
+    def make(c_dim=0, img_channels=3, img_resolution=32, **kwargs):
+        return networks.Generator(z_dim=32, c_dim=c_dim, img_resolution=img_resolution, img_channels=img_channels,
             **dict(dict(code_dim=32, num_groups=4, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE),
                 **kwargs)).eval()
     return make
@@ -128,15 +128,14 @@ def images(tmp_path_factory):
 def cfg(tmp_path_factory):
     path = tmp_path_factory.mktemp('cfg') / 'small.toml'
     path.write_text(small_training.config(method=dict(lambda_info=1.0),
-        networks=dict(channel_base=128, num_fp16_res=4)))
+        networks=dict(channel_base=128, num_fp16_res=4), training=dict(batch=128))) # Eight steps.
     return path
 
 @pytest.fixture(scope='session')
 def run(images, cfg, tmp_path_factory):
     """One finished training of 1 kimg in a single process: (process, run folder)."""
     outdir = tmp_path_factory.mktemp('out')
-    done = trees.run([sys.executable, '-m', 'sarigan_plugin.cli', 'train', f'--cfg={cfg}', f'--data={images}',
-        f'--outdir={outdir}',
-        '--metrics=none', '--device=cpu', '--seed=3'], outdir)
+    done = commands.sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={outdir}', '--metrics=none',
+        '--device=cpu', '--seed=3')
     assert done.returncode == 0, done.stderr
     return done, outdir / '00000-squares-small'

@@ -8,7 +8,10 @@ import pytest
 
 import trees
 from sarigan_plugin import compat, hooks
+from sarigan_plugin.model import networks
 from sarigan_plugin.snapshots import rebuild
+
+import dnnlib
 
 @pytest.mark.parametrize('old, new', [(old, new) for old, new in compat.MOVED.items() if old not in compat.RENAMED])
 def test_an_old_name_is_the_module_that_it_became(old, new):
@@ -27,6 +30,14 @@ def test_what_was_renamed_in_a_module_has_its_old_name_in_the_old_one_beside_all
     assert stayed and all(getattr(before, name) is getattr(now, name) for name in stayed)
     with pytest.raises(AttributeError, match=f"'sarigan_plugin.{compat.MOVED[old]}' has no attribute 'nonesuch'"):
         before.nonesuch # noqa: B018
+
+@pytest.mark.parametrize('name, new', networks._MOVED.items())
+def test_what_went_from_the_networks_file_to_others_is_still_found_there(name, new):
+    moved = getattr(importlib.import_module(f'sarigan_plugin.model.{new}'), name)
+    assert getattr(networks, name) is moved
+    assert dnnlib.util.get_obj_by_name(f'sarigan_plugin.networks.{name}') is moved
+    with pytest.raises(AttributeError, match="^module 'sarigan_plugin.model.networks' has no attribute 'nonesuch'$"):
+        networks.nonesuch # noqa: B018
 
 def test_an_old_name_runs_as_a_script_too():
     done = trees.run([sys.executable, '-m', 'sarigan_plugin.ablation_job'], trees.ROOT)
@@ -51,7 +62,9 @@ def test_a_name_that_never_was_is_no_module():
 def test_files_name_classes_as_ever(make_generator, make_discriminator):
     assert rebuild.class_name(make_generator()) == 'sarigan_plugin.networks.Generator'
     assert rebuild.class_name(make_discriminator()) == 'sarigan_plugin.networks.Discriminator'
-    assert b'sarigan_plugin.model' not in pickle.dumps(make_generator())
+    for network in [make_generator(), make_discriminator()]:
+        pickled = pickle.dumps(network)
+        assert b'sarigan_plugin.model' not in pickled and b'def grouped_layers' not in pickled
 
 @pytest.mark.parametrize('name', ['take_any_network', 'train', 'keeper', 'generate'])
 def test_hooks_have_what_patches_import(name):

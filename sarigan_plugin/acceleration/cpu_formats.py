@@ -87,7 +87,7 @@ def prepare():
     for place, name in [
         ('training.networks:SynthesisNetwork',          'forward'),
         ('training.networks:Discriminator',             'forward'),
-        ('sarigan_plugin.model.networks:Discriminator', 'features'),
+        ('sarigan_plugin.model.discriminator:Discriminator', 'features'),
         ('sarigan_plugin.model.inpainting:Synthesis',   'forward'),
     ]:
         exchange(place, name, _in_formats,

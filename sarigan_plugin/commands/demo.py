@@ -101,12 +101,14 @@ def _compare(boxed, outdir, run_dir):
 compare.png shows side by side the strips of {boxed.name}{_trained(boxed.facts)}; and yours{ours}.
 `sarigan explore` opens {boxed.name} on a page on which you turn its groups.""")
 
+def num_processes(device_type, available):
+    """How many train together: one on a GPU, else a power of two, up to four."""
+    return max(count for count in [1, 2, 4] if count <= available) if device_type == 'cpu' else 1
+
 def _train(images, folder, minutes, device_type):
     """Train on one GPU, or on up to four CPU cores, a process each. Returns (run folder, exit code)."""
-    num_processes = 1
-    while device_type == 'cpu' and 2 * num_processes <= min(4, host.num_devices(device_type)):
-        num_processes *= 2
-    desc, args = arguments.training_options(data=images, cfg='tiny', metrics=[], gpus=num_processes, kimg=MAX_KIMG)
+    gpus = num_processes(device_type, host.num_devices(device_type))
+    desc, args = arguments.training_options(data=images, cfg='tiny', metrics=[], gpus=gpus, kimg=MAX_KIMG)
     earlier = runs.run_to_continue(folder, None, args)
     args.run_dir = earlier if earlier is not None else os.path.join(folder, f'{runs.next_run_id(folder):05d}-{desc}')
     click.echo(f'Training for {minutes:g} minutes on {images}'

@@ -28,7 +28,8 @@ import torch
 
 from sarigan_plugin.features import perceptual
 from sarigan_plugin.losses.sarigan import info_targets
-from sarigan_plugin.model.networks import captured_features, code_styles, grouped_layers, split_codes
+from sarigan_plugin.model.grouped import captured_features, code_styles, grouped_layers
+from sarigan_plugin.model.networks import split_codes
 from sarigan_plugin.steering.attention import batches_of
 from sarigan_plugin.steering.directions import GREY_LEVELS, locus
 from sarigan_plugin.steering.units import styled_layers
@@ -369,7 +370,7 @@ def read_back(G, D, ws, c, progress=lambda jobs: jobs):
 
         inter, intra                the codes in w; not there where Q was trained to predict styles
         inter styles, intra styles  what the layers of a network with groups make of them (paper: h and z),
-                                    see networks.code_styles(). What a Q
+                                    see grouped.code_styles(). What a Q
                                     that predicts w says is put through the same affine maps:
                                     so these compare networks of both kinds
 

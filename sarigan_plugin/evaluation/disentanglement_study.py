@@ -12,7 +12,7 @@ from sarigan_plugin.datasets import drawn
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.evaluation import attributes, disentanglement
 from sarigan_plugin.features import perceptual
-from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import groupings, names, units
 from sarigan_plugin.steering.attention import batches_of

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from sarigan_plugin.losses.shared_weights import SharedWeights
+from sarigan_plugin.model.grouped import captured_features, code_styles, grouped_layers, inter_positions
 from sarigan_plugin.model.grouping import (
     MERGE_AFTER,
     ChannelGrouping,
@@ -14,14 +15,8 @@ from sarigan_plugin.model.grouping import (
     channel_responses,
     grouping_losses,
 )
-from sarigan_plugin.model.networks import (
-    captured_features,
-    code_styles,
-    follow_inter_codes,
-    grouped_layers,
-    inter_positions,
-    split_codes,
-)
+from sarigan_plugin.model.networks import split_codes
+from sarigan_plugin.model.running_figures import follow_inter_codes, follow_styles
 
 from torch_utils import misc, training_stats
 from torch_utils.ops import conv2d_gradfix
@@ -231,7 +226,7 @@ class SariGANLoss:
         follow_inter_codes(synthesis, ws)
         if self.info_target == 'styles':
             with torch.no_grad():
-                unwrapped(self.D).follow_styles(code_styles(synthesis, ws))
+                follow_styles(unwrapped(self.D), code_styles(synthesis, ws))
 
     def _image_loss(self, img, c):
         """What else a subclass asks of G's images [N, C, H, W], weighted."""

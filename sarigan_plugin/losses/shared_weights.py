@@ -5,7 +5,7 @@ import functools
 
 import torch
 
-from sarigan_plugin.model.networks import styles_at_once
+from sarigan_plugin.model.styles_at_once import styles_at_once
 
 #----------------------------------------------------------------------------
 

@@ -1,1 +1,2 @@
-"""All that is pickled. These modules import nothing of the plugin: network pickles hold their source."""
+"""The networks. Pickles hold the source of networks, grouping, discriminator and inpainting, which import nothing of
+the plugin; the other modules look at networks and train them."""

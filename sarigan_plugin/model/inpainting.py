@@ -202,7 +202,7 @@ class Discriminator(torch.nn.Module):
         c_dim,                  # Length of the condition, see join_condition().
         img_resolution,         # Input resolution, pixels.
         img_channels,           # Number of input color channels.
-        **trunk_kwargs,         # Other arguments for the discriminator of networks.py.
+        **trunk_kwargs,         # Other arguments for the discriminator of discriminator.py.
     ):
         super().__init__()
         self.c_dim = c_dim
@@ -216,16 +216,12 @@ class Discriminator(torch.nn.Module):
         """The last block, as upstream names it."""
         return self.trunk.b4
 
-    def follow_styles(self, styles):
-        """See the discriminator of networks.py."""
-        self.trunk.follow_styles(styles)
-
     def style_deviation(self):
-        """See the discriminator of networks.py."""
+        """See the discriminator of discriminator.py."""
         return self.trunk.style_deviation()
 
     def forward(self, img, c, return_codes=False, **block_kwargs):
-        """img: [N, C, R, R], c: see join_condition(). Returns what the discriminator of networks.py does."""
+        """img: [N, C, R, R], c: see join_condition(). Returns what the discriminator of discriminator.py does."""
         _image, hole = split_condition(c, self.img_channels, self.img_resolution)
         return self.trunk(torch.cat([img, hole.to(img.dtype)], dim=1), None, return_codes=return_codes, **block_kwargs)
 

@@ -1,15 +1,15 @@
-"""SariGAN's networks: upstream's generator and discriminator with a few layers exchanged.
+"""SariGAN's generator: upstream's with a few layers exchanged.
 
 Upstream pickles a network as the source text of its module and runs that text again when the pickle is loaded. So this
-file imports nothing but contextlib, torch, numpy and what every StyleGAN tool carries (dnnlib, torch_utils), and asks
-for upstream's own layers and for ours in grouping.py by name while building: each of them brings its own source. The
-pickles then load with no plugin installed.
+file imports nothing but torch, numpy and what every StyleGAN tool carries (dnnlib, torch_utils), and asks for
+upstream's own layers and for ours in grouping.py by name while building: each of them brings its own source. The
+pickles then load with no plugin installed. So it is with the files discriminator.py and inpainting.py; what only
+looks at networks, or trains them, is in others beside, which no pickle holds.
 
 Index letters in shape comments: N batch, C channels, O output channels, I input channels, g groups, k kernel size.
 """
 
-import contextlib
-import typing
+import importlib
 
 import numpy as np
 import torch
@@ -17,6 +17,16 @@ import torch
 import dnnlib
 from torch_utils import misc, persistence
 from torch_utils.ops import bias_act, conv2d_resample, fma, upfirdn2d
+
+# What was in this file once -> the file beside it that has it now. People's code and run records ask for it here.
+_MOVED = dict(Discriminator='discriminator', captured_features='grouped', code_styles='grouped',
+    follow_inter_codes='running_figures', grouped_layers='grouped', inter_positions='grouped',
+    GroupedLayer='grouped', styles_at_once='styles_at_once')
+
+def __getattr__(name):
+    if name not in _MOVED or not __package__: # The source in a pickle belongs to no package.
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(importlib.import_module(f'{__package__}.{_MOVED[name]}'), name)
 
 #----------------------------------------------------------------------------
 # Semantic-aware embedding (Section 3.2).
@@ -183,28 +193,6 @@ class IntraAffine(torch.nn.Module):
         _inter_code, intra_code = split_codes(w)
         return self.affine(intra_code)
 
-STATISTICS_IMAGES = 1000 # After so many images what was seen of them counts half in running figures.
-
-def _seen(x):
-    """Of a batch x, [N, K], of all processes: (number [], mean [K], variance [K]), in double precision.
-
-    Where there are numbers that are not finite, the number is 0.
-    """
-    x = x.to(torch.float64)
-    sums = torch.cat([x.sum(dim=0), x.square().sum(dim=0), x.new_tensor([len(x)])])
-    if torch.distributed.is_initialized():
-        torch.distributed.all_reduce(sums)
-    sums = torch.where(sums.isfinite().all(), sums, 0)
-    mean, square = (sums[:-1] / sums[-1].clamp(min=1)).chunk(2)
-    return sums[-1], mean, square - mean.square()
-
-def _follow(running_mean, running_variance, count, mean, variance):
-    """Let running figures, [K], follow those of _seen(), exactly as if all images had been seen at once."""
-    kept = 0.5 ** (count / STATISTICS_IMAGES)
-    running_variance.copy_(kept * (running_variance + (1 - kept) * (mean - running_mean).square())
-        + (1 - kept) * variance)
-    running_mean.copy_(mean + kept * (running_mean - mean))
-
 MAX_LOG = 4 # Of inter-group styles, eight deviations at first: ToRGB layers have no demodulation, and fp16 overflows.
 
 @persistence.persistent_class
@@ -212,8 +200,8 @@ class ExpAffine(torch.nn.Module):
     """Inter-group styles h = exp(beta * (affine - mean) / deviation) with the running mean and deviation of each group.
 
     They are positive, relative to what is usual, and free of the drift of means: of h that is affine in the code,
-    demodulation cancels what all groups share, and that is most of it. Training says what is usual, see follow();
-    forward() changes nothing, in training mode too.
+    demodulation cancels what all groups share, and that is most of it. Training says what is usual, see
+    running_figures.py; forward() changes nothing, in training mode too.
     """
     def __init__(self,
         code_dim,       # Dimensionality of the inter-group code.
@@ -239,11 +227,6 @@ class ExpAffine(torch.nn.Module):
         return (self.beta * standard).clamp(-MAX_LOG, MAX_LOG).exp()
 
     @torch.no_grad()
-    def follow(self, count, mean, variance):
-        """Let the running figures follow those of so many images, [] and [g] each."""
-        _follow(self.mean, self.variance, count, mean, variance)
-
-    @torch.no_grad()
     def join(self, kept, gone, share):
         """One group of two: log h is the mean of theirs, by channels, until the running deviation is the new one's."""
         for rows in [self.affine.weight, self.mean]:
@@ -252,19 +235,14 @@ class ExpAffine(torch.nn.Module):
         self.variance[kept] = 1
 
 @persistence.persistent_class
-class GroupedAffine(torch.nn.Module):
+class GroupedAffine(IntraAffine):
     """Styles of a ToRGB layer from both codes: its channels are in the groups that the next layer has for them.
 
     Both read the same code, so whatever turns a group of that layer turns it here. There is no demodulation after it,
     so the norm is that of a group's own channels, which starts as loud as styles of the intra-group code alone.
     """
-    def __init__(self,
-        code_dim,       # Dimensionality of each of the two codes in w.
-        out_features,   # Number of styles.
-    ):
-        super().__init__()
-        self.code_dim = code_dim
-        self.affine = _upstream('FullyConnectedLayer', code_dim, out_features, bias_init=1)
+    def __init__(self, code_dim, out_features):
+        super().__init__(code_dim, out_features)
         self._next = [] # In a list, so that it is no child: it has a place of its own.
 
     def read_groups_of(self, layer):
@@ -364,7 +342,7 @@ class SynthesisLayer(torch.nn.Module):
         styles = self.grouping.attach(styles)
         membership = self.grouping() if membership is None else membership
         return group_styles(styles, self.group_affine(inter_code), membership, **shifts,
-            own_channels=hasattr(self.group_affine, 'follow'))
+            own_channels=hasattr(self.group_affine, 'variance'))
 
     @torch.no_grad()
     def merge_groups(self, kernels, average=None):
@@ -423,156 +401,11 @@ class SynthesisLayer(torch.nn.Module):
         x = normalized_conv2d(x, kernels, *styles, noise=None if noise is None else noise * strength, **resampling)
         return bias_act.bias_act(x, self.bias.to(x.dtype), act=self.activation, gain=gain, clamp=clamp)
 
-class GroupedLayer(typing.NamedTuple):
-    """A layer whose input channels are grouped, e.g. 'b8.conv1'."""
-    name:   str                 # Of its block and of itself.
-    layer:  torch.nn.Module     # The SynthesisLayer.
-    source: torch.nn.Module     # The layer whose kernels produce those channels, here b8.conv0.
-
-def _convolutions(synthesis):
+def convolutions(synthesis):
     """(name, layer) of each convolution, in the order of the codes that they read."""
     blocks = [(res, getattr(synthesis, f'b{res}')) for res in synthesis.block_resolutions]
     return [(f'b{res}.{conv}', getattr(block, conv))
         for res, block in blocks for conv in ['conv0', 'conv1'] if hasattr(block, conv)]
-
-def grouped_layers(synthesis):
-    """[GroupedLayer] of a generator's synthesis network, in order. Empty for upstream's networks."""
-    convs = _convolutions(synthesis)
-    return [GroupedLayer(name, layer, source) for (name, layer), (_name, source) in zip(convs[1:], convs)
-        if getattr(layer, 'grouping', None) is not None]
-
-def inter_positions(synthesis):
-    """The slice of ws, [N, num_ws, ...], whose inter-group codes some layer reads; without groups, all of it."""
-    read = [index for index, (_name, layer) in enumerate(_convolutions(synthesis))
-        if getattr(layer, 'grouping', None) is not None]
-    return slice(read[0], read[-1] + 1) if read else slice(None)
-
-def code_styles(synthesis, ws):
-    """What grouped layers make of the two codes before they are folded into one (paper: h and z).
-
-    ws: [N, num_ws, 2 * code_dim]; under style mixing each layer has codes of its own.
-    Returns (inter, intra), [N, sum of g] and [N, sum of C], layer by layer, with their means in the feature form.
-    """
-    inter, intra = [], []
-    for (_name, layer), w in zip(_convolutions(synthesis), ws.unbind(dim=1)):
-        if layer.grouping is not None:
-            inter_code, intra_code = split_codes(w)
-            inter.append(layer.group_affine(inter_code))
-            intra.append(layer.affine(intra_code))
-            if layer.norm == 'feature':
-                inter.append(layer.group_shift(inter_code))
-                intra.append(layer.shift(intra_code))
-    return torch.cat(inter, dim=1), torch.cat(intra, dim=1)
-
-@torch.no_grad()
-def follow_inter_codes(synthesis, ws):
-    """Let the layers whose inter-group styles are 'exp' see the codes of a batch of a training, see ExpAffine.
-
-    ws: [N, num_ws, 2 * code_dim]. All processes see the images of all; a batch with numbers that are not finite is left
-    out.
-    """
-    layers = [(layer.group_affine, w) for (_name, layer), w in zip(_convolutions(synthesis), ws.unbind(dim=1))
-        if hasattr(getattr(layer, 'group_affine', None), 'follow')]
-    if not layers:
-        return
-    count, mean, variance = _seen(torch.cat([of_groups.affine(split_codes(w)[0]) for of_groups, w in layers], dim=1))
-    sizes = [len(of_groups.mean) for of_groups, _w in layers]
-    for (of_groups, _w), *figures in zip(layers, mean.split(sizes), variance.split(sizes)):
-        of_groups.follow(count, *figures)
-
-def _alike(synthesis):
-    """Layers whose styles can be made together, as lists of [(layer or IntraAffine, its affine map, position in ws)].
-
-    Those of a list have equal shapes and numbers of groups. Left out are layers that are alone, or of other forms, or
-    whose affine maps somebody has hooked.
-    """
-    convs = _convolutions(synthesis)
-    readers = [(layer, layer.affine, index) for index, (_name, layer) in enumerate(convs)]
-    ends = [index for index, (name, _layer) in enumerate(convs, start=1) if name.endswith('conv1')] # Of blocks.
-    torgbs = [getattr(getattr(synthesis, f'b{res}'), 'torgb', None) for res in synthesis.block_resolutions]
-    readers += [(torgb.affine, torgb.affine.affine, index) for torgb, index in zip(torgbs, ends)
-        if hasattr(torgb, 'affine') and isinstance(torgb.affine, IntraAffine)]
-    alike = dict()
-    for reader in readers:
-        layer, affine, _index = reader
-        grouping, of_groups = getattr(layer, 'grouping', None), getattr(layer, 'group_affine', affine)
-        if (hasattr(layer, '_known') and getattr(layer, 'norm', 'weight') == 'weight'
-                and all(hasattr(module, 'weight') and not module._forward_hooks for module in [affine, of_groups])):
-            num_groups = None if grouping is None else grouping.num_groups
-            alike.setdefault((tuple(affine.weight.shape), num_groups), []).append(reader)
-    return [readers for readers in alike.values() if len(readers) > 1]
-
-def _affine_at_once(modules, codes):
-    """What fully connected layers of one shape make of a code each, L of them: [N, code_dim]. Returns [L, N, C]."""
-    codes = torch.stack(codes) * modules[0].weight_gain
-    weights, biases = [torch.stack([getattr(module, name) for module in modules]) for name in ['weight', 'bias']]
-    return torch.baddbmm(biases[:, None], codes, weights.mT)
-
-@contextlib.contextmanager
-def styles_at_once(synthesis):
-    """Inside the `with`, layers of equal shapes have their styles made together, before the network runs.
-
-    A GPU, and a small network on a CPU, takes as long for one layer as for all. Numbers are the same up to rounding.
-    """
-    alike = _alike(synthesis)
-    def make(_synthesis, args):
-        inter_codes, intra_codes = [codes.unbind(dim=1) for codes in split_codes(args[0].to(torch.float32))]
-        for readers in alike:
-            layers, affines, positions = zip(*readers)
-            styles = _affine_at_once(affines, [intra_codes[index] for index in positions])
-            if getattr(layers[0], 'grouping', None) is not None:
-                inter = _affine_at_once([layer.group_affine for layer in layers],
-                    [inter_codes[index] for index in positions])
-                styles = WithoutGradientAtOnce.apply(styles,
-                    *[parameter for layer in layers for parameter in layer.grouping.parameters()])
-                styles = group_styles(styles, inter, _memberships([layer.grouping for layer in layers]))
-            for layer, known in zip(layers, styles.unbind()):
-                layer._known = known
-    handle = synthesis.register_forward_pre_hook(make)
-    try:
-        yield
-    finally:
-        handle.remove()
-        for readers in alike:
-            for layer, _affine, _index in readers:
-                layer.__dict__.pop('_known', None)
-
-def _memberships(groupings):
-    """[L, C, g]: the one-hot rows of groupings of one shape."""
-    if all(type(grouping).__name__ == 'ChannelGrouping' for grouping in groupings): # Others may have other argmaxes.
-        assignments = torch.stack([grouping.logits.detach() for grouping in groupings]).argmax(dim=2)
-    else:
-        assignments = torch.stack([grouping.assignment for grouping in groupings])
-    membership = torch.zeros([*assignments.shape, groupings[0].num_groups], device=assignments.device)
-    return membership.scatter_(2, assignments[:, :, None], 1)
-
-class WithoutGradientAtOnce(torch.autograd.Function):
-    """As WithoutGradient of grouping.py, for the parameters of several groupings, whose zeros are one tensor's."""
-    @staticmethod
-    def forward(ctx, x, *parameters):
-        ctx.shapes = [parameter.shape for parameter in parameters]
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, dx):
-        zeros = dx.new_zeros(sum(shape.numel() for shape in ctx.shapes))
-        parts = zeros.split([shape.numel() for shape in ctx.shapes])
-        return dx, *[part.view(shape) for part, shape in zip(parts, ctx.shapes)]
-
-@contextlib.contextmanager
-def captured_features(synthesis, layers=None):
-    """Record the latest input of each layer inside the `with`: {layer name: [N, C, H, W]}, filled as images are made.
-
-    layers: {name: layer}, None = those that are grouped.
-    """
-    features = dict()
-    if layers is None:
-        layers = {grouped.name: grouped.layer for grouped in grouped_layers(synthesis)}
-    with contextlib.ExitStack() as stack:
-        for name, layer in layers.items():
-            hook = layer.register_forward_pre_hook(lambda _layer, args, name=name: features.update({name: args[0]}))
-            stack.callback(hook.remove)
-        yield features
 
 def groups_of_layers(num_groups, names):
     """{layer: number of groups} of those layers, called e.g. 'b16.conv0', that have one.
@@ -636,7 +469,7 @@ class Generator(torch.nn.Module):
 
     def _group_channels(self, how):
         """Exchange upstream's layers for ours, in place, with the same geometry."""
-        _first, *grouped = [name for name, _layer in _convolutions(self.synthesis)]
+        _first, *grouped = [name for name, _layer in convolutions(self.synthesis)]
         numbers = groups_of_layers(self.num_groups, grouped)
         for name in grouped:
             if name not in numbers:
@@ -671,88 +504,5 @@ class Generator(torch.nn.Module):
         """z: [N, z_dim], c: [N, c_dim]. Returns images [N, img_channels, H, W], about [-1, 1]."""
         ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
         return self.synthesis(ws, **synthesis_kwargs)
-
-#----------------------------------------------------------------------------
-# Discriminator and Q.
-
-@persistence.persistent_class
-class Discriminator(torch.nn.Module):
-    """Upstream's discriminator with a second head: Q reads both codes back from the image (Section 3.3).
-
-    D and Q share everything but their last linear layer. Parameter names are upstream's, plus `q`. What Q predicts is
-    the concern of the loss: the codes in w, or what grouped layers make of them, see code_styles(). How far these vary
-    changes in a training, so Q's last layer says by how many deviations they are off their running mean.
-    """
-    def __init__(self,
-        c_dim,                  # Conditioning label (C) dimensionality, 0 = unconditional.
-        img_resolution,         # Input resolution, pixels.
-        img_channels,           # Number of input color channels.
-        code_dim        = 512,  # Dimensionality of each of the two codes in w.
-        q_features      = None, # (inter, intra), how many numbers of each code Q predicts, None = those in w.
-        **trunk_kwargs,         # Arguments for upstream's Discriminator.
-    ):
-        super().__init__()
-        drop_retired(trunk_kwargs)
-        self.c_dim = c_dim
-        self.img_resolution = img_resolution
-        self.img_channels = img_channels
-        trunk = _upstream('Discriminator', c_dim=c_dim, img_resolution=img_resolution, img_channels=img_channels,
-            **trunk_kwargs)
-        self.block_resolutions = trunk.block_resolutions
-        for name, module in trunk.named_children():
-            self.add_module(name, module)
-        self.q_features = q_features
-        num_predicted = 2 * code_dim if q_features is None else sum(q_features)
-        self.q = _upstream('FullyConnectedLayer', self.b4.out.weight.shape[1], num_predicted)
-        if q_features is not None:
-            self.register_buffer('style_mean', torch.zeros([num_predicted]))
-            self.register_buffer('style_variance', torch.ones([num_predicted]))
-
-    @torch.no_grad()
-    def follow_styles(self, styles):
-        """Let the running figures follow the code_styles() of a batch of a training, (inter, intra), of all processes.
-        """
-        _follow(self.style_mean, self.style_variance, *_seen(torch.cat(styles, dim=1)))
-
-    def style_deviation(self):
-        """[K]. Of styles that hardly vary it is no less than a hundredth."""
-        return self.style_variance.clamp(min=1e-4).sqrt()
-
-    def _load_from_state_dict(self, state_dict, prefix, *how):
-        for name, buffer in self.named_buffers(recurse=False): # States of earlier versions have none.
-            state_dict.setdefault(prefix + name, buffer)
-        super()._load_from_state_dict(state_dict, prefix, *how)
-
-    def features(self, img, num_batches=1, **block_kwargs):
-        """All that D and Q share. img: [N, img_channels, H, W]. Returns [N, F], fp32.
-
-        num_batches: as how many batches of equal size, one after another, the minibatch standard deviation takes them.
-        """
-        x = None
-        for res in self.block_resolutions:
-            x, img = getattr(self, f'b{res}')(x, img, **block_kwargs)
-        x = x.to(torch.float32, memory_format=torch.contiguous_format)
-        if self.b4.architecture == 'skip':
-            x = x + self.b4.fromrgb(img.to(torch.float32))
-        if self.b4.mbstd is not None:
-            batches = [x] if num_batches == 1 else x.chunk(num_batches)
-            batches = [self.b4.mbstd(batch) for batch in batches]
-            x = batches[0] if num_batches == 1 else torch.cat(batches)
-        return self.b4.fc(self.b4.conv(x).flatten(1))
-
-    def forward(self, img, c, return_codes=False, **block_kwargs):
-        """img: [N, img_channels, H, W], c: [N, c_dim]. Returns logits [N, 1].
-
-        With return_codes also what Q predicts, inter-group first: [N, 2 * code_dim], see q_features.
-        """
-        features = self.features(img, **block_kwargs)
-        logits = self.b4.out(features)
-        if self.c_dim > 0:
-            label = self.mapping(None, c)
-            logits = (logits * label).sum(dim=1, keepdim=True) / np.sqrt(label.shape[1])
-        if not return_codes:
-            return logits
-        codes = self.q(features)
-        return logits, codes if self.q_features is None else codes * self.style_deviation() + self.style_mean
 
 #----------------------------------------------------------------------------

@@ -29,7 +29,8 @@ import numpy as np
 import torch
 
 from sarigan_plugin.errors import UserError
-from sarigan_plugin.model.networks import captured_features, split_codes
+from sarigan_plugin.model.grouped import captured_features
+from sarigan_plugin.model.networks import split_codes
 from sarigan_plugin.snapshots import label_kind, reading
 from sarigan_plugin.steering import groupings
 from sarigan_plugin.steering.styles import all_styles, hooked, restyled_by_code

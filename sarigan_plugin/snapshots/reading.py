@@ -14,7 +14,7 @@ import torch
 
 from sarigan_plugin.acceleration import cpu, ops
 from sarigan_plugin.errors import UserError, first_line
-from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.snapshots import box, exported, unpickler, what_is
 
 import dnnlib

@@ -15,8 +15,8 @@ import re
 
 import torch
 
+from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.model.grouping import MAX_TEMPERATURE, MIN_TEMPERATURE
-from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.snapshots import rebuild
 
 FILTER    = [1, 3, 3, 1] # Of all resampling in their networks.

@@ -9,8 +9,8 @@ import os
 import numpy as np
 import torch
 
+from sarigan_plugin.model.grouped import captured_features
 from sarigan_plugin.model.grouping import RESPONSE_SIDE, channel_responses, cosine_similarity
-from sarigan_plugin.model.networks import captured_features
 from sarigan_plugin.steering import attention_page, groupings, names
 from sarigan_plugin.steering.edits import Edit, edited
 from sarigan_plugin.steering.groupings import group_maps

@@ -20,7 +20,7 @@ import time
 
 import torch
 
-from sarigan_plugin.model.networks import captured_features
+from sarigan_plugin.model.grouped import captured_features
 from sarigan_plugin.steering.styles import layer_styles, restyled, styled_layers
 from sarigan_plugin.support import pictures
 

@@ -25,7 +25,8 @@ import weakref
 import torch
 
 from sarigan_plugin.errors import UserError
-from sarigan_plugin.model.networks import grouped_layers, split_codes
+from sarigan_plugin.model.grouped import grouped_layers
+from sarigan_plugin.model.networks import split_codes
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import channel_sets
 from sarigan_plugin.steering.styles import all_styles, hooked, restyled_by_code, styled_layers
@@ -54,7 +55,7 @@ def of(G):
     return {groups.name: groups for groups in [linked(G), *own] if groups is not None}
 
 def own_layers(G):
-    """As networks.grouped_layers(), of any generator."""
+    """As grouped.grouped_layers(), of any generator."""
     return grouped_layers(G.synthesis) if hasattr(G.synthesis, 'block_resolutions') else []
 
 def default_places(G):
@@ -68,7 +69,7 @@ class LayerGroups:
     """A layer's own groups of the channels that it reads."""
 
     def __init__(self, name, layer, source):
-        """As in networks.GroupedLayer."""
+        """As in grouped.GroupedLayer."""
         self.name = name
         self.layer = layer
         self.source = source

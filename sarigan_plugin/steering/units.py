@@ -34,7 +34,8 @@ import typing
 
 import torch
 
-from sarigan_plugin.model.networks import grouped_layers, split_codes
+from sarigan_plugin.model.grouped import grouped_layers
+from sarigan_plugin.model.networks import split_codes
 from sarigan_plugin.steering import groupings
 from sarigan_plugin.steering.edits import Edit, edited
 from sarigan_plugin.steering.styles import hooked, layer_styles, restyled, styled_layers

@@ -11,7 +11,7 @@ import torch
 
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.model import networks
-from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering.channel_sets import ChannelSets
 from sarigan_plugin.steering.styles import styled_layers

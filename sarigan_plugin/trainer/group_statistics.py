@@ -3,8 +3,8 @@
 import torch
 
 from sarigan_plugin.losses.sarigan import unwrapped
+from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.model.grouping import ChannelGrouping
-from sarigan_plugin.model.networks import grouped_layers
 
 from torch_utils import training_stats
 

@@ -24,8 +24,9 @@ from typing import Any
 import torch
 
 from sarigan_plugin.errors import UserError
+from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.model.grouping import ChannelGrouping, KMeansGrouping
-from sarigan_plugin.model.networks import OWN_CHANNELS_EPS, grouped_layers, split_codes
+from sarigan_plugin.model.networks import OWN_CHANNELS_EPS, split_codes
 from sarigan_plugin.snapshots import reading
 
 import dnnlib
@@ -231,7 +232,7 @@ def fit_group_styles(G: Any) -> float:
         # Ready for the channels that may come, as many as others have.
         sizes[empty] = len(membership) / membership.shape[1]
         powers[:, empty] = power.mean(dim=1, keepdim=True) * sizes[empty]
-        if hasattr(layer.group_affine, 'follow'):
+        if hasattr(layer.group_affine, 'variance'):
             wanted = (powers / sizes + OWN_CHANNELS_EPS).sqrt() # [Ng]: n_i of a group's own channels.
             _fit_exp(layer.group_affine, inter, solver @ wanted.log())
         else:

@@ -15,7 +15,8 @@ from sarigan_plugin.cli import COMMANDS, main
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.losses.sarigan import SariGANLoss
 from sarigan_plugin.model import inpainting
-from sarigan_plugin.model.networks import Discriminator, Generator
+from sarigan_plugin.model.discriminator import Discriminator
+from sarigan_plugin.model.networks import Generator
 from sarigan_plugin.trainer import arguments, launch, recipes
 from sarigan_plugin.upstream import exchanges
 

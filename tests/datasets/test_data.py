@@ -433,6 +433,7 @@ def test_the_real_punks(tmp_path):
     assert attributes[:, names.index('earring')].sum() == 2459
     assert not np.any(np.all(images.reshape(-1, 4) == [*background, 255], axis=1)) # no punk contains the background
 
+@pytest.mark.slow # Three thousand pictures.
 def test_the_real_emoji(tmp_path):
     for archive, _folder, _extension in packaged.EMOJI_SETS.values():
         cached(archive)

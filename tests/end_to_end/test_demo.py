@@ -3,8 +3,6 @@
 import io
 import os
 import re
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
@@ -12,13 +10,18 @@ import PIL.Image
 import pytest
 
 import commands
+import limits
 import skips
 from sarigan_plugin.commands import demo as demo_module
 from sarigan_plugin.datasets import packaged
 from sarigan_plugin.snapshots import box
 
-def demo(*arguments):
-    return commands.sarigan('demo', *arguments)
+def demo(*arguments, **how):
+    return commands.sarigan('demo', *arguments, **how)
+
+def on_one_core():
+    """The demo trains in a process for each of up to four cores; here in none but its own."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 @pytest.mark.slow
 def test_the_first_demo_makes_the_data_set(tmp_path):
@@ -38,7 +41,8 @@ def test_demo_leaves_pictures_and_pickle_and_a_second_one_goes_on_from_the_first
             image = io.BytesIO()
             PIL.Image.fromarray(np.random.randint(256, size=[32, 32, 3], dtype=np.uint8)).save(image, 'png')
             archive.writestr(f'{index:05d}.png', image.getvalue())
-    first = demo(f'--outdir={outdir}', '--minutes=0.0001', '--device=cpu') # One iteration.
+    # One iteration.
+    first = demo(f'--outdir={outdir}', '--minutes=0.0001', '--device=cpu', before=on_one_core)
     assert first.returncode == 0, first.stderr
     for name in ['fakes.png', 'groups.png', 'strip.png', 'boxed/groups.png', 'boxed/strip.png', 'compare.png']:
         assert np.asarray(PIL.Image.open(outdir / name)).std() > 5, name
@@ -50,13 +54,18 @@ def test_demo_leaves_pictures_and_pickle_and_a_second_one_goes_on_from_the_first
         r'on 0\.\d+ thousand images\.', first.stdout)
     assert 'Look at these' in first.stdout and 'sarigan demo' in first.stdout
 
-    words = [sys.executable, '-u', '-m', 'sarigan_plugin.cli', 'demo', f'--outdir={outdir}', '--device=cpu']
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as second:
-        assert any(re.search(r'Going on from .*00000-.*training-state-.*\.pt', line) for line in second.stdout)
-        second.terminate() # Before the processes that train listen for signals.
-        assert 'Stopped by SIGTERM' in second.stdout.read()
-    assert second.returncode == 0
+    second = commands.start('-m', 'sarigan_plugin.cli', 'demo', f'--outdir={outdir}', '--device=cpu',
+        before=on_one_core)
+    limits.wait_until(lambda: 'Training for 100000 kimg' in second.printed(), 'the second training')
+    second.terminate()
+    done = commands.finished(second)
+    assert done.returncode == 0 and 'Stopped by SIGTERM' in done.stdout, done.stderr
+    assert re.search(r'Going on from .*00000-.*training-state-.*\.pt', done.stdout)
     assert len(os.listdir(outdir / 'runs')) == 1
+
+@pytest.mark.parametrize('cores, processes', [(1, 1), (2, 2), (3, 2), (4, 4), (7, 4), (64, 4)])
+def test_the_demo_trains_in_up_to_four_processes_a_power_of_two(cores, processes):
+    assert demo_module.num_processes('cpu', cores) == processes and demo_module.num_processes('cuda', cores) == 1
 
 def test_where_no_index_answers_drawn_heads_take_the_place_of_faces(tmp_path, monkeypatch, capsys):
     for name, value in dict(XDG_CACHE_HOME=str(tmp_path / 'cache'), PIP_INDEX_URL='http://127.0.0.1:9/simple',

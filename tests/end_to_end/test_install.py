@@ -104,7 +104,7 @@ def pip_installs(project):
 def put_tree(project, tree):
     shutil.copytree(tree, project.tree, dirs_exist_ok=True)
 
-def test_an_installation_ends_with_the_doctor_and_a_second_one_skips_pip(project, pypi_tree):
+def test_an_installation_ends_with_the_doctor_and_the_test_job_after_it_skips_pip(project, pypi_tree):
     put_tree(project, pypi_tree)
     first = run_install(project)
     assert first.returncode == 0, first.stdout + first.stderr
@@ -115,28 +115,31 @@ def test_an_installation_ends_with_the_doctor_and_a_second_one_skips_pip(project
     assert [line for line in lines if 'patches    networks, tools, train, training applied' in line]
     assert pip_installs(project) == 2
 
-    second = run_install(project)
-    assert second.returncode == 0
+    # The test job passes its arguments to pytest, with one thread per process.
+    (project.folder / 'tests').mkdir()
+    (project.folder / 'tests' / 'test_it.py').write_text(
+        'import os\ndef test_threads(): assert os.environ["OMP_NUM_THREADS"] == "1"\ndef test_other(): assert False\n')
+    second = run_install(project, 'test', '-k', 'threads')
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert '1 passed' in second.stdout and 'failed' not in second.stdout
     assert 'Installing packages' not in second.stdout
     assert pip_installs(project) == 2
 
-    (project.folder / 'requirements.txt').write_text('# another\n')
-    assert run_install(project).returncode == 0
-    assert pip_installs(project) == 4
-
-def test_a_run_killed_in_pip_is_taken_up_by_the_next(project, pypi_tree):
+def test_other_requirements_are_installed_and_a_run_killed_in_pip_is_taken_up_by_the_next(project, pypi_tree):
     put_tree(project, pypi_tree)
+    assert run_install(project, '--upstream=submodule').returncode == 2 # Packages are there, and no submodule.
+    assert pip_installs(project) == 2
+    (project.folder / 'requirements.txt').write_text('# another\n')
     environment = os.environ | dict(VIRTUAL_ENV='', GIT_CONFIG_GLOBAL=str(project.settings), PIP_TAKES=str(limits.HANG))
     process = subprocess.Popen(['bash', str(project.folder / 'install.sh')], env=environment, start_new_session=True,
         stdout=subprocess.DEVNULL)
-    log = project.folder.parent / 'pip.log'
-    limits.wait_until(lambda: log.is_file() and 'install' in log.read_text(), 'pip')
+    limits.wait_until(lambda: pip_installs(project) == 3, 'pip')
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     done = run_install(project)
     assert done.returncode == 0, done.stdout + done.stderr
     assert 'Installing packages' in done.stdout
-    assert pip_installs(project) == 3 # the killed one and two that ended
+    assert pip_installs(project) == 5 # Two, the killed one, and two that ended.
 
 def test_a_failing_pip_ends_the_installation_with_a_sentence(project):
     done = run_install(project, PIP_EXIT=1)
@@ -149,15 +152,6 @@ def test_an_upstream_that_cannot_be_had_ends_it_with_exit_code_2_and_one_sentenc
     assert done.returncode == 2
     assert done.stderr.startswith('Error: The submodule cannot be had: ')
     assert done.stderr.count('\n') == 1
-
-def test_the_test_job_passes_its_arguments_to_pytest_with_one_thread_per_process(project, pypi_tree):
-    put_tree(project, pypi_tree)
-    (project.folder / 'tests').mkdir()
-    (project.folder / 'tests' / 'test_it.py').write_text(
-        'import os\ndef test_threads(): assert os.environ["OMP_NUM_THREADS"] == "1"\ndef test_other(): assert False\n')
-    done = run_install(project, 'test', '-k', 'threads')
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert '1 passed' in done.stdout and 'failed' not in done.stdout
 
 #----------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ import torch
 from click.testing import CliRunner
 
 import limits
+from commands import finished, start
 from sarigan_plugin.acceleration import cuda_build
 from sarigan_plugin.commands.train import main
 from sarigan_plugin.errors import UserError
@@ -33,11 +34,9 @@ def plain_environment(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 @contextlib.contextmanager
-def started(*commands):
-    """Start commands; yields the processes, and leaves none of their children behind."""
-    environment = dict(os.environ, OMP_NUM_THREADS='1')
-    processes = [subprocess.Popen(list(map(str, command)), env=environment, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True) for command in commands]
+def started(*words_of_each):
+    """Start command lines of Python; yields the processes, and leaves none of their children behind."""
+    processes = [start(*words) for words in words_of_each]
     family = []
     try:
         family = [psutil.Process(process.pid) for process in processes]
@@ -56,14 +55,9 @@ def torchrun(nodes, processes, *arguments, meeting='static', restarts=0):
         if meeting == 'static':
             return [f'--node_rank={node}', '--master_addr=127.0.0.1', f'--master_port={port}']
         return [f'--rdzv_backend={meeting}', f'--rdzv_endpoint=127.0.0.1:{port}', '--rdzv_id=test']
-    return [[sys.executable, '-m', 'torch.distributed.run', f'--nnodes={nodes}', f'--nproc_per_node={processes}',
+    return [['-m', 'torch.distributed.run', f'--nnodes={nodes}', f'--nproc_per_node={processes}',
         f'--max-restarts={restarts}', *place(node),
         '-m', 'sarigan_plugin.cli', 'train', '--metrics=none', '--device=cpu', *arguments] for node in range(nodes)]
-
-def finished(process):
-    """Returns (exit code, stdout, stderr)."""
-    out, errors = process.communicate(timeout=limits.HANG)
-    return process.returncode, out, errors
 
 def workers(process):
     """{rank: process} of those that torchrun has started."""
@@ -82,24 +76,35 @@ def is_training(outdir, run='*'):
 # A training.
 
 BATCH = 64
+LOST = (r'Error: Rank {rank} on \S+ has lost another process, or has not heard from it for {minutes} minutes: '
+    r'what was saved is kept, and the same command goes on from there\.')
 
-@pytest.fixture(scope='module', params=[1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.fixture(scope='module', params=[
+    ('static', 1),
+    pytest.param(('static', 2), marks=pytest.mark.slow),
+    pytest.param(('c10d', 1), marks=pytest.mark.slow),
+])
 def trained(request, images, cfg, tmp_path_factory):
-    """A training of two machines, of one or two processes each: ([(exit code, stdout, stderr)], run folder,
-    number of processes)."""
+    """A training of two machines, of one or two processes each. One on the second machine was killed on the way, and
+    torchrun started all again. Returns (the machines' finished processes, run folder, number of processes)."""
+    meeting, processes = request.param
     outdir = tmp_path_factory.mktemp('torchrun')
     options = [f'--cfg={cfg}', f'--data={images}', f'--outdir={outdir}', f'--batch={BATCH}']
-    with started(*torchrun(2, request.param, *options)) as machines:
+    with started(*torchrun(2, processes, *options, meeting=meeting, restarts=1)) as machines:
+        limits.wait_until(lambda: list(outdir.glob('*/training-state-*.pt')), 'a training state')
+        victim, *_others = workers(machines[1]).values()
+        victim.kill()
         ends = [finished(machine) for machine in machines]
     folder, = outdir.iterdir()
-    return ends, folder, 2 * request.param
+    return ends, folder, 2 * processes
 
 def test_two_machines_train_together_and_only_the_first_process_talks(trained):
-    (code, out, errors), (other_code, other_out, other_errors) = trained[0]
-    assert code == 0, errors
-    assert other_code == 0, other_errors
-    assert out.count('Output directory:') == 1 and out.count('Training on CPU') == 1 and out.count('tick 1 ') == 1
-    assert other_out == '' and not re.search('^Traceback', other_errors, re.MULTILINE), other_errors
+    first, second = trained[0]
+    assert first.returncode == 0, first.stderr
+    assert second.returncode == 0, second.stderr
+    assert first.stdout.count('Output directory:') == first.stdout.count('Training on CPU') == 2 # It started twice.
+    assert first.stdout.count('tick 1 ') == 1
+    assert second.stdout == '' and not re.search('^Traceback', second.stderr, re.MULTILINE), second.stderr
     # Within a line it may stand: torchrun itself logs so where the first machine leaves before it has said goodbye.
 
 def test_all_processes_share_one_run_folder(trained):
@@ -109,22 +114,28 @@ def test_all_processes_share_one_run_folder(trained):
     assert (folder / 'log.txt').read_text().count('Exiting...') == 1
     assert len((folder / 'stats.jsonl').read_text().splitlines()) == 2
 
-def test_torchrun_trains_the_same_network_as_processes_of_our_own(trained, images, cfg, tmp_path):
+def test_a_process_killed_on_one_machine_ends_those_of_the_other_with_one_sentence(trained):
+    (first, _second), _folder, processes = trained
+    assert len(re.findall(LOST.format(rank=r'\d+', minutes=10), first.stderr)) == 1, first.stderr
+    assert processes > 2 or re.search(LOST.format(rank=0, minutes=10), first.stderr)
+    assert 'RuntimeError' not in first.stderr # Only torchrun's own report.
+
+def test_torchrun_starts_all_again_and_they_train_the_same_network_as_processes_of_our_own(
+        trained, images, cfg, tmp_path):
+    (first, _second), theirs, processes = trained
+    assert re.search(r'Going on from \S+training-state-\d+\.pt', first.stdout)
     code = ("import sys, os; from sarigan_plugin.trainer import arguments; from sarigan_plugin.trainer import launch\n"
         "_, args = arguments.training_options(data=sys.argv[1], cfg=sys.argv[2], gpus=int(sys.argv[4]), "
         "batch=int(sys.argv[5]), metrics=[])\nargs.run_dir = os.path.join(sys.argv[3], 'run')\n"
         "sys.exit(launch.launch(args, 'cpu'))") # Past the check for as many cores.
-    _ends, theirs, processes = trained
-    with started([sys.executable, '-c', code, images, cfg, tmp_path, processes, BATCH]) as (process,):
-        exit_code, out, errors = finished(process)
-    assert exit_code == 0, errors
-    assert out.count('tick 1 ') == 1
+    with started(['-c', code, images, cfg, tmp_path, processes, BATCH]) as (process,):
+        done = finished(process)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('tick 1 ') == 1
     # 15 batches of 64 images; one of the two processes alone would have counted 480.
     assert stats(tmp_path / 'run')[-1]['Loss/scores/real']['num'] == 960
-    assert_equal_networks(theirs, tmp_path / 'run')
-
-def assert_equal_networks(*folders):
-    networks = [pickle.loads((folder / 'network-snapshot-000001.pkl').read_bytes()) for folder in folders]
+    networks = [pickle.loads((folder / 'network-snapshot-000001.pkl').read_bytes())
+        for folder in [theirs, tmp_path / 'run']]
     for name in ['G', 'D', 'G_ema']:
         states = [data[name].state_dict() for data in networks]
         assert states[0].keys() == states[1].keys()
@@ -134,62 +145,31 @@ def assert_equal_networks(*folders):
 #----------------------------------------------------------------------------
 # Lost processes.
 
-LOST = (r'Error: Rank {rank} on \S+ has lost another process, or has not heard from it for {minutes} minutes: '
-    r'what was saved is kept, and the same command goes on from there\.')
-
-def test_a_process_killed_on_one_machine_ends_the_other_with_one_sentence(images, cfg, tmp_path):
-    commands = torchrun(2, 1, f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--kimg=1000')
-    with started(*commands) as (first, second):
-        limits.wait_until(is_training(tmp_path), 'the first tick')
-        workers(second)[1].kill()
-        code, _out, errors = finished(first)
-        assert code != 0
-        assert len(re.findall(LOST.format(rank=0, minutes=10), errors)) == 1, errors
-        assert 'RuntimeError' not in errors # Only torchrun's own report.
-        code, _out, errors = finished(second)
-        assert code != 0 and 'SIGKILL' in errors
-
 def test_a_killed_process_of_our_own_is_named_with_its_signal(images, cfg, tmp_path):
-    command = [sys.executable, '-m', 'sarigan_plugin.cli', 'train', f'--cfg={cfg}', f'--data={images}',
-        f'--outdir={tmp_path}', '--kimg=1000', '--metrics=none', '--device=cpu', '--gpus=2']
-    with started(command) as (process,):
+    words = ['-m', 'sarigan_plugin.cli', 'train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}',
+        '--kimg=1000', '--metrics=none', '--device=cpu', '--gpus=2']
+    with started(words) as (process,):
         limits.wait_until(is_training(tmp_path), 'the first tick')
         children = sorted((child for child in psutil.Process(process.pid).children()
             if 'spawn_main' in ' '.join(child.cmdline())), key=lambda child: child.create_time())
         children[1].kill()
-        code, _out, errors = finished(process)
-    assert code == 1
+        done = finished(process)
+    assert done.returncode == 1
     assert ('Error: Rank 1 was killed by SIGKILL (is there enough memory?): '
-        'what was saved is kept, and the same command goes on from there.' in errors)
-    assert 'Traceback' not in errors
+        'what was saved is kept, and the same command goes on from there.' in done.stderr)
+    assert 'Traceback' not in done.stderr
 
 @pytest.mark.slow
 def test_a_process_that_hangs_is_given_up_after_the_timeout(images, cfg, tmp_path):
-    commands = torchrun(2, 2, f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--kimg=1000',
+    machines = torchrun(2, 2, f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--kimg=1000',
         '--timeout=0.25')
-    with started(*commands) as (first, second):
+    with started(*machines) as (first, second):
         limits.wait_until(is_training(tmp_path), 'the first tick')
         workers(second)[3].suspend()
-        start = time.monotonic()
-        code, _out, errors = finished(first)
-        assert code != 0 and time.monotonic() - start + 1 >= 15
-        assert re.search(LOST.format(rank='[01]', minutes='0.25'), errors), errors
-
-@pytest.mark.parametrize('meeting', ['static', pytest.param('c10d', marks=pytest.mark.slow)])
-def test_torchrun_starts_all_again_and_they_go_on_from_the_state(trained, images, cfg, tmp_path, meeting):
-    _ends, whole, processes = trained
-    options = [f'--cfg={cfg}', f'--data={images}', f'--batch={BATCH}']
-    commands = torchrun(2, processes // 2, *options, f'--outdir={tmp_path}', meeting=meeting, restarts=1)
-    with started(*commands) as machines:
-        limits.wait_until(lambda: list(tmp_path.glob('*/training-state-*.pt')), 'a training state')
-        victim, *_others = workers(machines[1]).values()
-        victim.kill()
-        ends = [finished(machine) for machine in machines]
-    assert [code for code, _out, _errors in ends] == [0, 0], ends
-    assert re.search(r'Going on from \S+training-state-\d+\.pt', ends[0][1])
-    killed, = tmp_path.iterdir()
-    assert len({len((folder / 'stats.jsonl').read_text().splitlines()) for folder in [killed, whole]}) == 1
-    assert_equal_networks(killed, whole)
+        suspended = time.monotonic()
+        done = finished(first)
+        assert done.returncode != 0 and time.monotonic() - suspended + 1 >= 15
+        assert re.search(LOST.format(rank='[01]', minutes='0.25'), done.stderr), done.stderr
 
 #----------------------------------------------------------------------------
 # Mistakes.
@@ -197,11 +177,11 @@ def test_torchrun_starts_all_again_and_they_go_on_from_the_state(trained, images
 def test_a_wrong_number_of_gpus_is_told_once(images, cfg, tmp_path):
     with started(*torchrun(1, 2, f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--gpus=4')) as (
             process,):
-        code, _out, errors = finished(process)
-    assert code != 0 # torchrun's own is 1 whatever ours is; it reports ours, 2.
-    assert errors.count('Error: --gpus=4, but torchrun has started WORLD_SIZE=2 processes: '
+        done = finished(process)
+    assert done.returncode != 0 # torchrun's own is 1 whatever ours is; it reports ours, 2.
+    assert done.stderr.count('Error: --gpus=4, but torchrun has started WORLD_SIZE=2 processes: '
         'leave --gpus out, or change --nnodes or --nproc_per_node.') == 1
-    assert re.search(r'exitcode *: 2 ', errors) and not (tmp_path / 'out').exists()
+    assert re.search(r'exitcode *: 2 ', done.stderr) and not (tmp_path / 'out').exists()
 
 COMPLETE = dict(RANK='1', WORLD_SIZE='4', LOCAL_RANK='1', LOCAL_WORLD_SIZE='2', MASTER_ADDR='127.0.0.1',
     MASTER_PORT='29500')

@@ -9,8 +9,6 @@ import pickle
 import re
 import resource
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import PIL.Image
@@ -19,9 +17,8 @@ import torch
 from click.testing import CliRunner
 
 import small_training
-from commands import sarigan
+from commands import finished, sarigan, start
 from sarigan_plugin.commands.train import main
-from sarigan_plugin.losses.sarigan import TARGET_STEPS
 from sarigan_plugin.trainer import options
 from sarigan_plugin.upstream import tree as upstream
 from trainings import stats
@@ -47,9 +44,7 @@ def test_statistics_have_both_losses_and_every_layers_groups(run):
         for key in ['temperature', 'used_groups', 'size_min', 'size_median', 'size_max', 'churn']:
             # Once per tick, at its end.
             assert all(line[f'Grouping/{layer}/{key}']['num'] == 1 for line in stats(folder)), (layer, key)
-        # With new targets.
-        assert sum(line[f'Grouping/{layer}/threshold']['num'] for line in stats(folder)) == -(
-            -sum(line['Loss/grouping']['num'] for line in stats(folder)) // (4 * TARGET_STEPS))
+        assert stats(folder)[0][f'Grouping/{layer}/threshold']['num'] == 1 # With new targets.
 
 def test_average_of_w_is_finite_though_upstream_prints_its_summary_from_uninitialised_memory(run):
     with open(run[1] / 'network-snapshot-000001.pkl', 'rb') as f:
@@ -57,13 +52,16 @@ def test_average_of_w_is_finite_though_upstream_prints_its_summary_from_uninitia
     assert data['G_ema'].mapping.w_avg.isfinite().all() and data['G_ema'].mapping.w_avg.abs().max() > 0
     assert not data['G_ema'].synthesis.b16.use_fp16 # fp16 was asked for, and is off on the CPU.
 
-def test_the_same_seed_trains_the_same_network(run, images, cfg, tmp_path):
-    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none',
-        '--device=cpu', '--seed=3')
+def test_python_train_py_in_upstreams_folder_trains_the_same_network_from_the_same_seed(run, images, cfg, tmp_path):
+    done = finished(start('train.py', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--seed=3',
+        '--metrics=none', '--device=cpu', cwd=upstream.find()))
     assert done.returncode == 0, done.stderr
+    folder = tmp_path / '00000-squares-small'
+    ours, theirs = (json.loads((path / 'training_options.json').read_text()) for path in [run[1], folder])
+    assert {**ours, 'run_dir': None} == {**theirs, 'run_dir': None}
     networks = []
-    for folder in [run[1], tmp_path / '00000-squares-small']:
-        with open(folder / 'network-snapshot-000001.pkl', 'rb') as f:
+    for path in [run[1], folder]:
+        with open(path / 'network-snapshot-000001.pkl', 'rb') as f:
             networks.append(pickle.load(f)['G_ema'])
     for (name, a), (_name, b) in zip(networks[0].named_parameters(), networks[1].named_parameters()):
         assert torch.equal(a, b), name
@@ -78,45 +76,22 @@ def test_two_processes_train_one_network(images, cfg, tmp_path):
     assert last['Loss/scores/real']['num'] >= 1000 # Images of both.
     assert done.stdout.count('tick 1 ') == 1
 
-def test_python_train_py_in_upstreams_folder_is_the_same_command(run, images, cfg, tmp_path):
-    tree = upstream.find()
-    done = subprocess.run([sys.executable, 'train.py', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}',
-        '--dry-run', '--seed=3', '--metrics=none'],
-        cwd=tree, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize('grouping', ['blocks', pytest.param('none', marks=pytest.mark.slow)])
+def test_other_groupings_train_too(images, cfg, tmp_path, grouping):
+    done = sarigan('train', f'--cfg={cfg}', f'--grouping={grouping}', '--aug=ada', f'--data={images}',
+        f'--outdir={tmp_path}', '--metrics=none', '--device=cpu')
     assert done.returncode == 0, done.stderr
-    options = json.loads(re.search(r'^\{.*?^\}', done.stdout, flags=re.M | re.S).group())
-    expected = json.loads((run[1] / 'training_options.json').read_text())
-    assert {**options, 'run_dir': None} == {**expected, 'run_dir': None}
-    assert os.listdir(tmp_path) == [] # A dry run leaves nothing.
-
-@pytest.mark.parametrize('method, options', [
-    (dict(norm='feature'), ['--aug=ada']),
-    ({}, ['--grouping=blocks']),
-    pytest.param({}, ['--grouping=none'], marks=pytest.mark.slow),
-], ids=str)
-def test_other_methods_train_too(images, tmp_path, method, options):
-    cfg = tmp_path / 'small.toml'
-    cfg.write_text(small_training.config(method=method))
-    done = sarigan('train', f'--cfg={cfg}', *options, f'--data={images}', f'--outdir={tmp_path / "out"}',
-        '--metrics=none', '--device=cpu')
-    assert done.returncode == 0, done.stderr
-    folder, = (tmp_path / 'out').iterdir()
+    folder, = tmp_path.iterdir()
     assert np.isfinite(stats(folder)[-1]['Loss/G/loss']['mean'])
 
 def test_plain_stylegan2_trains_with_upstreams_own_loss_and_networks(images, tmp_path):
     plain = tmp_path / 'plain.toml'
-    plain.write_text(small_training.config(method=None))
+    plain.write_text(small_training.config(method=None, training=dict(batch=128)))
     done = sarigan('train', f'--cfg={plain}', f'--data={images}', f'--outdir={tmp_path / "out"}',
         '--metrics=none', '--device=cpu')
     assert done.returncode == 0, done.stderr
     last = stats(tmp_path / 'out' / '00000-squares-plain')[-1]
     assert np.isfinite(last['Loss/G/loss']['mean']) and not any(name.startswith('Grouping/') for name in last)
-
-def test_training_goes_on_from_a_pickle(run, images, cfg, tmp_path):
-    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--metrics=none',
-        '--device=cpu', f'--resume={run[1] / "network-snapshot-000001.pkl"}')
-    assert done.returncode == 0, done.stderr
-    assert 'Resuming from' in done.stdout
 
 def test_a_pickle_that_does_not_fit_is_refused_before_training(run, images, cfg, tmp_path):
     snapshot = run[1] / 'network-snapshot-000001.pkl'
@@ -133,16 +108,19 @@ def test_what_is_no_pickle_is_refused_by_every_process(images, cfg, tmp_path, gp
     assert done.returncode == 2 and 'Traceback' not in done.stderr
     assert f"Error: --resume: '{cfg}' is not a network pickle" in done.stderr
 
-def test_tensors_that_a_pickle_lacks_are_named(run, images, tmp_path):
+def test_training_goes_on_from_a_pickle_and_tensors_that_it_lacks_are_named(run, images, tmp_path):
     snapshot = run[1] / 'network-snapshot-000001.pkl'
     cfg = tmp_path / 'small.toml'
     cfg.write_text(small_training.config(method=dict(lambda_info=1.0, norm='feature'),
-        networks=dict(channel_base=128, num_fp16_res=4)))
+        networks=dict(channel_base=128, num_fp16_res=4), training=dict(batch=128)))
     done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none',
         '--device=cpu', f'--resume={snapshot}')
     assert done.returncode == 0, done.stderr
+    assert 'Resuming from' in done.stdout
     assert re.search(r'Generator: \d+ of \d+ tensors are not in the pickle and start afresh: '
         r'synthesis\.b8\.conv0\.shift\.weight, ', done.stdout)
+    folder, = (tmp_path / 'out').iterdir()
+    assert np.isfinite(stats(folder)[-1]['Loss/G/loss']['mean'])
 
 def test_on_a_full_disk_training_goes_on_with_a_warning_every_tick(images, cfg, tmp_path):
     # Sample sheets fit, pickles don't.
@@ -222,6 +200,7 @@ def test_a_dry_run_says_what_this_machine_would_refuse(images, cfg, tmp_path):
         '--batch=1024', '--dry-run')
     assert done.returncode == 0, done.stderr
     assert 'Dry run; exiting. Without --dry-run this machine would refuse: --gpus=1024' in done.stdout
+    assert os.listdir(tmp_path) == [] # It leaves nothing.
 
 def test_a_dry_run_names_the_ops_where_they_were_chosen(images, cfg, tmp_path):
     command = [f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path}', '--device=cpu', '--dry-run']

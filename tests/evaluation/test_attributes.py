@@ -12,10 +12,16 @@ import torch
 
 from sarigan_plugin.evaluation import attributes
 
-@pytest.fixture(autouse=True)
-def small_and_apart(monkeypatch, tmp_path):
-    monkeypatch.setattr(attributes, 'STEPS', 150)
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+@pytest.fixture(scope='module')
+def small_and_apart(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attributes, 'STEPS', 150)
+        patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+        yield
+
+@pytest.fixture
+def untrained(monkeypatch):
+    monkeypatch.setattr(attributes, 'STEPS', 1)
 
 def picture(dot, stripe, seed, size=32):
     """A noisy grey square, with or without a red dot at the left and a blue stripe at the bottom."""
@@ -36,19 +42,25 @@ def write_zip(path, names, rows, images):
             json.dumps(dict(names=names, images={f'{index}.png': row for index, row in enumerate(rows)})))
     return path
 
-@pytest.fixture
-def dataset(tmp_path):
+@pytest.fixture(scope='module')
+def dataset(tmp_path_factory):
     """300 pictures; a dot in every second, a stripe in every third, a mood that nobody could see,
     a name of its own for each."""
     rows = [[index % 2, 'striped' if index % 3 == 0 else 'plain', index // 7 % 2, f'name {index}']
         for index in range(300)]
-    return write_zip(tmp_path / 'set.zip', ['dot', 'pattern', 'mood', 'name'], rows,
+    return write_zip(tmp_path_factory.mktemp('set') / 'set.zip', ['dot', 'pattern', 'mood', 'name'], rows,
         [picture(row[0], row[1] == 'striped', index) for index, row in enumerate(rows)])
+
+@pytest.fixture(scope='module')
+def fitted(small_and_apart, dataset):
+    """(the data set's classifier, whether training it left random numbers as they were)."""
+    state = torch.get_rng_state()
+    return attributes.fit(dataset), torch.equal(torch.get_rng_state(), state)
 
 #----------------------------------------------------------------------------
 
-def test_attributes_are_recognised_in_images_of_any_size_that_it_never_saw(dataset):
-    classifier = attributes.fit(dataset)
+def test_attributes_are_recognised_in_images_of_any_size_that_it_never_saw(fitted):
+    classifier, _undisturbed = fitted
     for size in [32, 64]:
         shown = list(itertools.product([0, 1], repeat=2))
         found = classifier(
@@ -58,22 +70,21 @@ def test_attributes_are_recognised_in_images_of_any_size_that_it_never_saw(datas
             for _dot, stripe in shown]
         np.testing.assert_allclose(found['pattern striped'] + found['pattern plain'], 1, atol=0.2)
 
-def test_what_it_cannot_see_is_left_out_and_descriptions_are_no_kinds(dataset):
-    classifier = attributes.fit(dataset)
+def test_what_it_cannot_see_is_left_out_and_descriptions_are_no_kinds(fitted):
+    classifier, _undisturbed = fitted
     assert list(classifier(picture(0, 0, 1)[None])) == ['dot', 'pattern plain', 'pattern striped']
     assert classifier.auc['dot'] == 1 and classifier.auc['mood'] < 0.8 and 'name 3' not in classifier.auc
 
-def test_it_is_trained_once_and_kept(dataset, monkeypatch):
+def test_it_is_trained_once_and_kept(fitted, dataset, monkeypatch):
+    classifier, undisturbed = fitted
     images = picture(1, 0, 5)[None]
-    state = torch.get_rng_state()
-    first = attributes.fit(dataset)(images)
-    assert torch.equal(torch.get_rng_state(), state)
     monkeypatch.setattr(attributes, '_train', None) # Would be called.
-    assert attributes.fit(dataset)(images) == first
+    assert attributes.fit(dataset)(images) == classifier(images) and undisturbed
 
-def test_a_folder_is_read_as_a_zip_is(dataset, tmp_path):
+def test_a_folder_is_read_as_a_zip_is(fitted, dataset, tmp_path, monkeypatch):
     images = picture(1, 0, 5)[None]
-    expected = attributes.fit(dataset)(images)
+    expected = fitted[0](images)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache')) # It is trained anew.
     with zipfile.ZipFile(dataset) as archive:
         archive.extractall(tmp_path / 'folder')
     assert attributes.fit(str(tmp_path / 'folder'))(images) == expected
@@ -87,6 +98,7 @@ def test_area_under_the_curve_counts_pairs():
 
 #----------------------------------------------------------------------------
 
+@pytest.mark.usefixtures('small_and_apart', 'untrained')
 def test_whatever_is_no_dataset_with_attributes_gets_one_sentence(tmp_path):
     image = picture(0, 0, 0)
     text = tmp_path / 'text.zip'

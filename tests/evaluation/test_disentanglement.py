@@ -14,7 +14,7 @@ import torch
 import commands
 import rounding
 from sarigan_plugin.evaluation import attributes, disentanglement, disentanglement_report, disentanglement_study
-from sarigan_plugin.model.networks import code_styles, grouped_layers
+from sarigan_plugin.model.grouped import code_styles, grouped_layers
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import units
 from small_networks import SIZE

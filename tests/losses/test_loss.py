@@ -10,7 +10,10 @@ import rounding
 from sarigan_plugin.losses.sarigan import TARGET_STEPS, SariGANLoss, info_losses, info_targets
 from sarigan_plugin.losses.shared_weights import SharedWeights
 from sarigan_plugin.losses.upstream import UpstreamLoss
-from sarigan_plugin.model.networks import SynthesisLayer, grouped_layers, styles_at_once
+from sarigan_plugin.model.grouped import grouped_layers
+from sarigan_plugin.model.networks import SynthesisLayer
+from sarigan_plugin.model.running_figures import follow_styles
+from sarigan_plugin.model.styles_at_once import styles_at_once
 from small_networks import SIZE
 
 from torch_utils import training_stats
@@ -172,7 +175,7 @@ def test_the_running_figures_of_styles_are_those_of_all_images_the_older_the_les
     _G, D = make_pair()
     batches = [3 + torch.randn(size, sum(D.q_features)) * 0.2 for size in [400, 16, 200]]
     for batch in batches:
-        D.follow_styles(batch.split(D.q_features, dim=1))
+        follow_styles(D, batch.split(D.q_features, dim=1))
     left = [0.5 ** (sum(len(batch) for batch in batches[number:]) / 1000) for number in range(4)]
     # The start, of mean 0 and variance 1, and then each batch counts by what it has not left to others.
     shares = [left[number + 1] - left[number] for number in range(3)]
@@ -181,7 +184,7 @@ def test_the_running_figures_of_styles_are_those_of_all_images_the_older_the_les
     rounding.assert_close(D.style_mean, mean, terms=400)
     rounding.assert_close(D.style_variance, square - mean.square(), terms=400, layers=4)
     before = D.style_mean.clone()
-    D.follow_styles((batches[0] * float('nan')).split(D.q_features, dim=1))
+    follow_styles(D, (batches[0] * float('nan')).split(D.q_features, dim=1))
     assert torch.equal(D.style_mean, before)
 
 def test_qs_last_layer_says_by_how_many_deviations_styles_are_off_their_mean(make_pair):
@@ -211,7 +214,7 @@ def test_the_info_loss_of_styles_and_its_pull_at_d_are_the_same_however_far_they
                 layer.affine.weight.mul_(spread)
                 layer.group_affine.weight.mul_(spread)
             for _time in range(30):
-                D.follow_styles(info_targets(ws, G.synthesis))
+                follow_styles(D, info_targets(ws, G.synthesis))
         loss = SariGANLoss('cpu', G.mapping, G.synthesis, D, lambda_info=1, info_target='styles')
         features = torch.zeros(500, D.q.weight.shape[1], requires_grad=True)
         value = loss._info_loss(D.q(features) * D.style_deviation() + D.style_mean, ws)

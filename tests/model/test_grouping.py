@@ -11,8 +11,8 @@ from sarigan_plugin.commands.train import main
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.losses.sarigan import TARGET_STEPS, SariGANLoss
 from sarigan_plugin.model import grouping as sgm
+from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.model.grouping import ChannelGrouping, KMeansGrouping, MergingGrouping
-from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.support.toml import typed
 from sarigan_plugin.trainer.options import NumGroups, Threshold
 

@@ -23,8 +23,8 @@ from sarigan_plugin.datasets.inpainting import InpaintingDataset
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.losses.inpainting import InpaintingLoss, hole_errors
 from sarigan_plugin.model import inpainting, networks
+from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.model.inpainting import join_condition, split_condition
-from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.snapshots import exported, reading
 from sarigan_plugin.trainer import arguments, recipes, transfer, upstream_loop
 from trainings import assert_equal_runs, finish, last_run, start

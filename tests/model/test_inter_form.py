@@ -14,7 +14,9 @@ import rounding
 from commands import run
 from sarigan_plugin.losses.sarigan import SariGANLoss
 from sarigan_plugin.model import networks
-from sarigan_plugin.model.networks import ExpAffine, SynthesisLayer, follow_inter_codes, grouped_layers
+from sarigan_plugin.model.grouped import grouped_layers
+from sarigan_plugin.model.networks import ExpAffine, SynthesisLayer
+from sarigan_plugin.model.running_figures import follow_inter_codes
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering.edits import Edit, edited
 from small_networks import SIZE

@@ -15,8 +15,10 @@ import torch
 import commands
 import rounding
 from sarigan_plugin.model import grouping as sgm, networks
+from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.model.grouping import ChannelGrouping, FixedGrouping
-from sarigan_plugin.model.networks import SynthesisLayer, group_styles, grouped_layers
+from sarigan_plugin.model.networks import SynthesisLayer, group_styles
+from sarigan_plugin.model.styles_at_once import styles_at_once
 from sarigan_plugin.steering import edits
 
 import legacy
@@ -449,7 +451,7 @@ def test_styles_made_at_once_are_those_that_layers_make_alone_and_so_are_all_gra
     G = make_generator(**options).train().requires_grad_(True)
     ws = torch.randn(3, G.num_ws, G.w_dim, requires_grad=True) # Mixed everywhere.
     noise, found, made = torch.randn(3, 3, 32, 32) / 32, [], dict()
-    for context in [contextlib.nullcontext(), networks.styles_at_once(G.synthesis)]:
+    for context in [contextlib.nullcontext(), styles_at_once(G.synthesis)]:
         G.zero_grad(set_to_none=True)
         with context:
             image = G.synthesis(ws, noise_mode='const')
@@ -463,7 +465,7 @@ def test_styles_made_at_once_are_those_that_layers_make_alone_and_so_are_all_gra
     for name, one, other in zip(names, *found, strict=True):
         apart = rounding.bound(16 * 9, layers=16) * one.abs().max() + rounding.bound(16 * 9) * largest
         torch.testing.assert_close(other, one, rtol=0, atol=apart.item(), msg=lambda text, name=name: f'{name}: {text}')
-    positions = {layer: index for index, (_name, layer) in enumerate(networks._convolutions(G.synthesis))}
+    positions = {layer: index for index, (_name, layer) in enumerate(networks.convolutions(G.synthesis))}
     for layer in set(made) & set(positions):
         rounding.assert_close(made[layer], layer.styles(ws[:, positions[layer]]), terms=G.code_dim, layers=3)
     assert not any(layer._known is not None or '_known' in vars(layer) for layer in layers_with_styles(G))
@@ -474,7 +476,7 @@ def test_a_layer_whose_affine_maps_are_hooked_makes_its_styles_alone(make_genera
     ws = torch.randn(2, G.num_ws, G.w_dim)
     with edits.edited(G, [edits.Edit('b16.conv0', 1, inter_scale=0)]):
         alone = G.synthesis(ws, noise_mode='const')
-        with networks.styles_at_once(G.synthesis):
+        with styles_at_once(G.synthesis):
             rounding.assert_close(G.synthesis(ws, noise_mode='const'), alone, terms=16 * 9, layers=8)
             assert G.synthesis.b16.conv0._known is None and G.synthesis.b16.conv1._known is not None
 

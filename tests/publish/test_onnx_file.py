@@ -10,7 +10,7 @@ import torch
 
 from commands import run, sentence
 from sarigan_plugin.model import inpainting
-from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.publish import onnx_file
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import groupings, names
@@ -106,8 +106,8 @@ def test_the_command_writes_a_grey_network_that_describes_itself_and_nothing_of_
         make_discriminator, tmp_path):
     G = shaken(make_generator(img_channels=1))
     network, dest = tmp_path / 'network.pkl', tmp_path / 'network.onnx'
-    write(dict(G=G, D=make_discriminator(img_channels=1), G_ema=G, training_set_kwargs=None, augment_pipe=None),
-        network)
+    D = make_discriminator(img_channels=1)
+    write(dict(G=G, D=D, G_ema=G, training_set_kwargs=None, augment_pipe=None), network)
     known = names.read(network, G)
     layer, group = 'b16.conv0', G.synthesis.b16.conv0.grouping.live_groups[0].item()
     known.set(layer, group, 'glasses')

@@ -12,7 +12,7 @@ import torch
 
 from commands import run
 from sarigan_plugin.errors import UserError
-from sarigan_plugin.model.networks import captured_features, grouped_layers
+from sarigan_plugin.model.grouped import captured_features, grouped_layers
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import attention, groupings
 from sarigan_plugin.steering.edits import Edit, edited

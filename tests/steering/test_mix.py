@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import commands
-from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.steering import names
 from sarigan_plugin.steering.edits import WrongField, edited
 from sarigan_plugin.steering.mixing import mixing_edits

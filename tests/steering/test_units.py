@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sarigan_plugin.model import networks
+from sarigan_plugin.model.grouped import captured_features
 from sarigan_plugin.steering import units
 from sarigan_plugin.steering.sampling import sample_ws
 
@@ -117,7 +117,7 @@ def test_turned_by_nothing_and_afterwards_images_are_as_they_were(make_generator
         assert torch.equal(image(), before)
 
 def test_features_of_layers_without_groups_are_captured_as_well(upstreams):
-    with networks.captured_features(upstreams.synthesis, units.styled_layers(upstreams)) as features:
+    with captured_features(upstreams.synthesis, units.styled_layers(upstreams)) as features:
         upstreams.synthesis(sample_ws(upstreams, [0]))
     assert list(features) == ['b8.conv0', 'b8.conv1', 'b16.conv0', 'b16.conv1', 'b32.conv0', 'b32.conv1']
 

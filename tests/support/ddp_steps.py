@@ -27,6 +27,7 @@ import sarigan_plugin  # noqa: F401 # Puts upstream on sys.path.
 from sarigan_plugin.losses.inpainting import InpaintingLoss
 from sarigan_plugin.losses.sarigan import SariGANLoss
 from sarigan_plugin.model import inpainting, networks
+from sarigan_plugin.model.grouped import code_styles, grouped_layers
 from sarigan_plugin.upstream import host
 
 BATCH = 8
@@ -81,7 +82,7 @@ def train_connected(rank, world, mode):
     G = module.Generator(z_dim=16, num_groups=('auto' if everything else 4), **form, mapping_kwargs=dict(num_layers=2),
         synthesis_kwargs=dict(use_noise=everything, **size), **common).train()
     ws = torch.zeros(1, G.num_ws, G.w_dim)
-    q_features = [part.shape[1] for part in networks.code_styles(G.synthesis, ws)] if mode == 'styles' else None
+    q_features = [part.shape[1] for part in code_styles(G.synthesis, ws)] if mode == 'styles' else None
     D = module.Discriminator(q_features=q_features, **size, **common).train()
     batches = [(torch.rand(BATCH, 3, 16, 16) * 2 - 1, torch.randn(2, BATCH, 16))
         for _ in range(20 if everything else 3)]
@@ -96,7 +97,7 @@ def train_connected(rank, world, mode):
         **({} if everything else dict(style_mixing_prob=0, pl_weight=0)))
     if mode == 'unshared':
         loss.shared_weights.round = lambda G_synthesis, last: contextlib.nullcontext()
-    for _name, layer, _source in networks.grouped_layers(G.synthesis):
+    for _name, layer, _source in grouped_layers(G.synthesis):
         layer.grouping.steps.fill_(1000) # Old enough to merge.
     before = state_of(G=G, D=D)
     optimizer = (lambda parameters: torch.optim.Adam(parameters, lr=0.002, betas=(0.0, 0.99))) if everything else (

@@ -11,7 +11,7 @@ import small_training
 # All that remembers something: ADA, path length, style mixing, groups that merge, the average, two ticks and more.
 # In bf16; tables that go on, in test_ablate.py, are in fp32.
 CONFIG = small_training.config(method=dict(num_groups='auto', regroup_kimg=0.064),
-    training=dict(kimg=2, ema_rampup=0.05, aug='ada', cpu_bf16=True))
+    training=dict(kimg=2, batch=128, ema_rampup=0.05, aug='ada', cpu_bf16=True)) # Sixteen steps.
 
 def start(command, outdir, *arguments, **how):
     """Start a command line of sarigan in a process of its own. how: of commands.start()."""

@@ -17,6 +17,7 @@ from sarigan_plugin.commands import train
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.losses import inpainting as inpainting_loss, sarigan as loss
 from sarigan_plugin.model import networks
+from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.trainer import arguments, options, recipes
 from upstream_dry_run import dry_run
 
@@ -105,7 +106,7 @@ def test_q_has_a_number_for_each_style_that_layers_make_of_the_codes(images, met
     G = networks.Generator(c_dim=0, img_resolution=64, img_channels=3, **kwargs)
     inter, intra = loss.info_targets(torch.zeros(1, G.num_ws, G.w_dim), G.synthesis)
     assert args.D_kwargs.q_features == [inter.shape[1], intra.shape[1]] and args.loss_kwargs.info_target == 'styles'
-    layers = [layer for _name, layer, _source in networks.grouped_layers(G.synthesis)]
+    layers = [layer for _name, layer, _source in grouped_layers(G.synthesis)]
     assert intra.shape[1] == of_each * sum(layer.weight.shape[1] for layer in layers)
 
 @pytest.mark.parametrize('cfg', ['tiny', 'tiny-mixing', 'tiny-inpaint'])

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.trainer import group_statistics, progress
 
 from torch_utils import training_stats

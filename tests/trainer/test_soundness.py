@@ -145,18 +145,18 @@ def ticks(tmp_path):
     return [json.loads(line) for line in (run / 'stats.jsonl').read_text().splitlines()]
 
 def test_one_bad_iteration_is_a_warning_and_a_training_that_diverges_goes_back_and_ends_well(poisoned, tmp_path):
-    done = poisoned([5, *range(40, 44)], '--kimg=2') # The state at 1 kimg, iteration 32, is good.
+    done = poisoned([5, *range(11, 15)], '--kimg=2') # The state of iteration 9 is good.
     assert done.returncode == 0, done.stderr
     assert 'Warning: 1 iterations had gradients that are not finite, in Discriminator.' in done.stdout + done.stderr
     assert ticks(tmp_path)[1]['Numbers/bad_iterations']['mean'] > 0
     assert re.search(r'Diverged: 1 iterations had gradients that are not finite, in Discriminator\.\S+; '
         r'4 of them in a row\. Going back to .*training-state-\d+\.pt with other random numbers; '
         r'rollback 1 of at most 3\.', done.stdout)
-    assert [tick['Progress/kimg']['mean'] for tick in ticks(tmp_path)] == pytest.approx([0.032, 1.056, 2.016], abs=0.04)
+    assert [tick['Progress/kimg']['mean'] for tick in ticks(tmp_path)] == pytest.approx([0.128, 1.152, 2.048])
     assert all(np.isfinite(tick['Loss/D/loss']['mean']) for tick in ticks(tmp_path))
 
 def test_a_training_that_diverges_always_ends_with_the_report(poisoned):
-    done = poisoned(range(10, 1010), '--kimg=1', '--max-rollbacks=1')
+    done = poisoned(range(3, 1003), '--kimg=1', '--max-rollbacks=1')
     assert done.returncode == 2 and 'Traceback' not in done.stderr
     assert done.stdout.count('Going back to') == 1
     assert re.search(r'Error: --max-rollbacks: .*4 of them in a row\. It was so after 1 rollbacks as well\. '

@@ -1,6 +1,8 @@
 """From a plain StyleGAN2-ADA pickle to a SariGAN: what is copied, how near the first images are, what is refused."""
 
+import contextlib
 import copy
+import io
 import json
 import os
 import pickle
@@ -14,7 +16,8 @@ from commands import sarigan
 from sarigan_plugin.commands.train import main
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.losses.sarigan import SariGANLoss
-from sarigan_plugin.model.networks import Generator, grouped_layers
+from sarigan_plugin.model.grouped import grouped_layers
+from sarigan_plugin.model.networks import Generator
 from sarigan_plugin.trainer import arguments, options, runs, state_files, transfer
 from small_networks import SIZE, make_inpainter
 
@@ -56,12 +59,26 @@ def distance(ours, theirs, **kwargs):
     z, c = torch.randn(64, theirs.z_dim), labels(64, theirs.c_dim)
     wanted = theirs(z, c, noise_mode='const', **kwargs)
     error = (ours(z, c, noise_mode='const', **kwargs) - wanted).square().mean()
-    return (error / (theirs(z, c, noise_mode='const') - wanted.mean(dim=0)).square().mean()).sqrt().item()
+    images = theirs(z, c, noise_mode='const') if kwargs else wanted
+    return (error / (images - wanted.mean(dim=0)).square().mean()).sqrt().item()
+
+@pytest.fixture(scope='module')
+def copied():
+    """(a plain generator, a SariGAN that has been given its tensors, the distance of their images before, what was
+    printed, whether random numbers stayed as they were): settling groups takes a thousand steps."""
+    torch.manual_seed(0)
+    source = plain_generator()
+    target = sarigan_for(source)
+    before = distance(target, source)
+    printed, state = io.StringIO(), torch.get_rng_state()
+    with contextlib.redirect_stdout(printed):
+        transfer.copy_with_report(source, target)
+    return source, target, before, printed.getvalue(), torch.equal(torch.get_rng_state(), state)
 
 #----------------------------------------------------------------------------
 # The first images.
 
-@pytest.mark.parametrize('kwargs', [dict(num_groups=1), dict(grouping='none')], ids=str)
+@pytest.mark.parametrize('kwargs', [dict(num_groups=1, grouping='blocks'), dict(grouping='none')], ids=str)
 def test_images_are_the_sources_where_there_is_nothing_to_group(kwargs):
     # One group's h cancels in the demodulation, but for its epsilon.
     source = plain_generator()
@@ -74,18 +91,22 @@ def test_images_are_the_sources_where_there_is_nothing_to_group(kwargs):
 def test_other_forms_of_the_inter_group_code_start_near_it_too(options):
     # Seen: 0.17-0.21; 0.5 where kernels of ToRGB layers stay as they are.
     source = plain_generator(width=128, resolution=16, channel_max=128)
-    target = sarigan_for(source, num_groups=8, **options)
+    target = sarigan_for(source, num_groups=8, grouping='blocks', **options)
     before = distance(target, source)
     transfer.copy_with_report(source, target)
     assert distance(target, source) < 0.3 < 0.8 < before
 
+# Four channels to a group: the norm of a group depends much on the code and in no straight line. Seen: 0.14-0.22,
+# while two generators that have nothing in common differ by 1.4.
+
+def test_images_of_a_narrow_generator_stay_recognisable(copied):
+    source, target, before, _printed, _undisturbed = copied
+    assert distance(target, source) < 0.3 < 0.8 < before
+
 @pytest.mark.parametrize('c_dim', [0, 3])
-@pytest.mark.parametrize('grouping', ['similarity', 'blocks'])
-def test_images_of_a_narrow_generator_stay_recognisable(grouping, c_dim):
-    # Four channels to a group: the norm of a group depends much on the code and in no straight line. Seen: 0.14-0.22,
-    # while two generators that have nothing in common differ by 1.4.
+def test_images_of_a_narrow_generator_with_fixed_groups_stay_recognisable(c_dim):
     source = plain_generator(c_dim=c_dim)
-    target = sarigan_for(source, grouping=grouping)
+    target = sarigan_for(source, grouping='blocks')
     before = distance(target, source)
     transfer.copy_with_report(source, target)
     assert distance(target, source) < 0.3 < 0.8 < before
@@ -97,10 +118,8 @@ def test_images_of_a_wide_generator_stay_nearly_the_same():
     transfer.copy_with_report(source, target)
     assert distance(target, source) < 0.1
 
-def test_fitting_to_the_code_beats_a_constant_inter_group_style():
-    source = plain_generator()
-    target = sarigan_for(source)
-    transfer.copy_with_report(source, target)
+def test_fitting_to_the_code_beats_a_constant_inter_group_style(copied):
+    source, target, *_rest = copied
     constant = copy.deepcopy(target)
     mean = constant.mapping.w_avg[:constant.code_dim]
     for _name, layer, _source in grouped_layers(constant.synthesis):
@@ -109,32 +128,26 @@ def test_fitting_to_the_code_beats_a_constant_inter_group_style():
         layer.group_affine.bias.copy_(styles)
     assert distance(target, source) < 0.8 * distance(constant, source) # Seen: 0.54.
 
-def test_truncation_has_the_sources_average():
-    source = plain_generator()
-    target = sarigan_for(source)
-    transfer.copy_with_report(source, target)
+def test_truncation_has_the_sources_average(copied):
+    source, target, *_rest = copied
     assert torch.equal(target.mapping.w_avg, torch.cat([source.mapping.w_avg] * 2))
     assert distance(target, source, truncation_psi=0.5) < 0.3
 
-def test_the_reported_error_is_that_of_the_styles(capsys):
-    source = plain_generator()
-    target = sarigan_for(source)
-    transfer.copy_with_report(source, target)
+def test_the_reported_error_is_that_of_the_styles(copied):
+    _source, target, _before, printed, _undisturbed = copied
+    reported = re.search(r'keeps styles within (\d+\.\d)%', printed)[1]
     ws = target.mapping(torch.randn(4000, 32), torch.zeros([4000, 0]))[:, 0]
     errors = []
     for _name, layer, _source in grouped_layers(target.synthesis):
         plain = layer.affine(ws[:, 32:])
         errors.append((layer.styles(ws) - plain).square().sum() / plain.square().sum())
     error = torch.stack(errors).mean().sqrt().item()
-    assert abs(transfer.fit_group_styles(target) - error) < 0.01 # Other codes.
-    assert f'keeps styles within {transfer.fit_group_styles(target):.1%}' in capsys.readouterr().out
+    assert abs(float(reported) / 100 - error) < 0.01 # Other codes.
 
-def test_images_stay_near_while_the_grouping_loss_goes_on():
+def test_images_stay_near_while_the_grouping_loss_goes_on(copied):
     # Groups that start afresh would change here, and the images with them: seen 0.8.
     # Seen with groups that are learned first: 0.16-0.20.
-    source = plain_generator()
-    target = sarigan_for(source)
-    transfer.copy_with_report(source, target)
+    source, target = copied[0], copy.deepcopy(copied[1])
     before = torch.cat([layer.grouping.assignment for _name, layer, _source in grouped_layers(target.synthesis)])
     transfer.settle_groups(target)
     after = torch.cat([layer.grouping.assignment for _name, layer, _source in grouped_layers(target.synthesis)])
@@ -175,16 +188,13 @@ def test_channels_may_come_to_a_group_that_was_empty():
 #----------------------------------------------------------------------------
 # What is copied.
 
-def test_all_tensors_of_the_plain_networks_are_copied_and_the_rest_is_named(capsys):
-    source = plain_generator()
-    target = sarigan_for(source)
-    transfer.copy_with_report(source, target)
+def test_all_tensors_of_the_plain_networks_are_copied_and_the_rest_is_named(copied):
+    source, target, _before, out, _undisturbed = copied
     ours = dict([*target.named_parameters(), *target.named_buffers()])
     for name, tensor in [*source.named_parameters(), *source.named_buffers()]:
         copied = ours[name.replace('torgb.affine', 'torgb.affine.affine')]
         assert all(torch.equal(part, tensor)
             for part in ([copied] if copied.shape == tensor.shape else copied.chunk(2))), name
-    out = capsys.readouterr().out
     total = len([*source.named_parameters(), *source.named_buffers()])
     assert (f'Generator: {total} of {len(ours)} tensors are copied from a plain StyleGAN2; '
         'both codes start as its w\n' in out)
@@ -193,7 +203,7 @@ def test_all_tensors_of_the_plain_networks_are_copied_and_the_rest_is_named(caps
 
 def test_the_feature_forms_shifts_start_afresh_and_are_named(capsys):
     source = plain_generator()
-    transfer.copy_with_report(source, sarigan_for(source, norm='feature', num_groups=2))
+    transfer.copy_with_report(source, sarigan_for(source, norm='feature', grouping='blocks', num_groups=2))
     assert re.search(r'Generator: 24 of \d+ tensors are not in the pickle and start afresh: '
         r'synthesis\.b8\.conv0\.shift\.weight, ', capsys.readouterr().out)
 
@@ -208,12 +218,9 @@ def test_tensors_that_have_no_place_are_named(make_discriminator, capsys):
     transfer.copy_with_report(plain_discriminator(), make_discriminator(architecture='orig').requires_grad_(False))
     assert 'Discriminator: 6 tensors of the pickle have no place here: b32.skip.weight, ' in capsys.readouterr().out
 
-def test_the_callers_random_numbers_stay_as_they_were():
-    source = plain_generator()
-    target = sarigan_for(source)
-    state = torch.get_rng_state()
-    transfer.copy_with_report(source, target)
-    assert torch.equal(torch.get_rng_state(), state)
+def test_the_callers_random_numbers_stay_as_they_were(copied):
+    *_rest, undisturbed = copied
+    assert undisturbed
 
 #----------------------------------------------------------------------------
 # What doesn't fit.
@@ -302,13 +309,6 @@ def plain_pickle(tmp_path):
         return path
     return make
 
-def test_training_goes_on_from_a_plain_pickle_and_says_what_it_copied(plain_pickle, images, cfg, tmp_path):
-    done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none',
-        '--device=cpu', f'--resume={plain_pickle()}')
-    assert done.returncode == 0, done.stderr
-    assert 'group_affine is fitted, which keeps styles within ' in done.stdout
-    assert 'tensors are not in the pickle and start afresh: q.weight, q.bias' in done.stdout
-
 def test_a_plain_pickle_of_other_channels_is_refused_in_one_sentence(plain_pickle, images, cfg, tmp_path):
     done = sarigan('train', f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--metrics=none',
         '--device=cpu', f'--resume={plain_pickle(channels=16)}')
@@ -392,11 +392,14 @@ def test_p_stays_where_the_data_are_the_same_and_starts_again_where_they_are_oth
         [f'{again}on other data (24 images of cats.zip), and here are 24 of {images.name}.']
     assert said_of_p(plain_pickle(), images, cfg, tmp_path, '--aug=ada') == [f'{again}without augmentation.']
 
-def test_training_starts_with_p_where_the_pickle_has_it_also_without_workers(plain_pickle, images, cfg, tmp_path):
+def test_training_says_what_it_copied_and_starts_with_p_where_the_pickle_has_it_also_without_workers(
+        plain_pickle, images, cfg, tmp_path):
     start = with_augmentation(plain_pickle(), path=str(images), max_size=24)
     done = sarigan('train', *command_line(images, cfg, tmp_path), f'--resume={start}', '--aug=ada',
-        '--workers=0', '--batch=128')
+        '--workers=0')
     assert done.returncode == 0, done.stderr
+    assert 'group_affine is fitted, which keeps styles within ' in done.stdout
+    assert 'tensors are not in the pickle and start afresh: q.weight, q.bias' in done.stdout
     run, = (tmp_path / 'out').iterdir()
     first, last = [json.loads(line)['Progress/augment']['mean']
         for line in (run / 'stats.jsonl').read_text().splitlines()]

@@ -17,7 +17,8 @@ import torch
 import skips
 import trees
 from commands import sarigan
-from sarigan_plugin.model.networks import Generator, grouped_layers
+from sarigan_plugin.model.grouped import grouped_layers
+from sarigan_plugin.model.networks import Generator
 from sarigan_plugin.snapshots import label_kind
 from sarigan_plugin.upstream import host
 from small_networks import SIZE, mixed_image
