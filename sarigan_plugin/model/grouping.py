@@ -1,7 +1,7 @@
 """The groups of channels (Section 3.1).
 
-They are learned from the similarity of kernels, as many as are asked for or as there are, or, to compare with, fixed or
-found by k-means.
+They are learned from the similarity of kernels, as many as are asked for or as there are, found by what channels change
+in images, or, to compare with, fixed or found by k-means.
 
 Imports nothing but torch and torch_utils, since its source travels in every pickle; see networks.py.
 
@@ -334,6 +334,27 @@ class FixedGrouping(Grouping):
         self.register_buffer('assignment', assignment if kind == 'blocks' else assignment[torch.randperm(num_channels)])
 
 @persistence.persistent_class
+class EffectGrouping(Grouping):
+    """Groups of channels that change the same things in images. Whoever trains measures that, and sets them.
+
+    Until then they are blocks of consecutive channels.
+    """
+    def __init__(self,
+        num_channels,       # Number of channels to group (paper: c).
+        num_groups,         # Number of groups (paper: g).
+        inertia     = 3,    # How much a channel has to gain by another group, in deviations of what is measured.
+    ):
+        super().__init__(num_channels, num_groups)
+        self.inertia = inertia
+        self.register_buffer('assignment', equal_blocks(num_channels, num_groups))
+
+    @property
+    def is_settled(self):
+        """Whether these groups were found by somebody, in this training or before."""
+        return self.num_groups == 1 or not torch.equal(self.assignment.cpu(),
+            equal_blocks(self.num_channels, self.num_groups))
+
+@persistence.persistent_class
 class KMeansGrouping(Grouping):
     """Groups found by k-means on the directions of the kernels, to compare with; refresh() follows kernels that move.
 
@@ -464,18 +485,22 @@ def initial_groups(num_groups, num_channels):
     return max(min(MAX_GROUPS, num_channels // 2), 1) if num_groups == 'auto' else num_groups
 
 def make_grouping(kind, num_channels, num_groups, **learning):
-    """The module that groups channels: 'similarity' (learned, see ChannelGrouping), 'kmeans', 'blocks' or 'random'.
+    """The module that groups channels: 'similarity' (learned, see ChannelGrouping), 'effects', 'kmeans', 'blocks' or
+    'random'.
 
     num_groups: a number or, for 'similarity', 'auto': found by merging, see initial_groups(). Raises ValueError.
     """
-    if kind not in ['similarity', 'kmeans', 'blocks', 'random']:
-        raise ValueError(f"grouping must be 'similarity', 'kmeans', 'blocks', 'random' or 'none', not {kind!r}")
+    if kind not in ['similarity', 'effects', 'kmeans', 'blocks', 'random']:
+        raise ValueError("grouping must be 'similarity', 'effects', 'kmeans', 'blocks', 'random' or 'none', "
+            f'not {kind!r}')
     if num_groups == 'auto':
         if kind != 'similarity':
             raise ValueError(f'num_groups must be a number for {kind} groups, not auto')
         return MergingGrouping(num_channels, initial_groups(num_groups, num_channels), **learning)
     if kind == 'similarity':
         return ChannelGrouping(num_channels, num_groups, **learning)
+    if kind == 'effects':
+        return EffectGrouping(num_channels, num_groups, inertia=learning.get('inertia', 3))
     if kind == 'kmeans':
         return KMeansGrouping(num_channels, num_groups)
     return FixedGrouping(num_channels, num_groups, kind)

@@ -1,0 +1,175 @@
+"""--grouping=effects: groups of channels that change the same places of images, found anew while a network trains.
+
+The channels of all grouped layers are clustered together, so that a group has one index wherever it has channels. What
+a channel changes is estimated as `sarigan regroup` does for large networks, by channel_effects.screen(), in the images
+of fixed seeds of the averaged network: a few passes backward, however many channels there are.
+
+Index letters in shape comments: K channels of all layers, C of one, g groups.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from sarigan_plugin.model.grouping import KMEANS_GAIN, EffectGrouping
+from sarigan_plugin.model.networks import grouped_layers
+from sarigan_plugin.steering import channel_effects, sampling
+from sarigan_plugin.trainer.agreement import Agreement
+
+NUM_IMAGES = 32 # In which effects are measured, or as many as give each process four.
+
+Layers = dict[str, torch.Tensor] # Of each layer a tensor, whose first dimension is that of its channels.
+
+#----------------------------------------------------------------------------
+# When.
+
+class EffectGroups:
+    """Groups the channels of the generator that this process trains; idle where its groups are not by effects."""
+    def __init__(self,
+        agreement:  Agreement,  # With the other processes: each measures in images of its own.
+        rank:       int,        # This process; the first one prints.
+    ) -> None:
+        self.agreement = agreement
+        self.rank = rank
+        self.started: tuple[float, int] | None = None # Time and images when this process began to train.
+        self.told = False # Has the first process said how long it takes?
+
+    def iteration_done(self, loop: dict[str, Any]) -> None:
+        """Group again if it is time. loop: the local variables of upstream's training_loop(), in all processes."""
+        if not groupings_of(loop['G']):
+            return
+        nimg, interval, began = loop['cur_nimg'], loop['loss'].regroup_nimg, time.monotonic()
+        self.started = self.started or (began, nimg)
+        if is_due(nimg, loop['batch_size'], interval):
+            self.regroup(loop['G'], loop['G_ema'], loop['training_set'])
+            self._tell_cost(time.monotonic() - began, began - self.started[0], nimg - self.started[1], interval)
+
+    def regroup(self, G: Any, G_ema: Any, training_set: Any) -> None:
+        """Group the channels of G, and those of G_ema likewise, by what those of G_ema change."""
+        peers = self.agreement.num_processes
+        ws = sample_codes(G_ema, training_set, max(NUM_IMAGES, 4 * peers))[self.rank::peers]
+        parts = [part for of_process in self.agreement.values_of_all(measured(G_ema, ws)) for part in of_process]
+        groups = new_groups(parts, groupings_of(G))
+        put(self.agreement.values_of_all(groups)[0], [G, G_ema]) # Machines may round in ways of their own.
+
+    def _tell_cost(self, seconds: float, trained: float, num_images: int, interval: float) -> None:
+        """Say once how much of the time it takes. trained: seconds for so many images, with nothing measured."""
+        if self.rank == 0 and num_images > 0 and not self.told:
+            self.told = True
+            share = seconds / (seconds + trained / num_images * interval)
+            print(f'Groups by effects: measured in {seconds:.1f} s, every {interval / 1000:g} kimg, '
+                f'which is {share:.1%} of the time')
+
+def is_due(nimg: int, batch_size: int, interval: float) -> bool:
+    """Whether it is time after the batch that ended at nimg images: halfway through each interval.
+
+    So the snapshots, which are made after whole ones, show networks that have trained with the groups that they have.
+    """
+    halfway = [(images + interval / 2) // interval for images in [nimg - batch_size, nimg]]
+    return halfway[0] < halfway[1]
+
+def groupings_of(G: Any) -> dict[str, Any]:
+    """{layer: its grouping} of a generator's layers that are grouped by effects; empty for any other."""
+    return {name: layer.grouping for name, layer, _source in grouped_layers(G.synthesis)
+        if isinstance(layer.grouping, EffectGrouping)}
+
+def put(groups: Layers, networks: Sequence[Any]) -> None:
+    """Give generators these groups."""
+    for G in networks:
+        for name, grouping in groupings_of(G).items():
+            grouping.assignment.copy_(groups[name])
+
+#----------------------------------------------------------------------------
+# What is measured.
+
+def sample_codes(G: Any, training_set: Any, number: int) -> torch.Tensor:
+    """[number, num_ws, w_dim], of the same seeds each time, and with labels of the training set where it has some."""
+    indices = torch.linspace(0, len(training_set) - 1, number).long().tolist()
+    z = sampling.latents(G, range(number))
+    c = torch.stack([torch.as_tensor(training_set.get_label(index)) for index in indices])
+    with torch.no_grad():
+        return G.mapping(z, c.to(z.device))
+
+def measured(G: Any, ws: torch.Tensor) -> list[Layers]:
+    """What each channel changes in both halves of the images, {layer: [C, places]} of each."""
+    return [channel_effects.screen(G, half) for half in ws.chunk(2)]
+
+#----------------------------------------------------------------------------
+# Which groups follow.
+
+def new_groups(parts: Sequence[Mapping[str, torch.Tensor]], groupings: Mapping[str, Any]) -> Layers:
+    """The group of each channel, [C] int64 for each layer; the present ones where something is not finite.
+
+    parts:     of measured(), several, of equally many images.
+    groupings: those of the layers. Layers with fewer groups than others have the first ones.
+
+    A channel joins the group whose centre its row has the largest cosine with, and leaves its present one where that
+    grows by more than inertia deviations: the cosines in the parts tell how large one is. Uses no random numbers.
+    """
+    rows_of_parts = torch.stack([channel_effects.unit(torch.cat([part[name] for name in groupings])) for part in parts])
+    rows = channel_effects.unit(sum(torch.cat([part[name] for name in groupings]) for part in parts))
+    present = {name: grouping.assignment.cpu() for name, grouping in groupings.items()}
+    if not (rows.isfinite().all() and rows_of_parts.isfinite().all()):
+        return present
+    centres = _centres(rows, present, groupings)
+    affinity = rows @ centres.t() # [Kg]
+    deviation = (rows_of_parts @ centres.t()).var(dim=0).mean().div(len(parts)).sqrt()
+    found = dict()
+    for (name, grouping), of_layer in zip(groupings.items(), affinity.split([len(x) for x in present.values()])):
+        of_layer = of_layer[:, :grouping.num_groups]
+        if grouping.is_settled:
+            of_layer = of_layer + grouping.inertia * deviation * _one_hot(present[name], grouping.num_groups)
+        found[name] = seated(of_layer)
+    return found
+
+def _centres(rows: torch.Tensor, present: Layers, groupings: Mapping[str, Any]) -> torch.Tensor:
+    """The mean direction of each group's rows: [g, places].
+
+    Those of the present groups, unless new clusters are clearly tighter, which then take the indices of the groups that
+    they share most channels with. The first clusters of all come in an order for layers with fewer groups: those that
+    their channels like most first. rows: [K, places], of length 1.
+    """
+    numbers = {name: grouping.num_groups for name, grouping in groupings.items()}
+    number = max(numbers.values())
+    cluster = channel_effects.cluster(rows, number)
+    fresh = centres_of(rows, cluster, number)
+    if not any(grouping.is_settled for grouping in groupings.values()):
+        few = torch.cat([torch.full([len(of_layer)], numbers[name] < number) for name, of_layer in present.items()])
+        return fresh[cluster[few].bincount(minlength=number).argsort(descending=True, stable=True)]
+    before = torch.cat(list(present.values()))
+    own = centres_of(rows, before, number)
+    if tightness(rows, fresh) <= tightness(rows, own) * (1 + KMEANS_GAIN):
+        return own
+    shared = _one_hot(cluster, number).t() @ _one_hot(before, number) # [gg]
+    clusters, names = linear_sum_assignment(shared.numpy(), maximize=True)
+    return fresh[clusters[names.argsort()]]
+
+def centres_of(rows: torch.Tensor, group: torch.Tensor, number: int) -> torch.Tensor:
+    """[K, places], [K] -> [g, places]: the mean direction of each group's rows, zeros for an empty one."""
+    return torch.nn.functional.normalize(_one_hot(group, number).t() @ rows, dim=1)
+
+def tightness(rows: torch.Tensor, centres: torch.Tensor) -> float:
+    """The mean cosine of a row with the centre that is nearest."""
+    return (rows @ centres.t()).amax(dim=1).mean().item()
+
+def seated(affinity: torch.Tensor) -> torch.Tensor:
+    """[C, g] -> [C]: the groups with the largest sum of affinities of all in which none is too large or too small.
+
+    By Eq. 5 a channel is the louder, the fewer its group has. So a group has a quarter of the average at least, and one
+    channel, and twice the average at most.
+    """
+    count, number = affinity.shape
+    least, most = max(count // (4 * number), 1), 2 * count // number
+    seats = affinity.repeat_interleave(most, dim=1)
+    taken_first = torch.arange(number * most) % most < least # Worth more than any change of places.
+    seats = seats + taken_first * 2 * (affinity.max() - affinity.min() + 1)
+    _channels, chosen = linear_sum_assignment(seats.numpy(), maximize=True)
+    return torch.from_numpy(chosen) // most
+
+def _one_hot(group: torch.Tensor, number: int) -> torch.Tensor:
+    return torch.nn.functional.one_hot(group, number).double()
+
+#----------------------------------------------------------------------------
