@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from sarigan_plugin.model.grouping import KMEANS_GAIN, EffectGrouping
+from sarigan_plugin.model.grouping import EffectGrouping
 from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.steering import channel_effects, sampling
 from sarigan_plugin.trainer.agreement import Agreement
 
-NUM_IMAGES = 32 # In which effects are measured, or as many as give each process four.
+NUM_IMAGES = 64 # In which effects are measured, or as many as give each process four.
 
 Layers = dict[str, torch.Tensor] # Of each layer a tensor, whose first dimension is that of its channels.
 
@@ -95,7 +95,8 @@ def sample_codes(G: Any, training_set: Any, number: int) -> torch.Tensor:
 
 def measured(G: Any, ws: torch.Tensor) -> list[Layers]:
     """What each channel changes in both halves of the images, {layer: [C, places]} of each."""
-    return [channel_effects.screen(G, half) for half in ws.chunk(2)]
+    with torch.enable_grad(): # Wherever this is called.
+        return [channel_effects.screen(G, half) for half in ws.chunk(2)]
 
 #----------------------------------------------------------------------------
 # Which groups follow.
@@ -106,54 +107,54 @@ def new_groups(parts: Sequence[Mapping[str, torch.Tensor]], groupings: Mapping[s
     parts:     of measured(), several, of equally many images.
     groupings: those of the layers. Layers with fewer groups than others have the first ones.
 
-    A channel joins the group whose centre its row has the largest cosine with, and leaves its present one where that
-    grows by more than inertia deviations: the cosines in the parts tell how large one is. Uses no random numbers.
+    Channels join groups whose centres are near their rows. The present group counts for inertia deviations more: the
+    cosines in the parts tell how large one is. Centres are those of the present groups or, where all this adds up to
+    more with them, of new clusters. Uses no random numbers.
     """
-    rows_of_parts = torch.stack([channel_effects.unit(torch.cat([part[name] for name in groupings])) for part in parts])
-    rows = channel_effects.unit(sum(torch.cat([part[name] for name in groupings]) for part in parts))
     present = {name: grouping.assignment.cpu() for name, grouping in groupings.items()}
-    if not (rows.isfinite().all() and rows_of_parts.isfinite().all()):
-        return present
-    centres = _centres(rows, present, groupings)
-    affinity = rows @ centres.t() # [Kg]
-    deviation = (rows_of_parts @ centres.t()).var(dim=0).mean().div(len(parts)).sqrt()
-    found = dict()
-    for (name, grouping), of_layer in zip(groupings.items(), affinity.split([len(x) for x in present.values()])):
-        of_layer = of_layer[:, :grouping.num_groups]
-        if grouping.is_settled:
-            of_layer = of_layer + grouping.inertia * deviation * _one_hot(present[name], grouping.num_groups)
-        found[name] = seated(of_layer)
-    return found
-
-def _centres(rows: torch.Tensor, present: Layers, groupings: Mapping[str, Any]) -> torch.Tensor:
-    """The mean direction of each group's rows: [g, places].
-
-    Those of the present groups, unless new clusters are clearly tighter, which then take the indices of the groups that
-    they share most channels with. The first clusters of all come in an order for layers with fewer groups: those that
-    their channels like most first. rows: [K, places], of length 1.
-    """
     numbers = {name: grouping.num_groups for name, grouping in groupings.items()}
     number = max(numbers.values())
-    cluster = channel_effects.cluster(rows, number)
-    fresh = centres_of(rows, cluster, number)
+    of_parts = [torch.cat([part[name] for name in groupings]) for part in parts]
+    rows, rows_of_parts = channel_effects.unit(sum(of_parts)), torch.stack([channel_effects.unit(x) for x in of_parts])
+    if not (rows.isfinite().all() and rows_of_parts.isfinite().all()):
+        return present
+    cluster, before = channel_effects.cluster(rows, number), torch.cat(list(present.values()))
     if not any(grouping.is_settled for grouping in groupings.values()):
-        few = torch.cat([torch.full([len(of_layer)], numbers[name] < number) for name, of_layer in present.items()])
-        return fresh[cluster[few].bincount(minlength=number).argsort(descending=True, stable=True)]
-    before = torch.cat(list(present.values()))
-    own = centres_of(rows, before, number)
-    if tightness(rows, fresh) <= tightness(rows, own) * (1 + KMEANS_GAIN):
-        return own
+        narrow = torch.cat([torch.full([len(x)], numbers[name] < number) for name, x in present.items()])
+        return _seated(rows @ centres_of(rows, _ordered(cluster, narrow, number), number).t(), present, numbers)[0]
+    own, fresh = [centres_of(rows, group, number) for group in [before, _renamed(cluster, before, number)]]
+    deviation = deviation_of_mean(rows_of_parts @ own.t())
+    inertia = torch.cat([torch.full([len(x), 1], float(groupings[name].inertia)) for name, x in present.items()])
+    staying = inertia * deviation * _one_hot(before, number) # [Kg]
+    found = [_seated(rows @ centres.t() + staying, present, numbers) for centres in [own, fresh]]
+    return max(found, key=lambda groups_and_worth: groups_and_worth[1])[0]
+
+def _ordered(cluster: torch.Tensor, narrow: torch.Tensor, number: int) -> torch.Tensor:
+    """Clusters renumbered: those that most channels of narrow layers, bool [K], are in come first."""
+    order = cluster[narrow].bincount(minlength=number).argsort(descending=True, stable=True)
+    return order.argsort()[cluster]
+
+def _renamed(cluster: torch.Tensor, before: torch.Tensor, number: int) -> torch.Tensor:
+    """Clusters renumbered so that they share as many channels as can be with the groups before."""
     shared = _one_hot(cluster, number).t() @ _one_hot(before, number) # [gg]
-    clusters, names = linear_sum_assignment(shared.numpy(), maximize=True)
-    return fresh[clusters[names.argsort()]]
+    _clusters, names = linear_sum_assignment(shared.numpy(), maximize=True)
+    return torch.from_numpy(names)[cluster]
+
+def _seated(affinity: torch.Tensor, present: Layers, numbers: Mapping[str, int]) -> tuple[Layers, float]:
+    """[Kg] -> (the groups of seated() for each layer, the sum of their affinities)."""
+    groups, worth = dict(), 0.0
+    for (name, number), of_layer in zip(numbers.items(), affinity.split([len(x) for x in present.values()])):
+        groups[name] = seated(of_layer[:, :number])
+        worth += of_layer.gather(1, groups[name][:, None]).sum().item()
+    return groups, worth
 
 def centres_of(rows: torch.Tensor, group: torch.Tensor, number: int) -> torch.Tensor:
     """[K, places], [K] -> [g, places]: the mean direction of each group's rows, zeros for an empty one."""
     return torch.nn.functional.normalize(_one_hot(group, number).t() @ rows, dim=1)
 
-def tightness(rows: torch.Tensor, centres: torch.Tensor) -> float:
-    """The mean cosine of a row with the centre that is nearest."""
-    return (rows @ centres.t()).amax(dim=1).mean().item()
+def deviation_of_mean(samples: torch.Tensor) -> float:
+    """[P, ...], P samples of each of many numbers -> the standard deviation of a mean of P, root mean square of all."""
+    return samples.var(dim=0).mean().div(len(samples)).sqrt().item()
 
 def seated(affinity: torch.Tensor) -> torch.Tensor:
     """[C, g] -> [C]: the groups with the largest sum of affinities of all in which none is too large or too small.
