@@ -19,6 +19,7 @@ MAX_TEMPERATURE = 5 # Upper end of the learnable temperature; the paper reports 
 STEP_SLOPE = 50 # Of the soft step that learns a threshold, in the released code.
 STEP_WEIGHT = 5 # Of the term that learns it, in the released code.
 INERTIA_STEPS = 4000 # Training steps after which the inertia has reached half its value.
+INERTIA_ROUNDS = 16 # The same for groups by effects, rounds of measuring.
 MAX_GROUPS = 32 # From which the number of groups is found; the most that the paper tries (Table 3).
 # Training steps without merging. Groups still mix clusters before, and of 24 only 19-21 would be left.
 MERGE_AFTER = 1000
@@ -335,24 +336,36 @@ class FixedGrouping(Grouping):
 
 @persistence.persistent_class
 class EffectGrouping(Grouping):
-    """Groups of channels that change the same things in images. Whoever trains measures that, and sets them.
+    """Groups of channels that change the same things in images. Whoever trains measures that, and calls take().
 
-    Until then they are blocks of consecutive channels.
+    Until then they are blocks of consecutive channels. As in ChannelGrouping the inertia grows, so that the first
+    groups are found freely: while a network learns to draw, what its channels change is soon something else.
     """
     def __init__(self,
         num_channels,       # Number of channels to group (paper: c).
         num_groups,         # Number of groups (paper: g).
-        inertia     = 3,    # How much a channel has to gain by another group, in deviations of what is measured.
+        inertia     = 3,    # What staying in its group is worth to a channel, deviations of what is measured.
     ):
         super().__init__(num_channels, num_groups)
-        self.inertia = inertia
+        self.full_inertia = inertia
+        self.register_buffer('rounds', torch.zeros([])) # In which groups were found.
         self.register_buffer('assignment', equal_blocks(num_channels, num_groups))
 
     @property
     def is_settled(self):
-        """Whether these groups were found by somebody, in this training or before."""
-        return self.num_groups == 1 or not torch.equal(self.assignment.cpu(),
-            equal_blocks(self.num_channels, self.num_groups))
+        """Whether anybody has found these groups, in this training or before."""
+        return bool(self.rounds > 0)
+
+    @property
+    def inertia(self):
+        """What it is by now."""
+        return self.full_inertia * (self.rounds / (self.rounds + INERTIA_ROUNDS)).item()
+
+    @torch.no_grad()
+    def take(self, assignment, rounds=1):
+        """Let channels be in these groups, [C]. rounds: as many have found them."""
+        self.assignment.copy_(assignment)
+        self.rounds += rounds
 
 @persistence.persistent_class
 class KMeansGrouping(Grouping):

@@ -53,7 +53,9 @@ class EffectGroups:
         ws = sample_codes(G_ema, training_set, max(NUM_IMAGES, 4 * peers))[self.rank::peers]
         parts = [part for of_process in self.agreement.values_of_all(measured(G_ema, ws)) for part in of_process]
         groups = new_groups(parts, groupings_of(G))
-        put(self.agreement.values_of_all(groups)[0], [G, G_ema]) # Machines may round in ways of their own.
+        groups = self.agreement.values_of_all(groups)[0] # Machines may round in ways of their own.
+        for network in [G, G_ema]:
+            put(groups, network)
 
     def _tell_cost(self, seconds: float, trained: float, num_images: int, interval: float) -> None:
         """Say once how much of the time it takes. trained: seconds for so many images, with nothing measured."""
@@ -76,11 +78,11 @@ def groupings_of(G: Any) -> dict[str, Any]:
     return {name: layer.grouping for name, layer, _source in grouped_layers(G.synthesis)
         if isinstance(layer.grouping, EffectGrouping)}
 
-def put(groups: Layers, networks: Sequence[Any]) -> None:
-    """Give generators these groups."""
-    for G in networks:
-        for name, grouping in groupings_of(G).items():
-            grouping.assignment.copy_(groups[name])
+def put(groups: Layers, G: Any, rounds: int = 1) -> None:
+    """Give a generator these groups, of new_groups(). rounds: see EffectGrouping.take()."""
+    groupings = groupings_of(G)
+    for name, group in groups.items():
+        groupings[name].take(group, rounds)
 
 #----------------------------------------------------------------------------
 # What is measured.
@@ -102,7 +104,7 @@ def measured(G: Any, ws: torch.Tensor) -> list[Layers]:
 # Which groups follow.
 
 def new_groups(parts: Sequence[Mapping[str, torch.Tensor]], groupings: Mapping[str, Any]) -> Layers:
-    """The group of each channel, [C] int64 for each layer; the present ones where something is not finite.
+    """The group of each channel, [C] int64 for each layer; none where something is not finite.
 
     parts:     of measured(), several, of equally many images.
     groupings: those of the layers. Layers with fewer groups than others have the first ones.
@@ -117,7 +119,7 @@ def new_groups(parts: Sequence[Mapping[str, torch.Tensor]], groupings: Mapping[s
     of_parts = [torch.cat([part[name] for name in groupings]) for part in parts]
     rows, rows_of_parts = channel_effects.unit(sum(of_parts)), torch.stack([channel_effects.unit(x) for x in of_parts])
     if not (rows.isfinite().all() and rows_of_parts.isfinite().all()):
-        return present
+        return dict()
     cluster, before = channel_effects.cluster(rows, number), torch.cat(list(present.values()))
     if not any(grouping.is_settled for grouping in groupings.values()):
         narrow = torch.cat([torch.full([len(x)], numbers[name] < number) for name, x in present.items()])

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from sarigan_plugin.errors import UserError
-from sarigan_plugin.model.grouping import ChannelGrouping, KMeansGrouping
+from sarigan_plugin.model.grouping import INERTIA_ROUNDS, ChannelGrouping, KMeansGrouping
 from sarigan_plugin.model.networks import OWN_CHANNELS_EPS, grouped_layers, split_codes
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.trainer import effect_groups
@@ -183,7 +183,7 @@ def settle_by_effects(G: Any, source: Any, known: effect_groups.Layers | None = 
         network = reading.put(copy.deepcopy(source), next(G.parameters()).device)
         ws = _sample_codes(network, effect_groups.NUM_IMAGES)[:, None].repeat(1, network.num_ws, 1)
         groups.update(effect_groups.new_groups(effect_groups.measured(network, ws), groupings))
-    effect_groups.put(groups, [G])
+    effect_groups.put(groups, G, rounds=INERTIA_ROUNDS) # They are a trained network's.
 
 def settle_groups(G: Any) -> None:
     """Find the groups of the kernels that G has: by the grouping loss alone (Eq. 2), or by k-means.
