@@ -21,6 +21,8 @@ from sarigan_plugin.trainer.agreement import Agreement
 
 NUM_IMAGES = 64 # In which effects are measured, or as many as give each process four.
 
+MUCH = 0.05 # Of a training's time, from which it is said how to make it less.
+
 Layers = dict[str, torch.Tensor] # Of each layer a tensor, whose first dimension is that of its channels.
 
 #----------------------------------------------------------------------------
@@ -63,7 +65,8 @@ class EffectGroups:
             self.told = True
             share = seconds / (seconds + trained / num_images * interval)
             print(f'Groups by effects: measured in {seconds:.1f} s, every {interval / 1000:g} kimg, '
-                f'which is {share:.1%} of the time')
+                f'which is {share:.1%} of the time'
+                + ('; a larger regroup_kimg makes it less' if share > MUCH else ''))
 
 def is_due(nimg: int, batch_size: int, interval: float) -> bool:
     """Whether it is time after the batch that ended at nimg images: halfway through each interval.

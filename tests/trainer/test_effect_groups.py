@@ -198,8 +198,8 @@ def test_groups_are_found_by_the_average_and_both_generators_get_them(make_gener
         assert torch.equal(group, groups(G_ema)[name])
     assert same_partition(groups(G)['b8.conv0'], corner)
     keeper.iteration_done(dict(loop, cur_nimg=48)) # Says no more.
-    assert re.fullmatch(r'Groups by effects: measured in \d+\.\d s, every 0.032 kimg, which is \d+\.\d% of the time\n',
-        capsys.readouterr().out)
+    assert re.fullmatch(r'Groups by effects: measured in \d+\.\d s, every 0.032 kimg, which is (\d+\.\d)% of the time'
+        r'(; a larger regroup_kimg makes it less)?\n', capsys.readouterr().out)
     assert torch.equal(torch.get_rng_state(), random_state)
 
 def test_other_groupings_are_left_alone(make_generator):
