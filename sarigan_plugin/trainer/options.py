@@ -116,7 +116,7 @@ class Method:
     num_groups: NumGroups = knob(16, 'Channel groups per layer; auto; or pairs as in 8:16,16:8',
         symbol='g', to=('G',), section=SARIGAN, metavar='INT')
     grouping: Literal['similarity', 'effects', 'kmeans', 'blocks', 'random', 'none'] = knob('similarity',
-        'How to group channels: similarity (learned), effects (by what they change), blocks, random or none',
+        'How to group channels: similarity (learned), effects, blocks, random or none',
         to=('G',), section=SARIGAN, metavar='NAME',
         typed_choices=('similarity', 'effects', 'blocks', 'random', 'none'))
     lambda_group: Number = knob(2.0, 'Weight of the grouping loss', symbol='lambda_1', to=('loss',), section=SARIGAN)
