@@ -83,7 +83,7 @@ class SariGANLoss:
         pl_batch_shrink     = 2,    # Path length uses one in so many samples.
         pl_decay            = 0.01, # How fast the mean path length follows.
         regroup_kimg        = 4,    # Thousands of images between two refreshes of k-means groups,
-                                    # or two rounds of merging.
+                                    # two rounds of merging, or two measurements of effects, see the trainer.
     ):
         weights = dict(lambda_group=lambda_group, lambda_info=lambda_info, r1_gamma=r1_gamma, pl_weight=pl_weight)
         for name, weight in weights.items():

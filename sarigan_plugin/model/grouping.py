@@ -1,7 +1,7 @@
 """The groups of channels (Section 3.1).
 
-They are learned from the similarity of kernels, as many as are asked for or as there are, or, to compare with, fixed or
-found by k-means.
+They are learned from the similarity of kernels, as many as are asked for or as there are, found by what channels change
+in images, or, to compare with, fixed or found by k-means.
 
 Imports nothing but torch and torch_utils, since its source travels in every pickle; see networks.py.
 
@@ -19,6 +19,7 @@ MAX_TEMPERATURE = 5 # Upper end of the learnable temperature; the paper reports 
 STEP_SLOPE = 50 # Of the soft step that learns a threshold, in the released code.
 STEP_WEIGHT = 5 # Of the term that learns it, in the released code.
 INERTIA_STEPS = 4000 # Training steps after which the inertia has reached half its value.
+INERTIA_ROUNDS = 16 # The same for groups by effects, rounds of measuring.
 MAX_GROUPS = 32 # From which the number of groups is found; the most that the paper tries (Table 3).
 # Training steps without merging. Groups still mix clusters before, and of 24 only 19-21 would be left.
 MERGE_AFTER = 1000
@@ -334,6 +335,39 @@ class FixedGrouping(Grouping):
         self.register_buffer('assignment', assignment if kind == 'blocks' else assignment[torch.randperm(num_channels)])
 
 @persistence.persistent_class
+class EffectGrouping(Grouping):
+    """Groups of channels that change the same things in images. Whoever trains measures that, and calls take().
+
+    Until then they are blocks of consecutive channels. As in ChannelGrouping the inertia grows, so that the first
+    groups are found freely: while a network learns to draw, what its channels change is soon something else.
+    """
+    def __init__(self,
+        num_channels,       # Number of channels to group (paper: c).
+        num_groups,         # Number of groups (paper: g).
+        inertia     = 3,    # What staying in its group is worth to a channel, deviations of what is measured.
+    ):
+        super().__init__(num_channels, num_groups)
+        self.full_inertia = inertia
+        self.register_buffer('rounds', torch.zeros([])) # In which groups were found.
+        self.register_buffer('assignment', equal_blocks(num_channels, num_groups))
+
+    @property
+    def is_settled(self):
+        """Whether anybody has found these groups, in this training or before."""
+        return bool(self.rounds > 0)
+
+    @property
+    def inertia(self):
+        """What it is by now."""
+        return self.full_inertia * (self.rounds / (self.rounds + INERTIA_ROUNDS)).item()
+
+    @torch.no_grad()
+    def take(self, assignment, rounds=1):
+        """Let channels be in these groups, [C]. rounds: as many have found them."""
+        self.assignment.copy_(assignment)
+        self.rounds += rounds
+
+@persistence.persistent_class
 class KMeansGrouping(Grouping):
     """Groups found by k-means on the directions of the kernels, to compare with; refresh() follows kernels that move.
 
@@ -464,18 +498,22 @@ def initial_groups(num_groups, num_channels):
     return max(min(MAX_GROUPS, num_channels // 2), 1) if num_groups == 'auto' else num_groups
 
 def make_grouping(kind, num_channels, num_groups, **learning):
-    """The module that groups channels: 'similarity' (learned, see ChannelGrouping), 'kmeans', 'blocks' or 'random'.
+    """The module that groups channels: 'similarity' (learned, see ChannelGrouping), 'effects', 'kmeans', 'blocks' or
+    'random'.
 
     num_groups: a number or, for 'similarity', 'auto': found by merging, see initial_groups(). Raises ValueError.
     """
-    if kind not in ['similarity', 'kmeans', 'blocks', 'random']:
-        raise ValueError(f"grouping must be 'similarity', 'kmeans', 'blocks', 'random' or 'none', not {kind!r}")
+    if kind not in ['similarity', 'effects', 'kmeans', 'blocks', 'random']:
+        raise ValueError("grouping must be 'similarity', 'effects', 'kmeans', 'blocks', 'random' or 'none', "
+            f'not {kind!r}')
     if num_groups == 'auto':
         if kind != 'similarity':
             raise ValueError(f'num_groups must be a number for {kind} groups, not auto')
         return MergingGrouping(num_channels, initial_groups(num_groups, num_channels), **learning)
     if kind == 'similarity':
         return ChannelGrouping(num_channels, num_groups, **learning)
+    if kind == 'effects':
+        return EffectGrouping(num_channels, num_groups, inertia=learning.get('inertia', 3))
     if kind == 'kmeans':
         return KMeansGrouping(num_channels, num_groups)
     return FixedGrouping(num_channels, num_groups, kind)

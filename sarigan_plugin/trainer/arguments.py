@@ -187,7 +187,7 @@ def _sarigan(args: Any, method: Method, layers: dict[str, tuple[int, int]]) -> N
         asked = options.setting('similarity', method.similarity)
         _require(method.grouping == 'similarity', f'{asked} needs --grouping=similarity, not {method.grouping}')
         _require(method.num_groups != 'auto', f'{asked} needs a number for --num-groups, not auto')
-    if method.grouping == 'kmeans' or method.num_groups == 'auto':
+    if method.grouping in ['effects', 'kmeans'] or method.num_groups == 'auto':
         _require(method.regroup_kimg > 0,
             f'{options.flag("regroup_kimg")} must be more than 0, not {method.regroup_kimg:g}')
         args.loss_kwargs.regroup_kimg = method.regroup_kimg
@@ -241,6 +241,8 @@ def _inpainting(args: Any, recipe: Recipe, count: int, said: CommandLine, overri
     _use_split(args.training_set_kwargs, count, inpainting.split)
     args.training_set_kwargs.update(class_name='sarigan_plugin.inpainting_data.InpaintingDataset',
         mask_source=inpainting.masks)
+    _require(args.G_kwargs.get('grouping') != 'effects', '--grouping=effects: networks that complete images take no '
+        'groups by effects yet; similarity, blocks and random are for them too')
     args.G_kwargs.class_name = 'sarigan_plugin.inpainting.Generator'
     args.D_kwargs.class_name = 'sarigan_plugin.inpainting.Discriminator'
     args.loss_kwargs.update(class_name='sarigan_plugin.inpainting_loss.InpaintingLoss', mask_source=inpainting.masks,

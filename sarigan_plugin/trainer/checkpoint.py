@@ -15,6 +15,7 @@ from sarigan_plugin.evaluation import snapshot_metrics
 from sarigan_plugin.support import files
 from sarigan_plugin.trainer import loop_state, state_files
 from sarigan_plugin.trainer.agreement import Agreement
+from sarigan_plugin.trainer.effect_groups import EffectGroups
 from sarigan_plugin.trainer.loop_state import POSITION
 from sarigan_plugin.trainer.stopping import StopRequest, stop_if
 
@@ -54,6 +55,7 @@ class Checkpointer:
         self.strict_metrics = strict_metrics
         self.saved_time = time.monotonic()
         self.agreement = Agreement(num_gpus, timeout)
+        self.effect_groups = EffectGroups(self.agreement, rank)
         self.stop = StopRequest(signals)
 
     def end(self) -> None:
@@ -82,13 +84,16 @@ class Checkpointer:
         return *(position[name] for name in POSITION), start_time
 
     def iteration_done(self, loop: dict[str, Any]) -> None:
-        """Save if it is time, or if the training is to stop, which raises Stopped. Raises soundness.Diverged.
+        """Group by effects if it is time, and save if it is, or if the training is to stop, which raises Stopped.
+
+        Raises soundness.Diverged.
 
         The end of a tick waits for tick_done().
         """
         if self.run_dir is None:
             return
         loop['loss'].iteration_done()
+        self.effect_groups.iteration_done(loop)
         nimg, total = loop['cur_nimg'], loop['total_kimg'] * 1000
         if nimg >= total or loop['cur_tick'] == 0 or nimg >= loop['tick_start_nimg'] + loop['kimg_per_tick'] * 1000:
             return

@@ -115,9 +115,10 @@ class Method:
     """[method]: what makes it SariGAN."""
     num_groups: NumGroups = knob(16, 'Channel groups per layer; auto; or pairs as in 8:16,16:8',
         symbol='g', to=('G',), section=SARIGAN, metavar='INT')
-    grouping: Literal['similarity', 'kmeans', 'blocks', 'random', 'none'] = knob('similarity',
-        'How to group channels: similarity (learned), blocks, random or none', to=('G',), section=SARIGAN,
-        metavar='NAME', typed_choices=('similarity', 'blocks', 'random', 'none'))
+    grouping: Literal['similarity', 'effects', 'kmeans', 'blocks', 'random', 'none'] = knob('similarity',
+        'How to group channels: similarity (learned), effects, blocks, random or none',
+        to=('G',), section=SARIGAN, metavar='NAME',
+        typed_choices=('similarity', 'effects', 'blocks', 'random', 'none'))
     lambda_group: Number = knob(2.0, 'Weight of the grouping loss', symbol='lambda_1', to=('loss',), section=SARIGAN)
     lambda_info: Number = knob(10.0, 'Weight of the info loss', symbol='lambda_2', to=('loss',), section=SARIGAN)
     code_dim: Count = knob(512, 'Width of each of the two codes, and of z', to=('G', 'D'))
@@ -125,14 +126,15 @@ class Method:
     threshold: Threshold = knob('auto', 'Cosine above which two kernels are alike: auto, learned or a number',
         symbol='r', to=('G',))
     inertia: Number = knob(3.0, 'How strongly channels stay in their group, in deviations of the cosines between '
-        'unrelated kernels; 0 as in the paper', to=('G',))
+        'unrelated kernels, or by effects of what is measured; 0 as in the paper', to=('G',))
     similarity: Literal['kernels', 'responses'] = knob('kernels',
         'Group channels by their kernels (Eq. 1) or by their responses to images', to=('loss',))
     info_target: Literal['codes', 'styles'] = knob('codes',
         'What Q predicts: the codes in w, or the styles that grouped layers make of them')
     info_mixing: Literal['mean', 'skip'] = knob('mean',
         'Under style mixing, Q aims at the mean of the codes, or skips', to=('loss',))
-    regroup_kimg: Number = knob(4.0, 'Thousands of images between two rounds of k-means, or of merging groups')
+    regroup_kimg: Number = knob(4.0, 'Thousands of images between two rounds of k-means, of merging groups, or of '
+        'measuring effects')
     channels_per_group: Count = knob(1, 'Fewest channels that a group has on average: narrow layers have fewer groups, '
         'unless --num-groups is typed')
     inter_form: Literal['affine', 'exp'] = knob('affine',

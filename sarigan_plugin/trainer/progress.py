@@ -39,7 +39,7 @@ class MonitoredLoss:
         **networks:         Any,            # G_mapping, G_synthesis, D and augment_pipe, for the real loss.
     ) -> None:
         loss = dnnlib.util.construct_class_by_name(device=device, **networks, **loss_kwargs)
-        self.loss = loss if hasattr(loss, 'state_dict') else UpstreamLoss(loss)
+        self.loss: Any = loss if hasattr(loss, 'state_dict') else UpstreamLoss(loss)
         self.clock = TickClock(batch_size, total_kimg, kimg_per_tick)
         self.groups = GroupStatistics(networks['G_synthesis'])
         self.bar = ProgressBar(total_kimg * 1000, minutes, wanted=(rank == 0))
@@ -81,6 +81,11 @@ class MonitoredLoss:
         return {name: self.losses.mean(name) for name in self.losses.names()}
 
     # What checkpoint.py asks for.
+
+    @property
+    def regroup_nimg(self) -> float:
+        """See SariGANLoss."""
+        return self.loss.regroup_nimg
 
     def set_average(self, G_ema: torch.nn.Module) -> None:
         """See SariGANLoss."""

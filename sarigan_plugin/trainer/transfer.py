@@ -10,7 +10,8 @@ exactly. With norm = "feature" the same is done, but there features are normalis
 images don't stay.
 
 All this holds for one grouping, and a fresh one would change with each of the first steps. So the groups are learned
-first: the grouping loss needs the source's kernels alone.
+first: the grouping loss needs the source's kernels alone. Groups by effects are those of what the source's channels
+change.
 
 Networks may grow: the pickle's may make smaller images. A block's name is its resolution, so blocks that the pickle has
 are copied. New ones start afresh, but for ToRGB's kernels, which start at zero: the first images are the pickle's,
@@ -18,16 +19,19 @@ enlarged.
 """
 
 import contextlib
+import copy
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.model.grouped import grouped_layers
-from sarigan_plugin.model.grouping import ChannelGrouping, KMeansGrouping
+from sarigan_plugin.model.grouping import INERTIA_ROUNDS, ChannelGrouping, KMeansGrouping
 from sarigan_plugin.model.networks import OWN_CHANNELS_EPS, split_codes
 from sarigan_plugin.snapshots import reading
+from sarigan_plugin.trainer import effect_groups
 
 import dnnlib
 
@@ -76,13 +80,19 @@ def _data_of(training_set_kwargs: dict[str, Any]) -> tuple[str, int | None]:
 
 #----------------------------------------------------------------------------
 
+def copying() -> Callable[..., None]:
+    """A copy_with_report() that gives G_ema the same groups by effects as G, which upstream's loop copies before it."""
+    by_effects: effect_groups.Layers = dict()
+    return lambda source, target, require_all=False: copy_with_report(source, target, require_all, by_effects)
+
 @torch.no_grad()
-def copy_with_report(source: Any, target: Any, require_all: bool = False) -> None:
+def copy_with_report(source: Any, target: Any, require_all: bool = False,
+                     by_effects: effect_groups.Layers | None = None) -> None:
     """For upstream's misc.copy_params_and_buffers(), which says nothing of tensors that it can't find and fails in the
     midst of those that don't fit.
 
-    source, target: two generators or two discriminators. Prints what was and wasn't copied. Raises UserError, with the
-    target untouched, where they don't fit.
+    source, target: two generators or two discriminators. by_effects: see settle_by_effects().
+    Prints what was and wasn't copied. Raises UserError, with the target untouched, where they don't fit.
     """
     theirs, ours, kind = fitting_tensors(source, target), _tensors(target), type(target).__name__
     from_plain, two_codes = _is_from_plain(source, target), _gets_two_codes(source, target)
@@ -101,6 +111,7 @@ def copy_with_report(source: Any, target: Any, require_all: bool = False) -> Non
             f'StyleGAN2{"; both codes start as its w" if two_codes else ""}')
     if two_codes and grouped_layers(target.synthesis):
         settle_groups(target)
+        settle_by_effects(target, source, by_effects)
         print(f'{kind}: groups are settled and group_affine is fitted, '
             f'which keeps styles within {fit_group_styles(target):.1%}')
         missing = [name for name in missing if '.grouping.' not in name and '.group_affine.' not in name]
@@ -178,10 +189,25 @@ def _for_two_codes(tensors: dict[str, torch.Tensor], last_layer: str) -> dict[st
 
 #----------------------------------------------------------------------------
 
-def settle_groups(G: Any) -> None:
-    """Find the groups of the kernels that G has: by the grouping loss alone (Eq.
+def settle_by_effects(G: Any, source: Any, known: effect_groups.Layers | None = None) -> None:
+    """Give a generator that groups by effects the groups of what the channels of a plain one change.
 
-    2), or by k-means. Fixed groups stay as they are.
+    known: those of another average of the same network, which it gets as well; or empty, and gets those that are found.
+    """
+    groupings = effect_groups.groupings_of(G)
+    if not groupings:
+        return
+    groups = dict() if known is None else known
+    if not groups:
+        network = reading.put(copy.deepcopy(source), next(G.parameters()).device)
+        ws = _sample_codes(network, effect_groups.NUM_IMAGES)[:, None].repeat(1, network.num_ws, 1)
+        groups.update(effect_groups.new_groups(effect_groups.measured(network, ws), groupings))
+    effect_groups.put(groups, G, rounds=INERTIA_ROUNDS) # They are a trained network's.
+
+def settle_groups(G: Any) -> None:
+    """Find the groups of the kernels that G has: by the grouping loss alone (Eq. 2), or by k-means.
+
+    Others stay as they are.
     """
     for _name, layer, source in grouped_layers(G.synthesis):
         if isinstance(layer.grouping, KMeansGrouping):

@@ -51,7 +51,7 @@ def prepare(device_type: str, grid: tuple[int, int] | list[int] | None = None, l
     exchange('torch_utils.misc', 'print_module_summary', _without_side_effects,
         'training_loop.py:164 runs G in training mode on uninitialised memory, '
         'and w_avg keeps what comes out, NaN at times')
-    exchange('torch_utils.misc', 'copy_params_and_buffers', lambda _copy: transfer.copy_with_report,
+    exchange('torch_utils.misc', 'copy_params_and_buffers', lambda _copy: transfer.copying(),
         'training_loop.py:160 skips what is missing without a word')
 
     # Both fall back to the native operator, which has the second derivatives they were written for since torch 1.10.

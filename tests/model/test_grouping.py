@@ -564,6 +564,7 @@ def test_number_of_groups_is_read_from_text_integer_or_table(value, expected):
 # What a user types.
 
 KMEANS = 'grouping = "kmeans"\n'
+EFFECTS = 'grouping = "effects"\n'
 RESPONSES = 'similarity = "responses"\n'
 
 @pytest.mark.parametrize('option, method, sentence', [
@@ -582,6 +583,12 @@ RESPONSES = 'similarity = "responses"\n'
     ('--num-groups=auto', RESPONSES, 'similarity=responses needs a number for --num-groups, not auto'),
     ('', KMEANS + RESPONSES, 'similarity=responses needs --grouping=similarity, not kmeans'),
     ('', KMEANS + 'regroup_kimg = 0\n', 'regroup_kimg must be more than 0, not 0'),
+    ('', EFFECTS + 'regroup_kimg = 0\n', 'regroup_kimg must be more than 0, not 0'),
+    ('--num-groups=auto', EFFECTS, '--num-groups=auto: only with --grouping=similarity, not effects'),
+    ('--grouping=effects', RESPONSES, 'similarity=responses needs --grouping=similarity, not effects'),
+    ('', 'similarity = "effects"\n', "{cfg}: similarity must be one of kernels, responses, not 'effects'"),
+    ('--cfg=tiny-inpaint --grouping=effects', '', '--grouping=effects: networks that complete images take no groups by '
+        'effects yet; similarity, blocks and random are for them too'),
     ('', 'threshold = "best"\n', "{cfg}: threshold must be auto, learned or a number in [-1, 1], not 'best'"),
     ('', 'threshold = 2\n', '{cfg}: threshold must be auto, learned or a number in [-1, 1], not 2'),
     ('', 'inertia = -1\n', '{cfg}: inertia must be at least 0, not -1.0'),

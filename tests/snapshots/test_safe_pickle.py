@@ -469,7 +469,8 @@ def test_upstreams_networks_are_what_its_own_reader_makes_of_them(kind, tmp_path
 
 @pytest.mark.parametrize('options', [dict(grouping='similarity'), dict(threshold='learned'),
     dict(threshold=0.1, inertia=0), dict(grouping='kmeans'), dict(grouping='blocks'), dict(num_groups='auto'),
-    dict(grouping='random'), dict(grouping='none'), dict(norm='feature'), dict(norm='feature', grouping='kmeans'),
+    dict(grouping='random'), dict(grouping='effects'), dict(grouping='none'), dict(norm='feature'),
+    dict(norm='feature', grouping='kmeans'),
     dict(c_dim=3), dict(num_groups={'8': 2, 16: 4, 'b32.conv0': 8, 32: 4})], ids=str)
 def test_sarigan_of_every_kind_is_what_upstreams_reader_makes_of_it(make_generator, make_discriminator,
         options, tmp_path):
