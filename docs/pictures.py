@@ -39,7 +39,7 @@ COMMANDS = {
     'directions.png':   (f'directions {NETWORK} --layer=linked --outdir=out/directions', 'directions.png'),
     'edit.png':         (f'edit {NETWORK} --group={GROUP} --inter=0 --outdir=out/{GROUP}', 'difference.png'),
     'mix.png':          (f'mix {NETWORK} --group={GROUP} --rows=0-3 --cols=10-15 --outdir=out/mix', 'grid.png'),
-    'project.png':      (f'project {NETWORK} --target=head.png --outdir=out/p', 'projection.png'),
+    'project.png':      (f'project {NETWORK} --target=head/00000/img00000000.png --outdir=out/p', 'projection.png'),
 }
 HEAD = 'data drawn --num=1 --seed=7 --dest=head.zip' # That project.png is of; in no training data.
 
@@ -61,8 +61,7 @@ def by_command(name, path):
         if name == 'project.png':
             run(HEAD, folder)
             with zipfile.ZipFile(Path(folder, 'head.zip')) as f:
-                image = next(member for member in f.namelist() if member.endswith('.png'))
-                Path(folder, 'head.png').write_bytes(f.read(image))
+                f.extractall(Path(folder, 'head'))
         run(line, folder)
         outdir = next(word for word in shlex.split(line) if word.startswith('--outdir=')).partition('=')[2]
         shutil.copyfile(Path(folder, outdir, made), path)
@@ -176,18 +175,19 @@ def page_published(path):
 
 def page_explore(path):
     explore = tools('explore')
-    with tempfile.TemporaryDirectory() as folder, explore.serving(NETWORK, f'--outdir={folder}') as (address, _process):
-        with visited(address, dict(width=1280, height=800)) as page:
-            page.wait_for_function(explore.FIRST_IMAGE)
-            page.wait_for_load_state('networkidle')
-            group_button(page, GROUP).click()
-            explore.slider(page, 'Times').focus()
-            for _step in range(20): # From 1 to 0.
-                step = page.evaluate_handle(explore.STEP)
-                page.keyboard.press('ArrowLeft')
-                step.evaluate('step => step.taken')
-            page.wait_for_load_state('networkidle')
-            page.screenshot(path=path)
+    with (tempfile.TemporaryDirectory() as folder,
+            explore.serving(NETWORK, f'--outdir={folder}') as (address, _process),
+            visited(address, dict(width=1280, height=800)) as page):
+        page.wait_for_function(explore.FIRST_IMAGE)
+        page.wait_for_load_state('networkidle')
+        group_button(page, GROUP).click()
+        explore.slider(page, 'Times').focus()
+        for _step in range(20): # From 1 to 0.
+            step = page.evaluate_handle(explore.STEP)
+            page.keyboard.press('ArrowLeft')
+            step.evaluate('step => step.taken')
+        page.wait_for_load_state('networkidle')
+        page.screenshot(path=path)
 
 CODE = {'groups.png': first_layer, 'turning.gif': turning}
 BROWSER = {'page.gif': page_moving, 'publish.png': page_published, 'explore.png': page_explore}

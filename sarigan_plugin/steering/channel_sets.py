@@ -39,13 +39,18 @@ class ChannelSets:
     network:    str             # weights_hash() of the network that they belong to.
     measured:   dict = dataclasses.field(default_factory=dict) # How they were found; for people.
 
-    def write(self, path):
-        """Write the file, whole or not at all. Raises OSError."""
+    @property
+    def content(self):
+        """The text of its file."""
         rows = [json.dumps(dict(name=group.name, channels={layer: list(channels)
             for layer, channels in group.channels.items()}), ensure_ascii=False) for group in self.sets]
         lines = ',\n'.join(rows) # One for each.
         head = f'{{"version": {VERSION}, "network": "{self.network}", "measured": {json.dumps(self.measured)}'
-        files.write_text(path, f'{head}, "groups": [\n{lines}\n]}}\n')
+        return f'{head}, "groups": [\n{lines}\n]}}\n'
+
+    def write(self, path):
+        """Write the file, whole or not at all. Raises OSError."""
+        files.write_text(path, self.content)
 
 def weights_hash(G):
     """What tells a network from others, wherever its weights are and whatever file they came from."""
@@ -87,6 +92,17 @@ def read(path, G):
     if sets.network != weights_hash(G):
         raise ValueError('it belongs to another network; `sarigan regroup` makes one for this network.')
     return sets
+
+def taken_along(network, G, copied=None):
+    """The ChannelSets beside a network, for a copy of it elsewhere; None where there are none.
+
+    G: the network's generator. copied: the copy's, if weights were rounded. Raises ValueError, one sentence.
+    """
+    path = path_of(network)
+    if path is None or not os.path.exists(path):
+        return None
+    sets = read(path, G)
+    return sets if copied is None else dataclasses.replace(sets, network=weights_hash(copied))
 
 def parse(data):
     """The ChannelSets of what JSON says, whose keys may be anything. Raises ValueError, one sentence."""
