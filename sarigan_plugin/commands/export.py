@@ -34,6 +34,8 @@ def export_command(network, dest, fp16, linked, trust):
     sarigan export network.pkl --to=network         # a folder; every command takes it in place of a pickle
     sarigan export network.pkl --to=network.pt      # for rosinality's tools; a SariGAN in the released code's layout
     sarigan export network.pkl --to=network.onnx    # for runtimes of ONNX; codes and groups are its inputs
+
+    Into a folder, names of groups and linked groups come along.
     """
     _refuse_existing(dest)
     if dest.endswith('.onnx'):
