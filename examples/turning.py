@@ -1,4 +1,4 @@
-"""The moving picture of the README: groups of a boxed network turned off and up again, one after another.
+"""The moving picture of docs/groups-by-effect.md: groups of a boxed network turned off and up again, one after another.
 
     python examples/turning.py docs/turning.gif
 """

@@ -15,7 +15,7 @@ from sarigan_plugin.commands.options import PATH, linked_option, trust_option
 from sarigan_plugin.errors import UserError, first_line, writing
 from sarigan_plugin.publish import onnx_file
 from sarigan_plugin.snapshots import exported, reading, rebuild, rosinality, unpickler, what_is
-from sarigan_plugin.steering import groupings, names
+from sarigan_plugin.steering import channel_sets, groupings, names
 from sarigan_plugin.support import files
 
 #----------------------------------------------------------------------------
@@ -34,6 +34,8 @@ def export_command(network, dest, fp16, linked, trust):
     sarigan export network.pkl --to=network         # a folder; every command takes it in place of a pickle
     sarigan export network.pkl --to=network.pt      # for rosinality's tools; a SariGAN in the released code's layout
     sarigan export network.pkl --to=network.onnx    # for runtimes of ONNX; codes and groups are its inputs
+
+    Into a folder, names of groups and linked groups come along.
     """
     _refuse_existing(dest)
     if dest.endswith('.onnx'):
@@ -52,7 +54,7 @@ def export_command(network, dest, fp16, linked, trust):
                     torch.save(checkpoint, f)
                 _print_remarks(remarks)
             else:
-                _write_folder(data, names.read(network), dest)
+                _write_folder(data, names.read(network), channel_sets.taken_along(network, data['G_ema']), dest)
     except ValueError as error:
         raise UserError(f'PKL: {network!r} cannot be exported ({first_line(error)}).') from None
     click.echo(f'Wrote {click.format_filename(dest)}')
@@ -77,8 +79,8 @@ def _write_onnx(data, network, dest, fp16, linked):
     with files.atomic_open(dest) as f:
         f.write(onnx_file.halved(content) if fp16 else content)
 
-def _write_folder(data, known, dest):
-    """As a whole or not at all."""
+def _write_folder(data, known, sets, dest):
+    """As a whole or not at all. known: names.GroupNames. sets: ChannelSets or None."""
     parent = os.path.dirname(os.path.abspath(dest))
     folder = tempfile.mkdtemp(dir=parent, prefix='.writing-')
     try:
@@ -87,6 +89,8 @@ def _write_folder(data, known, dest):
         exported.write(data, inside)
         if known.places:
             known.write(names.path_of(inside))
+        if sets is not None:
+            sets.write(channel_sets.path_of(inside))
         os.rename(inside, dest)
     finally:
         shutil.rmtree(folder)
@@ -109,12 +113,14 @@ def import_command(source, dest):
         known = names.read(source)
     except ValueError as error:
         raise UserError(f'SOURCE: {error}') from None
+    sets = None
     if known.places:
         _refuse_existing(names.path_of(dest))
     if what_is.is_checkpoint(source):
         data, remarks = _read_checkpoint(source)
     else:
         data = reading.load_all(source, 'SOURCE', trust=None)
+        sets = _linked_groups(source, data['G_ema'], dest)
         remarks = _complete(data)
     _print_remarks(remarks)
     with writing('--to', dest):
@@ -122,7 +128,19 @@ def import_command(source, dest):
             pickle.dump(data, f)
         if known.places:
             known.write(names.path_of(dest))
+        if sets is not None:
+            sets.write(channel_sets.path_of(dest))
     click.echo(f'Wrote {click.format_filename(dest)}')
+
+def _linked_groups(source, G, dest):
+    """The ChannelSets beside a network, which are to be beside dest; or None. Raises UserError."""
+    try:
+        sets = channel_sets.taken_along(source, G)
+    except ValueError as error:
+        raise UserError(f'SOURCE: {channel_sets.path_of(source)}: {error}') from None
+    if sets is not None:
+        _refuse_existing(channel_sets.path_of(dest))
+    return sets
 
 def _complete(data):
     """Add what a pickle lacks and upstream's tools look for, even if they use G_ema alone.

@@ -37,10 +37,10 @@ def groups_command(network, outdir, seeds, trunc, class_idx, linked, trust, devi
 
     \b
     Writes into DIR:
-      index.html   open it in a browser: every group of every layer, its pictures (in groups/) and its figures
-      groups.json  the figures
-      groups.png   all groups on one sheet
-      strip.png    the group that changes one part of the image most, turned down and up
+      index.html      open it in a browser: every group of every layer, its pictures (in groups/) and its figures
+      attention.json  the figures
+      groups.png      all groups on one sheet
+      strip.png       the group that changes one part of the image most, turned down and up
     """
     G = groupings.load(network, 'PKL', device, trust, groups=linked)
     known = names.load(network, G)

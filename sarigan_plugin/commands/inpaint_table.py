@@ -4,7 +4,7 @@ import os
 
 import click
 
-from sarigan_plugin.commands.options import PATH, Choices, Number, NumberRange, device_option, trust_option
+from sarigan_plugin.commands.options import PATH, Choices, Number, NumberRange, device_option, skip_option, trust_option
 from sarigan_plugin.commands.sections import SectionedCommand
 from sarigan_plugin.datasets import masks, splits
 from sarigan_plugin.errors import UserError, writing
@@ -33,10 +33,11 @@ from sarigan_plugin.support import tables
     f'{", ".join(detectors.NAMES)}, a TorchScript file, or none  [default: lite0 if it is installed]', type=PATH,
     metavar='NAME|PATH')
 @click.option('--max-images',   help='Use only the first so many images', type=click.IntRange(min=1))
+@skip_option
 @trust_option
 @device_option
 def inpaint_table_command(networks, data, split, outdir, mask_source, seeds, trunc, baselines, detector, max_images,
-        trust, device):
+        skip_bad_images, trust, device):
     """Measure how well networks fill holes, beside classical methods (Table 5).
 
     Use images that the networks were not trained on.
@@ -62,7 +63,7 @@ def inpaint_table_command(networks, data, split, outdir, mask_source, seeds, tru
     if baselines is None:
         baselines = _installed_baselines()
     methods = inpainting.make_methods(loaded, baselines, seeds, trunc)
-    task = inpainting.read_task(data, split, mask_source, max_images)
+    task = inpainting.read_task(data, split, mask_source, max_images, skip_bad_images)
     detector = _choose_detector(detector, len(task.truth))
     for name, G in loaded.items():
         inpainting.check_shape(name, G, task)

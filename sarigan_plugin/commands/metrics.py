@@ -4,7 +4,7 @@ import os
 
 import click
 
-from sarigan_plugin.commands.options import PATH, CommaSeparatedList, device_option, trust_option
+from sarigan_plugin.commands.options import PATH, CommaSeparatedList, device_option, skip_option, trust_option
 from sarigan_plugin.commands.sections import SectionedCommand
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.evaluation import quality
@@ -48,9 +48,11 @@ class Progress:
 @click.option('--seed',         help='Random seed of the generated images', type=click.IntRange(0, MAX_SEED), default=0,
                                 show_default=True)
 @click.option('--json', 'json_path', help='Also save the figures here', type=PATH, metavar='FILE')
+@skip_option
 @trust_option
 @device_option
-def metrics_command(network, data, metrics, num_samples, detector, seed, json_path, trust, device):
+def metrics_command(network, data, metrics, num_samples, detector, seed, json_path, skip_bad_images, trust,
+        device):
     """Measure how near a network's images are to real ones, with an interval and a floor.
 
     \b
@@ -73,7 +75,7 @@ def metrics_command(network, data, metrics, num_samples, detector, seed, json_pa
     _check_writable(json_path)
     found = dict()
     for name, measurement in quality.measurements(network, data, metrics, num_samples, detector, seed, device,
-            trust, Progress()):
+            trust, Progress(), skip_bad_images):
         found[name] = measurement
     click.echo(f'\n{_table(found)}\n')
     click.echo('\n'.join(_notes(found, detector)))

@@ -145,6 +145,8 @@ class CPUPrecision(click.Choice):
 #----------------------------------------------------------------------------
 # Options.
 
+skip_option = click.option('--skip-bad-images', help='Leave out images of --data that can\'t be read, or of another '
+    'size or colours than the rest', is_flag=True)
 trust_option = click.option('--trust-pickle', 'trust',
     help='Run the code inside the pickle, as other StyleGAN tools do; only for pickles you trust', is_flag=True)
 

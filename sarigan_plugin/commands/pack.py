@@ -6,8 +6,8 @@ import click
 
 from sarigan_plugin.commands.options import PATH, trust_option
 from sarigan_plugin.errors import UserError, first_line, writing
-from sarigan_plugin.snapshots import model_card, reading
-from sarigan_plugin.steering import names
+from sarigan_plugin.snapshots import exported, model_card, reading
+from sarigan_plugin.steering import channel_sets, names
 from sarigan_plugin.support import files
 
 #----------------------------------------------------------------------------
@@ -53,7 +53,7 @@ def pack_command(network, dest, licence, trained_on, figures, force, trust, **wo
         if told is not None:
             setattr(facts, name, told)
     facts.figures = measured
-    besides = _besides(network)
+    besides = _besides(network, data['G_ema'])
     kept = [name for name in model_card.BESIDES
         if name not in besides and os.path.exists(os.path.join(dest, name))]
     try:
@@ -85,12 +85,19 @@ def _read_figures(path):
     except (KeyError, TypeError, AttributeError):
         raise UserError(f'--figures: {path!r} was not written by `sarigan metrics --json`.') from None
 
-def _besides(network):
-    """{file of the folder: file beside the pickle}, of those that are there."""
+def _besides(network, G):
+    """{file of the folder: its text}, of those that are beside the pickle."""
+    besides = dict()
     path = names.path_of(network)
-    if path is None:
-        return {}
-    beside = {name: path.removesuffix('names.json') + name for name in model_card.BESIDES}
-    return {name: source for name, source in beside.items() if os.path.exists(source)}
+    if path is not None and os.path.exists(path):
+        with open(path, encoding='utf-8') as f:
+            besides['names.json'] = f.read()
+    try:
+        sets = channel_sets.taken_along(network, G, exported.rounded(G))
+    except ValueError as error:
+        raise UserError(f'PKL: {channel_sets.path_of(network)}: {error}') from None
+    if sets is not None:
+        besides['groups.json'] = sets.content
+    return besides
 
 #----------------------------------------------------------------------------

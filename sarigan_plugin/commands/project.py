@@ -64,7 +64,7 @@ def project_command(network, target, outdir, choice, class_idx, video, trust, de
     G = reading.load(network, 'PKL', device, trust)
     require_class(G, class_idx)
     try:
-        picture = pictures.read_square(target, G.img_resolution, G.img_channels)
+        picture = projector.read_target(target, G.img_resolution, G.img_channels)
     except ValueError as error:
         raise UserError(f'--target: {error}') from None
     try:

@@ -127,16 +127,20 @@ def convert(stream, target):
         raw_mode = _raw_mode(image)
         image.load()
         _turn(image, notes)
-        profile = None if image.mode == 'LAB' else image.info.get('icc_profile') # L*a*b* needs none to be a colour.
-        colours, alpha = _split(_eight_bits(image, raw_mode, notes), raw_mode)
-        if alpha is not None:
-            colours = _over(_to_srgb(colours, profile, notes), alpha, target.background)
-        square = _resize(colours, target)
-        if alpha is None:
-            square = _to_srgb(square, profile, notes)
-        square = _pad(_in_mode(square, 'L' if target.grey else 'RGB'), target)
-        square.info = {} # Pillow would write some of it into PNG files.
-        return square, notes
+        return squared(image, target, notes, raw_mode), notes
+
+def squared(image, target, notes, raw_mode=''):
+    """What an upright PIL image, which has been loaded, becomes; see convert(). notes: a list, for what is odd."""
+    profile = None if image.mode == 'LAB' else image.info.get('icc_profile') # L*a*b* needs none to be a colour.
+    colours, alpha = _split(_eight_bits(image, raw_mode, notes), raw_mode)
+    if alpha is not None:
+        colours = _over(_to_srgb(colours, profile, notes), alpha, target.background)
+    square = _resize(colours, target)
+    if alpha is None:
+        square = _to_srgb(square, profile, notes)
+    square = _pad(_in_mode(square, 'L' if target.grey else 'RGB'), target)
+    square.info = {} # Pillow would write some of it into PNG files.
+    return square
 
 def _turn(image, notes):
     """Turn and mirror it as its EXIF data says."""

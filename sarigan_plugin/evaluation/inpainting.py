@@ -61,10 +61,11 @@ def _complete(G, images, holes, seed, trunc):
         raise UserError(f'PKL: {error}') from None
     return np.where(holes[..., None], pictures.to_uint8(made)[..., :images.shape[3]], images)
 
-def read_task(data, split, mask_source, max_images=None):
-    """The Task of a data set. split: one of splits.SPLITS. Raises UserError."""
+def read_task(data, split, mask_source, max_images=None, skip_bad_images=False):
+    """The Task of a data set. split: one of splits.SPLITS. skip_bad_images: leave out images that can't be read, or of
+    another shape. Raises UserError."""
     try:
-        summary = dataset_check.check(data)
+        summary = dataset_check.check(data, skip_bad_images)
     except ValueError as error:
         raise UserError(f'--data: {dataset_check.ended(error)}') from None
     try:
@@ -75,7 +76,7 @@ def read_task(data, split, mask_source, max_images=None):
         source = masks.Source(mask_source, summary.resolution)
     except ValueError as error:
         raise UserError(f'--masks: {error} It may be a folder, or one of {", ".join(masks.KINDS)}.') from None
-    listing.serve_upstream()
+    listing.serve_upstream({data: summary.left_out})
     with contextlib.closing(ImageFolderDataset(data)) as dataset:
         try:
             images = [dataset[index][0].transpose(1, 2, 0) for index in indices]

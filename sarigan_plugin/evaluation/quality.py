@@ -149,11 +149,10 @@ def measure(network, data, metrics, num_samples=None, detector=None, seed=0, dev
         seed, device, trust)}
 
 def measurements(network, data, metrics, num_samples=None, detector=None, seed=0, device='cpu',
-        trust=False, progress=None):
+        trust=False, progress=None, skip_bad_images=False):
     """As measure(), but (name, Measurement) one after the other. progress: a ProgressMonitor of upstream,
-    or what is used like one."""
+    or what is used like one. skip_bad_images: leave out real images that can't be read, or of another shape."""
     device = torch.device(device)
-    loading.prepare()
     _prepare(device.type)
     cpu.prepare()
     chosen = find(metrics, detector)
@@ -161,7 +160,8 @@ def measurements(network, data, metrics, num_samples=None, detector=None, seed=0
         raise UserError(f'--num-samples must be {MIN_COUNT} at least, not {num_samples}.')
     content = reading.load_all(network, 'PKL', trust)
     G = reading.averaged(content, device)
-    dataset_kwargs = _data_set(G, content['training_set_kwargs'], data)
+    dataset_kwargs, left_out = _data_set(G, content['training_set_kwargs'], data, skip_bad_images)
+    loading.prepare(skip_bad_images, {dataset_kwargs['path']: left_out})
     del content # D takes as much memory as G.
     num_all = feature_stats.count_images(dataset_kwargs)
     if num_all < MIN_COUNT:
@@ -246,8 +246,10 @@ def _reported(measurement):
 #----------------------------------------------------------------------------
 # What may be measured.
 
-def _data_set(G, trained_on, data):
-    """Keyword arguments of the data set, as in calc_metrics.py. Raises UserError where it does not fit the network.
+def _data_set(G, trained_on, data, skip_bad_images):
+    """(keyword arguments of the data set, as in calc_metrics.py; names of images that are left out of it).
+
+    Raises UserError where it does not fit the network.
 
     trained_on: the training_set_kwargs of the network, or None.
     """
@@ -261,7 +263,7 @@ def _data_set(G, trained_on, data):
     else:
         kwargs = dict(class_name='training.dataset.ImageFolderDataset', path=data)
     try:
-        summary = dataset_check.check(kwargs['path'])
+        summary = dataset_check.check(kwargs['path'], skip_bad_images)
     except ValueError as error:
         raise UserError(f'--data: {dataset_check.ended(error)}') from None
     for what, theirs, ours in [('pixels', summary.resolution, G.img_resolution),
@@ -272,7 +274,7 @@ def _data_set(G, trained_on, data):
             raise UserError(f'--data: {dataset_check.ended(problem)}')
     kwargs.update(resolution=G.img_resolution, use_labels=G.c_dim != 0, max_size=None) # As calc_metrics.py does.
     _check_labels(G, kwargs, summary)
-    return kwargs
+    return kwargs, summary.left_out
 
 def _as_made_by(G, summary):
     """The end of a sentence: how to make a data set like a generator's images of another one,

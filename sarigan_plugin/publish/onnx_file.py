@@ -10,8 +10,8 @@ Inputs, float32 all of them; g groups and C channels of a layer, K images that c
     inter_scale.LAYER   [1, g]              the inter-group styles h of a layer become
     inter_shift.LAYER   [1, g]                  inter_scale h + inter_shift
     inter_share.LAYER   [K, g]                  + sum_k inter_share_k h_k, h_k being those of the other images;
-    intra_share.LAYER   [K, g]              and the intra-group styles z of the channels of a group
-    intra_step.LAYER    [g, code_dim]           (1 - sum_k intra_share_k) z + sum_k intra_share_k z_k + A intra_step,
+    intra_share.LAYER   [K, g]              and the intra-group styles y of the channels of a group
+    intra_step.LAYER    [g, code_dim]           (1 - sum_k intra_share_k) y + sum_k intra_share_k y_k + A intra_step,
                                             A being the matrix that makes styles of codes
 
 Those from other_z on are there where channels are grouped. LAYER may be 'linked', if such groups are attached: their

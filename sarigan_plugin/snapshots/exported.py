@@ -9,6 +9,7 @@ Folders that are to be published hold the averaged generator alone, and call the
 as others do.
 """
 
+import copy
 import json
 import os
 import shutil
@@ -72,6 +73,13 @@ def _halved(key, tensor):
     largest = torch.finfo(torch.float16).max
     fits = tensor.dtype == torch.float32 and '.grouping.' not in key and bool((tensor.abs() <= largest).all())
     return tensor.half() if fits else tensor
+
+def rounded(G):
+    """A copy of a network with the numbers that write() keeps of it in 16 bits."""
+    made = copy.deepcopy(G)
+    for key, tensor in [*made.named_parameters(), *made.named_buffers()]:
+        tensor.data.copy_(_halved(key, tensor.data))
+    return made
 
 def read(folder):
     """The networks in a folder that write() made: a dict as that of reading.read().

@@ -89,8 +89,8 @@ def hours_until(path, kimg):
 def write(data, folder, facts, options, besides):
     """Write the averaged generator, its card and what is known of its groups into a folder, which appears whole.
 
-    data: as from reading.load_all(). options: of the training, or None. besides: {one of BESIDES: path of a file to
-    copy}. In a folder that is there, the same files are replaced and others stay. Raises OSError and ValueError.
+    data: as from reading.load_all(). options: of the training, or None. besides: {one of BESIDES: its
+    text}. In a folder that is there, the same files are replaced and others stay. Raises OSError and ValueError.
     """
     parent = os.path.dirname(os.path.abspath(folder))
     os.makedirs(parent, exist_ok=True)
@@ -103,8 +103,8 @@ def write(data, folder, facts, options, besides):
             _class_name=type(data['G_ema']).__name__, sarigan_version=__version__, model_card=told, training=options))
         size = os.path.getsize(os.path.join(inside, exported.LAYOUTS[LAYOUT]))
         files.write_text(os.path.join(inside, CARD), text(facts, options, data['G_ema'], size))
-        for name, path in besides.items():
-            shutil.copyfile(path, os.path.join(inside, name))
+        for name, content in besides.items():
+            files.write_text(os.path.join(inside, name), content)
         if not os.path.isdir(folder):
             os.rename(inside, folder)
         else:

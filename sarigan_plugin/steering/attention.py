@@ -242,7 +242,7 @@ def draw_strip(G, ws, layer_name, group, known=NO_NAMES, scales=(-2, -1, 0, 0.5,
         f'inter-group code times {", ".join(f"{s:g}" for s in scales)}', size=size)
 
 def describe(G, surveyed, effects, known):
-    """All figures, for people and for groups.json: a list of layers, each with a list of its groups.
+    """All figures, for people and for attention.json: a list of layers, each with a list of its groups.
 
     None stands for nan, and for the temperature and threshold of groups that are not learned.
     """
@@ -274,7 +274,7 @@ def draw_all(G, network, outdir, seeds, trunc=0.7, class_idx=0, known=NO_NAMES):
         trunc=trunc, class_idx=class_idx if G.c_dim > 0 else None,
         strongest=dict(layer=strongest[0], group=strongest[1]), layers=layers)
 
-    paths = [os.path.join(outdir, name) for name in ['index.html', 'groups.json', 'groups.png', 'strip.png']]
+    paths = [os.path.join(outdir, name) for name in ['index.html', 'attention.json', 'groups.png', 'strip.png']]
     pictures.save(draw_groups(surveyed, layers, overlays), paths[2])
     pictures.save(draw_strip(G, ws, *strongest, known), paths[3])
     files.write_json(paths[1], figures)

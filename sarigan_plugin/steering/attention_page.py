@@ -28,7 +28,7 @@ STYLE = Path(__file__).with_name('attention_page.css')
 def write(path, figures, images, overlays):
     """Write the page, and its pictures into the folder groups/ beside it.
 
-    figures: as in groups.json, see attention.draw_all(). images: uint8 [N, H, W, 3].
+    figures: as in attention.json, see attention.draw_all(). images: uint8 [N, H, W, 3].
     overlays: {layer name: [uint8 [N, H, W, 3] for each group]}.
     """
     folder = os.path.join(os.path.dirname(path), 'groups')

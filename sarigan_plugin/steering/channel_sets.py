@@ -40,11 +40,17 @@ class ChannelSets:
     network:    str             # weights_hash() of the network that they belong to.
     measured:   dict = dataclasses.field(default_factory=dict) # How they were found; for people.
 
+    @property
+    def content(self):
+        """The text of its file."""
+        lines = ',
+'.join(json.dumps(_entry(group), ensure_ascii=False) for group in self.sets) # One for each.
+        head = f'{{"version": {VERSION}, "network": "{self.network}", "measured": {json.dumps(self.measured)}'
+        return f'{head}, "groups": [\n{lines}\n]}}\n'
+
     def write(self, path):
         """Write the file, whole or not at all. Raises OSError."""
-        lines = ',\n'.join(json.dumps(_entry(group), ensure_ascii=False) for group in self.sets) # One for each.
-        head = f'{{"version": {VERSION}, "network": "{self.network}", "measured": {json.dumps(self.measured)}'
-        files.write_text(path, f'{head}, "groups": [\n{lines}\n]}}\n')
+        files.write_text(path, self.content)
 
 def _entry(group):
     channels = {layer: list(of_layer) for layer, of_layer in group.channels.items()}
@@ -90,6 +96,17 @@ def read(path, G):
     if sets.network != weights_hash(G):
         raise ValueError('it belongs to another network; `sarigan regroup` makes one for this network.')
     return sets
+
+def taken_along(network, G, copied=None):
+    """The ChannelSets beside a network, for a copy of it elsewhere; None where there are none.
+
+    G: the network's generator. copied: the copy's, if weights were rounded. Raises ValueError, one sentence.
+    """
+    path = path_of(network)
+    if path is None or not os.path.exists(path):
+        return None
+    sets = read(path, G)
+    return sets if copied is None else dataclasses.replace(sets, network=weights_hash(copied))
 
 def parse(data):
     """The ChannelSets of what JSON says, whose keys may be anything. Raises ValueError, one sentence."""

@@ -100,7 +100,7 @@ class LayerGroups:
         return group_maps(features[self.name], self.layer.grouping())
 
     def facts(self):
-        """What groups.json says of it. The temperature and threshold of groups that are not learned are None."""
+        """What attention.json says of it. The temperature and threshold of groups that are not learned are None."""
         grouping = self.layer.grouping
         learned = hasattr(grouping, 'temperature')
         return dict(channels=grouping.num_channels, resolution=self.layer.resolution // self.layer.up,

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from sarigan_plugin.datasets import picture_conversion
 from sarigan_plugin.features import perceptual
 from sarigan_plugin.steering.projection import Projection, noise_layers
 from sarigan_plugin.support import pictures
@@ -44,6 +45,17 @@ SHARED_WEIGHT   = 1e-3          # of that of each layer's code from their mean. 
                                 # 1e-3 and 1e-2 for both this came nearest, by 0.4 dB.
 
 #----------------------------------------------------------------------------
+
+def read_target(path, size, channels=3):
+    """A photo as a generator would have made it: uint8 [size, size, 3], the three alike where channels is 1.
+
+    It is turned as its EXIF data says, what is transparent is laid on white, 16 bits become 8, colours become sRGB by
+    the profile in the file, and the largest square in the middle is resized. Raises ValueError with one sentence.
+    """
+    image = pictures.read(path)
+    pictures.check_levels(image, path)
+    target = picture_conversion.Target(size, grey=channels == 1, enlarge=True)
+    return np.array(picture_conversion.squared(image, target, notes=[]).convert('RGB'))
 
 def noise_regularisation(noise_map):
     """How alike neighbours in a noise map are, at all scales from its own down to 8x8: squares of its autocorrelation.

@@ -14,8 +14,8 @@ Each is a set of channels of one layer, and one number that styles them. s_k is 
 C their number.
 
     inter     a group's inter-group style h; turned by d: h + d sigma(h)
-    intra     the intra-group styles z of a group, along their first principal component v: z . v; turned:
-              z + d sigma(z . v) v
+    intra     the intra-group styles y of a group, along their first principal component v: y . v; turned:
+              y + d sigma(y . v) v
     layer     all styles of a layer, the same: s . v; turned: s + d sigma(s . v) v
     channel   one style, the S space of Wu et al. (StyleSpace Analysis, CVPR 2021): s_k; turned: s_k + d sigma(s_k)
     linked    the gains r of a linked group's channels in all its layers, see groupings.py; turned as random sets

@@ -109,29 +109,21 @@ def _paths_below(folder: str) -> list[str]:
     except OSError: # Of a folder that can't be read there is nothing to tell.
         return []
 
-def read_square(path: str | IO[bytes], size: int, channels: int = 3) -> np.ndarray:
-    """A photo as a generator would have made it: uint8 [size, size, 3], the three alike where channels is 1.
-
-    It is read(), what is transparent is laid on white, 16 bits become 8, and the largest square in the middle is
-    resized. Raises ValueError with one sentence.
-    """
-    image = eight_bits(read(path), path)
-    if image.has_transparency_data:
-        image = image.convert('RGBA')
-        image = PIL.Image.alpha_composite(PIL.Image.new('RGBA', image.size, 'white'), image)
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    image = image.convert('L' if channels == 1 else 'RGB').crop((left, top, left + side, top + side))
-    return np.array(image.resize((size, size), PIL.Image.Resampling.LANCZOS).convert('RGB'))
-
 def eight_bits(image: Image, path: object) -> Image:
     """An image with the upper 8 bits of 16, or as it is. Raises ValueError with one sentence."""
-    if not (image.mode == 'F' or image.mode.startswith('I')):
+    if not _is_deep(image):
         return image
+    check_levels(image, path)
+    return PIL.Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
+
+def check_levels(image: Image, path: object) -> None:
+    """Raise ValueError with one sentence where levels of grey are none of 8 or 16 bits."""
     levels = np.asarray(image)
-    if image.mode == 'F' or levels.min() < 0 or levels.max() > 65535:
+    if _is_deep(image) and (image.mode == 'F' or levels.min() < 0 or levels.max() > 65535):
         raise ValueError(f'{path!r} has levels that are no colours of 8 or 16 bits.')
-    return PIL.Image.fromarray((levels // 256).astype(np.uint8))
+
+def _is_deep(image: Image) -> bool:
+    return image.mode == 'F' or image.mode.startswith('I')
 
 #----------------------------------------------------------------------------
 

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.model.grouping import EffectGrouping
-from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.steering import channel_effects, sampling
 from sarigan_plugin.trainer.agreement import Agreement
 

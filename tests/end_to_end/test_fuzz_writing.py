@@ -201,7 +201,7 @@ def tool_commands(draw):
     return command, [*more, *seeds, *label, *projected, f'--network={source}', f'--outdir={dest}'], source, dest
 
 PICTURES = re.compile(r'(seed\d{4,}|proj\d\d|groups|strip|before|after|difference|grid|directions)\.png')
-PAGES = ['index.html', 'groups.json', 'edit.json', 'directions.json'] # Made anew as well.
+PAGES = ['index.html', 'attention.json', 'edit.json', 'directions.json'] # Made anew as well.
 FOLDERS = ['groups', 'cells']
 FOLDER_FILES = [*exported.LAYOUTS, *exported.LAYOUTS.values(), model_card.CARD]
 DRAWING = ['generate', 'groups', 'edit', 'mix', 'directions']

@@ -1,4 +1,4 @@
-"""The moving picture of the README can be made again."""
+"""The moving picture of single groups can be made again."""
 
 import runpy
 
@@ -6,7 +6,7 @@ import PIL.Image
 
 import trees
 
-def test_the_picture_of_the_readme_is_made_of_a_boxed_network(tmp_path, monkeypatch):
+def test_the_picture_is_made_of_a_boxed_network(tmp_path, monkeypatch):
     module = runpy.run_path(str(trees.ROOT / 'examples' / 'turning.py'))
     monkeypatch.setitem(module['main'].__globals__, 'STEPS', 4)
     module['main'](str(tmp_path / 'turning.gif'))

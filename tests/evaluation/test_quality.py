@@ -249,6 +249,19 @@ def test_statistics_of_a_folder_change_with_any_of_its_files(network, data, colo
     PIL.Image.new('RGB', (32, 32), 'red').save(tmp_path / 'folder' / '000.png')
     assert measured(network, str(tmp_path / 'folder'), colours)[1][0] == 'dataset features'
 
+def test_bad_images_are_left_out_if_that_is_asked_for(network, data, colours, tmp_path):
+    with zipfile.ZipFile(data) as archive:
+        archive.extractall(tmp_path / 'folder')
+    first, _tags = measured(network, str(tmp_path / 'folder'), colours)
+    (tmp_path / 'folder' / '0000.png').write_bytes(b'no picture')
+    PIL.Image.new('RGB', (16, 16)).save(tmp_path / 'folder' / '0001.png')
+    arguments = [f'--data={tmp_path / "folder"}', f'--detector={colours}', '--num-samples=20']
+    assert '0000.png' in commands.sentence(run(network, *arguments))
+    done = run(network, *arguments, '--skip-bad-images')
+    assert done.exit_code == 0 and '0000.png' in done.stderr, done.output
+    again, _tags = measured(network, str(tmp_path / 'folder'), colours, skip_bad_images=True)
+    assert again == first
+
 def write_network(path, G, D, training_set_kwargs=None):
     path.write_bytes(pickle.dumps(dict(G=G, D=D, G_ema=G, training_set_kwargs=training_set_kwargs, augment_pipe=None)))
     return path

@@ -10,7 +10,9 @@ import torch
 from publish_tools import Published, Server
 from sarigan_plugin.publish import onnx_file
 from sarigan_plugin.steering.attention import attention_maps
+from sarigan_plugin.steering.channel_sets import ChannelSet
 from sarigan_plugin.steering.edits import Edit, edited
+from sarigan_plugin.steering.mixing import mixing_edits
 from sarigan_plugin.steering.recipe import EditRecipe
 from sarigan_plugin.steering.sampling import render, sample_ws
 from sarigan_plugin.support import pictures
@@ -190,3 +192,22 @@ def test_in_a_browser_stylegan2_has_seeds_classes_and_truncation(open_tab, runti
     other = open_tab('#' + tab.page.url.split('#')[1], address='/'.join(tab.page.url.split('/')[:3]) + '/')
     other.wait([], seed, 1.5, 1)
     assert onnx_file.neutral(G).keys() == {'z', 'truncation', 'label'}
+
+def test_in_a_browser_linked_groups_of_stylegan2_are_mixed_as_by_edit_and_mix(open_tab, runtime_archive, tmp_path):
+    plain = Published(tmp_path, plain_networks(resolution=16)['G_ema'], linked=[
+        ChannelSet('hat', {'b8.conv1': (0, 3), 'b16.conv1': (1, 2, 5)}), ChannelSet(None, {'b16.conv0': (2, 7)})])
+    tab, G = open_tab(address=Server(plain.site).address), plain.G
+    tab.button('group 1').click()
+    tab.press('Share', 'PageUp', 5)
+    box = tab.page.get_by_label('Seed to take from', exact=True)
+    box.fill('5')
+    box.press('Enter')
+    edit = dict(layers=['linked'], group=1, intra_seed=5, intra_mix=0.5)
+    tab.wait([edit])
+    assert_near(tab.pixels(), image(G, edits=[Edit(**edit)]))
+    mixed = mixing_edits(G, 7)
+    EditRecipe(mixed, [3], 0.7).write(tmp_path / 'edit.json')
+    tab.page.locator('#file').set_input_files(tmp_path / 'edit.json')
+    tab.wait([dict(layers=['linked'], group=group, intra_seed=7, inter_seed=7) for group in range(2)], 3)
+    assert_near(tab.pixels(), image(G, 3, mixed))
+    assert np.abs(tab.pixels().astype(int) - tab.pixels('beside')).max() > 9

@@ -13,7 +13,8 @@ import commands
 from sarigan_plugin import snapshot
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.snapshots import box, exported, model_card, reading
-from sarigan_plugin.steering import names
+from sarigan_plugin.steering import groupings, names
+from sarigan_plugin.steering.channel_sets import ChannelSet, ChannelSets, weights_hash
 from small_networks import outputs, shaken, tensors_of, write
 
 @pytest.fixture
@@ -139,10 +140,11 @@ def test_names_and_groups_come_along_and_force_keeps_those_that_were_there(netwo
     known.set('b8.conv0', int(next(iter(known.members['b8.conv0']))), 'hat')
     known.write()
     groups = network.with_suffix('.groups.json')
-    groups.write_text('{"version": 1}')
+    sets = [ChannelSet('tie', {'b8.conv1': (0, 3)}), ChannelSet(None, {'b16.conv0': (2,)})]
+    ChannelSets(sets, weights_hash(reading.load(str(network), 'x'))).write(groups)
     assert pack(network, tmp_path / 'heads').exit_code == 0
     assert [name for *_place, name in names.read(tmp_path / 'heads')] == ['hat']
-    assert (tmp_path / 'heads' / 'groups.json').read_text() == '{"version": 1}'
+    assert groupings.of(groupings.load(str(tmp_path / 'heads'), 'x'))['linked'].sets.sets == sets
 
     assert commands.sentence(pack(network, tmp_path / 'heads')) == (
         f'Error: --to: {tmp_path / "heads"} exists already; --force replaces the network in it.')

@@ -15,6 +15,8 @@ import trees
 from commands import run, sentence
 from published import plain_checkpoint, published_generator, released_checkpoint
 from sarigan_plugin.snapshots import reading, rosinality
+from sarigan_plugin.steering import groupings
+from sarigan_plugin.steering.channel_sets import ChannelSet, ChannelSets, weights_hash
 from sarigan_plugin.support import files
 from small_networks import SIZE, assert_same, outputs, plain_networks, shaken, write
 
@@ -50,6 +52,22 @@ def test_networks_come_back_from_a_folder_bit_for_bit(sari_networks, tmp_path):
         assert_same(data[name], back[name])
     for ours, theirs in zip(outputs(data), outputs(back)):
         assert torch.equal(ours, theirs)
+
+def test_linked_groups_come_along_there_and_back(sari_networks, tmp_path):
+    write(sari_networks(), tmp_path / 'network.pkl')
+    G = reading.load(str(tmp_path / 'network.pkl'), 'PKL')
+    sets = ChannelSets([ChannelSet('hat', {'b8.conv1': (0, 3)}), ChannelSet(None, {'b16.conv0': (2,)})],
+        weights_hash(G))
+    sets.write(tmp_path / 'network.groups.json')
+    assert run('export', tmp_path / 'network.pkl', f'--to={tmp_path / "folder"}').exit_code == 0
+    assert run('import', tmp_path / 'folder', f'--to={tmp_path / "back.pkl"}').exit_code == 0
+    for copy in ['folder', 'back.pkl']:
+        linked = groupings.linked(groupings.load(str(tmp_path / copy), 'PKL'))
+        assert linked is not None and linked.sets == sets, copy
+    assert 'exists already' in sentence(run('import', tmp_path / 'folder', f'--to={tmp_path / "network.pkl"}'))
+    os.unlink(tmp_path / 'network.pkl') # Its groups are still there.
+    assert sentence(run('import', tmp_path / 'folder', f'--to={tmp_path / "network.pkl"}')) == (
+        f'Error: --to: {tmp_path / "network.groups.json"} exists already; nothing is overwritten.')
 
 def test_channels_last_networks_come_back_as_they_were(make_generator, make_discriminator, tmp_path):
     size = dict(num_fp16_res=2, conv_clamp=256)

@@ -191,7 +191,7 @@ def test_flag_file_recipe_and_python_make_the_same_image(save, tmp_path, kind):
 
 def test_labels_are_kept_beside_pictures_and_figures(save, photo, tmp_path):
     _G, path = save('network', 'vectors', c_dim=2)
-    for command, name in dict(groups='groups.json', directions='directions.json', project='project.json').items():
+    for command, name in dict(groups='attention.json', directions='directions.json', project='project.json').items():
         out = tmp_path / command
         assert run(command, *commands(path, photo, out)[command], '--class=0.2,0.8').exit_code == 0
         assert json.loads((out / name).read_text())['class_idx'] == [0.2, 0.8]

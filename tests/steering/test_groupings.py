@@ -303,7 +303,7 @@ def test_any_stylegan2_is_steered_by_linked_groups_in_all_commands(plain, tmp_pa
         out = tmp_path / '-'.join(words).replace('=', '')
         done = run(words[0], plain, *words[1:], f'--outdir={out}')
         assert done.exit_code == 0, done.output
-    figures = json.loads((tmp_path / 'groups---seeds0-1/groups.json').read_text())
+    figures = json.loads((tmp_path / 'groups---seeds0-1/attention.json').read_text())
     layer, = figures['layers']
     assert layer['name'] == 'linked' and [group['name'] for group in layer['groups']][1] == 'hat'
     assert 'of all layers' in (tmp_path / 'groups---seeds0-1/index.html').read_text()

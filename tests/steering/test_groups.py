@@ -244,7 +244,7 @@ def test_the_page_has_every_group_with_its_picture_name_and_figures_and_needs_no
     assert {link.removeprefix('#') for link in links} == set(ids) # The navigation and the bars.
     assert 'http' not in (tmp_path / 'out' / 'index.html').read_text()
 
-    figures = json.loads((tmp_path / 'out' / 'groups.json').read_text(), parse_constant=pytest.fail)
+    figures = json.loads((tmp_path / 'out' / 'attention.json').read_text(), parse_constant=pytest.fail)
     assert (figures['network'], figures['seeds'], figures['class_idx']) == ('<b>&".pkl', [1, 2], None)
     layers = {name: layer for name, layer, _source in grouped_layers(reading.load(str(weird), 'PKL').synthesis)}
     assert [layer['name'] for layer in figures['layers']] == list(layers)
@@ -269,7 +269,7 @@ def test_groups_that_are_not_learned_and_classes_are_on_the_page_as_well(make_ge
         training_set_kwargs=None, augment_pipe=None)))
     for class_idx, out in [(0, 'zero'), (2, 'two')]:
         assert run('groups', path, f'--outdir={tmp_path / out}', '--seeds=1', f'--class={class_idx}').exit_code == 0
-    figures = json.loads((tmp_path / 'two' / 'groups.json').read_text(), parse_constant=pytest.fail)
+    figures = json.loads((tmp_path / 'two' / 'attention.json').read_text(), parse_constant=pytest.fail)
     assert (figures['class_idx'] == 2
         and figures['layers'][2]['temperature'] is figures['layers'][2]['threshold'] is None)
     assert figures['layers'][2]['groups'][3]['kernel_within'] is None

@@ -436,6 +436,16 @@ def test_a_data_set_that_holds_nothing_else_is_measured_as_a_whole(dataset, tmp_
     assert len(task.truth) == 25 and np.array_equal(task.truth[3], read(dataset / '03.png')) and np.array_equal(
         task.holes[3], masks.of_index('mixed', 32, 3))
 
+def test_bad_images_of_a_data_set_are_left_out_if_that_is_asked_for(dataset, tmp_path):
+    (dataset / '000.png').write_bytes(b'no picture')
+    words = ['--split=all', '--max-images=2', '--baselines=mean']
+    done = run_table(dataset, tmp_path / 'refused', *words)
+    assert '000.png' in commands.sentence(done) and not (tmp_path / 'refused').exists()
+    done = run_table(dataset, tmp_path / 'out', *words, '--skip-bad-images')
+    assert done.exit_code == 0 and '000.png' in done.stderr, done.output
+    task = inpainting.read_task(str(dataset), 'all', 'mixed', skip_bad_images=True)
+    assert len(task.truth) == 25 and np.array_equal(task.truth[0], read(dataset / '00.png'))
+
 def test_a_network_that_may_have_seen_the_images_is_named(G, dataset, tmp_path):
     def trained_on(name, path, **split):
         return write_network(tmp_path / name, G,

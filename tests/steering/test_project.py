@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import commands
+import icc
 from sarigan_plugin.commands import project as project_command
 from sarigan_plugin.features import detectors, perceptual
 from sarigan_plugin.snapshots import reading
@@ -272,7 +273,7 @@ def test_a_file_that_does_not_fit_gets_its_sentence(G, projection, tmp_path, cha
 
 def read(image, path, size=8, **kwargs):
     image.save(path, **kwargs)
-    return pictures.read_square(str(path), size)
+    return projector.read_target(str(path), size)
 
 def test_a_photo_is_cropped_in_the_middle_and_resized(tmp_path):
     wide = np.zeros([32, 64, 3], dtype=np.uint8)
@@ -300,12 +301,19 @@ def test_grey_and_16_bit_and_turned_photos_look_as_they_should(tmp_path):
     assert np.array_equal(read(PIL.Image.fromarray(ramp), tmp_path / 'l.png'), grey)
     assert np.array_equal(read(PIL.Image.fromarray(ramp.astype(np.uint16) * 257), tmp_path / 'i16.png'), grey)
     assert np.array_equal(read(PIL.Image.fromarray(ramp.astype(np.int32) * 257), tmp_path / 'i32.tif'), grey)
+    # To the nearest of 8 bits, as the white of 16 is that of 8: 511 / 257 is 1.99.
+    assert (read(PIL.Image.fromarray(np.full([8, 8], 511, np.uint16)), tmp_path / 'dark.png') == 2).all()
     exif = PIL.Image.Exif()
     exif[0x0112] = 6 # Turned to the right when taken.
     assert np.array_equal(read(PIL.Image.fromarray(grey), tmp_path / 'turned.png', exif=exif), np.rot90(grey, -1))
     colour = PIL.Image.new('RGB', (8, 8), (250, 10, 10))
-    assert (np.ptp(pictures.read_square(_saved(colour, tmp_path / 'red.png'), 8, channels=1), axis=2) == 0).all()
+    assert (np.ptp(projector.read_target(_saved(colour, tmp_path / 'red.png'), 8, channels=1), axis=2) == 0).all()
     assert (abs(read(colour.convert('CMYK'), tmp_path / 'cmyk.tif').astype(int) - [250, 10, 10]) <= 2).all()
+
+def test_colours_of_a_photo_are_those_that_its_profile_says(tmp_path):
+    red = PIL.Image.new('RGB', (8, 8), (255, 0, 0))
+    found = read(red, tmp_path / 'wide.png', icc_profile=icc.rgb_profile([1, 2, 0])) # Whose red is sRGB's green.
+    assert (abs(found.astype(int) - [0, 255, 0]) <= 2).all()
 
 def _saved(image, path):
     image.save(path)
@@ -370,7 +378,7 @@ def test_a_projection_is_found_again_by_generate_and_edit_bit_for_bit(network, t
     assert done.exit_code == 0, done.output
     assert sorted(os.listdir(out)) == sorted(['projected_w.npz', 'target.png', 'proj.png', 'projection.png',
         'project.json', *(name for name in os.listdir(out) if name.startswith('video.'))])
-    assert np.array_equal(picture(out / 'target.png'), pictures.read_square(str(target), 32))
+    assert np.array_equal(picture(out / 'target.png'), projector.read_target(str(target), 32))
 
     done = run('generate', network, f'--projected-w={out / "projected_w.npz"}', f'--outdir={tmp_path / "generated"}')
     assert done.exit_code == 0, done.output

@@ -13,8 +13,8 @@ import torch
 
 import rounding
 import small_training
+from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.model.grouping import EffectGrouping, equal_blocks
-from sarigan_plugin.model.networks import grouped_layers
 from sarigan_plugin.trainer import effect_groups, state_files
 from sarigan_plugin.trainer.agreement import Agreement
 from sarigan_plugin.trainer.effect_groups import EffectGroups, groupings_of, is_due, measured, new_groups, seated
