@@ -43,8 +43,7 @@ class ChannelSets:
     @property
     def content(self):
         """The text of its file."""
-        lines = ',
-'.join(json.dumps(_entry(group), ensure_ascii=False) for group in self.sets) # One for each.
+        lines = ',\n'.join(json.dumps(_entry(group), ensure_ascii=False) for group in self.sets) # One for each.
         head = f'{{"version": {VERSION}, "network": "{self.network}", "measured": {json.dumps(self.measured)}'
         return f'{head}, "groups": [\n{lines}\n]}}\n'
 
