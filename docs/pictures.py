@@ -28,9 +28,9 @@ from sarigan_plugin.steering import attention, groupings, names, sampling
 from sarigan_plugin.support import pictures
 
 DOCS    = Path(__file__).resolve().parent
-NETWORK = 'drawn32'
+NETWORK = 'drawn64'
 GROUP   = 'hat'                 # The name of one that shows well.
-TURNED  = ['hat', 'skin']       # Those that page.gif turns, one after the other,
+TURNED  = ['hat', 'eyes']       # Those that page.gif turns, one after the other,
 SEED    = 1                     # in the image of this seed.
 
 # Picture -> (what is typed after `sarigan`, the file that it leaves in its folder).
@@ -41,7 +41,7 @@ COMMANDS = {
     'mix.png':          (f'mix {NETWORK} --group={GROUP} --rows=0-3 --cols=10-15 --outdir=out/mix', 'grid.png'),
     'project.png':      (f'project {NETWORK} --target=head/00000/img00000000.png --outdir=out/p', 'projection.png'),
 }
-HEAD = 'data drawn --num=1 --seed=7 --dest=head.zip' # That project.png is of; in no training data.
+HEAD = 'data drawn --resolution=64 --num=1 --seed=7 --dest=head.zip' # That project.png is of; in no training data.
 
 #----------------------------------------------------------------------------
 # By our commands.

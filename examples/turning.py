@@ -14,8 +14,8 @@ from sarigan_plugin.steering import groupings, names, sampling
 from sarigan_plugin.steering.edits import Edit, edited
 from sarigan_plugin.support import pictures
 
-NETWORK = 'drawn32'
-GROUPS  = ['hat', 'face', 'skin', 'tie']     # Their names.
+NETWORK = 'drawn64'
+GROUPS  = ['hat', 'eyes', 'skin', 'tie']    # Their names.
 SEEDS   = [2, 3, 5, 8, 11, 12]
 STEPS   = 12                        # Frames for each group.
 SIZE    = 96                        # Width of an image.

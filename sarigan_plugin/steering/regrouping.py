@@ -6,8 +6,8 @@
     >>> G = reading.load('network.pkl', 'network')
     >>> ws = sampling.sample_ws(G, seeds=range(8), trunc=1)
     >>> found = regrouping.regroup(G, ws[:4], ws[4:], num_groups=4)
-    >>> len(found.sets)
-    4
+    >>> [group.rest for group in found.sets]
+    [False, False, False, False, True]
 """
 
 import dataclasses

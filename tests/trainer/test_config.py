@@ -339,7 +339,7 @@ def test_a_broken_toml_names_its_file_and_key(text, sentence, tmp_path):
         '--num-groups must be between 1 and 8, the channels of the layers at 64x64, not 9'),
     (dict(cfg='sarigan', lambda_group=-0.1), '--lambda-group must be at least 0, not -0.1'),
     (dict(cfg='sarigan', lambda_info=float('nan')), '--lambda-info must be a number, not nan'),
-    (dict(cfg='stylegan2', num_groups=8), '--num-groups: only for the configs of SariGAN, drawn32, sarigan, '
+    (dict(cfg='stylegan2', num_groups=8), '--num-groups: only for the configs of SariGAN, drawn32, drawn64, sarigan, '
         'sarigan-ada, sarigan-cars512, sarigan-cats256, sarigan-ffhq1024, sarigan-inpaint, sarigan-released, tiny, '
         'tiny-inpaint, tiny-mixing'),
 ])
