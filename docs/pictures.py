@@ -29,16 +29,17 @@ from sarigan_plugin.support import pictures
 
 DOCS    = Path(__file__).resolve().parent
 NETWORK = 'drawn64'
-GROUP   = 'hat'                 # The name of one that shows well.
+GROUP   = 'hat'                 # The name of one that shows well,
+MIXED   = 'skin'                # and of one that does so in other images' styles.
 TURNED  = ['hat', 'eyes']       # Those that page.gif turns, one after the other,
-SEED    = 1                     # in the image of this seed.
+SEED    = 4                     # in the image of this seed.
 
 # Picture -> (what is typed after `sarigan`, the file that it leaves in its folder).
 COMMANDS = {
     'strip.png':        (f'groups {NETWORK} --outdir=out/groups', 'strip.png'),
     'directions.png':   (f'directions {NETWORK} --layer=linked --outdir=out/directions', 'directions.png'),
     'edit.png':         (f'edit {NETWORK} --group={GROUP} --inter=0 --outdir=out/{GROUP}', 'difference.png'),
-    'mix.png':          (f'mix {NETWORK} --group={GROUP} --rows=0-3 --cols=10-15 --outdir=out/mix', 'grid.png'),
+    'mix.png':          (f'mix {NETWORK} --group={MIXED} --rows=0-3 --cols=10-15 --outdir=out/mix', 'grid.png'),
     'project.png':      (f'project {NETWORK} --target=head/00000/img00000000.png --outdir=out/p', 'projection.png'),
 }
 HEAD = 'data drawn --resolution=64 --num=1 --seed=7 --dest=head.zip' # That project.png is of; in no training data.
@@ -81,10 +82,10 @@ def turning(path):
 # Of pages, as a browser shows them.
 
 SIZE    = dict(width=1120, height=740)
-COLOURS = 128
+COLOURS = 112
 PAUSE   = 900   # Milliseconds that a frame stays where a hand would rest,
-MOVING  = 70    # and others.
-STEPS   = 2     # Of a slider between two frames.
+MOVING  = 110   # and others.
+STEPS   = 4     # Of a slider between two frames.
 
 def tools(name):
     """A module of the benchmarks, which know how to serve and visit pages."""

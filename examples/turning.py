@@ -16,8 +16,8 @@ from sarigan_plugin.support import pictures
 
 NETWORK = 'drawn64'
 GROUPS  = ['hat', 'eyes', 'skin', 'tie']    # Their names.
-SEEDS   = [2, 3, 5, 8, 11, 12]
-STEPS   = 12                        # Frames for each group.
+SEEDS   = [2, 3, 5, 8, 12]
+STEPS   = 8                         # Frames for each group.
 SIZE    = 96                        # Width of an image.
 
 def scales():
@@ -40,8 +40,8 @@ def frames():
 
 def main(path):
     """Write the frames as a GIF that goes round for ever."""
-    first, *rest = [frame.convert('RGB').quantize(96, dither=PIL.Image.Dither.NONE) for frame in frames()]
-    first.save(path, save_all=True, append_images=rest, duration=100, loop=0)
+    first, *rest = [frame.convert('RGB').quantize(64, dither=PIL.Image.Dither.NONE) for frame in frames()]
+    first.save(path, save_all=True, append_images=rest, duration=150, loop=0)
     print(f'{path}: {np.prod(first.size) * (len(rest) + 1):,} pixels')
 
 if __name__ == '__main__':
