@@ -267,7 +267,8 @@ def test_modulated_convolution_in_fp16_of_zeros_is_zero():
     assert y.isfinite().all() and not y[0].any() and not y[:, 1].any() and y[1, 0].any()
 
 @pytest.mark.parametrize('options, sentence', [
-    (dict(grouping='kmean'), "grouping must be 'similarity', 'effects', 'kmeans', 'blocks', 'random' or 'none', not 'kmean'"),
+    (dict(grouping='kmean'),
+        "grouping must be 'similarity', 'effects', 'kmeans', 'blocks', 'random' or 'none', not 'kmean'"),
     (dict(norm='weights'), "norm must be 'weight' or 'feature', not 'weights'"),
 ])
 def test_unknown_names_are_refused(make_generator, options, sentence):
