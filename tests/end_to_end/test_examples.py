@@ -1,10 +1,12 @@
 """The Python in docstrings and in the docs runs as it stands, with a network where it looks for it. Of shell commands,
-ours are parsed: each option exists and takes the value that is shown."""
+ours are parsed: each option exists and takes the value that is shown. Those of pages that one follows from top to
+bottom run."""
 
 import doctest
 import importlib
 import pickle
 import re
+import zipfile
 
 import click
 import PIL.Image
@@ -61,6 +63,40 @@ def test_python_in_the_docs_runs(page):
     for path, words in COMMANDS])
 def test_commands_in_the_docs_are_taken(words):
     command_lines.take(words)
+
+# Pages that a reader follows from top to bottom, and what makes a command cheap that would take a minute.
+WALKS = ['README.md', 'docs/editing.md', 'docs/demo.md', 'docs/projecting.md']
+CHEAPER = {'project': ['--num-steps=2'], 'directions': ['--seeds=0,1'], 'generate': ['--seeds=0,1']}
+ELSEWHERE = {
+    'explore':  'tests/explore: a server',
+    'train':    'test_train.py',
+    'inpaint':  'tests/steering/test_inpaint.py: another kind of network',
+    'metrics':  'tests/evaluation: a detector is downloaded',
+    'export':   'tests/publish/test_onnx_file.py: half a minute',
+    'publish':  'tests/publish: the runtime of browsers is downloaded',
+    'data folder': 'tests/datasets/test_folder.py',
+}
+
+@pytest.mark.parametrize('page', WALKS)
+def test_commands_of_a_page_run_one_after_the_other(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'out' / 'demo').mkdir(parents=True)
+    for network in ['network.pkl', 'out/demo/network.pkl']:
+        assert commands.run('import', 'drawn64', f'--to={network}').exit_code == 0
+    small_images.noise(48, 64).save('photo.jpg')
+    ran = 0
+    for words in command_lines.of_page((trees.ROOT / page).read_text()):
+        if words[0] in ELSEWHERE or ' '.join(words[:2]) in ELSEWHERE:
+            continue
+        if words[0] == 'import':
+            for made in tmp_path.glob('network.*'):
+                made.unlink()
+        done = commands.run(*words, *CHEAPER.get(words[0], []))
+        assert done.exit_code == 0, (words, done.output)
+        if words[:2] == ['data', 'drawn']: # What follows on the page: python -m zipfile -e head.zip head
+            zipfile.ZipFile('head.zip').extractall('head')
+        ran += 1
+    assert ran > 0
 
 def test_commands_are_found_and_read_as_a_shell_reads_them():
     page = """
