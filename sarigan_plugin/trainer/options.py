@@ -212,8 +212,8 @@ class CommandLine:
     target: Optional[Number] = knob(None, 'ADA target value for --aug=ada', section=UPSTREAM)
     augpipe: Optional[Literal[tuple(AUGMENT_PIPES)]] = knob(None, # type: ignore[valid-type] # Read as the program runs.
         f'Augmentations: {", ".join(AUGMENT_PIPES)} [default: bgc]', section=UPSTREAM, metavar='NAME')
-    resume: Optional[Path] = knob(None, 'Networks to start from: pickle, folder, URL, '
-        f'{", ".join(TRANSFER_SOURCES)}; or the run to continue: its folder, latest; noresume: a new run',
+    resume: Optional[Path] = knob(None, 'Start from a pickle, folder, URL, '
+        f'{", ".join(TRANSFER_SOURCES)}; or continue a run: its folder or latest; noresume: a new run',
         section=UPSTREAM, metavar='PKL|RUN')
     freezed: Optional[Whole] = knob(None, 'Layers of D to freeze, from its input on [default: 0]', section=UPSTREAM)
     fp32: Optional[Flag] = knob(None, 'Train in fp32 alone [default: false]', section=UPSTREAM)
