@@ -390,14 +390,19 @@ def make_emoji(dest, resolution=64, force=False, sets=tuple(EMOJI_SETS)):
     """
     dest = check_request(dest, resolution, EMOJI_RESOLUTIONS, force)
     dataset_zip.make_folder(dest)
-    archives = {archive.file: fetch(archive) for archive in # All, before the work begins.
-        [GOOGLE, *(EMOJI_SETS[vendor][0] for vendor in sets)]}
-    table = json.loads(read_members(archives[GOOGLE.file], [EMOJI_TABLE])[EMOJI_TABLE])
+    wanted = {GOOGLE: [EMOJI_TABLE]}
+    for vendor in sets:
+        archive, folder, _extension = EMOJI_SETS[vendor]
+        wanted.setdefault(archive, []).append(folder)
+    paths = {archive: fetch(archive) for archive in wanted} # All, before the work begins.
+    members = dict()
+    for archive, path in paths.items():
+        print(f'Reading {path.name} ...', flush=True)
+        members.update(read_members(path, wanted[archive]))
+    table = json.loads(members[EMOJI_TABLE])
     pictures, labels, attributes = [], [], []
     for label, vendor in enumerate(sets):
-        archive, folder, extension = EMOJI_SETS[vendor]
-        print(f'Reading {archive.file} ...', flush=True)
-        members = read_members(archives[archive.file], [folder])
+        _archive, folder, extension = EMOJI_SETS[vendor]
         for name, description in list_people(table):
             pictures.append(members[folder + name + extension])
             labels.append(label)

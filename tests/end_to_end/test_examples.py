@@ -67,14 +67,14 @@ def test_commands_in_the_docs_are_taken(words):
 # Pages that a reader follows from top to bottom, and what makes a command cheap that would take a minute.
 WALKS = ['README.md', 'docs/editing.md', 'docs/demo.md', 'docs/projecting.md']
 CHEAPER = {'project': ['--num-steps=2'], 'directions': ['--seeds=0,1'], 'generate': ['--seeds=0,1']}
-ELSEWHERE = {
-    'explore':  'tests/explore: a server',
-    'train':    'test_train.py',
-    'inpaint':  'tests/steering/test_inpaint.py: another kind of network',
-    'metrics':  'tests/evaluation: a detector is downloaded',
-    'export':   'tests/publish/test_onnx_file.py: half a minute',
-    'publish':  'tests/publish: the runtime of browsers is downloaded',
-    'data folder': 'tests/datasets/test_folder.py',
+ELSEWHERE = {       # What other tests run:
+    'explore',      # tests/explore; a server.
+    'train',        # test_train.py.
+    'inpaint',      # tests/steering/test_inpaint.py; another kind of network.
+    'metrics',      # tests/evaluation; a detector is downloaded.
+    'export',       # tests/publish/test_onnx_file.py; half a minute.
+    'publish',      # tests/publish; the runtime of browsers is downloaded.
+    'data folder',  # tests/datasets/test_folder.py.
 }
 
 @pytest.mark.parametrize('page', WALKS)
