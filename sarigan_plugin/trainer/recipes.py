@@ -98,16 +98,15 @@ def without_retired(path: str | os.PathLike[str], table: dict[str, Any]) -> dict
     return table
 
 def _inherit(path: str | os.PathLike[str], tables: dict[str, Any]) -> dict[str, Any]:
-    """Where a file says `base = NAME`, what it leaves out is as in our config of that name. Such have no base."""
+    """Where a file says `base = NAME`, what it leaves out is as in our config of that name, which may have a base."""
     tables = dict(tables)
     name = tables.pop('base', None)
     if name is None:
         return tables
-    bases = {stem: toml.read(file) for stem, file in our_configs().items()}
-    bases = {stem: base for stem, base in bases.items() if 'base' not in base}
+    bases = our_configs()
     if name not in list(bases): # A list, as a name of the wrong type may not be hashable.
         raise UserError(f'{path}: base must be one of {", ".join(bases)}, not {name!r}')
-    base = bases[name]
+    base = _inherit(bases[name], toml.read(bases[name]))
     both = {key: {**base[key], **tables[key]} for key in base.keys() & tables.keys()
         if isinstance(base[key], dict) and isinstance(tables[key], dict)}
     return {**base, **tables, **both}

@@ -222,6 +222,15 @@ def test_a_toml_file_says_only_what_differs_from_its_base(images, tmp_path):
     _desc, sarigan = arguments.training_options(data=images, cfg='sarigan')
     assert args.G_kwargs == {**sarigan.G_kwargs, 'num_groups': 4} and args.loss_kwargs == sarigan.loss_kwargs
 
+def test_a_base_may_have_a_base(tmp_path):
+    mine = tmp_path / 'mine.toml'
+    mine.write_text('base = "tiny-inpaint"\n[training]\nbatch = 8\n')
+    ours, tiny = recipes.read_recipe(mine), recipes.read_recipe(recipes.our_configs()['tiny'])
+    assert ours.training.batch == 8 and ours.training.ema_kimg == 0.5 # Of itself, and of its base.
+    assert ours.training.r1_gamma == tiny.training.r1_gamma           # Of its base's base.
+    assert ours.method == tiny.method
+    assert ours.inpainting == recipes.read_recipe(recipes.our_configs()['tiny-inpaint']).inpainting
+
 def test_a_toml_file_of_ones_own_works_like_a_name(images, tmp_path):
     mine = tmp_path / 'mine.toml'
     mine.write_text(recipes.our_configs()['sarigan'].read_text().replace('num_groups          = 16', 'num_groups = 4'))
@@ -298,8 +307,8 @@ ema_kimg = 1.0
     (GOOD.split('[training]', maxsplit=1)[0], ': the table [training] is missing'),
     ('networks = 3\n', ': networks must be a table, [networks]'),
     ('summary = 3\n' + GOOD, ': summary must be a string'),
-    ('base = "sarigam"', ": base must be one of sarigan, stylegan2-e, tiny, not 'sarigam'"),
-    ('base = ["sarigan"]', ": base must be one of sarigan, stylegan2-e, tiny, not ['sarigan']"),
+    ('base = "sarigam"', f": base must be one of {', '.join(recipes.our_configs())}, not 'sarigam'"),
+    ('base = ["sarigan"]', f": base must be one of {', '.join(recipes.our_configs())}, not ['sarigan']"),
     ('base = "sarigan"\ntraining = 3', ': training must be a table, [training]'),
 ])
 def test_a_broken_toml_names_its_file_and_key(text, sentence, tmp_path):
