@@ -53,7 +53,9 @@ def pack_command(network, dest, licence, trained_on, figures, force, trust, **wo
         if told is not None:
             setattr(facts, name, told)
     facts.figures = measured
-    besides = _besides(network, data['G_ema'])
+    sets = _linked_groups(network, data['G_ema'])
+    facts.groups = channel_sets.described(sets) if sets is not None else None
+    besides = _besides(network, sets)
     kept = [name for name in model_card.BESIDES
         if name not in besides and os.path.exists(os.path.join(dest, name))]
     try:
@@ -85,17 +87,20 @@ def _read_figures(path):
     except (KeyError, TypeError, AttributeError):
         raise UserError(f'--figures: {path!r} was not written by `sarigan metrics --json`.') from None
 
-def _besides(network, G):
-    """{file of the folder: its text}, of those that are beside the pickle."""
+def _linked_groups(network, G):
+    """Those beside the pickle, of the network as it is stored, or None."""
+    try:
+        return channel_sets.taken_along(network, G, exported.rounded(G))
+    except ValueError as error:
+        raise UserError(f'PKL: {channel_sets.path_of(network)}: {error}') from None
+
+def _besides(network, sets):
+    """{file of the folder: its text}, of what is beside the pickle. sets: its linked groups, or None."""
     besides = dict()
     path = names.path_of(network)
     if path is not None and os.path.exists(path):
         with open(path, encoding='utf-8') as f:
             besides['names.json'] = f.read()
-    try:
-        sets = channel_sets.taken_along(network, G, exported.rounded(G))
-    except ValueError as error:
-        raise UserError(f'PKL: {channel_sets.path_of(network)}: {error}') from None
     if sets is not None:
         besides['groups.json'] = sets.content
     return besides

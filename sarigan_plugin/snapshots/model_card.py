@@ -37,6 +37,8 @@ class Facts:
     command:        str = None      # That trains it.
     limits:         str = None      # What it can't do.
     figures:        dict = None     # As of `sarigan metrics --json`.
+    groups:         list = None     # Of each linked group {'name', 'note', 'channels', 'strength', 'place'}, as far as
+                                    # its file says, see channel_sets.ChannelSets; but for what is left over.
 
 def of_run(network, G, name, licence):
     """The Facts that the folder of a training knows of a snapshot in it, and its options: (Facts, dict or None).
@@ -129,6 +131,8 @@ def text(facts, options, G, size):
         tables.markdown(_training_rows(facts))]
     if facts.figures:
         parts += ['## Figures', _figures(facts.figures)]
+    if facts.groups:
+        parts += ['## What its groups do', _groups(facts.groups)]
     parts += ['## What it can\'t do', facts.limits or f'It draws what is in its data set, at {facts.resolution}x'
         f'{facts.resolution} pixels, and nothing else. What its groups do was found afterwards, and holds for most '
         'images, not for all.']
@@ -185,5 +189,14 @@ def _figures(figures):
             f'{found["floor"]:.4g}', str(found['num_samples'])])
     return tables.markdown(rows) + ('\n\nBy `sarigan metrics`: fd is a Fréchet distance; floor is that of real images '
         'among themselves.')
+
+def _groups(groups):
+    rows = [['Group', 'When it is turned', 'Channels', 'Changes pixels by, of 255', 'Of that in one place']]
+    for group in groups:
+        strength, place = group.get('strength'), group.get('place')
+        rows.append([_line(group.get('name')) or '', _line(group.get('note')) or UNTOLD, str(group['channels']),
+            UNTOLD if strength is None else f'{strength:.1f}', UNTOLD if place is None else f'{place:.0%}'])
+    return tables.markdown(rows) + ('\n\nBy `sarigan regroup`, where the styles of a group are another image\'s; the '
+        'place is one of 16. Turn them with `--layer=linked --group=NAME`.')
 
 #----------------------------------------------------------------------------

@@ -32,6 +32,7 @@ class ChannelSet:
     name:       str     # None = it has none.
     channels:   dict    # {layer: its channels, in order}.
     rest:       bool = False    # Whether it is what is left over, and means nothing: the last one may be.
+    note:       str  = None     # What a person sees when it is turned, in a sentence.
 
 @dataclasses.dataclass(frozen=True)
 class ChannelSets:
@@ -53,7 +54,8 @@ class ChannelSets:
 
 def _entry(group):
     channels = {layer: list(of_layer) for layer, of_layer in group.channels.items()}
-    return dict(name=group.name, channels=channels, **dict(rest=True) if group.rest else {})
+    more = dict(note=group.note, rest=group.rest)
+    return dict(name=group.name, channels=channels, **{key: value for key, value in more.items() if value})
 
 def weights_hash(G):
     """What tells a network from others, wherever its weights are and whatever file they came from."""
@@ -107,6 +109,17 @@ def taken_along(network, G, copied=None):
     sets = read(path, G)
     return sets if copied is None else dataclasses.replace(sets, network=weights_hash(copied))
 
+def described(sets):
+    """What is known of each group, for people: a list of {'name', 'note', 'channels', 'strength', 'place'} without what
+    nobody said or measured, and without what is left over. See regrouping.regroup()."""
+    measured = sets.measured.get('groups')
+    measured = measured if isinstance(measured, list) and len(measured) == len(sets.sets) else [{}] * len(sets.sets)
+    rows = [dict(name=group.name, note=group.note, channels=sum(map(len, group.channels.values())),
+        **{key: facts[key] for key in ['strength', 'place']
+            if isinstance(facts, dict) and isinstance(facts.get(key), (int, float))})
+        for group, facts in zip(sets.sets, measured) if not group.rest]
+    return [{key: value for key, value in row.items() if value is not None} for row in rows]
+
 def parse(data):
     """The ChannelSets of what JSON says, whose keys may be anything. Raises ValueError, one sentence."""
     if not isinstance(data, dict) or not {'version', 'network', 'groups'} <= set(data):
@@ -153,11 +166,13 @@ def is_number(text):
 
 def _parse_group(entry, taken, names):
     """taken, names: (layer, channel) and names of the groups before, to which this one's are added."""
-    if not isinstance(entry, dict) or set(entry) - {'rest'} != {'name', 'channels'}:
+    if not isinstance(entry, dict) or set(entry) - {'rest', 'note'} != {'name', 'channels'}:
         raise ValueError('it is not an object with name and channels.')
-    name, channels, rest = entry['name'], entry['channels'], entry.get('rest', False)
+    name, channels, rest, note = entry['name'], entry['channels'], entry.get('rest', False), entry.get('note')
     if not isinstance(rest, bool):
         raise ValueError('rest: it is neither true nor false.')
+    if note is not None and not isinstance(note, str):
+        raise ValueError('note: it is not text.')
     if name is not None:
         check_name(name)
     if name in names:
@@ -171,7 +186,7 @@ def _parse_group(entry, taken, names):
             raise ValueError(f'channels: one of {layer!r:.40} is there twice, or in another group as well.')
         taken |= {(layer, channel) for channel in of_layer}
     names |= {name} - {None}
-    return ChannelSet(name, {layer: tuple(sorted(of_layer)) for layer, of_layer in channels.items()}, rest)
+    return ChannelSet(name, {layer: tuple(sorted(of_layer)) for layer, of_layer in channels.items()}, rest, note)
 
 def _is_index(value):
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import zipfile
 
@@ -13,7 +14,7 @@ import commands
 from sarigan_plugin import snapshot
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.snapshots import box, exported, model_card, reading
-from sarigan_plugin.steering import groupings, names
+from sarigan_plugin.steering import channel_sets, groupings, names
 from sarigan_plugin.steering.channel_sets import ChannelSet, ChannelSets, weights_hash
 from small_networks import outputs, shaken, tensors_of, write
 
@@ -53,6 +54,16 @@ def test_every_network_of_the_box_opens_makes_images_and_has_a_card_that_hubs_re
         for name in os.listdir(boxed.folder):
             assert name in ['README.md', 'config.json', 'model.safetensors', *model_card.BESIDES], name
         assert boxed.size < 4 * 2 ** 20
+
+def test_cards_of_the_box_say_what_the_groups_do_that_are_in_it():
+    for boxed in box.entries():
+        with open(os.path.join(boxed.folder, 'groups.json'), encoding='utf-8') as f:
+            described = channel_sets.described(channel_sets.parse(json.load(f)))
+        assert boxed.facts['groups'] == described, boxed.name
+        with open(os.path.join(boxed.folder, 'README.md'), encoding='utf-8') as f:
+            card = f.read()
+        for group in described:
+            assert re.search(rf'^\| {group["name"]} +\| {re.escape(group["note"])} +\|', card, flags=re.MULTILINE)
 
 def test_list_names_them_and_a_name_stands_for_a_network_in_every_command(tmp_path):
     first = box.best()
@@ -154,6 +165,21 @@ def test_names_and_groups_come_along_and_force_keeps_those_that_were_there(netwo
     assert 'groups.json of the network that was there before is kept' in done.stdout
     assert {'mine.txt', 'groups.json', 'names.json'} < set(os.listdir(tmp_path / 'heads'))
     assert 'Heads' in (tmp_path / 'heads' / 'README.md').read_text()
+
+def test_what_its_groups_do_is_in_the_card(network, tmp_path):
+    sets = [ChannelSet('tie', {'b8.conv1': (0, 3), 'b16.conv0': (1,)}, note='Ties get longer.'),
+        ChannelSet('a|b', {'b16.conv0': (2,)}), ChannelSet('rest', {'b8.conv0': (1,)}, rest=True)]
+    measured = dict(groups=[dict(strength=17.66, place=0.2456), 'nothing', dict(strength=60.0, place=0.1)])
+    ChannelSets(sets, weights_hash(reading.load(str(network), 'x')), measured).write(
+        network.with_suffix('.groups.json'))
+    assert pack(network, tmp_path / 'heads').exit_code == 0
+    assert json.loads((tmp_path / 'heads' / 'config.json').read_text())['model_card']['groups'] == [
+        dict(name='tie', note='Ties get longer.', channels=3, strength=17.66, place=0.2456),
+        dict(name='a|b', channels=1)]
+    card = (tmp_path / 'heads' / 'README.md').read_text()
+    rows = [[cell.strip() for cell in re.split(r'(?<!\\)\|', line)[1:-1]] for line in card.splitlines()]
+    assert ['tie', 'Ties get longer.', '3', '17.7', '25%'] in rows
+    assert [r'a\|b', 'not recorded', '1', 'not recorded', 'not recorded'] in rows
 
 def test_figures_are_in_the_card(network, tmp_path):
     row = dict(value=12.34, low=11, high=13.5, floor=1.5, num_samples=2000)

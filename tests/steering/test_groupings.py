@@ -254,6 +254,8 @@ WRONG = {
                                                     rest=True), data['groups'][1]]),
     'groups[1]: rest: it is neither true nor false':  lambda data: data | dict(groups=[data['groups'][0],
                                                     dict(data['groups'][1], rest=2)]),
+    'groups[1]: note: it is not text':  lambda data: data | dict(groups=[data['groups'][0],
+                                                    dict(data['groups'][1], note=['tall'])]),
     'it belongs to another network':            lambda data: data | dict(network='0' * 64),
 }
 
