@@ -4,7 +4,8 @@
     python docs/pictures.py page.gif edit.png
 
 Each page says under its picture which command makes it. What stands in COMMANDS and CODE needs nothing but sarigan, so
-whoever reads the page gets the same picture. BROWSER needs Chromium and Playwright, and the benchmarks beside it.
+whoever reads the page gets the same picture. BROWSER needs Chromium and Playwright, and the benchmarks beside it. NEEDS
+says what else must be in the working folder; without it, and without a name, such a picture stays as it is.
 After another network has gone into the box, choose its groups here; tests tell you which texts to follow up.
 """
 
@@ -190,8 +191,35 @@ def page_explore(path):
         page.wait_for_load_state('networkidle')
         page.screenshot(path=path)
 
+PHOTO   = 9900                                                              # Held out from training.
+STROKES = [[(0.38, 0.36), (0.62, 0.36), (0.68, 0.5)], [(0.5, 0.76), (0.66, 0.76)]]  # On it, from (0, 0) to (1, 1).
+
+def filled_after(page, act):
+    """Do something and wait until the picture on the right has changed."""
+    page.wait_for_load_state('networkidle')
+    before = page.locator('figure img').nth(1).get_attribute('src')
+    act()
+    page.wait_for_function("before => document.querySelectorAll('figure img')[1].src !== before", arg=before)
+
+def page_inpainting(path):
+    """The page for networks that complete images, with painted holes."""
+    explore = tools('explore')
+    with (tempfile.TemporaryDirectory() as folder,
+            explore.serving('inpainting.pkl', '--images=punks.zip', f'--outdir={folder}') as (address, _process),
+            visited(address, dict(width=1280, height=860)) as page):
+        page.wait_for_function(explore.FIRST_IMAGE)
+        number = page.get_by_label('Photo, by its number', exact=True)
+        number.fill(str(PHOTO))
+        filled_after(page, lambda: number.press('Enter'))
+        for stroke in STROKES:
+            filled_after(page, functools.partial(explore.paint, page, *stroke))
+        page.wait_for_load_state('networkidle')
+        page.screenshot(path=path)
+
 CODE = {'groups.png': first_layer, 'turning.gif': turning}
-BROWSER = {'page.gif': page_moving, 'publish.png': page_published, 'explore.png': page_explore}
+BROWSER = {'page.gif': page_moving, 'publish.png': page_published, 'explore.png': page_explore,
+    'inpainting.png': page_inpainting}
+NEEDS = {'inpainting.png': ['inpainting.pkl', 'punks.zip']} # See docs/inpainting.md.
 ALL = {**{name: functools.partial(by_command, name) for name in COMMANDS}, **CODE, **BROWSER}
 
 #----------------------------------------------------------------------------
@@ -200,7 +228,12 @@ def main(wanted):
     unknown = [name for name in wanted if name not in ALL]
     if unknown:
         raise SystemExit(f'There is no picture {unknown[0]!r}; they are {", ".join(ALL)}.')
-    for name in wanted or ALL:
+    lacking = {name: [file for file in files if not os.path.exists(file)] for name, files in NEEDS.items()}
+    for name in wanted:
+        if lacking.get(name):
+            raise SystemExit(f'{name}: {" and ".join(lacking[name])} must be in the working folder; its page says how '
+                'to make them.')
+    for name in wanted or [name for name in ALL if not lacking.get(name)]:
         ALL[name](DOCS / name)
         print(f'{name}: {(DOCS / name).stat().st_size:,} bytes')
 

@@ -74,7 +74,7 @@ def test_under_a_picture_stands_the_command_that_makes_it(name):
         elif name in made.BROWSER:
             assert f'python docs/pictures.py {name}' in commands
 
-def test_the_picture_script_finds_its_groups_and_knows_its_pictures(tmp_path):
+def test_the_picture_script_finds_its_groups_and_knows_its_pictures(tmp_path, monkeypatch):
     assert set(made.ALL) <= set(PICTURES)
     known = names.load(made.NETWORK, groupings.load(made.NETWORK, 'NETWORK'))
     assert all(known.find(name) for name in [made.GROUP, *made.TURNED])
@@ -83,6 +83,9 @@ def test_the_picture_script_finds_its_groups_and_knows_its_pictures(tmp_path):
         assert ours.size == shown.size
     with pytest.raises(SystemExit, match='There is no picture'):
         made.main(['mixed.png'])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=r'inpainting\.pkl and punks\.zip must be in the working folder'):
+        made.main(['inpainting.png'])
 
 def test_the_picture_that_the_readme_begins_with_is_the_page_at_work():
     first = re.search(r'!\[.*?\]\((.*?)\)', (trees.ROOT / 'README.md').read_text())[1]
