@@ -15,6 +15,7 @@ from sarigan_plugin.explore.guard import MAX_UPLOAD, Guard
 from sarigan_plugin.explore.session import LOOKS
 from sarigan_plugin.explore.studio import Newest
 from sarigan_plugin.snapshots import label_kind
+from sarigan_plugin.steering import groupings
 from sarigan_plugin.steering.edits import WrongField
 from sarigan_plugin.steering.sampling import is_vector, label_vector
 from sarigan_plugin.support import look
@@ -193,6 +194,7 @@ class Page:
             self.name = ui.input(placeholder='Give it a name').props(
                 'dense borderless hide-bottom-space maxlength=40 aria-label="Name of the group"')
             self.name.on('blur', self._name).on('keydown.enter', self._name)
+        self.note = ui.label().classes('note')
         ui.label('How much of it there is: its inter-group code').classes('note')
         self.dials = {
             'inter_scale': dial('Times', 'inter_scale', -2, 3,
@@ -246,6 +248,9 @@ class Page:
         self._show_image()
         self.place.set_text(f'{session.layer}, group {session.group}')
         self.name.set_value(self.studio.known.of(session.layer, session.group) or '')
+        note = groupings.notes(self.studio.G, session.layer).get(session.group, '')
+        self.note.set_text(note)
+        self.note.set_visibility(note != '')
         self.dials['inter_scale'].show(edit.inter_scale)
         self.dials['inter_shift'].show(edit.inter_shift)
         self.dials['intra_mix'].show(edit.intra_mix if edit.intra_seed is not None else 0)

@@ -204,11 +204,12 @@ def require():
 def described(G, known):
     """What a program has to know of a generator to use its ONNX file, fit for JSON. known: names.GroupNames.
 
-    labels is the length of a label, 0 = it takes none; layers has the groups that have channels, and their names.
+    labels is the length of a label, 0 = it takes none; layers has the groups that have channels, their names, and
+    notes on what they do.
     """
     places = groupings.of(G)
     layers = [dict(name=name, num_groups=groups.num_groups, groups=groups.live,
-        names={group: text for of_layer, group, text in known if of_layer == name})
+        names={group: text for of_layer, group, text in known if of_layer == name}, notes=groupings.notes(G, name))
         for name, groups in places.items()]
     is_inpainting = reading.completes_images(G)
     return dict(version=1, resolution=G.img_resolution, colours=G.img_channels, z_dim=G.z_dim,

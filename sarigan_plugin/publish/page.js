@@ -345,6 +345,8 @@ function showGroups() {
         buildGroups();
     const edit = atHand();
     byId('place').textContent = `${layer.name}, ${labelOf(layer, group)}`;
+    byId('note').textContent = layer.notes[group] ?? '';
+    byId('note').hidden = !layer.notes[group];
     for (const row of document.querySelectorAll('.column-right .dial[data-field]'))
         row.show(row.dataset.field === 'intra_mix' && edit.intra_seed === null ? 0 : edit[row.dataset.field]);
     byId('intra-seed').value = edit.intra_seed ?? NEW_SEED;

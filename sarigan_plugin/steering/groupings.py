@@ -58,6 +58,10 @@ def own_layers(G):
     """As grouped.grouped_layers(), of any generator."""
     return grouped_layers(G.synthesis) if hasattr(G.synthesis, 'block_resolutions') else []
 
+def notes(G, place):
+    """{index: its note} of the groups of a place; those of layers have none."""
+    return linked(G).notes() if place == LINKED and linked(G) is not None else {}
+
 def default_places(G):
     """Those that stand for all groups where none is chosen: a layer's own before linked ones, which are theirs too."""
     own = [grouped.name for grouped in own_layers(G)]
@@ -175,6 +179,10 @@ class LinkedGroups:
     def names(self):
         """{index: name} of those that have one in their file."""
         return {index: group.name for index, group in enumerate(self.sets.sets) if group.name is not None}
+
+    def notes(self):
+        """{index: what a person sees when it is turned} of those that have a note in their file."""
+        return {index: group.note for index, group in enumerate(self.sets.sets) if group.note}
 
     def maps(self, features):
         """As of LayerGroups, see linked_map()."""

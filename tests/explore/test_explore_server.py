@@ -24,7 +24,7 @@ from sarigan_plugin.explore.guard import MAX_UPLOAD
 from sarigan_plugin.explore.session import Session
 from sarigan_plugin.explore.studio import Studio, View
 from sarigan_plugin.snapshots import box, label_kind, reading
-from sarigan_plugin.steering import names
+from sarigan_plugin.steering import groupings, names
 from sarigan_plugin.steering.edits import Edit, edited
 from sarigan_plugin.steering.recipe import EditRecipe
 from sarigan_plugin.steering.sampling import render, sample_ws
@@ -361,7 +361,9 @@ def test_without_a_network_the_best_of_the_box_is_shown(tmp_path):
     try:
         limits.wait_until(lambda: '  (Ctrl-C ends it)' in process.printed(), 'an address')
         address = process.printed().split()[0]
-        assert f'<title>{box.best()}' in requests.get(address, timeout=limits.HANG).text
+        page = requests.get(address, timeout=limits.HANG).text
+        first, *_others = groupings.linked(groupings.load(box.best(), 'PKL')).sets.sets
+        assert f'<title>{box.best()}' in page and first.name in page and first.note in page
     finally:
         process.terminate()
         process.wait()

@@ -24,7 +24,8 @@ def published(make_generator, runtime_archive, tmp_path_factory):
     torch.manual_seed(0)
     return Published(tmp_path_factory.mktemp('published'), make_generator(grouping='blocks'),
         name=('b16.conv1', 1, 'glasses'), linked=[
-            ChannelSet('hat', {'b8.conv1': (0, 3), 'b32.conv1': (1, 2, 5)}), ChannelSet(None, {'b16.conv0': (2, 7)})])
+            ChannelSet('hat', {'b8.conv1': (0, 3), 'b32.conv1': (1, 2, 5)}, note='Off: no hats.'),
+            ChannelSet(None, {'b16.conv0': (2, 7)})])
 
 #----------------------------------------------------------------------------
 

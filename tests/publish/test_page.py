@@ -39,8 +39,10 @@ def test_in_a_browser_sliders_make_the_images_of_python_and_can_be_undone(open_t
     tab.wait([first])
     assert_near(tab.pixels(), image(G, edits=[Edit(**first)]))
     assert np.abs(tab.pixels().astype(int) - tab.pixels('beside')).max() > 9
+    assert tab.page.get_by_text('Off: no hats.', exact=True).is_visible()
 
     tab.button('b8.conv1').click()
+    assert not tab.page.locator('#note').is_visible()
     tab.button('group 3').click()
     tab.press('Plus', 'ArrowLeft', 30)
     tab.press('Share', 'PageUp', 5)
