@@ -44,44 +44,66 @@ def keep_freed_memory():
 # Filters and convolutions.
 
 def _filtered_once(reference):
-    """Pad inside the convolution, do not compute the pixels that downsampling throws away,
-    and upsample small images by matrices."""
+    """Pad inside the convolution and do not compute the pixels that downsampling throws away; or, with what suits
+    matrices, multiply by one for columns and one for rows."""
     from torch_utils.ops.upfirdn2d import _parse_padding, _parse_scaling
-    def for_columns(taps, size, up, padding):
-        """The matrix [size * up + ..., size] that does to a column of an image what a filter does."""
-        columns = torch.eye(size)[:, None, :, None] # One image for each pixel of the column.
-        return reference(columns, taps[:, None], up=[1, up], padding=[0, 0, *padding])[:, 0, :, 0].t().contiguous()
-    @functools.lru_cache(64)
-    @torch.inference_mode(False) # They are kept, and the next may ask for gradients.
-    def matrices(filter_rows, size, up, padding, gain):
-        """For columns and for rows; None where the filter isn't one for both axes."""
-        f, (left, right, top, bottom) = torch.tensor(filter_rows), padding
-        along_y, along_x = f.sum(dim=1), f.sum(dim=0) / f.sum()
-        if not torch.allclose(along_y.outer(along_x), f):
-            return None
-        of_rows = for_columns(along_x, size[1], up[0], (left, right)).t()
-        return for_columns(along_y * gain, size[0], up[1], (top, bottom)), of_rows
     @functools.wraps(reference)
     def upfirdn2d(x, f, up=1, down=1, padding=0, flip_filter=False, gain=1):
-        if x.device.type != 'cpu' or f is None or f.ndim != 2:
+        if x.device.type != 'cpu' or f is None:
             return reference(x, f, up=up, down=down, padding=padding, flip_filter=flip_filter, gain=gain)
-        if _parse_scaling(up) != (1, 1):
-            is_small = (x.dtype == torch.float32 and x.shape[1] <= MOST_COLOURS
-                and max(x.shape[2:]) <= LARGEST_BY_MATRICES)
-            if is_small and _parse_scaling(down) == (1, 1) and not flip_filter:
-                both = matrices(tuple(map(tuple, f.tolist())), tuple(x.shape[2:]), _parse_scaling(up),
-                    _parse_padding(padding), gain)
-                if both is not None:
-                    return torch.matmul(torch.matmul(both[0], x), both[1])
-            return reference(x, f, up=up, down=down, padding=padding, flip_filter=flip_filter, gain=gain)
+        (up_x, up_y), (down_x, down_y) = _parse_scaling(up), _parse_scaling(down)
         left, right, top, bottom = _parse_padding(padding)
+        taps = None
+        if _suits_matrices(x, f, (up_x, up_y), (down_x, down_y)):
+            taps = _taps(tuple(map(tuple, f.reshape(-1, f.shape[-1]).tolist())), f.ndim, gain, flip_filter)
+        if taps is not None:
+            of_columns = axis_matrix(taps[0], x.shape[2], up_y, down_y, top, bottom).to(x.dtype)
+            of_rows = axis_matrix(taps[1], x.shape[3], up_x, down_x, left, right).to(x.dtype)
+            return of_columns @ x @ of_rows.t()
+        if f.ndim != 2 or (up_x, up_y) != (1, 1):
+            return reference(x, f, up=up, down=down, padding=padding, flip_filter=flip_filter, gain=gain)
         padding = (top, left)
         if not (left == right >= 0 and top == bottom >= 0):
             x, padding = torch.nn.functional.pad(x, [left, right, top, bottom]), (0, 0) # Crops where negative.
         f = (f * gain).to(x.dtype)
         f = f if flip_filter else f.flip([0, 1])
-        return Filter.apply(x, f.expand(x.shape[1], 1, -1, -1).contiguous(), _parse_scaling(down)[::-1], padding)
+        return Filter.apply(x, f.expand(x.shape[1], 1, -1, -1).contiguous(), (down_y, down_x), padding)
     return upfirdn2d
+
+def _suits_matrices(x, f, up, down):
+    """Long filters that are the same for both axes, as those of augmentation: its images have another size each time,
+    and PyTorch would keep what it prepares for each. And images that a small filter enlarges, as long as they are
+    small."""
+    if f.ndim == 1:
+        return x.dtype in [torch.float32, torch.float64]
+    return (up != (1, 1) and down == (1, 1) and x.dtype == torch.float32 and x.shape[1] <= MOST_COLOURS
+        and max(x.shape[2:]) <= LARGEST_BY_MATRICES)
+
+@functools.lru_cache(32)
+def _taps(rows, axes, gain, flip_filter):
+    """A filter as numbers down columns and along rows, whose products it is, in the order of a correlation; None where
+    it is no such product. rows: of the filter, one if it is for each of the axes."""
+    f = torch.tensor(rows)
+    f = f if flip_filter else f.flip([0, 1])
+    if axes == 1:
+        taps = tuple((f[0] * gain ** 0.5).tolist())
+        return taps, taps
+    along_y, along_x = f.sum(dim=1), f.sum(dim=0) / f.sum()
+    return (tuple((along_y * gain).tolist()), tuple(along_x.tolist())) if torch.allclose(
+        along_y.outer(along_x), f) else None
+
+@functools.lru_cache(32)
+@torch.inference_mode(False) # They are kept, and the next may ask for gradients.
+def axis_matrix(taps, size, up, down, before, after):
+    """What upfirdn2d does along one axis, as a matrix [outputs, size]: up - 1 zeros behind each pixel, margins (cut off
+    where negative), a correlation with the taps, and each down-th of what is left.
+
+    Output i sums taps[k] times pixel j where up * j = down * i + k - before.
+    """
+    outputs = (size * up + before + after - len(taps)) // down + 1
+    index = up * torch.arange(size) + before - down * torch.arange(outputs)[:, None]
+    inside = (index >= 0) & (index < len(taps))
+    return torch.where(inside, torch.tensor(taps)[index.clamp(0, len(taps) - 1)], 0)
 
 class Filter(torch.autograd.Function):
     """A convolution of each channel alone: x [N, C, H, W], f [C, 1, fh, fw]; stride and padding are pairs.

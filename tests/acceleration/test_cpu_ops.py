@@ -6,10 +6,11 @@ import torch
 import rounding
 from sarigan_plugin.acceleration import activations, cpu, winograd
 from sarigan_plugin.model import networks as sarigan_networks
+from sarigan_plugin.trainer import options
 from sarigan_plugin.upstream import exchanges
 
 from torch_utils.ops import bias_act, conv2d_gradfix, upfirdn2d
-from training import networks
+from training import augment, networks
 
 @pytest.fixture
 def both():
@@ -101,12 +102,26 @@ def test_the_slope_at_zero_and_at_the_clamp_is_that_of_upstreams_cuda_kernel():
 @pytest.mark.parametrize('options', [dict(padding=2), dict(padding=[2, 1, 2, 1]), dict(padding=[-1, 2, 3, -2]),
     dict(padding=[1, 1, 2, 2], down=2), dict(down=[2, 1], gain=3),
     dict(padding=1, flip_filter=True), dict(up=2, padding=[2, 1, 2, 1], gain=4)])
-@pytest.mark.parametrize('taps', [[1, 3, 3, 1], [[1.0, 2.0, 4.0], [0.0, -1.0, 5.0]], [1] * 12, None])
+@pytest.mark.parametrize('taps', [[1, 3, 3, 1], [[1.0, 2.0, 4.0], [0.0, -1.0, 5.0]], [*range(12)], None])
 def test_filters_and_both_derivatives_are_upstreams(both, options, taps):
     f = upfirdn2d.setup_filter(taps) if taps is not None else None
     def function():
         return derivatives(lambda x: upfirdn2d.upfirdn2d(x, f, **options).square(), torch.randn(2, 3, 13, 15))
     assert_equal(both(function), terms=12 * 12)
+
+def test_augmentation_filters_without_convolutions(both):
+    """Its images have another size each time, and PyTorch keeps what it prepares for a convolution of each size."""
+    pipe = augment.AugmentPipe(**dict.fromkeys(options.AUGMENT_PIPES['bgc'], 1))
+    convolved = []
+    def function():
+        images = torch.randn(4, 3, 16, 16, requires_grad=True)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as recorded:
+            augmented = pipe(images)
+            gradient, = torch.autograd.grad(augmented.square().sum(), images)
+        convolved.append(any('convolution' in event.key for event in recorded.key_averages()))
+        return augmented, gradient
+    assert_equal(both(function), terms=12 * 12)
+    assert convolved == [True, False]
 
 @pytest.mark.parametrize('kernel_size, options',
     [(1, dict()), (1, dict(stride=2)), (3, dict(padding=1)), (3, dict(padding=2, dilation=2)), (1, dict(groups=2))])
