@@ -34,10 +34,16 @@ class Boxed:
         """Bytes of all its files."""
         return sum(entry.stat().st_size for entry in os.scandir(self.folder))
 
+    @property
+    def locality(self):
+        """How much of what a linked group changes is in one place, on average; 0 where that was not measured."""
+        shares = [group.get('place', 0) for group in self.facts.get('groups') or []]
+        return sum(shares) / max(len(shares), 1)
+
 def entries():
-    """All networks of the box, the best first: the largest images, then the longest training."""
+    """All networks of the box, the best first: the largest images, then the groups that act most in one place each."""
     found = [_read(entry.name, entry.path) for entry in _folders()]
-    return sorted(found, key=lambda boxed: (-boxed.facts['resolution'], -(boxed.facts.get('kimg') or 0), boxed.name))
+    return sorted(found, key=lambda boxed: (-boxed.facts['resolution'], -boxed.locality, boxed.name))
 
 def best():
     """The name of the network that is shown where none is named, or None for an empty box."""

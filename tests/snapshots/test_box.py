@@ -211,12 +211,15 @@ def test_a_folder_of_another_library_is_named_as_what_it_is(tmp_path):
     with pytest.raises(UserError, match='is not a network pickle .it was not written by `sarigan export`'):
         snapshot.from_pretrained(tmp_path)
 
-def test_the_best_is_the_largest_and_then_the_one_that_was_trained_longest(network, tmp_path, monkeypatch):
+def test_the_best_is_the_largest_and_then_the_one_whose_groups_act_most_in_one_place(network, tmp_path, monkeypatch):
     for name in ['a', 'b']:
         pack(network, tmp_path / 'box' / name)
-    path = tmp_path / 'box' / 'b' / 'config.json'
-    path.write_text(path.read_text().replace('"kimg": 20', '"kimg": 30'))
     monkeypatch.setattr('sarigan_plugin.support.places.box', lambda: tmp_path / 'box')
-    assert box.best() == 'b'
+    assert box.best() == 'a'
+    path = tmp_path / 'box' / 'b' / 'config.json'
+    told = json.loads(path.read_text())
+    told['model_card']['groups'] = [dict(name='hat', channels=3, place=0.5), dict(name='tie', channels=3)]
+    path.write_text(json.dumps(told))
+    assert box.best() == 'b' and [boxed.locality for boxed in box.entries()] == [0.25, 0]
     monkeypatch.setattr('sarigan_plugin.support.places.box', lambda: tmp_path / 'no box')
     assert box.best() is None and commands.run('list').stdout == 'The box is empty.\n'
