@@ -201,17 +201,17 @@ class ExpAffine(torch.nn.Module):
 
     They are positive, relative to what is usual, and free of the drift of means: of h that is affine in the code,
     demodulation cancels what all groups share, and that is most of it. Training says what is usual, see
-    running_figures.py; forward() changes nothing, in training mode too.
+    running_figures.py; forward() changes nothing, in training mode too. Training has no say in beta, which it would
+    turn down until the code decides nothing.
     """
     def __init__(self,
         code_dim,       # Dimensionality of the inter-group code.
         num_groups,     # Number of styles.
-        beta = 0.5,     # Initial standard deviation of log h.
+        beta = 1,       # Standard deviation of log h.
     ):
         super().__init__()
         self.affine = _upstream('FullyConnectedLayer', code_dim, num_groups, bias=False) # The mean would cancel it.
-        # Adam moves all parameters equally far, so beta is scaled as weights are: of its own it would be ten times as
-        # fast as they, and be gone in some hundred steps.
+        # A parameter over weight_gain, since networks of before have learnt theirs so.
         self.slope = torch.nn.Parameter(torch.tensor(float(beta / self.affine.weight_gain)))
         self.register_buffer('mean', torch.zeros([num_groups]))
         self.register_buffer('variance', torch.ones([num_groups]))
@@ -224,7 +224,8 @@ class ExpAffine(torch.nn.Module):
     def forward(self, inter_code):
         """inter_code: [N, code_dim]. Returns [N, g]."""
         standard = (self.affine(inter_code) - self.mean) * (self.variance + TINY).rsqrt()
-        return (self.beta * standard).clamp(-MAX_LOG, MAX_LOG).exp()
+        beta = self.beta.detach() + 0 * self.slope # DistributedDataParallel waits for a gradient of each parameter.
+        return (beta * standard).clamp(-MAX_LOG, MAX_LOG).exp()
 
     @torch.no_grad()
     def join(self, kept, gone, share):
