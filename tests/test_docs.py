@@ -68,7 +68,8 @@ def test_under_a_picture_stands_the_command_that_makes_it(name):
         commands = [code for code in codes if re.match(r'python |sarigan .*--', code)]
         assert commands
         for code in commands:
-            command_lines.take(command_lines.ours(code) or ['list'])
+            for line in command_lines.traced([(code, False)]):
+                command_lines.take(line.ours or ['list'])
         if name in made.COMMANDS:
             assert f'sarigan {made.COMMANDS[name][0]}' in commands
         elif name in made.BROWSER:
