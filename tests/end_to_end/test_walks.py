@@ -63,7 +63,7 @@ BRINGS = {
         'cut-out.png': reader.cut_out, 'edit.json': reader.recipe, 'punks.zip': reader.heads(32),
         'sarigan.pkl': reader.inpainter, 'stylegan2.pkl': reader.inpainter,
         'downloads/paris_train_original': reader.streets, 'downloads/paris_eval_gt': reader.streets},
-    'docs/log.md': {'punks.zip': reader.heads(32), 'norm.toml': reader.table, **seeds('styles2', reader.DRAWN32),
+    'docs/log.md': {'punks.zip': reader.heads(32), **seeds('styles2', reader.DRAWN32),
         **seeds('styles', reader.DRAWN32), **seeds('stylegan2', reader.stylegan2)},
     'docs/many-machines.md': {'cats256.zip': reader.heads(32)},
     'docs/metrics.md': {'network.pkl': reader.DRAWN32, 'punks.zip': reader.heads(32), 'mine.pt': reader.detector},
@@ -101,14 +101,14 @@ SMALLER = [
     Smaller(r' (python train.py|sarigan train) .*(--gpus=8|--cfg=sarigan-ada)', '--device=cpu --dry-run',
         'For GPUs. What is said of options and data set is the same.'),
     Smaller(r' (srun )?torchrun ', '--nnodes=1 --nproc_per_node=2 --rdzv_endpoint=127.0.0.1:0 --max-restarts=0 '
-        '--data=cats256.zip --outdir=training-runs --device=cpu --dry-run',
+        '--data=../cats256.zip --outdir=training-runs --device=cpu --dry-run',
         'One machine, without GPUs. tests/end_to_end/test_torchrun.py trains with several.'),
     Smaller(r' sarigan train .*--cfg=(tiny|drawn)', '--kimg=1 --metrics=none', 'Hours.'),
-    Smaller(r' --resume=small/', '--resume=small/00000-drawn32-drawn32/network-snapshot-000001.pkl',
+    Smaller(r' --resume=small/', '--resume=small/00000-drawn32-drawn32-kimg1/network-snapshot-000001.pkl',
         'What a training of one kimg leaves.'),
     Smaller(r'ablations.md: sarigan ablate info --setting=tiny', '--rows=stylegan2,sarigan --seeds=0 --kimg=1 '
         '--num-samples=20 --metrics=kd_lite0', 'Hours.'),
-    Smaller(r'(ablations.md: .*--gpus=4|(results|log|performance).md: sarigan ablate)', '--gpus=1 --dry-run',
+    Smaller(r'(ablations.md: .*--gpus=4|(results|performance).md: sarigan ablate)', '--gpus=1 --dry-run',
         'Hours or weeks. The page of ablations trains a table.'),
     Smaller(r' sarigan inpaint-table ', '--seeds=0', 'Four seeds.'),
     Smaller(r' python benchmarks/scaling.py ', '--gpus=1,2 --cfg=tiny --kimg=1 --repeats=1 --data=cats256.zip',
@@ -124,6 +124,7 @@ class Explained(NamedTuple):
 EXPLAINED = [
     Explained(r' (\./install.sh( demo| test( .*)?)?|source .*activate|pip install .*)$', 'Installs, or runs all tests.',
         'tests/end_to_end/test_install.py'),
+    Explained(r'log.md: sarigan ablate norm.toml ', 'Made the picture of a norm that is no option any more.', ''),
     Explained(r' sarigan data punks ', 'Downloads.', 'tests/datasets/test_data.py'),
     Explained(r'fid50k_full', "Downloads NVIDIA's Inception, and makes 50,000 images.",
         'tests/evaluation/test_quality.py'),
@@ -165,8 +166,8 @@ def walk(page, folder, monkeypatch, lines):
     for line in lines:
         follower.types(line)
 
-SHORT = {'README.md', 'docs/editing.md', 'docs/demo.md', 'docs/projecting.md'}
-TAKES_LONG = r'sarigan (explore|train|publish|export|metrics|inpaint|regroup|data folder) |python train'
+SHORT = {'README.md', 'docs/editing.md'}
+TAKES_LONG = r'sarigan (explore|train|publish|export|metrics|inpaint|regroup|data folder|\w+ drawn64) |python train'
 
 @pytest.mark.parametrize('page', sorted(SHORT))
 def test_most_of_a_short_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):

@@ -5,6 +5,8 @@ import re
 import shutil
 import signal
 import socket
+import tempfile
+from pathlib import Path
 
 import PIL.Image
 import requests
@@ -79,15 +81,15 @@ def recipe(path):
 
 def snapshot(path):
     """With the record of its training beside it."""
-    small = path.parents[2] / 'small'
-    small.mkdir()
-    heads(16)(small / 'heads.zip')
-    (small / 'small.toml').write_text(small_training.config())
-    done = commands.sarigan('train', f'--cfg={small / "small.toml"}', f'--data={small / "heads.zip"}',
-        f'--outdir={small}', '--metrics=none', '--device=cpu')
-    assert done.returncode == 0, done.stderr
-    made, = small.glob('0*')
-    shutil.copytree(made, path.parent)
+    with tempfile.TemporaryDirectory() as folder:
+        data, cfg = Path(folder, 'heads.zip'), Path(folder, 'small.toml')
+        heads(16)(data)
+        cfg.write_text(small_training.config())
+        done = commands.sarigan('train', f'--cfg={cfg}', f'--data={data}', f'--outdir={folder}', '--metrics=none',
+            '--device=cpu')
+        assert done.returncode == 0, done.stderr
+        made, = Path(folder).glob('0*')
+        shutil.copytree(made, path.parent, dirs_exist_ok=True)
     (path.parent / 'network-snapshot-000001.pkl').rename(path)
 
 def boxed_folder(path):
@@ -96,9 +98,6 @@ def boxed_folder(path):
 def of_project(path):
     """A file of the project."""
     shutil.copy(trees.ROOT / path.relative_to(path.parents[1]), path)
-
-def table(path):
-    shutil.copy(trees.ROOT / 'configs' / 'ablations' / 'info.toml', path)
 
 def detector(path):
     small_images.save_script(path)
