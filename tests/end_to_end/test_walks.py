@@ -167,7 +167,8 @@ def walk(page, folder, monkeypatch, lines):
         follower.types(line)
 
 SHORT = {'README.md', 'docs/editing.md'}
-TAKES_LONG = r'sarigan (explore|train|publish|export|metrics|inpaint|regroup|data folder|\w+ drawn64) |python train'
+TAKES_LONG = (r'sarigan (explore|train|publish|export|metrics|inpaint|regroup|data folder|'
+    r'(groups|edit|directions|mix|project) drawn64) |python train')
 
 @pytest.mark.parametrize('page', sorted(SHORT))
 def test_most_of_a_short_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):

@@ -52,7 +52,7 @@ def photo(path):
 
 def photos(path):
     path.mkdir()
-    for index in range(2):
+    for index in range(12):
         small_images.photo(index, 300, 280).save(path / f'{index}.jpg')
 
 def pets(path):
@@ -65,7 +65,7 @@ def cars(path):
 
 def holes(path):
     path.mkdir()
-    for index in range(2):
+    for index in range(12):
         hole(path / f'{index}.png')
 
 def hole(path):
