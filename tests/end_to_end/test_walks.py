@@ -96,7 +96,7 @@ SMALLER = [
     Smaller(r' sarigan data drawn .*(--num=20000|32\.zip|64\.zip)', '--num=40', '20,000 pictures take a minute.'),
     Smaller(r'README.md: sarigan data folder ', '--resolution=64', 'As large as the images of the network here.'),
     Smaller(r' sarigan metrics ', '--num-samples=20', 'Of 10,000 images minutes.'),
-    Smaller(r' sarigan disentanglement ', '--num-images=32 --num-turned=2 --measures=attributes,codes',
+    Smaller(r' sarigan disentanglement ', '--num-images=100 --num-turned=2 --measures=attributes,codes',
         'Minutes with 4,096.'),
     Smaller(r' (python train.py|sarigan train) .*(--gpus=8|--cfg=sarigan-ada)', '--device=cpu --dry-run',
         'For GPUs. What is said of options and data set is the same.'),
