@@ -68,7 +68,7 @@ BRINGS = {
     'docs/many-machines.md': {'cats256.zip': reader.heads(32)},
     'docs/metrics.md': {'network.pkl': reader.DRAWN32, 'punks.zip': reader.heads(32), 'mine.pt': reader.detector},
     'docs/onnx.md': {'network.pkl': reader.DRAWN32},
-    'docs/performance.md': {'punks.zip': reader.heads(32), 'benchmarks/precision.toml': reader.of_project},
+    'docs/performance.md': {'punks.zip': reader.heads(32)},
     'docs/projecting.md': {'network.pkl': reader.DRAWN64, 'photo.jpg': reader.photo},
     'docs/publish.md': {'out/demo/network.pkl': reader.DRAWN32, 'networks/network.pkl': reader.DRAWN32,
         'network.pkl': reader.DRAWN32},
@@ -128,13 +128,13 @@ EXPLAINED = [
     Explained(r' sarigan data punks ', 'Downloads.', 'tests/datasets/test_data.py'),
     Explained(r'fid50k_full', "Downloads NVIDIA's Inception, and makes 50,000 images.",
         'tests/evaluation/test_quality.py'),
-    Explained(r' (git|hf|ssh|scontrol|head) ', "Another program's.", ''),
+    Explained(r'md: (git|hf|ssh|scontrol|head) ', "Another program's.", ''),
     Explained(r' python docs/pictures.py ', 'Needs Chromium, and a minute.', 'tests/explore/test_explore_server.py'),
     Explained(r' python benchmarks/(?!scaling|ops)', 'Measures for minutes, some with a browser or a GPU.',
         'tests/end_to_end/test_benchmarks.py'),
     Explained(r' python benchmarks/ops.py ', 'Needs a GPU.', 'tests/acceleration/test_gpu.py'),
-    Explained(r' python legacy.py$', 'Needs a TensorFlow pickle, which nobody gives away small.',
-        'tests/end_to_end/test_upstream_tools.py'),
+    Explained(r' python legacy.py$', 'Converts pickles of TensorFlow, of which there is no small one.',
+        'tests/snapshots/test_what_is.py'),
 ]
 
 def label(page, line):

@@ -95,10 +95,6 @@ def snapshot(path):
 def boxed_folder(path):
     shutil.copytree(trees.ROOT / 'sarigan_plugin' / 'box' / 'drawn32', path)
 
-def of_project(path):
-    """A file of the project."""
-    shutil.copy(trees.ROOT / path.relative_to(path.parents[1]), path)
-
 def detector(path):
     small_images.save_script(path)
 
