@@ -79,12 +79,15 @@ def cut_out(path):
 def recipe(path):
     path.write_text(json.dumps(dict(version=2, edits=[dict(layers=['b16.conv0'], group=3, inter_scale=2)])))
 
+def config(path):
+    path.write_text(small_training.config())
+
 def snapshot(path):
     """With the record of its training beside it."""
     with tempfile.TemporaryDirectory() as folder:
         data, cfg = Path(folder, 'heads.zip'), Path(folder, 'small.toml')
         heads(16)(data)
-        cfg.write_text(small_training.config())
+        config(cfg)
         done = commands.sarigan('train', f'--cfg={cfg}', f'--data={data}', f'--outdir={folder}', '--metrics=none',
             '--device=cpu')
         assert done.returncode == 0, done.stderr
