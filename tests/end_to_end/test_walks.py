@@ -61,7 +61,7 @@ BRINGS = {
         'heads.zip': reader.heads(32)},
     'docs/inpainting.md': {'inpainting.pkl': reader.inpainter, 'photos': reader.photos, 'masks': reader.holes,
         'cut-out.png': reader.cut_out, 'edit.json': reader.recipe, 'punks.zip': reader.heads(32),
-        'sarigan.pkl': reader.inpainter, 'stylegan2.pkl': reader.inpainter,
+        'sarigan.pkl': reader.inpainter, 'stylegan2.pkl': reader.inpainter, 'datasets/psv256.zip': reader.heads(64),
         'downloads/paris_train_original': reader.streets, 'downloads/paris_eval_gt': reader.streets},
     'docs/log.md': {'punks.zip': reader.heads(32), **seeds('styles2', reader.DRAWN32),
         **seeds('styles', reader.DRAWN32), **seeds('stylegan2', reader.stylegan2)},
@@ -111,6 +111,7 @@ SMALLER = [
     Smaller(r'(ablations.md: .*--gpus=4|(results|performance).md: sarigan ablate)', '--gpus=1 --dry-run',
         'Hours or weeks. The page of ablations trains a table.'),
     Smaller(r' sarigan inpaint-table ', '--seeds=0', 'Four seeds.'),
+    Smaller(r' sarigan inpaint-table .*psv256', '--data=punks.zip', 'As large as the images of the networks here.'),
     Smaller(r' python benchmarks/scaling.py ', '--gpus=1,2 --cfg=small.toml --kimg=3 --repeats=1',
         'A day on eight GPUs. Three ticks are the least that it measures.'),
 ]
@@ -150,8 +151,9 @@ def smaller(page, line):
         if re.search(entry.lines, label(page, line)):
             for option in entry.options.split():
                 name = option.partition('=')[0]
-                places = [place for place, word in enumerate(words) if word.partition('=')[0] == name]
-                words[slice(*[places[0], places[0] + 1] if places else [len(words)] * 2)] = [option]
+                place = next((place for place, word in enumerate(words) if word.partition('=')[0] == name), len(words))
+                value_follows = '=' in option and words[place:] and '=' not in words[place]
+                words[place:place + (2 if value_follows else 1)] = [option]
     return line._replace(words=words)
 
 def to_run(page):

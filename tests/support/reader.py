@@ -130,10 +130,8 @@ class Reader:
         monkeypatch.chdir(folder)
         for name in [TREE, 'benchmarks', 'examples', 'docs']: # What scripts write is for the scratch folder.
             (folder / name).mkdir()
-            for path in (trees.ROOT / name).iterdir():
-                if name != 'docs':
-                    (folder / name / path.name).symlink_to(path)
-        shutil.copy(trees.ROOT / 'docs' / 'pictures.py', folder / 'docs')
+            for path in (trees.ROOT / name).iterdir() if name != 'docs' else []:
+                (folder / name / path.name).symlink_to(path)
 
     def brings(self, makers):
         """makers: {path, from HOME: function of the path that makes what is there}."""
