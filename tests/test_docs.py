@@ -68,14 +68,19 @@ def test_under_a_picture_stands_the_command_that_makes_it(name):
         commands = [code for code in codes if re.match(r'python |sarigan .*--', code)]
         assert commands
         for code in commands:
-            command_lines.take(command_lines.ours(code) or ['list'])
+            for line in command_lines.traced([(code, False)]):
+                command_lines.take(line.ours or ['list'])
         if name in made.COMMANDS:
             assert f'sarigan {made.COMMANDS[name][0]}' in commands
         elif name in made.BROWSER:
             assert f'python docs/pictures.py {name}' in commands
 
+# Of networks that we trained for hours; their captions have the commands.
+OF_TRAININGS = {'disentanglement.png', 'performance.png', 'results-norm.png', 'results-samples.png',
+    'results-target.png'}
+
 def test_the_picture_script_finds_its_groups_and_knows_its_pictures(tmp_path, monkeypatch):
-    assert set(made.ALL) <= set(PICTURES)
+    assert set(made.ALL) | OF_TRAININGS == set(PICTURES) and not set(made.ALL) & OF_TRAININGS
     known = names.load(made.NETWORK, groupings.load(made.NETWORK, 'NETWORK'))
     assert all(known.find(name) for name in [made.GROUP, *made.TURNED])
     made.by_command('mix.png', tmp_path / 'mix.png')

@@ -64,9 +64,9 @@ class InpaintingDataset(ImageFolderDataset):
         return self.conditions(image[np.newaxis], [self._raw_idx[idx]])[0]
 
     def conditions(self, images, indices):
-        """Labels [N, label_dim] of images [N, C, H, W] in uint8,
-        with the holes of the images that have these indices in the split."""
-        holes = np.stack([self.masks.of_index(self._split[index]) for index in indices])
+        """Labels [N, label_dim] of images [N, C, H, W] in uint8, with the holes of the images that have these indices
+        in the split. After its last image the first one follows, as in sample sheets of small data sets."""
+        holes = np.stack([self.masks.of_index(self._split[index % len(self._split)]) for index in indices])
         return join_condition(_as_tensor(images), torch.from_numpy(holes).unsqueeze(1)).numpy()
 
     def _load_raw_image(self, raw_idx):

@@ -1,12 +1,10 @@
-"""The Python in docstrings and in the docs runs as it stands, with a network where it looks for it. Of shell commands,
-ours are parsed: each option exists and takes the value that is shown. Those of pages that one follows from top to
-bottom run."""
+"""The Python in docstrings and in the docs runs as it stands, with a network where it looks for it. test_walks.py runs
+command lines; here is how they are read."""
 
 import doctest
 import importlib
 import pickle
 import re
-import zipfile
 
 import click
 import PIL.Image
@@ -23,7 +21,6 @@ MODULES = sorted('.'.join(path.relative_to(trees.ROOT).with_suffix('').parts)
     for path in (trees.ROOT / 'sarigan_plugin').rglob('*.py') if '>>> ' in path.read_text())
 DOCUMENTS = [trees.ROOT / 'README.md', *sorted((trees.ROOT / 'docs').rglob('*.md'))]
 PAGES = [path for path in DOCUMENTS if '```python\n' in path.read_text()]
-COMMANDS = [(path, words) for path in DOCUMENTS for words in command_lines.of_page(path.read_text())]
 
 @pytest.fixture
 def folder_with_a_network(network, tmp_path, monkeypatch):
@@ -59,58 +56,37 @@ def test_python_in_the_docs_runs(page):
     for code in re.findall(r'```python\n(.*?)```', page.read_text(), flags=re.DOTALL):
         exec(compile(code, page.name, 'exec'), {})
 
-@pytest.mark.parametrize('words', [pytest.param(words, id=f'{path.name}: {" ".join(words)}')
-    for path, words in COMMANDS])
-def test_commands_in_the_docs_are_taken(words):
-    command_lines.take(words)
-
-# Pages that a reader follows from top to bottom, and what makes a command cheap that would take a minute.
-WALKS = ['README.md', 'docs/editing.md', 'docs/demo.md', 'docs/projecting.md']
-CHEAPER = {'project': ['--num-steps=2'], 'directions': ['--seeds=0,1'], 'generate': ['--seeds=0,1']}
-ELSEWHERE = {       # What other tests run:
-    'explore',      # tests/explore; a server.
-    'train',        # test_train.py.
-    'inpaint',      # tests/steering/test_inpaint.py; another kind of network.
-    'metrics',      # tests/evaluation; a detector is downloaded.
-    'export',       # tests/publish/test_onnx_file.py; half a minute.
-    'publish',      # tests/publish; the runtime of browsers is downloaded.
-    'data folder',  # tests/datasets/test_folder.py.
-}
-
-@pytest.mark.parametrize('page', WALKS)
-def test_commands_of_a_page_run_one_after_the_other(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / 'out' / 'demo').mkdir(parents=True)
-    for network in ['network.pkl', 'out/demo/network.pkl']:
-        assert commands.run('import', 'drawn64', f'--to={network}').exit_code == 0
-    small_images.noise(48, 64).save('photo.jpg')
-    ran = 0
-    for words in command_lines.of_page((trees.ROOT / page).read_text()):
-        if words[0] in ELSEWHERE or ' '.join(words[:2]) in ELSEWHERE:
-            continue
-        if words[0] == 'import':
-            for made in tmp_path.glob('network.*'):
-                made.unlink()
-        done = commands.run(*words, *CHEAPER.get(words[0], []))
-        assert done.exit_code == 0, (words, done.output)
-        if words[:2] == ['data', 'drawn']: # What follows on the page: python -m zipfile -e head.zip head
-            zipfile.ZipFile('head.zip').extractall('head')
-        ran += 1
-    assert ran > 0
-
-def test_commands_are_found_and_read_as_a_shell_reads_them():
+def test_command_lines_are_found_and_read_as_a_shell_reads_them():
     page = """
+`sarigan list` and `sarigan edit
+--recipe=x.json` are in a sentence, `edit.json` is none.
+
 ```bash
 tiny="--setting=tiny --data=punks.zip"
 sarigan ablate info $tiny \\
     --outdir=out                # A comment, with --no-option.
-cd stylegan2-ada-pytorch && python train.py --outdir=out --data=x.zip
-python calc_metrics.py --network=x.pkl
+(cd stylegan2-ada-pytorch && python train.py --outdir=~/out --data ~/x.zip)
+sarigan disentanglement {a,b}.pkl && .venv/bin/sarigan list
+```
+
+```toml
+cfg = "sarigan"
 ```
 """
-    assert command_lines.of_page(page) == [
-        ['ablate', 'info', '--setting=tiny', '--data=punks.zip', '--outdir=out'],
-        ['train', '--outdir=out', '--data=x.zip']]
+    assert [(line.text, line.folder, line.block) for line in command_lines.of_page(page)] == [
+        ('sarigan edit --recipe=x.json', '.', False),
+        ('sarigan ablate info --setting=tiny --data=punks.zip --outdir=out', '.', True),
+        ('python train.py --outdir=~/out --data ~/x.zip', command_lines.TREE, True),
+        ('sarigan disentanglement a.pkl b.pkl', '.', True),
+        ('sarigan list', '.', True)]
+
+@pytest.mark.parametrize('code, alone', [('sarigan edit --recipe', True), ('sarigan edit --recipe=x.json', True),
+    ('sarigan list --help', False), ('sarigan ablate info ...', True), ('sarigan groups drawn64 --outdir=out', False),
+    ('git switch main', False)])
+def test_options_that_a_sentence_names_are_no_command_line(code, alone):
+    line, = command_lines.of_page(f'As `{code}` says.')
+    assert line.names_options_alone is alone
+    assert not line._replace(block=True).names_options_alone
 
 @pytest.mark.parametrize('line', ['edit network.pkl --outdir=out --volume=2', 'edit network.pkl', 'paint network.pkl',
     'generate --network=a.pkl --outdir=b --seeds=x', 'train --data=a.zip --outdir=b --cond=perhaps', 'data cats'])

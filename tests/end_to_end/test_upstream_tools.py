@@ -16,7 +16,6 @@ import zipfile
 from pathlib import Path
 
 import cv2
-import lmdb
 import numpy as np
 import PIL.Image
 import pytest
@@ -34,6 +33,7 @@ from sarigan_plugin.model import networks
 from sarigan_plugin.snapshots import label_kind, unpickler
 from sarigan_plugin.steering.sampling import label_vector, labels, render, sample_ws
 from sarigan_plugin.upstream import tree as upstream
+from small_images import photo, write_lmdb
 from small_networks import SIZE
 
 INSTALLED = upstream.root() / upstream.FOLDER
@@ -67,11 +67,6 @@ def picture(path):
     with PIL.Image.open(path) as image:
         return np.array(image)
 
-def photo(seed, width, height):
-    """Smooth enough for JPEG."""
-    small = np.random.RandomState(seed).randint(256, size=[4, 4, 3], dtype=np.uint8)
-    return PIL.Image.fromarray(small).resize([width, height], PIL.Image.Resampling.BICUBIC)
-
 #----------------------------------------------------------------------------
 # They start.
 
@@ -101,15 +96,6 @@ def test_doctor_names_what_a_script_imports_and_is_not_installed(tmp_path, monke
 
 #----------------------------------------------------------------------------
 # dataset_tool.py.
-
-def write_lmdb(folder, images, **options):
-    """A database as LSUN has them: names of a few letters -> WebP files."""
-    folder.mkdir(parents=True)
-    with lmdb.open(str(folder), map_size=2 ** 26) as database, database.begin(write=True) as transaction:
-        for index, image in enumerate(images):
-            content = io.BytesIO()
-            image.save(content, 'webp', **options)
-            transaction.put(f'{index:08x}'.encode(), content.getvalue())
 
 def write_cifar10(path):
     """CIFAR-10's archive, on whose size upstream's tool insists: 50,000 images, here of one colour each."""

@@ -361,6 +361,10 @@ def test_upstreams_metrics_are_about_completed_images_of_the_data_set(images, tm
     made = metric_utils.compute_feature_stats_for_generator(opts, **detector, batch_size=4, max_items=4).get_all()
     assert real.shape == (1, 12) and made.shape == (4, 12) and (made == real).all()
 
+def test_a_sample_sheet_may_have_more_images_than_the_data_set(images):
+    labels = InpaintingDataset(images).conditions(np.zeros([30, 3, 16, 16], dtype=np.uint8), range(30)) # Of 24.
+    assert np.array_equal(labels[:6], labels[24:]) and not np.array_equal(labels[0], labels[1])
+
 def test_a_sample_sheet_shows_input_output_and_truth(images, tmp_path):
     upstream_loop.prepare('cpu', grid=(2, 3))
     dataset = InpaintingDataset(images, mask_source='centre')

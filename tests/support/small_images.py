@@ -1,9 +1,11 @@
 """Images, data sets and detectors of them that a test makes for itself."""
 
+import io
 import json
 import warnings
 import zipfile
 
+import lmdb
 import numpy as np
 import PIL.Image
 import torch
@@ -40,3 +42,17 @@ def save_images(path, count=30, seed=0, labels=None, size=32):
             archive.writestr('dataset.json',
                 json.dumps(dict(labels=[[f'{index:03d}.png', index % labels] for index in range(count)])))
     return str(path)
+
+def photo(seed, width, height):
+    """Smooth enough for JPEG."""
+    small = np.random.RandomState(seed).randint(256, size=[4, 4, 3], dtype=np.uint8)
+    return PIL.Image.fromarray(small).resize([width, height], PIL.Image.Resampling.BICUBIC)
+
+def write_lmdb(folder, images, **options):
+    """A database as LSUN has them: names of a few letters -> WebP files."""
+    folder.mkdir(parents=True)
+    with lmdb.open(str(folder), map_size=2 ** 26) as database, database.begin(write=True) as transaction:
+        for index, image in enumerate(images):
+            content = io.BytesIO()
+            image.save(content, 'webp', **options)
+            transaction.put(f'{index:08x}'.encode(), content.getvalue())
