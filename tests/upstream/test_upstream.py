@@ -114,7 +114,7 @@ def test_each_patch_has_a_reason_and_one_line_of_context():
         assert '\nWhy: ' in header, path.name
         for hunk in body.split('\n@@ ')[1:]:
             lines = hunk.split('\n--- ')[0].rstrip('\n').split('\n')[1:]
-            assert [line[:1] or ' ' for line in lines if not line.startswith('+')] == [' ', ' '], path.name
+            assert [line[:1] or ' ' for line in lines if line[:1] not in ('+', '-')] == [' ', ' '], path.name
 
 #----------------------------------------------------------------------------
 # Verifying.
