@@ -18,6 +18,7 @@ from sarigan_plugin.trainer.agreement import Agreement
 from sarigan_plugin.trainer.effect_groups import EffectGroups
 from sarigan_plugin.trainer.loop_state import POSITION
 from sarigan_plugin.trainer.stopping import StopRequest, stop_if
+from sarigan_plugin.trainer.updates import Average, shorten
 
 #----------------------------------------------------------------------------
 
@@ -28,6 +29,7 @@ class Checkpointer:
     """Saves and restores the state of the training that this process runs; idle until begin()."""
     def __init__(self) -> None:
         self.run_dir: Any = None # A string from begin() to end().
+        self.average = Average() # Also where the loop was started by somebody else.
 
     def begin(self, run_dir: str, rank: int, num_gpus: int, keep: int = 2, minutes: float | None = None,
             state: str | None = None, seed: int | None = None, metrics: Sequence[str] = (),
@@ -62,8 +64,9 @@ class Checkpointer:
         """The loop is left, in whatever way."""
         self.stop.forget()
         self.run_dir = None
+        self.average = Average() # Memory.
 
-    # What patches/training.patch calls, each with the local variables of upstream's training_loop().
+    # What patches/training.patch calls with the local variables of upstream's training_loop(), beside `average`.
 
     def attach(self, loop: dict[str, Any]) -> tuple[Any, ...]:
         """Put the state into the loop. Returns its (cur_nimg, cur_tick, tick_start_nimg, batch_idx, start_time).
@@ -72,6 +75,7 @@ class Checkpointer:
         """
         if self.run_dir is not None:
             loop['loss'].set_average(loop['G_ema'])
+            shorten(loop['phases'], loop['loss'].gradients_are_finite)
         if self.run_dir is None or self.state is None:
             return *(loop[name] for name in POSITION), loop['start_time']
         loop_state.put_back(self.state, loop, self.rank, self.seed)

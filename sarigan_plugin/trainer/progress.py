@@ -91,6 +91,10 @@ class MonitoredLoss:
         """See SariGANLoss."""
         self.loss.set_average(G_ema)
 
+    def gradients_are_finite(self) -> bool:
+        """Whether those of the phase that ended last are known to be."""
+        return self.gradients.are_finite
+
     def is_sound(self) -> bool:
         """Whether the numbers of the last iteration, and all parameters, are finite."""
         return self.gradients.is_sound()

@@ -33,6 +33,7 @@ class GradientWatch:
         self.bad = torch.zeros([], device=device)       # Is this iteration bad?
         self.streak = torch.zeros([], device=device)    # Bad iterations in a row, up to now,
         self.longest = torch.zeros([], device=device)   # and the most since report().
+        self.are_finite = False # Those of the last phase, as far as is known without waiting for a GPU.
         self.total = 0                                  # Bad iterations of this process, up to report().
         self.since = torch.zeros([], device=device)     # And since then.
 
@@ -40,6 +41,7 @@ class GradientWatch:
     def look(self, phase: str) -> None:
         """The gradients of a phase ('Gmain', 'Dreg', ...) are complete."""
         named = self.parameters[phase[0]]
+        self.are_finite = False
         present = tuple(index for index, (_name, parameter) in enumerate(named) if parameter.grad is not None)
         if not present: # As where there is no path length penalty.
             return
@@ -47,7 +49,9 @@ class GradientWatch:
             self.indices[present] = torch.tensor(present, device=self.bad.device)
         bad = (~_sums([named[index][1].grad for index in present]).isfinite()).to(self.bad.dtype)
         self.counts[phase[0]].index_add_(0, self.indices[present], bad)
-        self.bad = torch.maximum(self.bad, bad.amax())
+        worst = bad.amax()
+        self.are_finite = worst.device.type == 'cpu' and worst.item() == 0
+        self.bad = torch.maximum(self.bad, worst)
 
     def end_iteration(self) -> None:
         self.streak = (self.streak + 1) * self.bad

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -125,9 +126,13 @@ def test_the_loss_gets_the_average_before_the_first_iteration(make_generator, ma
         total_kimg=1, kimg_per_tick=1, num_gpus=1, rank=0, minutes=None, max_bad_iterations=1, **networks)
     position = dict(cur_nimg=0, cur_tick=0, tick_start_nimg=0, batch_idx=0, start_time=5)
     checkpoint.keeper.begin(tmp_path, rank=0, num_gpus=1)
-    found = checkpoint.keeper.attach(dict(position, loss=loss, G_ema=G_ema))
+    phase = types.SimpleNamespace(module=D)
+    found = checkpoint.keeper.attach(dict(position, loss=loss, G_ema=G_ema, phases=[phase]))
     checkpoint.keeper.end()
     assert found == (0, 0, 0, 0, 5) and loss.loss.average is G_ema # What it is for: test_grouping.py.
+    assert len(phase.module.parameters()) > 0, 'no gradient is known to be finite before somebody has looked'
+    loss.gradients.are_finite = True
+    assert len(phase.module.parameters()) == 0
 
 #----------------------------------------------------------------------------
 # Which run goes on. Each test goes on with a copy of a run that stopped after its first tick.

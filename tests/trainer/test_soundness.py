@@ -57,6 +57,17 @@ def test_bad_gradients_are_counted_and_their_layers_and_losses_named(watch, valu
     iterate(watch, G, D)
     assert watch.report(dict) is None and watch.is_sound()
 
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_what_is_said_of_a_phases_gradients_is_said_of_the_last_phase(watch, value):
+    watch, G, D = watch
+    assert not watch.are_finite, 'nobody has looked'
+    for poison in [None, 'b4.out.bias', None]:
+        give_gradients(D, poison, value)
+        watch.look('Dmain')
+        assert watch.are_finite == (poison is None)
+    watch.look('Gmain')
+    assert not watch.are_finite, 'of no gradients nothing is known'
+
 def test_a_phase_without_gradients_is_no_trouble(watch):
     watch, _G, _D = watch
     watch.look('Greg')
