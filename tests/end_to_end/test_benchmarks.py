@@ -13,7 +13,7 @@ import trees
 SMALL = ['--settings=16:4', '--channel-base=256', '--channel-max=16', '--rounds=1']
 
 def benchmark(name, *arguments):
-    return commands.finished(commands.start(trees.ROOT / 'benchmarks' / name, *arguments))
+    return commands.finished(commands.start(trees.ROOT / 'benchmarks' / name, *arguments, before=commands.fork_all))
 
 def test_both_sides_are_measured_and_compared(tmp_path):
     done = benchmark('speed.py', *SMALL, '--sides=upstream,sarigan-g4', '--measures=Gmain,Dreg', '--device=cpu',

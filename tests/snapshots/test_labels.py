@@ -76,7 +76,10 @@ NETWORKS = {
     'unknown':          (dict(c_dim=2), None, ['--class=0.2,0.8']),
 }
 
-@pytest.mark.parametrize('name', NETWORKS)
+SLOW = ['mixed-classes', 'unknown'] # They differ from the others in the label alone.
+
+@pytest.mark.parametrize('name', [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+    for name in NETWORKS])
 def test_every_command_works_with_grey_and_conditional_networks(save, photo, tmp_path, name):
     shape, kind, given = NETWORKS[name]
     _G, path = save('network', kind, **shape)
@@ -86,7 +89,8 @@ def test_every_command_works_with_grey_and_conditional_networks(save, photo, tmp
         assert any((tmp_path / 'out').iterdir()), command
         shutil.rmtree(tmp_path / 'out')
 
-@pytest.mark.parametrize('shape', [dict(img_channels=1), dict(c_dim=2), dict(c_dim=2, img_channels=1)], ids=str)
+@pytest.mark.parametrize('shape', [dict(img_channels=1), dict(c_dim=2, img_channels=1),
+    pytest.param(dict(c_dim=2), marks=pytest.mark.slow)], ids=str)
 def test_quality_and_exports_need_no_class(save, tmp_path, shape):
     G, path = save('network', 'vectors' if 'c_dim' in shape else None, grouping='similarity', **shape)
     (tmp_path / 'images').mkdir()
