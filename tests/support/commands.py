@@ -70,18 +70,18 @@ def start(*words, cwd='.', before=None, **environment):
     return Started([str(word) for word in words], str(cwd), before, os.environ | environment)
 
 def fork_all():
-    """From now on, processes that this one would start anew, with multiprocessing or as `python WORDS`, are forked, and
-    import nothing that this one has imported."""
+    """From now on, processes that this one would start anew, with multiprocessing or as `python -m MODULE`, are forked,
+    and import nothing that this one has imported."""
     methods = multiprocessing.context._concrete_contexts
     methods['spawn'] = methods['fork']
     subprocess.Popen = ForkingPopen
 
 class ForkingPopen(subprocess.Popen):
-    """Forks in the place of `python WORDS`."""
+    """Forks in the place of `python -m MODULE`."""
 
     def _execute_child(self, args, *others):
         words = [word for word in args if word != '-u']
-        if words[0] != sys.executable or not (words[1] == '-m' or words[1].endswith('.py')):
+        if words[:2] != [sys.executable, '-m']:
             super()._execute_child(args, *others)
             return
         _executable, before, _close, _pass, cwd, environment, _info, _flags, _shell, *others = others
