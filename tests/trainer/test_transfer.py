@@ -411,7 +411,7 @@ def test_training_says_what_it_copied_and_starts_with_p_where_the_pickle_has_it_
         plain_pickle, images, cfg, tmp_path):
     start = with_augmentation(plain_pickle(), path=str(images), max_size=24)
     done = sarigan('train', *command_line(images, cfg, tmp_path), f'--resume={start}', '--aug=ada',
-        '--workers=0')
+        '--augpipe=blit', '--workers=0')
     assert done.returncode == 0, done.stderr
     assert 'group_affine is fitted, which keeps styles within ' in done.stdout
     assert 'tensors are not in the pickle and start afresh: q.weight, q.bias' in done.stdout
