@@ -150,5 +150,5 @@ case $job in
     test)
         # One thread per process: on a busy machine more of them slow small networks down by an order of magnitude.
         cd "$here"
-        OMP_NUM_THREADS=1 "$python" -m pytest --numprocesses=2 --dist=worksteal "$@" ;;
+        OMP_NUM_THREADS=1 "$python" -m pytest --numprocesses=2 --dist=loadfile "$@" ;;
 esac

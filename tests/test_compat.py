@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+import commands
 import trees
 from sarigan_plugin import compat, hooks
 from sarigan_plugin.model import networks
@@ -40,7 +41,7 @@ def test_what_went_from_the_networks_file_to_others_is_still_found_there(name, n
         networks.nonesuch # noqa: B018
 
 def test_an_old_name_runs_as_a_script_too():
-    done = trees.run([sys.executable, '-m', 'sarigan_plugin.ablation_job'], trees.ROOT)
+    done = commands.finished(commands.start('-m', 'sarigan_plugin.ablation_job'))
     assert 'EOFError' in done.stderr and 'sarigan_plugin/ablation/job.py' in done.stderr # It read no job from stdin.
 
 def test_an_old_name_may_come_first_and_in_every_form_of_import():

@@ -3,11 +3,11 @@
 import hashlib
 import json
 import shutil
-import sys
 
 import pytest
 import torch
 
+import commands
 import trees
 from sarigan_plugin.acceleration import cuda_build, ops
 from sarigan_plugin.commands import doctor
@@ -23,7 +23,7 @@ def findings(project, **environment):
     return {finding['part']: finding for finding in report['findings']}
 
 def test_each_part_has_one_line_with_its_state():
-    done = trees.run([sys.executable, '-m', 'sarigan_plugin.cli', 'doctor'], trees.ROOT)
+    done = commands.sarigan('doctor')
     lines = done.stdout.splitlines()
     assert [line[9:18].strip() for line in lines] == PARTS
     assert {line[:7].strip() for line in lines} <= {'ok', 'warning', 'error'}
@@ -60,19 +60,17 @@ def test_missing_patches_are_an_error_and_edited_files_a_warning(tmp_path, pypi_
         for name in ['networks', 'tools', 'train', 'training']) + ': run ./install.sh'
     assert found['patches'] == dict(part='patches', state='error', detail=detail)
 
-def test_cached_detectors_are_found_where_dnnlib_looks_for_them(tmp_path, pypi_tree):
-    project = trees.Project(tmp_path / 'project', reachable=False)
-    shutil.copytree(pypi_tree, project.tree, dirs_exist_ok=True)
+def test_cached_detectors_are_found_where_dnnlib_looks_for_them(tmp_path, monkeypatch):
     cache = tmp_path / 'cache'
-    found = findings(project, DNNLIB_CACHE_DIR=cache)['detectors']
-    assert found['state'] == 'warning'
-    assert found['detail'].startswith('inception-2015-12-05, vgg16 not cached: metrics download them when first used')
+    monkeypatch.setenv('DNNLIB_CACHE_DIR', str(cache))
+    state, detail = doctor.check_detectors()
+    assert state == 'warning'
+    assert detail.startswith('inception-2015-12-05, vgg16 not cached: metrics download them when first used')
     (cache / 'downloads').mkdir(parents=True)
     for name in ('inception-2015-12-05', 'vgg16'):
         url = f'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{name}.pt'
         (cache / 'downloads' / f'{hashlib.md5(url.encode()).hexdigest()}_{name}.pt').write_bytes(b'')
-    found = findings(project, DNNLIB_CACHE_DIR=cache)['detectors']
-    assert (found['state'], found['detail']) == ('ok', f'inception-2015-12-05, vgg16 cached in {cache / "downloads"}')
+    assert doctor.check_detectors() == ('ok', f'inception-2015-12-05, vgg16 cached in {cache / "downloads"}')
 
 def test_a_check_that_fails_is_an_error_line_and_no_traceback(monkeypatch):
     def burn():

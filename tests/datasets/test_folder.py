@@ -655,7 +655,7 @@ def written(dest):
     unfinished = dest.with_name(f'.{dest.name}.unfinished')
     return unfinished.stat().st_size if unfinished.exists() else -1
 
-@pytest.mark.parametrize('size', [0, 10000]) # As it begins, and within.
+@pytest.mark.parametrize('size', [pytest.param(0, marks=pytest.mark.slow), 10000]) # As it begins, and within.
 def test_a_killed_run_leaves_no_half_zip_and_no_process_and_can_be_repeated(slow_pictures, many_pictures, expected_zip,
         tmp_path, size):
     dest = tmp_path / 'a.zip'

@@ -17,7 +17,7 @@ import torch
 from click.testing import CliRunner
 
 import limits
-from commands import finished, start
+from commands import finished, fork_all, start
 from sarigan_plugin.acceleration import cuda_build
 from sarigan_plugin.commands.train import main
 from sarigan_plugin.errors import UserError
@@ -34,9 +34,9 @@ def plain_environment(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 @contextlib.contextmanager
-def started(*words_of_each):
+def started(*words_of_each, before=None):
     """Start command lines of Python; yields the processes, and leaves none of their children behind."""
-    processes = [start(*words) for words in words_of_each]
+    processes = [start(*words, before=before) for words in words_of_each]
     family = []
     try:
         family = [psutil.Process(process.pid) for process in processes]
@@ -90,9 +90,9 @@ def trained(request, images, cfg, tmp_path_factory):
     meeting, processes = request.param
     outdir = tmp_path_factory.mktemp('torchrun')
     options = [f'--cfg={cfg}', f'--data={images}', f'--outdir={outdir}', f'--batch={BATCH}']
-    with started(*torchrun(2, processes, *options, meeting=meeting, restarts=1)) as machines:
+    with started(*torchrun(2, processes, *options, meeting=meeting, restarts=1), before=fork_all) as machines:
         limits.wait_until(lambda: list(outdir.glob('*/training-state-*.pt')), 'a training state')
-        victim, *_others = workers(machines[1]).values()
+        victim, *_others = psutil.Process(machines[1].pid).children()
         victim.kill()
         ends = [finished(machine) for machine in machines]
     folder, = outdir.iterdir()
@@ -128,7 +128,7 @@ def test_torchrun_starts_all_again_and_they_train_the_same_network_as_processes_
         "_, args = arguments.training_options(data=sys.argv[1], cfg=sys.argv[2], gpus=int(sys.argv[4]), "
         "batch=int(sys.argv[5]), metrics=[])\nargs.run_dir = os.path.join(sys.argv[3], 'run')\n"
         "sys.exit(launch.launch(args, 'cpu'))") # Past the check for as many cores.
-    with started(['-c', code, images, cfg, tmp_path, processes, BATCH]) as (process,):
+    with started(['-c', code, images, cfg, tmp_path, processes, BATCH], before=fork_all) as (process,):
         done = finished(process)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('tick 1 ') == 1
@@ -175,8 +175,8 @@ def test_a_process_that_hangs_is_given_up_after_the_timeout(images, cfg, tmp_pat
 # Mistakes.
 
 def test_a_wrong_number_of_gpus_is_told_once(images, cfg, tmp_path):
-    with started(*torchrun(1, 2, f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--gpus=4')) as (
-            process,):
+    options = [f'--cfg={cfg}', f'--data={images}', f'--outdir={tmp_path / "out"}', '--gpus=4']
+    with started(*torchrun(1, 2, *options), before=fork_all) as (process,):
         done = finished(process)
     assert done.returncode != 0 # torchrun's own is 1 whatever ours is; it reports ours, 2.
     assert done.stderr.count('Error: --gpus=4, but torchrun has started WORLD_SIZE=2 processes: '

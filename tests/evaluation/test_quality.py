@@ -165,9 +165,8 @@ def test_calc_metrics_gives_the_same_values(network, data, cache, tmp_path):
     program = ('import runpy, sys; from sarigan_plugin.features import statistics as feature_stats; '
         'sys.argv[0] = sys.argv.pop(1)\n'
         'with feature_stats.using(num_made=64): runpy.run_path(sys.argv[0], run_name="__main__")') # In place of 50,000.
-    done = trees.run([sys.executable, '-c', program, script, f'--network={network}', f'--data={data}',
-        f'--metrics={",".join(names)}'], tmp_path,
-        PYTHONPATH=os.pathsep.join([str(trees.ROOT), os.path.dirname(script)]), CUDA_VISIBLE_DEVICES='')
+    done = commands.finished(commands.start('-c', program, script, f'--network={network}', f'--data={data}',
+        f'--metrics={",".join(names)}', cwd=tmp_path, CUDA_VISIBLE_DEVICES=''))
     assert done.returncode == 0, done.stderr
     theirs = {name: value for line in re.findall(r'^{"results".*', done.stdout, flags=re.M)
         for name, value in json.loads(line)['results'].items()}

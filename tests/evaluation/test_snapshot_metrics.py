@@ -135,7 +135,7 @@ def test_many_processes_go_on_after_a_metric_fails_in_any_and_stop_together_when
     marker = tmp_path / 'hangs'
     failing = [name for name in METRICS if name.startswith('fails')]
     process = start(data, tmp_path / 'out', f'--metrics={",".join(failing)},mean,endless', '--gpus=2',
-        SARIGAN_TEST_HANG='1', SARIGAN_TEST_MARKER=str(marker))
+        before=commands.fork_all, SARIGAN_TEST_HANG='1', SARIGAN_TEST_MARKER=str(marker))
     wait_for(process, marker)
     os.killpg(process.pid, signal.SIGINT) # As Ctrl-C in a terminal: those that load images get it as well.
     out, errors = finish(process)

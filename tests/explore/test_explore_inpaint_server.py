@@ -29,6 +29,7 @@ from visitors import (
     form,
     needs_chromium,
     patient_context,
+    serving,
     until,
     upload_address,
     wait_for_message,
@@ -41,7 +42,7 @@ def served(tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp('explore')
     network, images = browser_tools.untrained(folder, 32, 'tiny-inpaint')
-    with browser_tools.serving(network, images, f'--outdir={folder / "out"}') as (address, process):
+    with serving(network, images, f'--outdir={folder / "out"}') as (address, process):
         yield types.SimpleNamespace(address=address, host=address.removeprefix('http://'), process=process,
             network=network, outdir=folder / 'out',
             photos=[PIL.Image.open(path).convert('RGB') for path in sorted((folder / 'images32').iterdir())])
@@ -181,7 +182,7 @@ def test_in_a_browser_photos_masks_and_recipes_are_opened_and_hostile_ones_get_a
 
 @needs_chromium
 def test_in_a_browser_a_page_without_photos_asks_for_one(browser, served, tmp_path):
-    with browser_tools.serving(served.network, f'--outdir={tmp_path}') as (address, _process):
+    with serving(served.network, f'--outdir={tmp_path}') as (address, _process):
         page = patient_context(browser).new_page()
         page.goto(address)
         page.get_by_text('Open a photo to begin with.').wait_for()

@@ -7,7 +7,6 @@ import os
 import pickle
 import re
 import signal
-import sys
 import types
 
 import numpy as np
@@ -38,6 +37,7 @@ from visitors import (
     needs_chromium,
     npz,
     pixels,
+    serving,
     until,
     upload_address,
     wait_for_message,
@@ -66,8 +66,7 @@ def served(tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp('explore')
     (network,), outdir = browser_tools.untrained(folder, 32), folder / 'out'
-    with browser_tools.serving(network, f'--outdir={outdir}', command=(sys.executable, '-c', COUNTING)) as (
-            address, process):
+    with serving(network, f'--outdir={outdir}', code=COUNTING) as (address, process):
         yield types.SimpleNamespace(address=address, host=address.removeprefix('http://'), process=process,
             network=network, outdir=outdir, folder=folder)
 
@@ -149,8 +148,10 @@ def test_the_name_of_an_upload_leads_nowhere(served, name):
 
 def count_visitors(served):
     """How many pages the server holds."""
+    before = len(served.process.printed())
     served.process.send_signal(signal.SIGUSR1)
-    return int(served.process.stdout.readline())
+    limits.wait_until(lambda: served.process.printed()[before:].endswith('\n'), 'the number of visitors', pause=0.01)
+    return int(served.process.printed()[before:])
 
 @pytest.mark.parametrize('number', [8, pytest.param(50, marks=pytest.mark.slow)])
 def test_visitors_at_once_each_see_their_own_edit_and_are_forgotten_when_they_have_gone(served, number):
@@ -203,7 +204,7 @@ def test_a_network_of_label_vectors_begins_with_one_and_takes_another(make_gener
     path = tmp_path / 'network.pkl'
     D = make_discriminator(**shape)
     path.write_bytes(pickle.dumps(dict(G=G, D=D, G_ema=G, training_set_kwargs=None, augment_pipe=None)))
-    with browser_tools.serving(path, f'--outdir={tmp_path}', '--class=0.2,0.8') as (address, _process):
+    with serving(path, f'--outdir={tmp_path}', '--class=0.2,0.8') as (address, _process):
         visitor, notes = Visitor(address), []
         assert np.array_equal(visitor.image(), render(G, sample_ws(G, [0], class_idx=(0.2, 0.8))))
         assert 'class 1' not in visitor.text
@@ -337,11 +338,11 @@ def test_in_a_browser_the_picture_beside_shows_attention_and_change(tab, served)
 
 @needs_chromium
 def test_ctrl_c_ends_the_server_while_a_browser_looks_on(browser, served, tmp_path):
-    with browser_tools.serving(served.network, f'--outdir={tmp_path}') as (address, process):
+    with serving(served.network, f'--outdir={tmp_path}') as (address, process):
         tab = Tab(browser, types.SimpleNamespace(address=address))
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=limits.HANG) == 130
-        assert process.stderr.read() == ''
+        assert process.printed('errors') == ''
         tab.context.close()
 
 @pytest.mark.slow
@@ -350,7 +351,7 @@ def test_a_conditional_network_without_colours_can_be_explored(make_generator, m
     path = tmp_path / 'network.pkl'
     path.write_bytes(pickle.dumps(dict(G=G, D=make_discriminator(c_dim=3, img_channels=1), G_ema=G,
         training_set_kwargs=None, augment_pipe=None)))
-    with browser_tools.serving(path, f'--outdir={tmp_path}') as (address, _process):
+    with serving(path, f'--outdir={tmp_path}') as (address, _process):
         visitor = Visitor(address)
         assert (np.array_equal(visitor.image(), render(G, sample_ws(G, [0]))) and 'class 2' in visitor.text
             and 'class 3' not in visitor.text)

@@ -4,8 +4,6 @@ import json
 import os
 import pickle
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import PIL.Image
@@ -16,6 +14,7 @@ from click.testing import CliRunner
 import commands
 import limits
 import small_training
+import unmodified
 from ddp_steps import assert_equal_on_both_ranks, assert_trained_alike, run as run_ddp
 from sarigan_plugin import cli
 from sarigan_plugin.datasets import masks
@@ -266,10 +265,8 @@ def test_training_goes_on_from_another_network_of_inpainting():
         assert all(torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values()))
 
 READ_PICKLE = """
-import sys
-sys.modules['sarigan_plugin'] = None # Hidden, where it is installed.
-sys.path.insert(0, sys.argv[2])
 import hashlib
+import sys
 import torch
 import legacy
 with open(sys.argv[1], 'rb') as f:
@@ -282,13 +279,9 @@ print(hashlib.sha256(img.numpy().tobytes() + data['D'](img, c).numpy().tobytes()
 
 def test_pickle_completes_images_in_an_unmodified_checkout_without_the_plugin(any_tree, tmp_path):
     save_network(tmp_path / 'network.pkl')
-    outside = subprocess.run([sys.executable, '-I', '-c', READ_PICKLE, tmp_path / 'network.pkl', any_tree],
-        capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert outside.returncode == 0, outside.stderr
-    code = READ_PICKLE.replace("sys.modules['sarigan_plugin'] = None", 'import sarigan_plugin').replace(
-        'sys.path.insert', '#')
-    inside = commands.finished(commands.start('-c', code, tmp_path / 'network.pkl'))
-    assert outside.stdout.split()[-1] == inside.stdout.split()[-1]
+    outside = unmodified.run(any_tree, READ_PICKLE, tmp_path / 'network.pkl')
+    inside = commands.finished(commands.start('-c', f'import sarigan_plugin\n{READ_PICKLE}', tmp_path / 'network.pkl'))
+    assert outside.split()[-1] == inside.stdout.split()[-1]
 
 #----------------------------------------------------------------------------
 # Data.

@@ -22,9 +22,9 @@ def runtime_archive():
 @pytest.fixture(scope='session')
 def published(make_generator, runtime_archive, tmp_path_factory):
     torch.manual_seed(0)
-    return Published(tmp_path_factory.mktemp('published'), make_generator(grouping='blocks'),
+    return Published(tmp_path_factory.mktemp('published'), make_generator(grouping='blocks', img_resolution=16),
         name=('b16.conv1', 1, 'glasses'), linked=[
-            ChannelSet('hat', {'b8.conv1': (0, 3), 'b32.conv1': (1, 2, 5)}, note='Off: no hats.'),
+            ChannelSet('hat', {'b8.conv1': (0, 3), 'b16.conv1': (1, 2, 5)}, note='Off: no hats.'),
             ChannelSet(None, {'b16.conv0': (2, 7)})])
 
 #----------------------------------------------------------------------------

@@ -98,15 +98,15 @@ def check_edits(G, content, **label):
     assert_close(content, feeds | label, changed, maps)
 
 def test_the_feature_form_classes_and_linked_groups_give_the_images_and_attention_maps_of_pytorch(make_generator):
-    G = shaken(make_generator(norm='feature', c_dim=3))
+    G = shaken(make_generator(norm='feature', c_dim=3, img_resolution=8))
     link(G)
     check_edits(G, onnx_file.as_bytes(G), label=np.float32([[0, 0, 1]]))
 
 def test_the_command_writes_a_grey_network_that_describes_itself_and_nothing_of_this_machine(make_generator,
         make_discriminator, tmp_path):
-    G = shaken(make_generator(img_channels=1))
+    G = shaken(make_generator(img_channels=1, img_resolution=16))
     network, dest = tmp_path / 'network.pkl', tmp_path / 'network.onnx'
-    D = make_discriminator(img_channels=1)
+    D = make_discriminator(img_channels=1, img_resolution=16)
     write(dict(G=G, D=D, G_ema=G, training_set_kwargs=None, augment_pipe=None), network)
     known = names.read(network, G)
     layer, group = 'b16.conv0', G.synthesis.b16.conv0.grouping.live_groups[0].item()
@@ -132,7 +132,7 @@ def test_the_command_writes_a_grey_network_that_describes_itself_and_nothing_of_
     assert 'exists already' in sentence(run('export', network, f'--to={dest}'))
 
 def test_stylegan2_has_seeds_and_truncation():
-    G = reading.put(plain_networks(c_dim=2, resolution=16)['G_ema'], 'cpu')
+    G = reading.put(plain_networks(c_dim=2, resolution=8)['G_ema'], 'cpu')
     feeds = feeds_of(G, 5, label=np.float32([[0, 1]]))
     assert list(feeds) == ['z', 'truncation', 'label']
     assert_close(onnx_file.as_bytes(G), feeds, G.synthesis(sample_ws(G, [5], TRUNC, 1), noise_mode='const'), {})
@@ -148,12 +148,12 @@ def test_linked_groups_of_stylegan2_give_the_images_and_attention_maps_of_pytorc
     assert_close(onnx_file.as_bytes(G), feeds, image, maps)
 
 def test_a_network_that_completes_images_takes_the_condition():
-    G = shaken(make_inpainter(img_channels=1))
-    hole = torch.zeros([1, 1, 32, 32], dtype=torch.bool)
-    hole[:, :, 8:20, 8:30] = True
-    c = inpainting.join_condition(torch.rand([1, 1, 32, 32]) * 2 - 1, hole)
+    G = shaken(make_inpainter(img_channels=1, img_resolution=8))
+    hole = torch.zeros([1, 1, 8, 8], dtype=torch.bool)
+    hole[:, :, 2:5, 2:7] = True
+    c = inpainting.join_condition(torch.rand([1, 1, 8, 8]) * 2 - 1, hole)
     edits, feeds = edits_and_feeds(G)
-    feeds['condition'] = c.reshape(1, 2, 32, 32).numpy()
+    feeds['condition'] = c.reshape(1, 2, 8, 8).numpy()
     with edited(G, edits, TRUNC, label=c):
         image, maps = attention_maps(G, G.mapping(latents(G, [3]), c, truncation_psi=TRUNC), c=c)
     assert_close(onnx_file.as_bytes(G), feeds, image, maps)

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import PIL.Image
+import pytest
 import torch
 
 from publish_tools import Published, Server
@@ -100,7 +101,7 @@ def test_in_a_browser_what_is_saved_can_be_edited_and_what_was_edited_can_be_ope
     # Edits of edits, a group of two layers, linked groups, codes of five images.
     recipe = EditRecipe([Edit(LAYER, 1, inter_scale=-1), Edit(LAYER, 1, 0.5, 0.25, inter_seed=4, inter_mix=0.5),
         Edit(LAYER, 1, intra_seed=5, intra_mix=0.5), Edit(['b8.conv0', LAYER], 1, intra_seed=6, intra_mix=0.75),
-        Edit('b32.conv1', 2, inter_seed=7, inter_mix=0.3),
+        Edit('b16.conv0', 2, inter_seed=7, inter_mix=0.3),
         Edit('linked', 1, 1.5, 0.1, intra_seed=8, intra_mix=0.5, inter_seed=4, inter_mix=0.25)], [11, 12], 0.9)
     recipe.write(tmp_path / 'edit.json')
     with tab.page.expect_file_chooser() as chooser:
@@ -178,7 +179,7 @@ def test_in_a_browser_a_phone_in_the_dark_has_it_all_and_everything_has_a_name(o
     assert nameless == []
 
 def test_in_a_browser_stylegan2_has_seeds_classes_and_truncation(open_tab, runtime_archive, tmp_path):
-    plain = Published(tmp_path, plain_networks(c_dim=2, resolution=16)['G_ema'])
+    plain = Published(tmp_path, plain_networks(c_dim=2, resolution=8)['G_ema'])
     tab, G = open_tab(address=Server(plain.site).address), plain.G
     assert_near(tab.pixels(), render(G, sample_ws(G, [0])))
     tab.page.get_by_label('Class').select_option('class 1')
@@ -195,9 +196,10 @@ def test_in_a_browser_stylegan2_has_seeds_classes_and_truncation(open_tab, runti
     other.wait([], seed, 1.5, 1)
     assert onnx_file.neutral(G).keys() == {'z', 'truncation', 'label'}
 
+@pytest.mark.slow # Linked groups on the page: above. Of StyleGAN2: in test_onnx_file.py.
 def test_in_a_browser_linked_groups_of_stylegan2_are_mixed_as_by_edit_and_mix(open_tab, runtime_archive, tmp_path):
-    plain = Published(tmp_path, plain_networks(resolution=16)['G_ema'], linked=[
-        ChannelSet('hat', {'b8.conv1': (0, 3), 'b16.conv1': (1, 2, 5)}), ChannelSet(None, {'b16.conv0': (2, 7)})])
+    plain = Published(tmp_path, plain_networks(resolution=8)['G_ema'], linked=[
+        ChannelSet('hat', {'b8.conv0': (0, 3), 'b8.conv1': (1, 2, 5)}), ChannelSet(None, {'b8.conv0': (2, 7)})])
     tab, G = open_tab(address=Server(plain.site).address), plain.G
     tab.button('group 1').click()
     tab.press('Share', 'PageUp', 5)

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import sys
 from argparse import Namespace
 
 import pytest
@@ -11,7 +10,7 @@ import safetensors.torch
 import torch
 
 import rounding
-import trees
+import unmodified
 from commands import run, sentence
 from published import plain_checkpoint, published_generator, released_checkpoint
 from sarigan_plugin.snapshots import reading, rosinality
@@ -80,11 +79,8 @@ def test_channels_last_networks_come_back_as_they_were(make_generator, make_disc
         assert_same(data[name], back[name])
 
 OUTSIDE = """
-import sys
-sys.modules['sarigan_plugin'] = None
-sys.path.insert(0, sys.argv[1])
-import hashlib, torch, legacy
-for path in sys.argv[2:]:
+import hashlib, sys, torch, legacy
+for path in sys.argv[1:]:
     with open(path, 'rb') as f:
         data = legacy.load_network_pkl(f)
     torch.manual_seed(1)
@@ -97,10 +93,7 @@ def test_imported_pickle_loads_in_an_unmodified_checkout_without_the_plugin(sari
     write(sari_networks(), tmp_path / 'network.pkl')
     assert run('export', tmp_path / 'network.pkl', f'--to={tmp_path / "folder"}').exit_code == 0
     assert run('import', tmp_path / 'folder', f'--to={tmp_path / "back.pkl"}').exit_code == 0
-    done = trees.run([sys.executable, '-I', '-c', OUTSIDE, any_tree, tmp_path / 'network.pkl',
-        tmp_path / 'back.pkl'], tmp_path)
-    assert done.returncode == 0, done.stderr
-    sums = done.stdout.split()[-2:]
+    sums = unmodified.run(any_tree, OUTSIDE, tmp_path / 'network.pkl', tmp_path / 'back.pkl').split()[-2:]
     assert sums[0] == sums[1]
 
 def test_every_command_takes_an_exported_folder(sari_networks, tmp_path):

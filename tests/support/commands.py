@@ -63,10 +63,63 @@ def finished(process):
 def start(*words, cwd='.', before=None, **environment):
     """Start `python WORDS`: -m MODULE, -c CODE or a script, with their arguments.
 
-    before:      called in the new process, as functools.partial(signal.signal, signal.SIGHUP, signal.SIG_IGN).
+    before:      called in the new process, as functools.partial(signal.signal, signal.SIGHUP, signal.SIG_IGN), or
+                 fork_all.
     environment: variables that differ from this process's.
     """
     return Started([str(word) for word in words], str(cwd), before, os.environ | environment)
+
+def fork_all():
+    """From now on, processes that this one would start anew, with multiprocessing or as `python -m MODULE`, are forked,
+    and import nothing that this one has imported."""
+    methods = multiprocessing.context._concrete_contexts
+    methods['spawn'] = methods['fork']
+    subprocess.Popen = ForkingPopen
+
+class ForkingPopen(subprocess.Popen):
+    """Forks in the place of `python -m MODULE`."""
+
+    def _execute_child(self, args, *others):
+        words = [word for word in args if word != '-u']
+        if words[:2] != [sys.executable, '-m']:
+            super()._execute_child(args, *others)
+            return
+        _executable, before, _close, _pass, cwd, environment, _info, _flags, _shell, *others = others
+        pipes, is_leader = others[:6], others[11]
+        for stream in [sys.stdout, sys.stderr]:
+            stream.flush() # What waits there is this process's.
+        child = multiprocessing.get_context('fork').Process(target=_branch_off,
+            args=(words[1:], pipes, is_leader, cwd, environment, before))
+        self.pid = os.fork()
+        if self.pid == 0:
+            os._exit(child._bootstrap())
+        self._child_created = True
+        self._close_pipe_fds(*pipes)
+
+def _branch_off(words, pipes, is_leader, cwd, environment, before):
+    """Go on as `python WORDS`, with what a process keeps that is started anew."""
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    ours, theirs = [pipes[0], pipes[3], pipes[5]], [pipes[1], pipes[2], pipes[4]]
+    for stream, end in enumerate(ours):
+        if end != -1:
+            os.dup2(end, stream)
+    for end in theirs:
+        if end != -1:
+            os.close(end)
+    if is_leader:
+        os.setsid()
+    if cwd is not None:
+        os.chdir(cwd)
+    if environment is not None:
+        os.environ.clear()
+        os.environ.update(environment)
+    if before is not None:
+        before()
+    sys.stdin = open(0, encoding='utf-8', closefd=False)
+    _open_streams()
+    _run(words)
 
 def server():
     """The context of multiprocessing whose processes have imported PyTorch already."""
@@ -129,15 +182,23 @@ def _become(words, cwd, before, environment, folder):
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    sys.stdout = sys.__stdout__ = io.TextIOWrapper(open(1, 'wb', closefd=False), encoding='utf-8')
-    sys.stderr = sys.__stderr__ = io.TextIOWrapper(open(2, 'wb', closefd=False), encoding='utf-8', line_buffering=True)
+    _open_streams()
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
     multiprocessing.set_start_method(None, force=True) # What this process starts is not of the server.
     if before is not None:
         before()
-    os.setsid() # Last: whoever started it waits for this.
+    with contextlib.suppress(PermissionError): # before() has done so.
+        os.setsid() # Last: whoever started it waits for this.
+    _run(words)
+
+def _open_streams():
+    sys.stdout = sys.__stdout__ = io.TextIOWrapper(open(1, 'wb', closefd=False), encoding='utf-8')
+    sys.stderr = sys.__stderr__ = io.TextIOWrapper(open(2, 'wb', closefd=False), encoding='utf-8', line_buffering=True)
+
+def _run(words):
+    """As `python WORDS` does once it has started."""
     first, *rest = words
     if first == '-m':
         sys.argv = rest

@@ -1,4 +1,6 @@
-"""Print a hash of the real images of each iteration of an ablation's trainings: python reals_seen.py TOML DATA OUTDIR
+"""Print a hash of the real images of each iteration of an ablation's first trainings:
+
+    python reals_seen.py TOML DATA OUTDIR COUNT
 
 {"row, seed 0": [hash of the first batch, ...], ...} as JSON on the last line.
 """
@@ -12,7 +14,7 @@ from sarigan_plugin.trainer import launch, progress
 
 from torch_utils import training_stats
 
-def main(toml, data, outdir):
+def main(toml, data, outdir, count):
     hashes = dict()
     accumulate_gradients = progress.MonitoredLoss.accumulate_gradients
     def recorded(self, phase, real_img, **kwargs):
@@ -20,7 +22,7 @@ def main(toml, data, outdir):
             hashes.setdefault(training.name, []).append(hashlib.sha256(real_img.numpy().tobytes()).hexdigest())
         accumulate_gradients(self, phase=phase, real_img=real_img, **kwargs)
     progress.MonitoredLoss.accumulate_gradients = recorded
-    for training in table_spec.plan(table_spec.read(toml), data, outdir):
+    for training in table_spec.plan(table_spec.read(toml), data, outdir)[:int(count)]:
         training_stats._sync_called = False # Upstream has one training in a process.
         assert launch.launch(training.args, 'cpu') == 0
     print()

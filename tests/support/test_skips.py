@@ -4,8 +4,6 @@ import re
 import subprocess
 import sys
 
-import pytest
-
 import limits
 import skips
 import trees
@@ -34,14 +32,16 @@ def test_marked(): pass
 def test_missing(): pytest.importorskip('no_such_package')
 '''
 
-@pytest.mark.parametrize('before, outcome', [('', '2 failed, 1 skipped, 1 error'),
-    ('import pytest; pytest.importorskip("no_such_package")', '1 error')], ids=['tests', 'a whole file'])
-def test_a_skip_for_another_reason_is_a_failure(tmp_path, before, outcome):
-    (tmp_path / 'test_it.py').write_text(before + SKIPPING)
+def test_a_skip_for_another_reason_is_a_failure(tmp_path):
+    (tmp_path / 'test_it.py').write_text(SKIPPING)
+    (tmp_path / 'test_whole_file.py').write_text(f'import pytest; pytest.importorskip("no_such_package"){SKIPPING}')
     done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-p', 'skips',
-        '--noconftest', tmp_path], cwd=trees.SUPPORT,
+        '--noconftest', '--continue-on-collection-errors', '-rA', tmp_path], cwd=trees.SUPPORT,
         capture_output=True, text=True, check=False, timeout=limits.HANG)
-    assert outcome in done.stdout, done.stdout
+    assert '2 failed, 1 skipped, 2 errors' in done.stdout, done.stdout
+    for outcome in ['FAILED .*test_it.py::test_unknown', 'FAILED .*test_it.py::test_missing',
+            'ERROR .*test_it.py::test_marked', 'ERROR .*test_whole_file.py']:
+        assert re.search(f'^{outcome}', done.stdout, flags=re.M), outcome
     assert 'skipped for a reason that tests/support/skips.py and CONTRIBUTING.md do not list: ' in done.stdout
 
 #----------------------------------------------------------------------------

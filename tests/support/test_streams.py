@@ -2,16 +2,17 @@
 
 import contextlib
 import fcntl
+import functools
 import io
 import os
 import pty
-import subprocess
 import sys
 import termios
 import time
 
 import pytest
 
+import commands
 import limits
 import small_training
 from sarigan_plugin import cli
@@ -98,7 +99,7 @@ def command(tmp_path_factory):
     folder = tmp_path_factory.mktemp('streams')
     small_training.write_images(folder / 'ünïcode ☃')
     (folder / 'small.toml').write_text(small_training.config())
-    return [sys.executable, '-m', 'sarigan_plugin.cli', 'train', f'--cfg={folder / "small.toml"}',
+    return ['-m', 'sarigan_plugin.cli', 'train', f'--cfg={folder / "small.toml"}',
         f'--data={folder / "ünïcode ☃"}',
         '--device=cpu', '--metrics=none', '--batch=128', '--workers=0']
 
@@ -106,40 +107,55 @@ def command(tmp_path_factory):
 def start(command, tmp_path):
     """start(*arguments, ...) -> a process that trains in tmp_path, and does not outlive the test."""
     started = []
-    def popen(*arguments, environment=(), **kwargs):
-        started.append(subprocess.Popen([*command, f'--outdir={tmp_path}', *arguments],
-            env={**os.environ, 'OMP_NUM_THREADS': '1', **dict(environment)}, **kwargs))
+    def begin(*arguments, **how):
+        started.append(commands.start(*command, f'--outdir={tmp_path}', *arguments, **how))
         return started[-1]
-    yield popen
+    yield begin
     for process in started:
         process.kill()
         process.wait()
 
-def test_a_training_whose_output_is_ascii_and_then_closed_ends_as_any_other(start, tmp_path):
-    ascii_only = dict(PYTHONIOENCODING='ascii', LC_ALL='C')
-    process = start(environment=ascii_only, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    seen = next(line for line in process.stdout if line.startswith(b'Training data:'))
+def print_in_ascii(path):
+    """As PYTHONIOENCODING=ascii has it, into what is at path."""
+    for stream in [1, 2]:
+        os.dup2(os.open(path, os.O_WRONLY), stream)
+    sys.stdout, sys.stderr = (io.TextIOWrapper(open(stream, 'wb', closefd=False), 'ascii', errors, line_buffering=True)
+        for stream, errors in [(1, 'strict'), (2, 'backslashreplace')])
+
+def test_a_training_whose_output_is_ascii_and_then_closed_ends_as_any_other(start, tmp_path, tmp_path_factory):
+    pipe = tmp_path_factory.mktemp('pipe') / 'pipe'
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK) # Otherwise each would wait for the other.
+    process = start(before=functools.partial(print_in_ascii, pipe))
+    os.set_blocking(reader, True)
+    with open(reader, 'rb') as lines:
+        seen = next(line for line in lines if line.startswith(b'Training data:'))
     assert b'\\xfcn\\xefcode \\u2603' in seen
-    process.stdout.close()
-    assert process.wait(limits.HANG) == 0
+    assert process.wait() == 0
     run, = tmp_path.iterdir()
     assert run.name == '00000-ünïcode ☃-small-batch128' and (run / 'network-snapshot-000001.pkl').exists()
     log = (run / 'log.txt').read_text(encoding='utf-8')
     assert log.count('\ntick ') == 2 and log.endswith('Exiting...\n')
 
+def lead(path):
+    """As a shell does: signals of the terminal at path come to this process."""
+    terminal = os.open(path, os.O_RDWR | os.O_NOCTTY)
+    for stream in range(3):
+        os.dup2(terminal, stream)
+    sys.stdout, sys.stderr = (open(stream, 'w', encoding='utf-8', closefd=False) for stream in [1, 2])
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
 def test_a_training_whose_terminal_hangs_up_saves_its_state(start, tmp_path):
-    def lead(): # As a shell does: signals of the terminal come to this process.
-        os.setsid()
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     master, slave = pty.openpty()
-    process = start('--kimg=1000', stdin=slave, stdout=slave, stderr=slave, preexec_fn=lead)
+    process = start('--kimg=1000', before=functools.partial(lead, os.ttyname(slave)))
     os.close(slave)
     end = time.monotonic() + limits.HANG
     seen = b''
     while b'tick 1 ' not in seen and time.monotonic() < end:
         seen += os.read(master, 2 ** 16)
     os.close(master) # The kernel sends SIGHUP, and nothing can be written any more.
-    assert process.wait(limits.HANG) == 0
+    assert process.wait() == 0
     run, = tmp_path.iterdir()
     assert list(run.glob('training-state-*.pt'))
     assert 'Stopped by SIGHUP at ' in (run / 'log.txt').read_text(encoding='utf-8')

@@ -18,6 +18,7 @@ import PIL.Image
 import pytest
 import requests
 
+import commands
 import limits
 import skips
 import trees
@@ -26,6 +27,26 @@ sys.path.append(str(trees.ROOT / 'benchmarks'))
 browser_tools = importlib.import_module('explore') # Beside benchmarks, not to be taken for a module of ours.
 
 LAYER = 'b16.conv0'
+
+@contextlib.contextmanager
+def serving(network, *options, code=None):
+    """`sarigan explore` on a free port. Gives (address, process).
+
+    code: Python that calls the command line, in its place.
+    """
+    words = ['-m', 'sarigan_plugin.cli'] if code is None else ['-c', code]
+    process = commands.start(*words, 'explore', network, '--port=0', '--no-browser', '--device=cpu', *options,
+        before=_no_test)
+    try:
+        limits.wait_until(lambda: '\n' in process.printed() or process.poll() is not None, 'an address')
+        assert process.poll() is None, process.printed('errors')
+        yield process.printed().split()[0], process
+    finally:
+        process.terminate()
+        process.wait()
+
+def _no_test():
+    os.environ.pop('PYTEST_CURRENT_TEST', None) # By which NiceGUI knows tests of its own.
 
 def pixels(content):
     return np.asarray(PIL.Image.open(io.BytesIO(content)).convert('RGB'))

@@ -35,7 +35,7 @@ def command(tmp_path_factory):
     small_training.write_images(folder / 'images')
     (folder / 'small.toml').write_text(CONFIG)
     return ['train', f'--cfg={folder / "small.toml"}', f'--data={folder / "images"}', '--metrics=none', '--device=cpu',
-        '--checkpoint-minutes=0.01']
+        '--checkpoint-minutes=0.01', '--augpipe=blit'] # The cheapest of ADA.
 
 @pytest.fixture(scope='session')
 def uninterrupted(command, tmp_path_factory):
@@ -87,9 +87,11 @@ def interrupted_run(command, outdir, arguments, signal_number, times, seed):
     finish(start(command, outdir, *arguments, *(['--resume=latest'] if seed % 2 else [])))
     return last_run(outdir), times
 
+# Asked to stop: in test_ablate.py, test_effect_groups.py and test_snapshot_metrics.py as well.
 @pytest.mark.parametrize('gpus, signal_number, times',
-    [(1, signal.SIGTERM, 1), (1, signal.SIGKILL, 1), *[pytest.param(gpus, number, 20, marks=pytest.mark.slow)
-    for gpus in [1, 2] for number in [signal.SIGKILL, signal.SIGTERM]]])
+    [(1, signal.SIGKILL, 1), *[pytest.param(gpus, number, times, marks=pytest.mark.slow)
+    for gpus, number, times in [(1, signal.SIGTERM, 1), (1, signal.SIGKILL, 20), (1, signal.SIGTERM, 20),
+        (2, signal.SIGKILL, 20), (2, signal.SIGTERM, 20)]]])
 def test_an_interrupted_training_ends_as_one_that_was_not(command, uninterrupted, tmp_path, gpus, signal_number, times):
     kimg = 2 if times < 20 else 20
     run, count = interrupted_run(command, tmp_path, [f'--gpus={gpus}', f'--kimg={kimg}'], signal_number,

@@ -148,7 +148,6 @@ from sarigan_plugin.acceleration import cpu, cuda_build, ops
 from sarigan_plugin.support.world import World
 from sarigan_plugin.trainer import upstream_loop
 from sarigan_plugin.upstream import exchanges
-exec(sys.argv[1])
 
 def changes():
     changed = []
@@ -163,11 +162,16 @@ def changes():
             changed.append((place, '__bases__'))
     return changed
 
-changed = changes()
-in_force = [(made.place, made.name, made.reason) for made in exchanges.in_force()]
-with exchanges.undone():
-    left = changes()
-print(json.dumps(dict(changed=changed, in_force=in_force, left=left)))
+for code in sys.argv[1:]:
+    if os.fork() == 0: # What one changes the next does not see.
+        exec(code)
+        changed = changes()
+        in_force = [(made.place, made.name, made.reason) for made in exchanges.in_force()]
+        with exchanges.undone():
+            left = changes()
+        print(json.dumps(dict(changed=changed, in_force=in_force, left=left)), flush=True)
+        os._exit(0)
+    os.wait()
 '''
 
 PREPARE = '''
@@ -180,21 +184,6 @@ for _time in range(2):
 ops.prepare('torch', World())
 '''
 
-def look_at(code):
-    done = subprocess.run([sys.executable, '-c', LOOK, code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-def test_all_that_changes_in_modules_of_others_is_in_the_registry_and_in_upstreams_modules():
-    found = look_at(PREPARE)
-    registered = {(place, name): reason for place, name, reason in found['in_force']}
-    upstreams = {(place, name) for place, name in registered if not place.startswith('sarigan_plugin.')}
-    assert len(upstreams) > 30 and {tuple(change) for change in found['changed']} <= upstreams
-    unchanged = upstreams - {tuple(change) for change in found['changed']}
-    assert {name for _place, name in unchanged} <= {'_plugin'} # None, with --ops=torch, as it was.
-    assert all(len(reason) > 20 for reason in registered.values())
-    assert found['left'] == []
-
 OUTSIDE = """
 torch.Tensor.pin_memory = lambda tensor: tensor
 torch.utils.tensorboard.SummaryWriter = None
@@ -205,8 +194,25 @@ misc.InfiniteSampler.__bases__ = (type('Sampler', (torch.utils.data.Sampler,), {
 loss.Loss.new_method = None
 """
 
-def test_a_change_outside_of_the_registry_is_found():
-    found = look_at(OUTSIDE)
+@pytest.fixture(scope='module')
+def found():
+    """What PREPARE and OUTSIDE change: each in a process of its own, of one that has imported all modules."""
+    done = subprocess.run([sys.executable, '-c', LOOK, PREPARE, OUTSIDE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"changed')]
+
+def test_all_that_changes_in_modules_of_others_is_in_the_registry_and_in_upstreams_modules(found):
+    found, _outside = found
+    registered = {(place, name): reason for place, name, reason in found['in_force']}
+    upstreams = {(place, name) for place, name in registered if not place.startswith('sarigan_plugin.')}
+    assert len(upstreams) > 30 and {tuple(change) for change in found['changed']} <= upstreams
+    unchanged = upstreams - {tuple(change) for change in found['changed']}
+    assert {name for _place, name in unchanged} <= {'_plugin'} # None, with --ops=torch, as it was.
+    assert all(len(reason) > 20 for reason in registered.values())
+    assert found['left'] == []
+
+def test_a_change_outside_of_the_registry_is_found(found):
+    _prepared, found = found
     assert found['changed'] == found['left'] and found['in_force'] == []
     assert sorted(map(tuple, found['changed'])) == [
         ('torch.utils.tensorboard',          'SummaryWriter'),
