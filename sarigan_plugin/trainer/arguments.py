@@ -289,8 +289,7 @@ def _training(args: Any, recipe: Recipe, said: CommandLine) -> str:
     for name in ['G_opt_kwargs', 'D_opt_kwargs']:
         args[name] = dnnlib.EasyDict(class_name='torch.optim.Adam', lr=plan.learning_rate, betas=[0, 0.99], eps=1e-8)
         if recipe.method is not None:
-            # One pass over memory; upstream's recipes keep upstream's options.
-            args[name].update(class_name='sarigan_plugin.trainer.updates.Adam', fused=True)
+            args[name].fused = True # One pass over memory; upstream's recipes keep upstream's options.
     args.loss_kwargs.r1_gamma = plan.r1_gamma if said.gamma is None else said.gamma
     _put(args.loss_kwargs, pl_weight=plan.pl_weight, style_mixing_prob=plan.style_mixing)
     args.total_kimg = plan.kimg if said.kimg is None else said.kimg

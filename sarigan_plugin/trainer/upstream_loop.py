@@ -14,7 +14,7 @@ from sarigan_plugin.datasets import loading
 from sarigan_plugin.evaluation import quality, upstream_metrics
 from sarigan_plugin.snapshots import label_kind, reading
 from sarigan_plugin.support import files, streams
-from sarigan_plugin.trainer import transfer
+from sarigan_plugin.trainer import transfer, updates
 from sarigan_plugin.upstream import host
 from sarigan_plugin.upstream.exchanges import Overlay, exchange
 
@@ -45,7 +45,7 @@ def prepare(device_type: str, grid: tuple[int, int] | list[int] | None = None, l
         'training_loop.py:158 runs the code inside a pickle')
     exchange(LOOP, 'dnnlib', _with_our_util,
         'training_loop.py:157 opens no exported folder; '
-        ':136 and :150 make data sets and networks that are to know more')
+        ':136 and :150 make data sets and networks that are to know more, :206 an Adam that is slow on a CPU')
     exchange(LOOP, 'open', lambda _builtin: files.training_open,
         'training_loop.py:237 and 366 end where a disk is full')
     exchange('torch_utils.misc', 'print_module_summary', _without_side_effects,
@@ -82,7 +82,7 @@ def _with_our_util(dnnlib: Any) -> Overlay:
     return Overlay(dnnlib, util=Overlay(dnnlib.util, open_url=reading.open_any, construct_class_by_name=construct))
 
 def _constructing(construct_class_by_name: Callable[..., Any]) -> Callable[..., Any]:
-    """What the loop's data set and networks are to know beyond upstream's.
+    """What the loop's data set and networks are to know beyond upstream's, and the optimizer that is the same sooner.
 
     training_loop.py:265 draws a label for every fake of every phase; where labels are images, that would cost more than
     all else. Networks remember what the labels of the data set before them were, see label_kind.py.
@@ -90,6 +90,8 @@ def _constructing(construct_class_by_name: Callable[..., Any]) -> Callable[..., 
     kind: Any = None
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         nonlocal kind
+        if kwargs.get('class_name') == 'torch.optim.Adam' and kwargs.get('fused'): # As the options of all runs have it.
+            kwargs['class_name'] = f'{updates.__name__}.Adam'
         made = construct_class_by_name(*args, **kwargs)
         if isinstance(made, torch.utils.data.Dataset):
             kind = label_kind.of_dataset(made)

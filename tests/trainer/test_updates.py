@@ -5,10 +5,11 @@ import copy
 import pytest
 import torch
 
-from sarigan_plugin.trainer import updates
+from sarigan_plugin.trainer import updates, upstream_loop
 
 import dnnlib
 from torch_utils import misc
+from training import training_loop
 
 def network(seed):
     torch.manual_seed(seed)
@@ -74,6 +75,14 @@ def test_adam_is_pytorchs(steps):
     for index, state in other['state'].items():
         assert state.keys() == mine['state'][index].keys()
         assert all(torch.equal(state[name], mine['state'][index][name]) for name in state)
+
+@pytest.mark.parametrize('fused', [True, False])
+def test_the_loop_takes_our_adam_for_pytorchs_fused_one_whose_name_runs_remember(fused):
+    upstream_loop.prepare('cpu')
+    options = dnnlib.EasyDict(class_name='torch.optim.Adam', lr=0.01, fused=fused)
+    made = training_loop.dnnlib.util.construct_class_by_name([torch.nn.Parameter(torch.ones(3))], **options)
+    assert type(made) is (updates.Adam if fused else torch.optim.Adam)
+    assert options.class_name == 'torch.optim.Adam'
 
 @pytest.mark.parametrize('options', [dict(amsgrad=True), dict(maximize=True), dict(lr=torch.tensor(0.01))])
 def test_adam_that_is_to_do_more_is_left_to_pytorch(options):
