@@ -21,6 +21,8 @@ from sarigan_plugin.upstream import tree as upstream
 from skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 # Hooks.
 from small_networks import SIZE
 
+from torch_utils import training_stats
+
 # Ignored under nohup, and in the background of a script; whatever tests start would inherit that,
 # and some are to be stopped so.
 for number in [signal.SIGHUP, signal.SIGINT]:
@@ -31,6 +33,13 @@ for number in [signal.SIGHUP, signal.SIGINT]:
 def same_random_numbers_every_time():
     torch.manual_seed(0)
     np.random.seed(0)
+
+@pytest.fixture(autouse=True)
+def statistics_of_its_own():
+    yield
+    # Upstream's are sums over all that a process has reported: once one is NaN, it stays so.
+    training_stats._counters.clear()
+    training_stats._cumulative.clear()
 
 #----------------------------------------------------------------------------
 # Upstream's tree, by origin. Each test gets a copy of its own, without our patches.
