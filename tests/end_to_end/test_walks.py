@@ -168,7 +168,7 @@ def walk(page, folder, monkeypatch, lines):
     for line in lines:
         follower.types(line)
 
-SHORT = {'README.md', 'docs/editing.md'}
+SHORT = {'README.md'}
 TAKES_LONG = (r'sarigan (explore|train|publish|export|metrics|inpaint|regroup|data folder|'
     r'(groups|edit|directions|mix|project) drawn64) |python train')
 

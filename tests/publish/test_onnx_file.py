@@ -2,12 +2,14 @@
 
 import builtins
 import json
+import re
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
 
+import trees
 from commands import run, sentence
 from sarigan_plugin.model import inpainting
 from sarigan_plugin.model.grouped import grouped_layers
@@ -103,7 +105,7 @@ def test_the_feature_form_classes_and_linked_groups_give_the_images_and_attentio
     check_edits(G, onnx_file.as_bytes(G), label=np.float32([[0, 0, 1]]))
 
 def test_the_command_writes_a_grey_network_that_describes_itself_and_nothing_of_this_machine(make_generator,
-        make_discriminator, tmp_path):
+        make_discriminator, tmp_path, monkeypatch):
     G = shaken(make_generator(img_channels=1, img_resolution=16))
     network, dest = tmp_path / 'network.pkl', tmp_path / 'network.onnx'
     D = make_discriminator(img_channels=1, img_resolution=16)
@@ -129,6 +131,9 @@ def test_the_command_writes_a_grey_network_that_describes_itself_and_nothing_of_
     assert description == json.loads(json.dumps(onnx_file.described(G, known)))
     assert {str(group): 'glasses'} in [of_layer['names'] for of_layer in description['layers']]
     assert b'site-packages' not in dest.read_bytes() and str(tmp_path).encode() not in dest.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    example = re.search(r'```python\n(.*?)```', (trees.ROOT / 'docs' / 'onnx.md').read_text(), flags=re.DOTALL)[1]
+    exec(compile(example, 'onnx.md', 'exec'), {})
     assert 'exists already' in sentence(run('export', network, f'--to={dest}'))
 
 def test_stylegan2_has_seeds_and_truncation():

@@ -371,7 +371,9 @@ for path in sys.argv[1:]:
 @pytest.mark.skipif(not os.path.exists('/proc/self/statm'), reason=skips.NO_PROC)
 def test_no_pickle_takes_much_more_memory_than_its_size(tmp_path):
     paths = []
-    for index, (content, _words) in enumerate(WRONG.values()):
+    for index, (why, (content, _words)) in enumerate(WRONG.items()):
+        if why == 'too many instructions': # Which takes seconds, and nothing of which is kept.
+            continue
         paths.append(tmp_path / f'{index}.pkl')
         paths[-1].write_bytes(content)
     done = subprocess.run([sys.executable, '-c', LIMITED_LOAD, *paths], capture_output=True, text=True, check=False,
