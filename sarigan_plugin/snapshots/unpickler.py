@@ -21,7 +21,7 @@ from sarigan_plugin.snapshots import label_kind, rebuild, stylegan2_of_stylegan3
 
 import dnnlib
 
-MAX_INSTRUCTIONS = 2_000_000 # The pickle of a SariGAN for 256x256 has 44,000.
+MAX_INSTRUCTIONS = 500_000 # The pickle of a SariGAN for 256x256 has 44,000.
 
 #----------------------------------------------------------------------------
 

@@ -72,7 +72,7 @@ def assert_answered(code, output, errors, what):
 #----------------------------------------------------------------------------
 # sarigan generate, groups, edit, mix, directions, export, import and pack.
 
-TOOL_CASES = [50, pytest.param(3000, marks=pytest.mark.slow)]
+TOOL_CASES = [30, pytest.param(3000, marks=pytest.mark.slow)]
 
 SIZE = dict(channel_base=32, channel_max=4)
 SOURCES = ['sarigan.pkl', 'plain.pkl', 'labelled.pkl', 'exported', 'theirs.pt', 'notes.txt', 'full', 'missing.pkl']

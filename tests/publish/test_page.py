@@ -1,6 +1,8 @@
 """The page of `sarigan publish` in a browser: its images are those of Python, and it asks nobody for anything."""
 
+import gzip
 import json
+import os
 import re
 
 import numpy as np
@@ -20,7 +22,6 @@ from sarigan_plugin.support import pictures
 from small_networks import plain_networks
 from visitors import needs_chromium
 
-pytestmark = needs_chromium
 LAYER = 'b16.conv1'
 
 def assert_near(ours, theirs, levels=1):
@@ -31,6 +32,19 @@ def image(G, seed=0, edits=(), trunc=0.7):
     with edited(G, edits, trunc):
         return render(G, sample_ws(G, [seed], trunc))
 
+def test_the_site_lists_its_files_and_says_how_to_see_it(published):
+    files = {os.path.relpath(os.path.join(place, name), published.site)
+        for place, _folders, names in os.walk(published.site) for name in names}
+    description = json.loads((published.site / 'network.json').read_text())
+    assert files == set(description['files']) and description['title'] == 'A small <b>network</b>'
+    assert {'1': 'glasses'} in [layer['names'] for layer in description['layers']]
+    assert sum(path.stat().st_size for path in published.site.rglob('*') if path.is_file()) < 20e6
+    packed = (published.site / 'runtime' / 'ort-wasm-simd-threaded.wasm.gz').read_bytes()
+    assert gzip.decompress(packed).startswith(b'\0asm') and packed[4:8] == bytes(4) # No time in it.
+    assert f'python -m http.server --directory={published.site}' in published.output
+    assert str(published.site.parent).encode() not in (published.site / 'network.onnx').read_bytes()
+
+@needs_chromium
 def test_in_a_browser_sliders_make_the_images_of_python_and_can_be_undone(open_tab, published):
     tab, G = open_tab(), published.G
     assert_near(tab.pixels(), image(G))
@@ -68,6 +82,7 @@ def test_in_a_browser_sliders_make_the_images_of_python_and_can_be_undone(open_t
     tab.wait([])
     assert_near(tab.pixels(), image(G))
 
+@needs_chromium
 def test_in_a_browser_pictures_show_attention_and_change(open_tab, published):
     tab, G = open_tab(), published.G
     before, maps = attention_maps(G, sample_ws(G, [0]))
@@ -86,6 +101,7 @@ def test_in_a_browser_pictures_show_attention_and_change(open_tab, published):
     change = torch.from_numpy(np.abs(after - before[0]).mean(axis=2))[None]
     assert_near(tab.pixels('beside'), pictures.heat_overlay(before, change)[0], levels=12)
 
+@needs_chromium
 def test_in_a_browser_seeds_are_numpys_to_the_last_bit(open_tab):
     tab = open_tab()
     seeds = [0, 1, 2, 7, 1234, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1, *range(100, 120)]
@@ -96,6 +112,7 @@ def test_in_a_browser_seeds_are_numpys_to_the_last_bit(open_tab):
     expected = [np.random.RandomState(seed).randn(513).astype(np.float32) for seed in seeds]
     assert np.array_equal(np.float32(found), expected)
 
+@needs_chromium
 def test_in_a_browser_what_is_saved_can_be_edited_and_what_was_edited_can_be_opened(open_tab, published, tmp_path):
     tab, G = open_tab(), published.G
     # Edits of edits, a group of two layers, linked groups, codes of five images.
@@ -132,6 +149,7 @@ def test_in_a_browser_what_is_saved_can_be_edited_and_what_was_edited_can_be_ope
     other.wait(edits, 11, 0.9)
     assert np.array_equal(other.pixels(), tab.pixels())
 
+@needs_chromium
 def test_in_a_browser_hostile_recipes_get_a_message_and_change_nothing(open_tab):
     tab = open_tab('#recipe=%%%')
     tab.message('The recipe in the link: it is cut off, or has other letters in it.')
@@ -167,6 +185,7 @@ def test_in_a_browser_hostile_recipes_get_a_message_and_change_nothing(open_tab)
     assert tab.page.locator('img').count() == 0 and box.input_value() == '0'
     tab.wait([])
 
+@needs_chromium
 def test_in_a_browser_a_phone_in_the_dark_has_it_all_and_everything_has_a_name(open_tab):
     tab = open_tab(viewport=dict(width=390, height=844), color_scheme='dark', has_touch=True)
     widths = tab.page.evaluate('[document.documentElement.scrollWidth, innerWidth]')
@@ -178,6 +197,7 @@ def test_in_a_browser_a_phone_in_the_dark_has_it_all_and_everything_has_a_name(o
         .map(element => element.outerHTML)""")
     assert nameless == []
 
+@needs_chromium
 def test_in_a_browser_stylegan2_has_seeds_classes_and_truncation(open_tab, runtime_archive, tmp_path):
     plain = Published(tmp_path, plain_networks(c_dim=2, resolution=8)['G_ema'])
     tab, G = open_tab(address=Server(plain.site).address), plain.G
@@ -196,6 +216,7 @@ def test_in_a_browser_stylegan2_has_seeds_classes_and_truncation(open_tab, runti
     other.wait([], seed, 1.5, 1)
     assert onnx_file.neutral(G).keys() == {'z', 'truncation', 'label'}
 
+@needs_chromium
 @pytest.mark.slow # Linked groups on the page: above. Of StyleGAN2: in test_onnx_file.py.
 def test_in_a_browser_linked_groups_of_stylegan2_are_mixed_as_by_edit_and_mix(open_tab, runtime_archive, tmp_path):
     plain = Published(tmp_path, plain_networks(resolution=8)['G_ema'], linked=[

@@ -212,7 +212,7 @@ def test_a_bad_image_is_named(squares, read_images, loading):
         read_images(squares, False, *loading)
     assert re.fullmatch(r'2\.png cannot be read or has another size \(.+\)', str(caught.value))
 
-@pytest.mark.parametrize('packed', [lambda folder: folder, as_zip])
+@pytest.mark.parametrize('packed', [pytest.param(lambda folder: folder, marks=pytest.mark.slow), as_zip])
 def test_for_an_image_that_goes_bad_another_one_is_shown_and_told_once(squares, read_images, capsys, packed):
     reds = read_images(packed(squares), True)
     assert (reds == read_images(packed(squares), True) and [reds[index] for index in [0, 1, 4, 5]] == [0, 1, 4, 5]
