@@ -64,10 +64,11 @@ def of_page(text):
     return traced(pieces)
 
 # No program is found, so bash has the handler note what it would have started: with variables, braces and ~ expanded,
-# in the folder that `cd` has led to. Every piece begins in the project's folder, which is HOME.
+# in the folder that `cd` has led to; in one write, since both ends of a pipe are noted at once: bash writes at each \n.
+# Every piece begins in the project's folder, which is HOME.
 _NOTING = """
 PATH=/nowhere
-command_not_found_handle() { printf '%s\\0' "$block" "$PWD" "$@" $'\\n' >&3; }
+command_not_found_handle() { printf '%s\\037' "$block" "$PWD" "$@" $'\\036' >&3; }
 source() { command_not_found_handle source "$@"; }
 ./install.sh() { command_not_found_handle ./install.sh "$@"; }
 .venv/bin/sarigan() { command_not_found_handle sarigan "$@"; }
@@ -85,9 +86,9 @@ def traced(pieces):
             pass_fds=[notes.fileno()], env=dict(HOME=home, **_VARIABLES), capture_output=True)
         assert done.returncode == 0 and done.stderr == '', (done.stderr, script)
         notes.seek(0)
-        records = notes.read().decode().replace(home, '~').split('\0\n\0')[:-1]
+        records = notes.read().decode().replace(home, '~').split('\37\36\37')[:-1]
     return [Line(words, os.path.relpath(folder, '~'), block == '1')
-        for block, folder, *words in (record.split('\0') for record in records)]
+        for block, folder, *words in (record.split('\37') for record in records)]
 
 def of_help(text):
     """Our commands of a help, as words. Theirs is no shell's language: they have `...` and `[...]`."""
