@@ -71,7 +71,7 @@ def explore_command(network, port, no_browser, outdir, projected_w, class_idx, i
             raise UserError('--projected-w: the network completes images, and begins with photos: --images.')
         if class_idx is not None:
             raise UserError(f'{class_flag()}: the network completes images, and has no classes.')
-        page, studio = inpaint_page, _inpaint_studio(G, known, outdir, network, images)
+        page, studio = inpaint_page, _inpaint_studio(G, known, outdir, network, images, linked)
     else:
         if images is not None:
             raise UserError('--images: the network completes no images; '
@@ -107,9 +107,9 @@ def _import_pages():
             "pip install 'nicegui>=3.18,<4'") from None
     return explore_page.serve, explore_page.Page, explore_inpaint_page.InpaintPage
 
-def _inpaint_studio(G, known, outdir, network, images):
+def _inpaint_studio(G, known, outdir, network, images, linked):
     try:
-        return InpaintStudio(G, known, outdir, network, Album(images) if images is not None else None)
+        return InpaintStudio(G, known, outdir, network, Album(images) if images is not None else None, linked)
     except ValueError as error:
         raise UserError(f'--images: {error}') from None
 

@@ -4,7 +4,7 @@ import os
 
 import click
 
-from sarigan_plugin.commands.options import PATH, Number, NumberRange, device_option, trust_option
+from sarigan_plugin.commands.options import PATH, Number, NumberRange, device_option, linked_option, trust_option
 from sarigan_plugin.commands.sections import SectionedCommand
 from sarigan_plugin.datasets import masks
 from sarigan_plugin.errors import UserError, writing
@@ -28,10 +28,11 @@ from sarigan_plugin.support import pictures
                                 'lower is nearer to the average  [default: 1, or the recipe\'s]', type=Number())
 @click.option('--recipe',       help='Edit channel groups of what fills the holes: '
                                 'a recipe as `sarigan explore` saves it, or as below', type=PATH, metavar='JSON')
+@linked_option
 @trust_option
 @device_option
 @click.pass_context
-def inpaint_command(ctx, network, source, mask_source, outdir, seeds, trunc, recipe, trust, device):
+def inpaint_command(ctx, network, source, mask_source, outdir, seeds, trunc, recipe, linked, trust, device):
     """Fill holes in images, in as many ways as you give seeds.
 
     PKL is a network from `sarigan train --cfg=sarigan-inpaint` or `--cfg=tiny-inpaint`.
@@ -50,7 +51,7 @@ def inpaint_command(ctx, network, source, mask_source, outdir, seeds, trunc, rec
 
     Images that fail are skipped and listed at the end, with the reason. The exit code is then 1, or 2 if all failed.
     """
-    G = completion.load(network, 'PKL', device, trust)
+    G = completion.load(network, 'PKL', device, trust, linked)
     edits, *otherwise = _read_recipe(recipe, G) if recipe is not None else ((), completion.SEEDS, completion.TRUNC)
     seeds, trunc = (default if given is None else given for given, default in zip([seeds, trunc], otherwise))
     paths = _image_paths(source)

@@ -12,25 +12,29 @@ from sarigan_plugin.commands.options import (
     PATH,
     Number,
     NumberRange,
+    class_flag,
     class_options,
     device_option,
     require_class,
     trust_option,
 )
 from sarigan_plugin.commands.sections import SectionedCommand
-from sarigan_plugin.datasets import drawn
+from sarigan_plugin.datasets import drawn, masks
 from sarigan_plugin.errors import UserError, writing
-from sarigan_plugin.evaluation import attributes, disentanglement, fidelity
+from sarigan_plugin.evaluation import attributes, disentanglement, fidelity, inpainting
 from sarigan_plugin.snapshots import box, reading
 from sarigan_plugin.steering import channel_sets, regrouping
-from sarigan_plugin.steering.sampling import MAX_SEED, render, sample_ws
+from sarigan_plugin.steering.conditioned import Conditioned
+from sarigan_plugin.steering.sampling import MAX_SEED, latents, render, sample_ws
 from sarigan_plugin.steering.styles import styled_layers
 from sarigan_plugin.support import files, pictures
 from sarigan_plugin.support.bars import progressbar
 from sarigan_plugin.trainer import baking
 
-MAX_GROUPS = 64
-PARTNERS   = 2048 # Images whose styles others may get. None is made.
+MAX_GROUPS      = 64
+PARTNERS        = 2048  # Images whose styles others may get. None is made.
+MAX_PHOTOS      = 256   # Of a data set, for a network that completes images,
+PHOTOS_AT_ONCE  = 16    # and how many of them are encoded at the same time.
 
 #----------------------------------------------------------------------------
 
@@ -47,6 +51,7 @@ class GroupNumber(click.ParamType):
 
 @click.command('regroup', cls=SectionedCommand, sections={
     'How groups are found': '--by --num-groups --attributes --seeds --trunc',
+    'Networks that complete images': '--data --masks',
     'What is written': '--to --bake'})
 @click.argument('network', type=PATH, metavar='PKL')
 @click.option('--by',           help='What channels of one group have in common: what they change, where they respond, '
@@ -57,6 +62,9 @@ class GroupNumber(click.ParamType):
                                 default='auto', show_default=True, metavar='auto|N')
 @click.option('--attributes', 'dataset', help='Dataset zip with attributes.json: '
     'also go by which attributes come and go, and name groups after them', type=PATH, metavar='ZIP')
+@click.option('--data',         help='Data set whose images get holes; required there', type=PATH, metavar='ZIP')
+@click.option('--masks', 'mask_source', help=f'Kind of holes, {", ".join(masks.KINDS)}, or a folder of masks',
+                                default='mixed', show_default=True, type=PATH, metavar='KIND|DIR')
 @click.option('--to',           help='Where to write the groups  [default: beside the network, NETWORK.groups.json]',
                                 type=PATH, metavar='FILE')
 @click.option('--seeds',        help='Random seeds of the images', type=NumberRange(), default='0-31',
@@ -68,23 +76,24 @@ class GroupNumber(click.ParamType):
 @class_options(default=0)
 @trust_option
 @device_option
-def regroup_command(network, by, num_groups, dataset, to, seeds, trunc, bake, dry_run, class_idx, trust,
-        device):
+def regroup_command(network, by, num_groups, dataset, seeds, trunc, data, mask_source, to, bake, dry_run, class_idx,
+        trust, device):
     """Find groups of channels that change the same things, in any StyleGAN2.
 
     \b
     sarigan regroup network.pkl                                     # writes network.groups.json
     sarigan groups network.pkl --outdir=out/groups                  # see them, first on the page
     sarigan edit network.pkl --outdir=out/edit --layer=linked --group=0 --inter=2
+    sarigan regroup inpainting.pkl --data=photos.zip                # of a network that completes images
 
     Nothing is trained, and a SariGAN will do as well. Each channel's style is exchanged for another image's, and
     channels of all layers whose exchange changes the same places, or attributes, make a group: one knob in several
     layers. By places, channels that act nowhere in particular are left over, as a last group called rest. Every
     command that takes groups knows them from then on as those of the layer `linked`. The network is not touched.
     """
-    data = reading.load_all(network, 'PKL', trust)
-    G = reading.averaged(data, device)
-    require_class(G, class_idx)
+    loaded = reading.load_all(network, 'PKL', trust)
+    G = reading.averaged(loaded, device)
+    task = _read_photos(network, G, data, mask_source, class_idx)
     if not hasattr(G.synthesis, 'block_resolutions') or not styled_layers(G):
         raise UserError(f'PKL: {network!r} holds a generator without the layers of a StyleGAN2 or SariGAN.')
     if len(seeds) < 2:
@@ -93,15 +102,19 @@ def regroup_command(network, by, num_groups, dataset, to, seeds, trunc, bake, dr
     if bake is not None:
         _check_bake(G, bake)
     fresh = _other_seeds(seeds, len(seeds) + PARTNERS)
-    ws, others, partners = (sample_ws(G, numbers, trunc, class_idx)
-        for numbers in [seeds, fresh[:len(seeds)], fresh[len(seeds):]])
+    parts = [seeds, fresh[:len(seeds)], fresh[len(seeds):]]
+    if task is not None:
+        G, ws, others, partners = _completed(G, task, parts, trunc)
+    else:
+        ws, others, partners = (sample_ws(G, numbers, trunc, class_idx) for numbers in parts)
     scorer = _scorer(G, ws, dataset) if dataset is not None else None
     _announce(G, ws, by, scorer, device)
     if dry_run:
         click.echo(f'The groups would go to {click.format_filename(to)}; nothing was written.')
         return
-    how = dict(trunc=trunc, class_idx=class_idx if G.c_dim > 0 else None, seeds=seeds,
-        attributes=None if dataset is None else files.printable(os.path.basename(os.path.normpath(dataset))))
+    how = dict(trunc=trunc, seeds=seeds, attributes=None if dataset is None else _basename(dataset))
+    how.update(dict(class_idx=class_idx if G.c_dim > 0 else None) if task is None
+        else dict(data=_basename(data), masks=_basename(mask_source)))
     try:
         found = regrouping.regroup(G, ws, others, by, num_groups, scorer, _bar, how, partners)
     except ValueError as error:
@@ -111,7 +124,44 @@ def regroup_command(network, by, num_groups, dataset, to, seeds, trunc, bake, dr
     _print_groups(found)
     click.echo(click.format_filename(to))
     if bake is not None:
-        _bake(data, found, others, bake)
+        _bake(loaded, found, others, bake)
+
+def _basename(path):
+    return files.printable(os.path.basename(os.path.normpath(path)))
+
+def _read_photos(network, G, data, mask_source, class_idx):
+    """Photos with holes for a network that completes images, an inpainting.Task; None for any other."""
+    if not reading.completes_images(G):
+        require_class(G, class_idx)
+        if data is not None:
+            raise UserError('--data: the network completes no images, and makes its own of seeds.')
+        return None
+    if class_idx != 0:
+        raise UserError(f'{class_flag()}: the network completes images, and has no classes.')
+    if data is None:
+        raise UserError('--data is required, as the network completes images: a data set like the one that it was '
+            'trained on.')
+    task = inpainting.read_task(data, 'all', mask_source, MAX_PHOTOS)
+    inpainting.check_shape(network, G, task)
+    return task
+
+def _completed(G, task, parts, trunc):
+    """(Conditioned, codes of the seeds of each part), with the task's photos one after the other, and from the first
+    again.
+
+    Of the last part nothing but styles is looked at: its codes are without the photos, which would take much memory.
+    """
+    conditioned, codes, first = Conditioned(G), [], 0
+    for part in parts:
+        done = []
+        for seeds in torch.tensor(part).split(PHOTOS_AT_ONCE):
+            photos = torch.arange(first, first + len(seeds)) % len(task.truth)
+            c = inpainting.conditions(task.truth[photos], task.holes[photos], next(G.parameters()).device)
+            ws = G.mapping(latents(G, seeds.tolist()), c, truncation_psi=trunc)
+            done.append(ws if part is parts[-1] else conditioned.codes(ws, c))
+            first += len(seeds)
+        codes.append(torch.cat(done))
+    return conditioned, *codes
 
 def _check_bake(G, path):
     baking.check(G)

@@ -52,11 +52,14 @@ def make_methods(networks, baselines, seeds, trunc):
             for seed in seeds]
     return methods
 
-def _complete(G, images, holes, seed, trunc):
-    device = next(G.parameters()).device
+def conditions(images, holes, device):
+    """Labels [N, c_dim], see join_condition(), of images [N, R, R, C] in uint8 with holes, bool [N, R, R]."""
     known = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1 # [NCRR]
+    return join_condition(known, torch.from_numpy(holes).to(device)[:, None])
+
+def _complete(G, images, holes, seed, trunc):
     try:
-        made = completion.synthesize(G, join_condition(known, torch.from_numpy(holes).to(device)[:, None]), seed, trunc)
+        made = completion.synthesize(G, conditions(images, holes, next(G.parameters()).device), seed, trunc)
     except ValueError as error:
         raise UserError(f'PKL: {error}') from None
     return np.where(holes[..., None], pictures.to_uint8(made)[..., :images.shape[3]], images)

@@ -111,10 +111,12 @@ class InpaintStudio(Studio):
         outdir,         # Folder for what visitors save; made when the first does.
         network,        # What the user called the network.
         album   = None, # Album to choose photos from; the first is what visitors begin with.
+        linked  = None, # File of its linked groups, as --groups has it.
     ):
         """Raises ValueError where the first photo of the album won't do."""
         super().__init__(G, known, outdir)
         self.network = network
+        self.linked = linked
         self.album = album
         self.first = album.read(0) if album is not None else None
         HoledSession(G, self.first) # Complains now rather than to every visitor.
@@ -165,7 +167,8 @@ class InpaintStudio(Studio):
         """What to type for the image that was saved under the first of these paths."""
         _image, mask, photo, recipe = paths
         return shlex.join(['sarigan', 'inpaint', self.network, f'--images={photo}', f'--masks={mask}',
-            f'--recipe={recipe}', f'--outdir={os.path.join(self.outdir, "again")}'])
+            f'--recipe={recipe}', *([] if self.linked is None else [f'--groups={self.linked}']),
+            f'--outdir={os.path.join(self.outdir, "again")}'])
 
     def open(self, content):
         """What an uploaded file holds: (EditRecipe, None) or (None, Photo).

@@ -105,7 +105,7 @@ class GlobalCode(torch.nn.Module):
 # Generator.
 
 @contextlib.contextmanager
-def _joined_features(layers, features):
+def joined_features(layers, features):
     """Inside the `with`, each layer reads its input and the features beside it, added up at the same variance."""
     with contextlib.ExitStack() as stack:
         for layer, feature in zip(layers, features):
@@ -147,7 +147,7 @@ class Synthesis(torch.nn.Module):
         features = self.encoder(image, hole, force_fp32=block_kwargs.get('force_fp32', False))
         x = img = None
         first = 0
-        with _joined_features([block.conv1 for block in blocks], features):
+        with joined_features([block.conv1 for block in blocks], features):
             for block in blocks:
                 of_block = ws[:, first : first + block.num_conv + block.num_torgb].to(torch.float32)
                 x, img = block(x, img, of_block, **block_kwargs)

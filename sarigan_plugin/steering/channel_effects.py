@@ -21,6 +21,7 @@ import time
 import torch
 
 from sarigan_plugin.model.grouped import captured_features
+from sarigan_plugin.steering.conditioned import known
 from sarigan_plugin.steering.styles import layer_styles, restyled, styled_layers
 from sarigan_plugin.support import pictures
 
@@ -62,6 +63,7 @@ class Rendering:
             block = getattr(G.synthesis, f'b{res}')
             self.ws[f'b{res}'] = ws[:, first : first + block.num_conv + block.num_torgb].to(torch.float32)
             first += block.num_conv
+        self.known = known(G, ws)
         self.inputs = {}
         self.images = self._run(list(self.ws), None, None, keep=True)
 
@@ -71,11 +73,12 @@ class Rendering:
         return self._run(names[names.index(block):], *self.inputs[block])
 
     def _run(self, names, x, img, keep=False):
-        for name in names:
-            if keep:
-                self.inputs[name] = x, img
-            x, img = getattr(self.synthesis, name)(x, img, self.ws[name], noise_mode='const')
-        return img
+        with self.known.joined():
+            for name in names:
+                if keep:
+                    self.inputs[name] = x, img
+                x, img = getattr(self.synthesis, name)(x, img, self.ws[name], noise_mode='const')
+        return self.known.pasted(img)
 
 def block_of(layer):
     """'b8.conv1' -> 'b8'."""

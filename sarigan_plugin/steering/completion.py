@@ -19,6 +19,7 @@ from sarigan_plugin.datasets import masks
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.model.inpainting import join_condition
 from sarigan_plugin.snapshots import reading
+from sarigan_plugin.steering import groupings
 from sarigan_plugin.steering.edits import edited
 from sarigan_plugin.steering.recipe import EditRecipe
 from sarigan_plugin.steering.sampling import latents
@@ -28,9 +29,10 @@ SEEDS, TRUNC = (0,), 1 # Where neither a recipe nor the user says otherwise.
 
 #----------------------------------------------------------------------------
 
-def load(path, option, device='cpu', trust=False):
-    """As reading.load(), but only a network of inpainting will do."""
+def load(path, option, device='cpu', trust=False, groups=None):
+    """As reading.load(), but only a network of inpainting will do. groups: of linked ones, see groupings.load()."""
     G, _trained_on = load_with_data_set(path, option, device, trust)
+    groupings.read_linked(G, path, option, groups)
     return G
 
 def load_with_data_set(path, option, device='cpu', trust=False):

@@ -322,8 +322,9 @@ def load(network, option, device='cpu', trust=False, generates=True, groups=None
     read_linked(G, network, option, groups)
     if of(G):
         return G
-    regroupable = hasattr(G.synthesis, 'block_resolutions') and not reading.completes_images(G)
-    first = f'run `sarigan regroup {network}` first: ' if regroupable else ''
+    photos = ' --data=PHOTOS' if reading.completes_images(G) else ''
+    regroupable = hasattr(G.synthesis, 'block_resolutions')
+    first = f'run `sarigan regroup {network}{photos}` first: ' if regroupable else ''
     raise UserError(f'{option}: {first}{network!r} holds a generator without channel groups.')
 
 def read_linked(G, network, option, groups=None):
@@ -332,10 +333,6 @@ def read_linked(G, network, option, groups=None):
     if groups == NONE or path is None or groups is None and not os.path.exists(path):
         return
     flag = option if groups is None else '--groups'
-    if reading.completes_images(G):
-        if groups is not None:
-            raise UserError(f'{flag}: the network completes images, and takes no linked groups.')
-        return
     advice = '' if groups is not None else ' --groups=none does without.'
     if not hasattr(G.synthesis, 'block_resolutions'):
         raise UserError(f'{flag}: linked groups {path!r} need a StyleGAN2 or SariGAN.{advice}')

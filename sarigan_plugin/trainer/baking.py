@@ -51,6 +51,8 @@ def baked(source: Any, sets: ChannelSets) -> tuple[Any, float]:
 
 def check(source: Any) -> None:
     """Raise UserError unless it is a plain StyleGAN2."""
+    if reading.completes_images(source):
+        raise UserError('--bake: the network completes images; a StyleGAN2 that makes them can be baked.')
     if hasattr(source, 'code_dim') or not hasattr(source, 'init_kwargs'):
         raise UserError('--bake: the network is a SariGAN already, whose styles are made of two codes; '
             'a StyleGAN2 can be baked.')

@@ -20,7 +20,8 @@ from sarigan_plugin.datasets import masks
 from sarigan_plugin.explore.inpaint_session import MAX_POINTS, HoledSession, Stroke
 from sarigan_plugin.explore.inpaint_studio import MAX_SIDE, Album, InpaintStudio, Photo
 from sarigan_plugin.explore.studio import as_png
-from sarigan_plugin.steering import completion, names
+from sarigan_plugin.steering import channel_sets, completion, groupings, names
+from sarigan_plugin.steering.channel_sets import ChannelSet, ChannelSets
 from sarigan_plugin.steering.edits import Edit, WrongField
 from sarigan_plugin.steering.recipe import EditRecipe
 from small_images import noise
@@ -272,6 +273,26 @@ def test_a_hostile_upload_gets_a_sentence(studio, tmp_path, monkeypatch, content
         studio.open(content)
     assert str(caught.value).startswith(sentence) and '\n' not in str(caught.value) and len(str(caught.value)) < 400
     assert os.listdir(tmp_path) == before
+
+def test_holes_are_filled_with_linked_groups_on_the_page_and_by_its_command(studio, G, tmp_path):
+    sets = ChannelSets([ChannelSet('hat', {'b8.conv1': (1, 4, 7), 'b16.conv0': (0,)})], channel_sets.weights_hash(G))
+    sets.write(tmp_path / 'elsewhere.json')
+    groupings.attach(G, sets)
+    studio = InpaintStudio(G, names.GroupNames(None, G), studio.outdir, studio.network,
+        linked=str(tmp_path / 'elsewhere.json'))
+    session, view = studio.visit()
+    session.show(photo_of(noise(32, 32)))
+    session.paint(STROKE)
+    assert (session.layer, session.group) == ('linked', 0)
+    before = view.draw()[1]
+    session.steer(inter_scale=3)
+    assert view.draw()[1] != before and pixels(view.thumbnails[0]).shape[2] == 3
+    paths = studio.save(session.scene, session.recipe())
+    done = CliRunner().invoke(main, shlex.split(studio.command(paths))[1:])
+    assert done.exit_code == 0, done.output
+    with open(paths[0], 'rb') as first, open(os.path.join(studio.outdir, 'again', '0001-photo-seed0000.png'),
+            'rb') as again:
+        assert first.read() == again.read()
 
 def test_a_recipe_without_seed_and_truncation_has_those_of_the_command(studio):
     recipe, photo = studio.open(json.dumps(

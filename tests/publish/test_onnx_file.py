@@ -157,6 +157,7 @@ def test_a_network_that_completes_images_takes_the_condition():
     hole = torch.zeros([1, 1, 8, 8], dtype=torch.bool)
     hole[:, :, 2:5, 2:7] = True
     c = inpainting.join_condition(torch.rand([1, 1, 8, 8]) * 2 - 1, hole)
+    link(G)
     edits, feeds = edits_and_feeds(G)
     feeds['condition'] = c.reshape(1, 2, 8, 8).numpy()
     with edited(G, edits, TRUNC, label=c):

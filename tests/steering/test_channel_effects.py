@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from painting import SIDE, Toy, everything, in_step
-from sarigan_plugin.steering import channel_effects, regrouping
-from sarigan_plugin.steering.sampling import sample_ws
+from sarigan_plugin.model.inpainting import join_condition
+from sarigan_plugin.steering import channel_effects, channel_products, regrouping
+from sarigan_plugin.steering.conditioned import Conditioned
+from sarigan_plugin.steering.sampling import latents, sample_ws
 from sarigan_plugin.steering.styles import restyled, styled_layers
-from small_networks import plain_networks
+from small_networks import make_inpainter, plain_networks, shaken
 
 PLACES = [0, 3, 15, 0, 3, 15, 15, 3, 0, 0] # The cell that each channel of each layer paints.
 
@@ -100,6 +102,42 @@ def test_images_from_some_block_on_are_the_same_to_the_bit(make_generator, which
     for name, layer in styled_layers(G).items():
         with restyled(layer, lambda styles: styles * 1.5):
             assert torch.equal(rendering.again(channel_effects.block_of(name)), G.synthesis(ws, noise_mode='const'))
+
+@pytest.fixture
+def completed():
+    """(generator of inpainting, three codes, their conditions, whose holes are different)."""
+    G = shaken(make_inpainter())
+    hole = torch.zeros([3, 1, 32, 32], dtype=torch.bool)
+    hole[0, :, :20], hole[1, :, 8:, 4:28], hole[2, :, :, 16:] = True, True, True
+    c = join_condition(torch.rand([3, 3, 32, 32]) * 2 - 1, hole)
+    return G, G.mapping(latents(G, range(3)), c), c
+
+def test_codes_take_photos_along_through_batches_and_blocks(completed, monkeypatch):
+    G, ws, c = completed
+    conditioned = Conditioned(G)
+    codes = conditioned.codes(ws, c)
+    assert torch.equal(conditioned.synthesis.condition(codes), c)
+    assert torch.equal(conditioned.synthesis(codes, noise_mode='const'), G.synthesis(ws, c, noise_mode='const'))
+    rendering = channel_effects.Rendering(conditioned, codes)
+    assert torch.equal(rendering.images, G.synthesis(ws, c, noise_mode='const'))
+    for name, layer in styled_layers(conditioned).items():
+        with restyled(layer, lambda styles: styles * 1.5):
+            assert torch.equal(rendering.again(channel_effects.block_of(name)), G.synthesis(ws, c, noise_mode='const'))
+    together = channel_effects.exchange(conditioned, codes, everything(conditioned)).grid
+    monkeypatch.setattr(channel_effects, 'MAX_PIXELS', 1) # Batches of one image.
+    torch.testing.assert_close(channel_effects.exchange(conditioned, codes, everything(conditioned)).grid, together)
+
+def test_what_channels_change_of_photos_is_in_their_holes(completed):
+    G, ws, c = completed
+    conditioned = Conditioned(G)
+    codes = conditioned.codes(ws[:2], c[[0, 0]]) # The lowest fourth is known in both.
+    exchanged = channel_effects.exchange(conditioned, codes, everything(conditioned)).grid.view(-1, 4, 4)
+    screened = torch.cat(list(channel_effects.screen(conditioned, codes).values())).view(-1, 4, 4)
+    products = channel_products.products(conditioned, codes, ws, everything(conditioned))
+    for of_channels in [exchanged, screened, products.diagonal(dim1=1, dim2=2).t().view(-1, 4, 4)]:
+        assert of_channels[:, 3].abs().sum() == 0 and of_channels[:, :3].sum(dim=0).min() > 0
+    different = conditioned.codes(ws[:2], c[:2])
+    assert channel_effects.exchange(conditioned, different, everything(conditioned)).grid.sum(dim=0).min() > 0
 
 @pytest.mark.parametrize('which', ['ours', 'feature', 'upstreams'])
 def test_to_first_order_screening_sees_what_exchanging_does(make_generator, which):

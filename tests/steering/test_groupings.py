@@ -5,6 +5,8 @@ import json
 import pickle
 import re
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -21,7 +23,8 @@ from sarigan_plugin.steering.recipe import EditRecipe
 from sarigan_plugin.steering.sampling import sample_ws
 from sarigan_plugin.steering.styles import all_styles, layer_styles, restyled, styled_layers
 from sarigan_plugin.trainer import baking, transfer
-from small_networks import plain_networks, write
+from small_images import noise, save_images
+from small_networks import make_inpainter, plain_networks, shaken, write, write_network
 
 SETS = [ChannelSet('hat', {'b8.conv1': (1, 4, 7), 'b16.conv0': (0,)}), ChannelSet(None, {'b32.conv1': (0, 2)})]
 HAT = {'b8.conv1': [1, 4, 7], 'b16.conv0': [0]}
@@ -270,12 +273,6 @@ def test_a_file_that_does_not_fit_gets_a_sentence(plain, tmp_path, why, given):
     assert why in sentence(done) and path.name in sentence(done)
     assert ('--groups: ' if given else 'PKL: ') in sentence(done)
 
-def test_inpainting_networks_take_none(tmp_path):
-    from small_networks import make_inpainter, write_network
-    path = write_network(tmp_path / 'inpainting.pkl', make_inpainter())
-    assert 'takes no linked groups' in sentence(run('name', path, '--groups=groups.json'))
-    assert 'The network completes images' in sentence(run('regroup', path))
-
 #----------------------------------------------------------------------------
 # Commands.
 
@@ -311,6 +308,56 @@ def test_any_stylegan2_is_steered_by_linked_groups_in_all_commands(plain, tmp_pa
     assert 'of all layers' in (tmp_path / 'groups---seeds0-1/index.html').read_text()
     done = run('edit', plain, '--group=0', '--inter=2', '--seed=0', '--groups=none', f'--outdir={tmp_path / "none"}')
     assert 'holds a generator without channel groups.' in sentence(done)
+
+def test_a_network_that_completes_images_is_steered_by_linked_groups(tmp_path):
+    network = write_network(tmp_path / 'inpainter.pkl', shaken(make_inpainter()))
+    data, masks = tmp_path / 'photos.zip', ['--masks=centre', f'--images={tmp_path / "photo.png"}']
+    save_images(data, count=5)
+    noise(32, 32).save(tmp_path / 'photo.png')
+    content = network.read_bytes()
+    done = run('regroup', network, f'--data={data}', '--seeds=0-3', '--num-groups=2', '--device=cpu')
+    assert done.exit_code == 0 and 'times as much as of random sets' in done.output, done.output
+    assert network.read_bytes() == content
+    G = groupings.load(str(network), 'PKL', generates=False)
+    assert list(groupings.of(G)) == ['linked', *styled_layers(G)] and groupings.of(G)['linked'].num_found == 2
+    measured = groupings.linked(G).sets.measured
+    assert (measured['data'], measured['masks'], measured['num_images']) == ('photos.zip', 'mixed', 4)
+    assert run('name', network, '--layer=linked', '--group=1', '--as=hat').exit_code == 0
+
+    def filled(outdir, *words, **edit):
+        recipe = tmp_path / f'{outdir}.json'
+        EditRecipe([Edit('linked', 0, **edit)], seeds=(0,)).write(recipe)
+        done = run('inpaint', network, *masks, f'--recipe={recipe}', f'--outdir={tmp_path / outdir}', *words)
+        assert done.exit_code == 0, done.output
+        return np.asarray(PIL.Image.open(tmp_path / outdir / 'photo-seed0000.png')).astype(int)
+    same, twice, other = filled('same', inter_scale=1), filled('twice', inter_scale=2), filled('other', intra_seed=9)
+    photo, inside = np.asarray(PIL.Image.open(tmp_path / 'photo.png')), np.zeros([32, 32], dtype=bool)
+    inside[8:24, 8:24] = True
+    for image in [same, twice, other]:
+        assert np.array_equal(image[~inside], photo[~inside])
+    assert (same != twice)[inside].any() and (same != other)[inside].any() and (twice != other)[inside].any()
+    done = run('inpaint', network, *masks, f'--recipe={tmp_path / "twice.json"}', f'--outdir={tmp_path / "none"}',
+        '--groups=none')
+    assert "'linked' is not a grouped layer" in sentence(done)
+
+@pytest.mark.parametrize('words, why', [
+    ([], '--data is required, as the network completes images'),
+    (['--data=photos.zip', '--class=1'], '--class: the network completes images, and has no classes'),
+    (['--data=photos.zip', '--bake=new.pkl'], '--bake: the network completes images'),
+    (['--data=photos.zip', '--masks=no'], "--masks: 'no' cannot be read"),
+    (['--data=small.zip'], 'but --data has 16x16 with 3 channels'),
+    (['--data=missing.zip'], '--data: ')])
+def test_photos_that_do_not_fit_a_network_get_a_sentence(tmp_path, monkeypatch, words, why):
+    monkeypatch.chdir(tmp_path)
+    write_network(tmp_path / 'inpainter.pkl', make_inpainter())
+    save_images(tmp_path / 'photos.zip', count=2)
+    save_images(tmp_path / 'small.zip', count=2, size=16)
+    before = sorted(tmp_path.iterdir())
+    assert why in sentence(run('regroup', 'inpainter.pkl', *words))
+    assert sorted(tmp_path.iterdir()) == before
+
+def test_only_networks_that_complete_images_take_photos(plain):
+    assert '--data: the network completes no images' in sentence(run('regroup', plain, '--data=photos.zip'))
 
 def test_disentanglement_sets_linked_groups_beside_random_sets(plain, tmp_path):
     assert run('regroup', plain, '--seeds=0-3', '--num-groups=2', '--by=responses').exit_code == 0
