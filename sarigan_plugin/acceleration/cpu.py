@@ -57,8 +57,9 @@ def _filtered_once(reference):
         if _suits_matrices(x, f, (up_x, up_y), (down_x, down_y)):
             taps = _taps(tuple(map(tuple, f.reshape(-1, f.shape[-1]).tolist())), f.ndim, gain, flip_filter)
         if taps is not None:
-            of_columns = axis_matrix(taps[0], x.shape[2], up_y, down_y, top, bottom).to(x.dtype)
-            of_rows = axis_matrix(taps[1], x.shape[3], up_x, down_x, left, right).to(x.dtype)
+            matrix = axis_matrix if f.ndim == 1 else _kept_matrix # Those of augmentation seldom come again.
+            of_columns = matrix(taps[0], x.shape[2], up_y, down_y, top, bottom).to(x.dtype)
+            of_rows = matrix(taps[1], x.shape[3], up_x, down_x, left, right).to(x.dtype)
             return of_columns @ x @ of_rows.t()
         if f.ndim != 2 or (up_x, up_y) != (1, 1):
             return reference(x, f, up=up, down=down, padding=padding, flip_filter=flip_filter, gain=gain)
@@ -92,8 +93,6 @@ def _taps(rows, axes, gain, flip_filter):
     return (tuple((along_y * gain).tolist()), tuple(along_x.tolist())) if torch.allclose(
         along_y.outer(along_x), f) else None
 
-@functools.lru_cache(32)
-@torch.inference_mode(False) # They are kept, and the next may ask for gradients.
 def axis_matrix(taps, size, up, down, before, after):
     """What upfirdn2d does along one axis, as a matrix [outputs, size]: up - 1 zeros behind each pixel, margins (cut off
     where negative), a correlation with the taps, and each down-th of what is left.
@@ -104,6 +103,9 @@ def axis_matrix(taps, size, up, down, before, after):
     index = up * torch.arange(size) + before - down * torch.arange(outputs)[:, None]
     inside = (index >= 0) & (index < len(taps))
     return torch.where(inside, torch.tensor(taps)[index.clamp(0, len(taps) - 1)], 0)
+
+# The next use may ask for gradients.
+_kept_matrix = functools.lru_cache(32)(torch.inference_mode(False)(axis_matrix))
 
 class Filter(torch.autograd.Function):
     """A convolution of each channel alone: x [N, C, H, W], f [C, 1, fh, fw]; stride and padding are pairs.

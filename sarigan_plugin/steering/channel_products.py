@@ -29,7 +29,7 @@ from sarigan_plugin.steering.styles import layer_styles, restyled, styled_layers
 
 SIDE        = 64        # Changes of larger images are sketched in so many rows and columns.
 MAX_VALUES  = 2 ** 26   # Of changes that are kept at once.
-SHARE       = 0.16      # Of the change of everything: what groups are to have at least, equal parts of it each.
+SHARE       = 0.08      # Of the change of everything: what groups are to have at least, equal parts of it each.
 SWEEPS      = 50        # Over all channels, at most, that change places.
 LEAST_GAIN  = 1e-9      # In selectivity, for which a channel moves.
 

@@ -109,8 +109,9 @@ def test_filters_and_both_derivatives_are_upstreams(both, options, taps):
         return derivatives(lambda x: upfirdn2d.upfirdn2d(x, f, **options).square(), torch.randn(2, 3, 13, 15))
     assert_equal(both(function), terms=12 * 12)
 
-def test_augmentation_filters_without_convolutions(both):
+def test_augmentation_filters_without_convolutions_and_nothing_of_them_is_kept(both):
     """Its images have another size each time, and PyTorch keeps what it prepares for a convolution of each size."""
+    kept = cpu._kept_matrix.cache_info().currsize
     pipe = augment.AugmentPipe(**dict.fromkeys(options.AUGMENT_PIPES['bgc'], 1))
     convolved = []
     def function():
@@ -122,6 +123,7 @@ def test_augmentation_filters_without_convolutions(both):
         return augmented, gradient
     assert_equal(both(function), terms=12 * 12)
     assert convolved == [True, False]
+    assert cpu._kept_matrix.cache_info().currsize == kept
 
 @pytest.mark.parametrize('kernel_size, options',
     [(1, dict()), (1, dict(stride=2)), (3, dict(padding=1)), (3, dict(padding=2, dilation=2)), (1, dict(groups=2))])
