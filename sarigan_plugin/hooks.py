@@ -10,6 +10,8 @@ import importlib
 _PLACES = {
     # tools.patch, generate.patch: prepares the process when it is asked for.
     'host_torch':       ('sarigan_plugin.trainer.upstream_loop',     'host_torch'),
+    # tools.patch, of legacy.py: the same.
+    'sentences':        ('sarigan_plugin.upstream.mistakes',         'sentences'),
     # networks.patch, generate.patch
     'take_any_network': ('sarigan_plugin.commands.upstream_scripts', 'take_any_network'),
     'train':            ('sarigan_plugin.commands.train',            'main'),             # train.patch

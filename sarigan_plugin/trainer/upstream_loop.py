@@ -15,7 +15,7 @@ from sarigan_plugin.evaluation import quality, upstream_metrics
 from sarigan_plugin.snapshots import label_kind, reading
 from sarigan_plugin.support import files, streams
 from sarigan_plugin.trainer import transfer, updates
-from sarigan_plugin.upstream import host
+from sarigan_plugin.upstream import host, mistakes
 from sarigan_plugin.upstream.exchanges import Overlay, exchange
 
 LOOP = 'training.training_loop'
@@ -66,6 +66,7 @@ def __getattr__(name: str) -> Any:
     if name != 'host_torch':
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     streams.show_everything()
+    mistakes.tell()
     device_type = host.resolve_device()
     prepare(device_type)
     cpu.prepare()

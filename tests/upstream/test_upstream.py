@@ -16,9 +16,10 @@ from sarigan_plugin.upstream import assemble, tree as upstream
 
 PATCHES = {'submodule': ['generate', 'networks', 'tools', 'train', 'training'],
            'pypi':      ['networks', 'tools', 'train', 'training']}
-HOOKED  = {'submodule': ['calc_metrics.py', 'generate.py', 'projector.py', 'style_mixing.py', 'train.py',
+HOOKED  = {'submodule': ['calc_metrics.py', 'generate.py', 'legacy.py', 'projector.py', 'style_mixing.py', 'train.py',
         'training/training_loop.py'],
-           'pypi':      ['calc_metrics.py', 'projector.py', 'style_mixing.py', 'train.py', 'training/training_loop.py']}
+           'pypi':      ['calc_metrics.py', 'legacy.py', 'projector.py', 'style_mixing.py', 'train.py',
+        'training/training_loop.py']}
 
 def contents(tree):
     return {str(path.relative_to(tree)): path.read_bytes() for path in sorted(tree.rglob('*'))
