@@ -52,10 +52,10 @@ def test_a_missing_tree_is_an_error_that_names_the_fix_and_a_cpu_needs_no_plugin
 def test_missing_patches_are_an_error_and_edited_files_a_warning(tmp_path, pypi_tree):
     project = trees.Project(tmp_path / 'project', reachable=False)
     shutil.copytree(pypi_tree, project.tree, dirs_exist_ok=True)
-    (project.tree / 'legacy.py').write_text('# mine\n')
+    (project.tree / 'dataset_tool.py').write_text('# mine\n')
     found = findings(project)
     assert found['upstream']['state'] == 'warning'
-    assert found['upstream']['detail'] == 'assembled from Python packages, commit d72cc7d, modified: legacy.py'
+    assert found['upstream']['detail'] == 'assembled from Python packages, commit d72cc7d, modified: dataset_tool.py'
     detail = ', '.join(f'{name} is not applied'
         for name in ['networks', 'tools', 'train', 'training']) + ': run ./install.sh'
     assert found['patches'] == dict(part='patches', state='error', detail=detail)
