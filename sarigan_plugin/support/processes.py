@@ -60,6 +60,11 @@ def map_in_order(
         for process in [] if done else multiprocessing.active_children():
             if process not in others:
                 process.kill()
+        writer = getattr(getattr(executor, '_result_queue', None), '_writer', None)
+        if not done and writer is not None:
+            # A worker may have been killed in the middle of a result. With the last writer gone its reader sees the
+            # end, and does not wait for the other half.
+            writer.close()
         executor.shutdown(cancel_futures=True)
 
 def _submit(

@@ -715,6 +715,16 @@ def test_few_results_wait_to_be_taken(tmp_path):
     results.close()
     assert 1 <= len(list(tmp_path.iterdir())) <= 2 * processes.AHEAD + 1
 
+def test_workers_that_are_ended_in_the_middle_of_a_result_are_not_waited_for():
+    code = ('from sarigan_plugin.support import processes\n'
+        'if __name__ == "__main__":\n'
+        '    results = processes.map_in_order(bytes, [30_000_000] * 20, 2)\n'
+        '    next(results)\n'
+        '    results.close()\n')
+    done = subprocess.run([sys.executable, '-c', code], cwd=trees.ROOT, capture_output=True, text=True, check=False,
+        timeout=limits.HANG)
+    assert (done.returncode, done.stderr) == (0, '')
+
 def test_results_come_in_order_and_errors_as_they_are():
     assert list(processes.map_in_order(abs, list(range(-50, 0)), 2)) == list(range(50, 0, -1))
     with pytest.raises(TypeError):
