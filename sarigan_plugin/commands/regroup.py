@@ -33,8 +33,7 @@ from sarigan_plugin.trainer import baking
 
 MAX_GROUPS      = 64
 PARTNERS        = 2048  # Images whose styles others may get. None is made.
-MAX_PHOTOS      = 256   # Of a data set, for a network that completes images,
-PHOTOS_AT_ONCE  = 16    # and how many of them are encoded at the same time.
+MAX_PHOTOS      = 256   # Of a data set, for a network that completes images.
 
 #----------------------------------------------------------------------------
 
@@ -154,7 +153,7 @@ def _completed(G, task, parts, trunc):
     conditioned, codes, first = Conditioned(G), [], 0
     for part in parts:
         done = []
-        for seeds in torch.tensor(part).split(PHOTOS_AT_ONCE):
+        for seeds in torch.tensor(part).split(inpainting.BATCH):
             photos = torch.arange(first, first + len(seeds)) % len(task.truth)
             c = inpainting.conditions(task.truth[photos], task.holes[photos], next(G.parameters()).device)
             ws = G.mapping(latents(G, seeds.tolist()), c, truncation_psi=trunc)

@@ -6,14 +6,18 @@ import traceback
 from collections.abc import Sequence
 from types import TracebackType
 
-# Where upstream reads what a file holds, and what to say if that fails: (end of the source's path, function) -> ...
+import PIL
+
+# Where upstream reads what a file holds: (end of the source's path, function) -> options, the errors that are the
+# file's fault, and what to say. projector.py does all of its work in the function that reads the target.
 READERS = {
-    ('legacy.py', 'load_network_pkl'):          (('--network', '--source'), 'holds no networks of StyleGAN2'),
-    (os.path.join('training', 'dataset.py'), '__init__'):   (('--data',), 'is no data set that can be read'),
-    ('projector.py', 'run_projection'):         (('--target',), 'is no image that can be read'),
+    ('legacy.py', 'load_network_pkl'):
+        (('--network', '--source'), Exception, 'holds no networks of StyleGAN2'),
+    (os.path.join('training', 'dataset.py'), '__init__'):
+        (('--data',), Exception, 'is no data set that can be read'),
+    ('projector.py', 'run_projection'):
+        (('--target',), PIL.UnidentifiedImageError, 'is no image that can be read'),
 }
-# What reading raises where a file holds something else.
-NO_SUCH_CONTENT = ('UnpicklingError', 'UnidentifiedImageError', 'BadZipFile')
 
 def tell() -> None:
     """From now on an error that nothing catches is told in a sentence where a file of the command line explains it,
@@ -45,16 +49,12 @@ def sentence_of(error: BaseException, words: Sequence[str]) -> str | None:
         option = next(option for option, value in given.items() if value == path)
         return f'{option}: {path!r} cannot be opened: {error.strerror}.'
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        for (file, function), (options, what) in READERS.items():
-            if frame.filename.endswith(file) and frame.name == function and _is_of_content(error, file):
+        for (file, function), (options, errors, what) in READERS.items():
+            if frame.filename.endswith(file) and frame.name == function and isinstance(error, errors):
                 option = next((option for option in options if option in given), None)
                 if option is not None:
                     return f'{option}: {given[option]!r} {what} ({_said(error)}).'
     return None
-
-def _is_of_content(error: Exception, file: str) -> bool:
-    """Whether such an error is the file's fault. projector.py does all of its work in the function that reads."""
-    return type(error).__name__ in NO_SUCH_CONTENT or file != 'projector.py'
 
 def _options(words: Sequence[str]) -> dict[str, str]:
     """{'--network': 'a.pkl', ...} of '--network=a.pkl' or '--network a.pkl'."""
