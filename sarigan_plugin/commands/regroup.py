@@ -33,6 +33,7 @@ from sarigan_plugin.trainer import baking
 
 MAX_GROUPS      = 64
 PARTNERS        = 2048  # Images whose styles others may get. None is made.
+TRIALS          = 256   # Images that groups are tried in.
 MAX_PHOTOS      = 256   # Of a data set, for a network that completes images.
 
 #----------------------------------------------------------------------------
@@ -49,7 +50,7 @@ class GroupNumber(click.ParamType):
         return int(value)
 
 @click.command('regroup', cls=SectionedCommand, sections={
-    'How groups are found': '--by --num-groups --attributes --seeds --trunc',
+    'How groups are found': '--by --num-groups --attributes --seeds --quick --trunc',
     'Networks that complete images': '--data --masks',
     'What is written': '--to --bake'})
 @click.argument('network', type=PATH, metavar='PKL')
@@ -68,6 +69,8 @@ class GroupNumber(click.ParamType):
                                 type=PATH, metavar='FILE')
 @click.option('--seeds',        help='Random seeds of the images', type=NumberRange(), default='0-31',
                                 show_default=True)
+@click.option('--quick',        help='Leave out the trials of groups with one channel more or less: several times as '
+                                'fast, and groups are less of one place', is_flag=True)
 @click.option('--trunc',        help='Truncation psi', type=Number(), default=1, show_default=True)
 @click.option('--bake',         help='Also make a SariGAN of a StyleGAN2, with these groups, to be trained on',
                                 type=PATH, metavar='NEW.pkl')
@@ -75,7 +78,7 @@ class GroupNumber(click.ParamType):
 @class_options(default=0)
 @trust_option
 @device_option
-def regroup_command(network, by, num_groups, dataset, seeds, trunc, data, mask_source, to, bake, dry_run, class_idx,
+def regroup_command(network, by, num_groups, dataset, seeds, quick, trunc, data, mask_source, to, bake, dry_run, class_idx,
         trust, device):
     """Find groups of channels that change the same things, in any StyleGAN2.
 
@@ -87,8 +90,8 @@ def regroup_command(network, by, num_groups, dataset, seeds, trunc, data, mask_s
 
     Nothing is trained, and a SariGAN will do as well. Each channel's style is exchanged for another image's, and
     channels of all layers whose exchange changes the same places, or attributes, make a group: one knob in several
-    layers. By places, channels that act nowhere in particular are left over, as a last group called rest. Every
-    command that takes groups knows them from then on as those of the layer `linked`. The network is not touched.
+    layers. By places, groups are then tried with one channel more or less, and channels that act nowhere in particular
+    are left over, as a last group called rest. Every command that takes groups knows them from then on as those of the layer `linked`. The network is not touched.
     """
     loaded = reading.load_all(network, 'PKL', trust)
     G = reading.averaged(loaded, device)
@@ -100,14 +103,16 @@ def regroup_command(network, by, num_groups, dataset, seeds, trunc, data, mask_s
     to = _target(network, to)
     if bake is not None:
         _check_bake(G, bake)
-    fresh = _other_seeds(seeds, len(seeds) + PARTNERS)
-    parts = [seeds, fresh[:len(seeds)], fresh[len(seeds):]]
+    fresh = _other_seeds(seeds, len(seeds) + TRIALS + PARTNERS)
+    parts = [seeds, fresh[:len(seeds)], fresh[len(seeds):-PARTNERS], fresh[-PARTNERS:]]
     if task is not None:
-        G, ws, others, partners = _completed(G, task, parts, trunc)
+        G, ws, others, trials, partners = _completed(G, task, parts, trunc)
     else:
-        ws, others, partners = (sample_ws(G, numbers, trunc, class_idx) for numbers in parts)
+        ws, others, trials, partners = (sample_ws(G, numbers, trunc, class_idx) for numbers in parts)
+    if quick or by != 'effects' or dataset is not None:
+        trials = None
     scorer = _scorer(G, ws, dataset) if dataset is not None else None
-    _announce(G, ws, by, scorer, device)
+    _announce(G, ws, by, num_groups, scorer, trials, device)
     if dry_run:
         click.echo(f'The groups would go to {click.format_filename(to)}; nothing was written.')
         return
@@ -115,7 +120,7 @@ def regroup_command(network, by, num_groups, dataset, seeds, trunc, data, mask_s
     how.update(dict(class_idx=class_idx if G.c_dim > 0 else None) if task is None
         else dict(data=_basename(data), masks=_basename(mask_source)))
     try:
-        found = regrouping.regroup(G, ws, others, by, num_groups, scorer, _bar, how, partners)
+        found = regrouping.regroup(G, ws, others, by, num_groups, scorer, _bar, how, partners, trials)
     except ValueError as error:
         raise UserError(f'PKL: {network!r} cannot be regrouped: {error}') from None
     with writing('--to', to):
@@ -239,18 +244,19 @@ def _factors_by(reader):
         return dict(zip(drawn.FACTORS, reader.factors(images).T))
     return judge
 
-def _announce(G, ws, by, scorer, device):
+def _announce(G, ws, by, num_groups, scorer, trials, device):
     """What is about to happen, and how long it takes."""
     layers = styled_layers(G)
     count = sum(layer.weight.shape[1] for layer in layers.values())
     click.echo(f'{count} channels of {len(layers)} layers, by {regrouping.KINDS[by]}, in {len(ws)} images on {device}')
     if by != 'effects':
         return
-    planned = regrouping.plan(G, ws)
+    planned = regrouping.plan(G, ws, trials)
     single = sum(map(len, planned.single.values()))
-    how = (f'all are screened by their slopes, and the strongest {single} exchanged one by one' if planned.screened
-        else 'all are exchanged one by one')
-    click.echo(f'{how[0].upper()}{how[1:]}: {_duration(regrouping.seconds(G, ws, scorer))}')
+    how = (f'All are screened by their slopes, and the strongest {single} exchanged one by one' if planned.screened
+        else 'All are exchanged one by one')
+    tried = f', then groups are tried in {len(trials)} images' if planned.tried else ''
+    click.echo(f'{how}{tried}: {_duration(regrouping.seconds(G, ws, num_groups, scorer, trials))}')
 
 def _duration(seconds):
     return f'about {max(round(seconds), 1)} s' if seconds < 120 else f'about {seconds / 60:.0f} minutes'

@@ -10,6 +10,7 @@ Index letters in shape comments: N batch, C channels, O output channels, I input
 """
 
 import importlib
+import math
 
 import numpy as np
 import torch
@@ -193,7 +194,7 @@ class IntraAffine(torch.nn.Module):
         _inter_code, intra_code = split_codes(w)
         return self.affine(intra_code)
 
-MAX_LOG = 4 # Of inter-group styles, eight deviations at first: ToRGB layers have no demodulation, and fp16 overflows.
+MAX_LOG = 4 # Of inter-group styles, nearly six deviations: ToRGB layers have no demodulation, and fp16 overflows.
 
 @persistence.persistent_class
 class ExpAffine(torch.nn.Module):
@@ -205,9 +206,9 @@ class ExpAffine(torch.nn.Module):
     turn down until the code decides nothing.
     """
     def __init__(self,
-        code_dim,       # Dimensionality of the inter-group code.
-        num_groups,     # Number of styles.
-        beta = 1,       # Standard deviation of log h.
+        code_dim,           # Dimensionality of the inter-group code.
+        num_groups,         # Number of styles.
+        beta = math.log(2), # Standard deviation of log h: one deviation of the code doubles a group's styles.
     ):
         super().__init__()
         self.affine = _upstream('FullyConnectedLayer', code_dim, num_groups, bias=False) # The mean would cancel it.

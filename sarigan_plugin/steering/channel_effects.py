@@ -232,6 +232,15 @@ def _change(before, after):
         return (after.double() - before.double()).abs()
     return ((before != after) & (before >= 0) & (after >= 0)).double()
 
+@contextlib.contextmanager
+def exchanging(layers, masks, others):
+    """Inside the `with`, channels {layer: bool [C]} have the styles of others, {layer: [N, C]}."""
+    with contextlib.ExitStack() as stack:
+        for name, mask in masks.items():
+            stack.enter_context(restyled(layers[name], lambda styles, mask=mask, other=others[name]:
+                torch.where(mask.to(styles.device), other, styles)))
+        yield
+
 @torch.no_grad()
 def exchange_groups(G, ws, sets, scorer=None):
     """Exchange all channels of each of some sets at once. Returns Effects, whose rows are the sets.
@@ -247,10 +256,7 @@ def exchange_groups(G, ws, sets, scorer=None):
         attributes = list(before)
         labels.append(torch.zeros([len(sets), len(before)], dtype=torch.float64))
         for index, masks in enumerate(sets):
-            with contextlib.ExitStack() as stack:
-                for name, mask in masks.items():
-                    stack.enter_context(restyled(layers[name], lambda styles, mask=mask, other=theirs[name]:
-                        torch.where(mask.to(styles.device), other, styles)))
+            with exchanging(layers, masks, theirs):
                 after = G.synthesis(own, noise_mode='const')
             grid[index] += cells((after - images).square()).sum(dim=0).double().cpu()
             if attributes:

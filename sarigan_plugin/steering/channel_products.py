@@ -9,7 +9,7 @@
     >>> strongest = channel_effects.strongest(channel_effects.screen(G, ws[:4]), 10)
     >>> products = channel_products.products(G, ws[:4], ws, strongest)
     >>> start = channel_effects.cluster(channel_products.effects(products, strongest).rows(), num_groups=2)
-    >>> channel_products.gather(products, start).shape
+    >>> channel_products.gather(products, start, least=0.01 * products.sum()).shape
     torch.Size([10])
 
 Squared changes of channels do not add up: channels strengthen or cancel each other. Changes themselves add up to first
@@ -127,26 +127,28 @@ def changes_of_sets(products, members):
     members = members.to(products)
     return torch.einsum('sk,ckl,sl->sc', members, products, members)
 
-def gather(products, start):
-    """Move channels from group to group, or to none, as long as groups become more selective.
+def worth(changes, least):
+    """What a group is worth: the share of its change that is in the one cell where it is largest.
 
-    A group is worth the share of its change that is in the one cell where it is largest; one that changes less than its
-    part of SHARE is worth so much less. What is in no group counts nothing.
+    Less in proportion if all of its change is less than `least`. changes: [..., GRID^2].
+    """
+    total = changes.sum(dim=-1).clamp(min=1e-30)
+    return changes.amax(dim=-1) / total * (total / least).clamp(max=1)
 
-    products: [GRID^2, K, K]. start: int64 [K], in [0, num_groups), none of them empty. Returns int64 [K], in
-    [0, num_groups], the last of which are in no group.
+def gather(products, start, least):
+    """Move channels from group to group, or to none, as long as groups become more selective, see worth().
+
+    What is in no group counts nothing.
+
+    products: [GRID^2, K, K]. start: int64 [K], in [0, num_groups), none of them empty. least: What a group is to
+    change. Returns int64 [K], in [0, num_groups], the last of which are in no group.
     """
     group, number = start.clone(), int(start.max()) + 1
-    least = SHARE / number * products.sum()
     members = torch.nn.functional.one_hot(group, number + 1).t().to(products)
     shared = torch.einsum('ckl,gl->gck', products, members) # What each channel has in common with each group.
     changes = torch.einsum('gck,gk->gc', shared, members)
     alone = products.diagonal(dim1=1, dim2=2).t() # [K, GRID^2]
     random = torch.Generator().manual_seed(0)
-
-    def worth(changes):
-        total = changes.sum(dim=-1).clamp(min=1e-30)
-        return changes.amax(dim=-1) / total * (total / least).clamp(max=1)
 
     for _sweep in range(SWEEPS):
         before = group.clone()
@@ -156,9 +158,9 @@ def gather(products, start):
                 continue
             without = changes[own] - 2 * shared[own, :, channel] + alone[channel]
             joined = changes + 2 * shared[:, :, channel] + alone[channel]
-            gains = worth(joined) - worth(changes)
+            gains = worth(joined, least) - worth(changes, least)
             gains[number] = 0
-            loss = worth(changes[own]) - worth(without) if own < number else 0
+            loss = worth(changes[own], least) - worth(without, least) if own < number else 0
             gains = gains - loss
             gains[own] = LEAST_GAIN
             best = int(gains.argmax())

@@ -14,7 +14,7 @@ import dataclasses
 
 import torch
 
-from sarigan_plugin.steering import channel_effects, channel_products, groupings
+from sarigan_plugin.steering import channel_effects, channel_products, channel_trials, groupings
 from sarigan_plugin.steering.channel_sets import (
     MAX_LETTERS,
     ChannelSet,
@@ -43,22 +43,26 @@ class Plan:
     """What regroup() is going to do."""
     screened:   bool    # Whether all channels are screened first, so that
     single:     dict    # {layer: int64 [K]} those channels are exchanged; how many of each layer then shows.
+    tried:      bool    # Whether groups are improved by trials.
 
-def plan(G, ws):
-    """Of groups by effects. ws: [N, num_ws, w_dim] of the images."""
+def plan(G, ws, trials=None):
+    """Of groups by effects. ws, trials: as for regroup()."""
     counts = {name: layer.weight.shape[1] for name, layer in styled_layers(G).items()}
     most, total = channel_effects.affordable(G, len(ws)), sum(counts.values())
     share = min(most / total, 1)
-    return Plan(total > most, {name: torch.arange(round(count * share)) for name, count in counts.items()})
+    return Plan(total > most, {name: torch.arange(round(count * share)) for name, count in counts.items()},
+        trials is not None and channel_trials.affordable(G, trials))
 
-def seconds(G, ws, scorer=None):
-    """How long measuring effects will take here, found by doing a little of it."""
-    planned = plan(G, ws)
+def seconds(G, ws, num_groups='auto', scorer=None, trials=None):
+    """How long measuring effects will take here, found by doing a little of it. Arguments as for regroup()."""
+    planned = plan(G, ws, trials)
     screening = channel_effects.screening_seconds(G, ws[:SCREENED]) if planned.screened else 0
-    return screening + channel_effects.seconds(G, ws, planned.single, scorer)
+    number = NUMBERS[len(NUMBERS) // 2] if num_groups == 'auto' else num_groups
+    trying = channel_trials.seconds(G, trials, number) if planned.tried else 0
+    return screening + channel_effects.seconds(G, ws, planned.single, scorer) + trying
 
 def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progress=lambda jobs: jobs, how=None,
-        partners=None):
+        partners=None, trials=None):
     """Find linked groups. Returns ChannelSets, the one that changes most first and what is left over last.
 
     ws:         [N, num_ws, w_dim], the images that they are found in.
@@ -69,11 +73,13 @@ def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progres
     progress:   Wraps the list of jobs, e.g. in a progress bar.
     how:        What else the file is to say of how they were found.
     partners:   [M, num_ws, w_dim], the more the better: those whose styles ws may get. None = ws.
+    trials:     [T, num_ws, w_dim], images that groups by places are tried in, and so improved. None = they are not.
 
     Raises ValueError, one sentence, where there is nothing to go by.
     """
-    if by == 'effects' and scorer is None:
-        sets, rest = _by_places(G, ws, ws if partners is None else partners, num_groups, progress)
+    by_places = by == 'effects' and scorer is None
+    if by_places:
+        sets, rest = _by_places(G, ws, ws if partners is None else partners, num_groups, trials, progress)
     else:
         find = dict(effects=_by_effects, responses=_by_responses, kernels=_by_kernels)[by]
         sets, rest = find(G, ws, num_groups, scorer, progress), {}
@@ -90,7 +96,9 @@ def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progres
     found = [ChannelSet(name, sets[index]) for name, index in zip(names, order)]
     if rest:
         found.append(ChannelSet(_free(REST, names), rest, rest=True))
-    measured = dict(how or {}, by=by, num_images=len(ws), num_channels=sum(len(c) for s in sets for c in s.values()),
+    tried = by_places and plan(G, ws, trials).tried
+    measured = dict(how or {}, by=by, num_images=len(ws), num_trials=len(trials) if tried else 0,
+        num_channels=sum(len(c) for s in sets for c in s.values()),
         on_other_images=dict(figures(ordered, shuffled), held=round(held / max(everything, 1e-30), 4)),
         groups=[*_facts(ordered), *_facts(left)])
     return ChannelSets(found, weights_hash(G), measured)
@@ -120,7 +128,7 @@ def _measured(G, ws, progress):
     screened = channel_effects.screen(G, ws[:SCREENED], progress)
     return channel_effects.strongest(screened, channel_effects.affordable(G, len(ws))), screened
 
-def _by_places(G, ws, partners, num_groups, progress):
+def _by_places(G, ws, partners, num_groups, trials, progress):
     """Groups that each change one place, as far as they can, and what is left over: a list of {layer: channels}, and
     one of them, which may be empty."""
     single, screened = _measured(G, ws, progress)
@@ -133,7 +141,14 @@ def _by_places(G, ws, partners, num_groups, progress):
         raise ValueError('no channel changes anything in its images.')
     start = _clustered(effects.rows(), num_groups)
     number = int(start.max()) + 1
-    group = channel_products.gather(products, start)
+    least = channel_products.SHARE / number * products.sum()
+    if plan(G, ws, trials).tried:
+        start = channel_effects.cluster(effects.rows(), min(channel_trials.SPARE * number, len(places)))
+        group = channel_products.gather(products, start, least)
+        candidates = torch.nn.functional.one_hot(group, int(start.max()) + 2).t()[:-1].bool()
+        group = channel_trials.improve(G, trials, places, products, candidates, number, progress)
+    else:
+        group = channel_products.gather(products, start, least)
     if screened is not None: # What was not exchanged is in no group.
         more = _unexchanged(screened, single)
         places, group = places + more, torch.cat([group, torch.full([len(more)], number)])

@@ -188,7 +188,7 @@ def tool_commands(draw):
         licence = ['--licence=mit'] if command == 'pack' else []
         return command, [*licence, *more, f'--to={dest}', '--', source], source, dest
     if command == 'regroup':
-        return command, ['--seeds=0-1', '--num-groups=2', *more, f'--to={dest}', '--', source], source, dest
+        return command, ['--seeds=0-1', '--num-groups=2', '--quick', *more, f'--to={dest}', '--', source], source, dest
     seeds = draw(st.one_of(st.just(['--seeds=0-1']), st.just(['--seeds=0-1']),
         SEEDS.map(lambda text: [f'--seeds={text}']), st.just([])))
     # Before `more`, which may say otherwise.

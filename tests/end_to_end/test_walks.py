@@ -92,7 +92,7 @@ SMALLER = [
     Smaller(r' sarigan (directions|groups|generate|edit(?!.*--projected-w)) ', '--seeds=0,1',
         'Six or 36 images say no more than two.'),
     Smaller(r' sarigan mix ', '--rows=0,1 --cols=10,11', 'The same of 24.'),
-    Smaller(r' sarigan regroup ', '--seeds=0,1', 'A minute and more with 32 images.'),
+    Smaller(r' sarigan regroup ', '--seeds=0,1 --quick', 'A minute and more with 32 images.'),
     Smaller(r' sarigan data drawn .*(--num=20000|32\.zip|64\.zip)', '--num=40', '20,000 pictures take a minute.'),
     Smaller(r'README.md: sarigan data folder ', '--resolution=64', 'As large as the images of the network here.'),
     Smaller(r' sarigan metrics ', '--num-samples=20', 'Of 10,000 images minutes.'),

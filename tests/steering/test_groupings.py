@@ -281,7 +281,7 @@ def test_regroup_touches_no_network_and_changes_no_bit_of_an_image(network, tmp_
     content = network.read_bytes()
     images = lambda: reading.load(str(network), 'PKL').synthesis(torch.ones(1, 8, 64), noise_mode='const')
     before = images()
-    done = run('regroup', network, f'--by={by}', '--seeds=0-3', '--num-groups=3', '--device=cpu')
+    done = run('regroup', network, f'--by={by}', '--seeds=0-3', '--num-groups=3', '--quick', '--device=cpu')
     assert done.exit_code == 0, done.output
     assert network.read_bytes() == content and torch.equal(images(), before)
     G = groupings.load(str(network), 'PKL')
@@ -296,6 +296,7 @@ def test_any_stylegan2_is_steered_by_linked_groups_in_all_commands(plain, tmp_pa
     done = run('regroup', plain, '--seeds=0-3', '--num-groups=2', '--device=cpu')
     assert done.exit_code == 0 and 'times as much as of random sets' in done.output, done.output
     assert run('name', plain, '--layer=linked', '--group=1', '--as=hat').exit_code == 0
+    assert re.search(r'then groups are tried in 256 images: about \d+ (s|minutes)', done.output), done.output
     for words in [['groups', '--seeds=0-1'], ['edit', '--group=0', '--inter=2', '--seed=0'],
             ['edit', '--group=hat', '--intra=4', '--seed=0'], ['mix', '--rows=0', '--cols=1', '--group=hat'],
             ['mix', '--rows=0', '--cols=1'], ['directions', '--seeds=0', '--layer=linked']]:
@@ -315,7 +316,7 @@ def test_a_network_that_completes_images_is_steered_by_linked_groups(tmp_path):
     save_images(data, count=5)
     noise(32, 32).save(tmp_path / 'photo.png')
     content = network.read_bytes()
-    done = run('regroup', network, f'--data={data}', '--seeds=0-3', '--num-groups=2', '--device=cpu')
+    done = run('regroup', network, f'--data={data}', '--seeds=0-3', '--num-groups=2', '--quick', '--device=cpu')
     assert done.exit_code == 0 and 'times as much as of random sets' in done.output, done.output
     assert network.read_bytes() == content
     G = groupings.load(str(network), 'PKL', generates=False)
@@ -407,7 +408,7 @@ def test_styles_of_a_baked_network_are_those_of_its_source_where_gains_are_linea
         G.synthesis(ws, noise_mode='const'), rtol=1e-3, atol=1e-3)
 
 def test_a_dry_run_says_how_long_and_where_and_writes_nothing(plain, tmp_path):
-    done = run('regroup', plain, '--seeds=0-3', '--dry-run', f'--to={tmp_path / "a.json"}')
+    done = run('regroup', plain, '--seeds=0-3', '--dry-run', '--quick', f'--to={tmp_path / "a.json"}')
     assert done.exit_code == 0 and re.search(r'exchanged one by one: about \d+ (s|minutes)', done.output), done.output
     assert f'The groups would go to {tmp_path / "a.json"}; nothing was written.' in done.output
     assert [path.name for path in tmp_path.iterdir()] == ['plain.pkl']
