@@ -23,7 +23,7 @@ from sarigan_plugin.datasets import drawn, masks
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.evaluation import attributes, disentanglement, fidelity, inpainting
 from sarigan_plugin.snapshots import box, reading
-from sarigan_plugin.steering import channel_sets, regrouping
+from sarigan_plugin.steering import channel_sets, channel_trials, regrouping
 from sarigan_plugin.steering.conditioned import Conditioned
 from sarigan_plugin.steering.sampling import MAX_SEED, latents, render, sample_ws
 from sarigan_plugin.steering.styles import styled_layers
@@ -78,8 +78,8 @@ class GroupNumber(click.ParamType):
 @class_options(default=0)
 @trust_option
 @device_option
-def regroup_command(network, by, num_groups, dataset, seeds, quick, trunc, data, mask_source, to, bake, dry_run, class_idx,
-        trust, device):
+def regroup_command(network, by, num_groups, dataset, seeds, quick, trunc, data, mask_source, to, bake, dry_run,
+        class_idx, trust, device):
     """Find groups of channels that change the same things, in any StyleGAN2.
 
     \b
@@ -91,7 +91,8 @@ def regroup_command(network, by, num_groups, dataset, seeds, quick, trunc, data,
     Nothing is trained, and a SariGAN will do as well. Each channel's style is exchanged for another image's, and
     channels of all layers whose exchange changes the same places, or attributes, make a group: one knob in several
     layers. By places, groups are then tried with one channel more or less, and channels that act nowhere in particular
-    are left over, as a last group called rest. Every command that takes groups knows them from then on as those of the layer `linked`. The network is not touched.
+    are left over, as a last group called rest. Every command that takes groups knows them from then on as those of the
+    layer `linked`. The network is not touched.
     """
     loaded = reading.load_all(network, 'PKL', trust)
     G = reading.averaged(loaded, device)
@@ -103,14 +104,15 @@ def regroup_command(network, by, num_groups, dataset, seeds, quick, trunc, data,
     to = _target(network, to)
     if bake is not None:
         _check_bake(G, bake)
+    tried = not quick and by == 'effects' and dataset is None and channel_trials.affordable(G, TRIALS)
     fresh = _other_seeds(seeds, len(seeds) + TRIALS + PARTNERS)
-    parts = [seeds, fresh[:len(seeds)], fresh[len(seeds):-PARTNERS], fresh[-PARTNERS:]]
+    parts = [seeds, fresh[:len(seeds)], *[fresh[len(seeds):-PARTNERS]] * tried, fresh[-PARTNERS:]]
     if task is not None:
-        G, ws, others, trials, partners = _completed(G, task, parts, trunc)
+        G, *codes = _completed(G, task, parts, trunc)
     else:
-        ws, others, trials, partners = (sample_ws(G, numbers, trunc, class_idx) for numbers in parts)
-    if quick or by != 'effects' or dataset is not None:
-        trials = None
+        codes = [sample_ws(G, numbers, trunc, class_idx) for numbers in parts]
+    ws, others, *trials, partners = codes
+    trials = trials[0] if tried else None
     scorer = _scorer(G, ws, dataset) if dataset is not None else None
     _announce(G, ws, by, num_groups, scorer, trials, device)
     if dry_run:

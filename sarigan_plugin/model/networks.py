@@ -194,7 +194,8 @@ class IntraAffine(torch.nn.Module):
         _inter_code, intra_code = split_codes(w)
         return self.affine(intra_code)
 
-MAX_LOG = 4 # Of inter-group styles, nearly six deviations: ToRGB layers have no demodulation, and fp16 overflows.
+BETA    = math.log(2)   # One deviation of the code doubles a group's styles.
+MAX_LOG = 4             # Of inter-group styles, nearly six deviations: ToRGB has no demodulation, and fp16 overflows.
 
 @persistence.persistent_class
 class ExpAffine(torch.nn.Module):
@@ -206,9 +207,9 @@ class ExpAffine(torch.nn.Module):
     turn down until the code decides nothing.
     """
     def __init__(self,
-        code_dim,           # Dimensionality of the inter-group code.
-        num_groups,         # Number of styles.
-        beta = math.log(2), # Standard deviation of log h: one deviation of the code doubles a group's styles.
+        code_dim,       # Dimensionality of the inter-group code.
+        num_groups,     # Number of styles.
+        beta = BETA,    # Standard deviation of log h.
     ):
         super().__init__()
         self.affine = _upstream('FullyConnectedLayer', code_dim, num_groups, bias=False) # The mean would cancel it.

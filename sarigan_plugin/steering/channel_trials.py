@@ -48,7 +48,8 @@ class Trials:
         """ws: [N, num_ws, w_dim]. places: [(layer, channel)] of K channels."""
         self.layers, self.places = styled_layers(G), places
         others = exchanged_styles(G, ws)
-        self.parts = [(Rendering(G, own), dict(zip(others, theirs))) for own, *theirs in batches(G, ws, *others.values())]
+        self.parts = [(Rendering(G, own), dict(zip(others, theirs)))
+            for own, *theirs in batches(G, ws, *others.values())]
         self.blocks = [f'b{res}' for res in G.synthesis.block_resolutions]
 
     @torch.no_grad()
@@ -117,6 +118,6 @@ def seconds(G, ws, num_groups):
     of_image = (time.monotonic() - started) / len(part)
     return num_groups * PER_SET * (SPARE / 2 + 1) * len(ws) * of_image
 
-def affordable(G, ws):
+def affordable(G, num_images):
     """Whether that is within what exchanges may take."""
-    return channel_effects.affordable(G, len(ws)) >= MOST_SETS
+    return channel_effects.affordable(G, num_images) >= MOST_SETS

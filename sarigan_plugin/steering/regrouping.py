@@ -51,7 +51,7 @@ def plan(G, ws, trials=None):
     most, total = channel_effects.affordable(G, len(ws)), sum(counts.values())
     share = min(most / total, 1)
     return Plan(total > most, {name: torch.arange(round(count * share)) for name, count in counts.items()},
-        trials is not None and channel_trials.affordable(G, trials))
+        trials is not None and channel_trials.affordable(G, len(trials)))
 
 def seconds(G, ws, num_groups='auto', scorer=None, trials=None):
     """How long measuring effects will take here, found by doing a little of it. Arguments as for regroup()."""

@@ -10,7 +10,7 @@ from sarigan_plugin.steering.styles import styled_layers
 from small_networks import plain_networks
 
 CELLS   = SIDE ** 2
-PLACES  = [0, 3, 15, None, 0, 3, 15, None, 0, 3] # Cells that channels paint; None: all of them alike, lighter or darker.
+PLACES  = [0, 3, 15, None, 0, 3, 15, None, 0, 3] # Cells that channels paint; None: all, lighter or darker.
 
 @pytest.fixture
 def toy():
@@ -45,8 +45,8 @@ def test_a_trial_is_an_exchange_of_all_channels_of_a_set(make_generator, which, 
     ws, layers, places = sample_ws(G, range(5), trunc=1), styled_layers(G), places_of(G)
     trials = channel_trials.Trials(G, ws, places)
     early = torch.rand(len(places)) < 0.2
-    late = early & torch.tensor([layer == places[-1][0] for layer, _channel in places]) # Blocks before are not run again.
-    assert late.any()
+    late = early & torch.tensor([layer == places[-1][0] for layer, _channel in places])
+    assert late.any() # Blocks before are not run again.
     for members in [early, late]:
         sets = regrouping._sets([place for place, mine in zip(places, members.tolist()) if mine],
             torch.zeros(int(members.sum()), dtype=torch.int64))
