@@ -32,12 +32,12 @@ from sarigan_plugin.steering.channel_effects import (
 from sarigan_plugin.steering.channel_products import SHARE, changes_of_sets, worth
 from sarigan_plugin.steering.styles import styled_layers
 
-SPARE       = 2         # Times as many groups are tried as are kept.
-JOINING     = 12        # Channels that are tried in each group, of those in none; by products they promise the most.
-LEAST_GAIN  = 1e-4      # In worth, for which a channel goes or comes.
-LEAST_CHANNELS = 2      # Of a group; one channel alone is none.
-PER_SET     = 20        # Changes of each set that are tried, more or less.
-MOST_SETS   = 1000      # What is tried in all, with 16 groups: larger networks than allow it are left out.
+SPARE           = 2     # Times as many groups are tried as are kept.
+JOINING         = 12    # Channels that are tried in each group, of those in none; by products they promise the most.
+LEAST_GAIN      = 1e-4  # In worth, for which a channel goes or comes.
+LEAST_CHANNELS  = 2     # Of a group; one channel alone is none.
+PER_SET         = 20    # Changes of each set that are tried, more or less.
+MOST_SETS       = 1000  # What is tried in all, with 16 groups: larger networks than allow it are left out.
 
 #----------------------------------------------------------------------------
 
@@ -112,9 +112,9 @@ def _promising(products, own, none, num_groups):
 def seconds(G, ws, num_groups):
     """How long improve() will take, more or less, from how long a few images take."""
     part = batches(G, ws)[0][0][:TIMED]
-    G.synthesis(part, noise_mode='const')
+    rendering, first = Rendering(G, part), block_of(next(iter(styled_layers(G))))
     started = time.monotonic()
-    G.synthesis(part, noise_mode='const')
+    rendering.again(first)
     of_image = (time.monotonic() - started) / len(part)
     return num_groups * PER_SET * (SPARE / 2 + 1) * len(ws) * of_image
 
