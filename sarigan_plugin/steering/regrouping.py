@@ -139,21 +139,27 @@ def _by_places(G, ws, partners, num_groups, trials, progress):
     places = effects.places()
     if not places:
         raise ValueError('no channel changes anything in its images.')
-    start = _clustered(effects.rows(), num_groups)
-    number = int(start.max()) + 1
-    least = channel_products.SHARE / number * products.sum()
-    if plan(G, ws, trials).tried:
-        start = channel_effects.cluster(effects.rows(), min(channel_trials.SPARE * number, len(places)))
-        group = channel_products.gather(products, start, least)
-        candidates = torch.nn.functional.one_hot(group, int(start.max()) + 2).t()[:-1].bool()
-        group = channel_trials.improve(G, trials, places, products, candidates, number, progress)
-    else:
-        group = channel_products.gather(products, start, least)
+    trials = trials if plan(G, ws, trials).tried else None
+    group, number = _gathered(G, effects, products, num_groups, trials, progress)
     if screened is not None: # What was not exchanged is in no group.
         more = _unexchanged(screened, single)
         places, group = places + more, torch.cat([group, torch.full([len(more)], number)])
     sets = _sets(places, group)
     return sets[:number], sets[number] if len(sets) > number else {}
+
+def _gathered(G, effects, products, num_groups, trials, progress):
+    """(the group of each channel, int64 [K], and how many groups there are; what is in none has the next index)."""
+    rows, places = effects.rows(), effects.places()
+    start = _clustered(rows, num_groups)
+    number = int(start.max()) + 1
+    least = channel_products.SHARE / number * products.sum()
+    if trials is None:
+        return channel_products.gather(products, start, least), number
+    start = channel_effects.cluster(rows, min(channel_trials.SPARE * number, len(rows)))
+    group = channel_products.gather(products, start, least)
+    candidates = torch.nn.functional.one_hot(group, int(start.max()) + 2).t()[:-1].bool()
+    number = min(number, len(candidates))
+    return channel_trials.improve(G, trials, places, products, candidates, number, progress), number
 
 def _unexchanged(screened, single):
     """[(layer, channel)] of the channels that were screened only, and change something."""
