@@ -263,8 +263,8 @@ def _announce(G, ws, by, num_groups, scorer, trials, device):
 def _duration(seconds):
     return f'about {max(round(seconds), 1)} s' if seconds < 120 else f'about {seconds / 60:.0f} minutes'
 
-def _bar(jobs):
-    with progressbar(jobs, label='Measuring channels') as bar:
+def _bar(jobs, label='Measuring channels'):
+    with progressbar(jobs, label=label) as bar:
         yield from bar
 
 def _print_groups(found):

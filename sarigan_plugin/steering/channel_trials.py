@@ -70,7 +70,7 @@ class Trials:
 
 #----------------------------------------------------------------------------
 
-def improve(G, ws, places, products, sets, num_groups, progress=lambda jobs: jobs):
+def improve(G, ws, places, products, sets, num_groups, progress=lambda jobs, label: jobs):
     """The best of some sets, without channels that they are better without, and with some that they are better with.
 
     All sets are tried in the first half of the images, and those worth most, see channel_products.worth(), again in
@@ -80,13 +80,13 @@ def improve(G, ws, places, products, sets, num_groups, progress=lambda jobs: job
     places:     [(layer, channel)] of K channels.
     products:   [GRID^2, K, K], see channel_products.products().
     sets:       bool [num_groups or more, K].
-    progress:   Wraps the list of jobs, e.g. in a progress bar.
+    progress:   Wraps the list of jobs, e.g. in a progress bar of that label.
     """
-    for images in [ws[:(len(ws) + 1) // 2], ws]:
+    for images, label in [(ws[:(len(ws) + 1) // 2], 'Trying groups'), (ws, 'Trying the best')]:
         trials, sets = Trials(G, images, places), sets.clone()
         least = SHARE / num_groups * trials.changes(torch.ones(len(places), dtype=torch.bool)).sum()
         values = [_improve_set(trials, products, sets, index, num_groups, least)
-            for index in progress(list(range(len(sets))))]
+            for index in progress(list(range(len(sets))), label)]
         sets = sets[torch.tensor(values).argsort(descending=True)[:num_groups]]
     return torch.cat([sets, ~sets.any(dim=0, keepdim=True)]).int().argmax(dim=0)
 

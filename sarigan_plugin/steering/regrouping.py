@@ -61,7 +61,7 @@ def seconds(G, ws, num_groups='auto', scorer=None, trials=None):
     trying = channel_trials.seconds(G, trials, number) if planned.tried else 0
     return screening + channel_effects.seconds(G, ws, planned.single, scorer) + trying
 
-def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progress=lambda jobs: jobs, how=None,
+def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progress=lambda jobs, label=None: jobs, how=None,
         partners=None, trials=None):
     """Find linked groups. Returns ChannelSets, the one that changes most first and what is left over last.
 
@@ -70,7 +70,7 @@ def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progres
     by:         One of KINDS.
     num_groups: How many; of each layer, by kernels. 'auto' = the number of NUMBERS with the largest silhouette.
     scorer:     Called with images, uint8 [N, H, W, 3]; returns {attribute: [N]}.
-    progress:   Wraps the list of jobs, e.g. in a progress bar.
+    progress:   Wraps the list of jobs, e.g. in a progress bar; of a label, where they are not channels.
     how:        What else the file is to say of how they were found.
     partners:   [M, num_ws, w_dim], the more the better: those whose styles ws may get. None = ws.
     trials:     [T, num_ws, w_dim], images that groups by places are tried in, and so improved. None = they are not.
