@@ -61,8 +61,8 @@ def seconds(G, ws, num_groups='auto', scorer=None, trials=None):
     trying = channel_trials.seconds(G, trials, number) if planned.tried else 0
     return screening + channel_effects.seconds(G, ws, planned.single, scorer) + trying
 
-def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progress=lambda jobs, label=None: jobs, how=None,
-        partners=None, trials=None):
+def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progress=lambda jobs, label=None: jobs,
+        how=None, partners=None, trials=None):
     """Find linked groups. Returns ChannelSets, the one that changes most first and what is left over last.
 
     ws:         [N, num_ws, w_dim], the images that they are found in.
