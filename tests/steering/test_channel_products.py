@@ -5,7 +5,7 @@ import contextlib
 import pytest
 import torch
 
-from painting import SIDE, Toy, everything, in_step
+from painting import SIDE, Toy, everything, painter_of
 from sarigan_plugin.steering import channel_effects, channel_products, groupings, regrouping, units
 from sarigan_plugin.steering.sampling import sample_ws
 from sarigan_plugin.steering.styles import layer_styles, restyled, styled_layers
@@ -123,9 +123,7 @@ PLACES = [0, 3, 15, None, 0, 3, 15, None, 0, 3] # Cells that channels paint; Non
 def found():
     """(generator, what regroup() finds)."""
     random = torch.Generator().manual_seed(0)
-    patterns = torch.stack([torch.randint(2, [CELLS], generator=random) - 0.5 if place is None
-        else torch.nn.functional.one_hot(torch.tensor(place), CELLS).float() for place in PLACES])
-    G = in_step(toy(patterns), [[0, 3, 15, None].index(place) for place in PLACES])
+    G = painter_of(PLACES, random)
     w = torch.randn(92, 1, 6, generator=random).expand(-1, 6, -1)
     return G, regrouping.regroup(G, w[:6], w[6:12], num_groups=3, partners=w[12:])
 

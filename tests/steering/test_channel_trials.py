@@ -3,23 +3,19 @@
 import pytest
 import torch
 
-from painting import SIDE, Toy, everything, in_step
+from painting import everything, painter_of
 from sarigan_plugin.steering import channel_effects, channel_products, channel_trials, groupings, regrouping
 from sarigan_plugin.steering.sampling import sample_ws
 from sarigan_plugin.steering.styles import styled_layers
 from small_networks import plain_networks
 
-CELLS   = SIDE ** 2
-PLACES  = [0, 3, 15, None, 0, 3, 15, None, 0, 3] # Cells that channels paint; None: all, lighter or darker.
+PLACES = [0, 3, 15, None, 0, 3, 15, None, 0, 3] # Cells that channels paint; None: all, lighter or darker.
 
 @pytest.fixture
 def toy():
     """(generator, codes)."""
     random = torch.Generator().manual_seed(0)
-    patterns = torch.stack([torch.randint(2, [CELLS], generator=random) - 0.5 if place is None
-        else torch.nn.functional.one_hot(torch.tensor(place), CELLS).float() for place in PLACES])
-    G = in_step(Toy(patterns.view(-1, 1, SIDE, SIDE)), [[0, 3, 15, None].index(place) for place in PLACES])
-    return G, torch.randn(24, 1, 6, generator=random).expand(-1, 6, -1)
+    return painter_of(PLACES, random), torch.randn(24, 1, 6, generator=random).expand(-1, 6, -1)
 
 def places_of(G):
     return channel_effects.Effects(everything(G), None, None, []).places()

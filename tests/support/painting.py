@@ -57,6 +57,13 @@ def in_step(G, kinds):
         layer.affine.weight.copy_(torch.nn.functional.one_hot(torch.tensor(kinds), layer.affine.in_features))
     return G
 
+def painter_of(places, random):
+    """A Toy whose channels paint a cell each, or, where the place is None, all cells, some lighter and some darker."""
+    patterns = torch.stack([torch.randint(2, [SIDE ** 2], generator=random) - 0.5 if place is None
+        else torch.nn.functional.one_hot(torch.tensor(place), SIDE ** 2).float() for place in places])
+    kinds = list(dict.fromkeys(places))
+    return in_step(Toy(patterns.view(-1, 1, SIDE, SIDE)), [kinds.index(place) for place in places])
+
 def everything(G):
     """{layer: all its channels}."""
     return {name: torch.arange(layer.weight.shape[1]) for name, layer in styled_layers(G).items()}
