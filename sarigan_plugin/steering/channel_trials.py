@@ -18,7 +18,7 @@ import time
 
 import torch
 
-from sarigan_plugin.steering import channel_effects
+from sarigan_plugin.steering import channel_effects, groupings
 from sarigan_plugin.steering.channel_effects import (
     GRID,
     TIMED,
@@ -55,10 +55,11 @@ class Trials:
     @torch.no_grad()
     def changes(self, members):
         """What exchanging all of a set changes, float64 [GRID^2], mean of images. members: bool [K]."""
-        masks = {}
+        channels = {}
         for index in members.nonzero()[:, 0].tolist():
             layer, channel = self.places[index]
-            masks.setdefault(layer, torch.zeros(self.layers[layer].weight.shape[1], dtype=torch.bool))[channel] = True
+            channels.setdefault(layer, []).append(channel)
+        masks = groupings.masks_of(self.layers, channels)
         first = min(map(block_of, masks), key=self.blocks.index)
         total, count = torch.zeros([GRID ** 2], dtype=torch.float64), 0
         for rendering, others in self.parts:

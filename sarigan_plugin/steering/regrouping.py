@@ -78,6 +78,7 @@ def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progres
     Raises ValueError, one sentence, where there is nothing to go by.
     """
     by_places = by == 'effects' and scorer is None
+    trials = trials if by_places and plan(G, ws, trials).tried else None
     if by_places:
         sets, rest = _by_places(G, ws, ws if partners is None else partners, num_groups, trials, progress)
     else:
@@ -96,8 +97,7 @@ def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progres
     found = [ChannelSet(name, sets[index]) for name, index in zip(names, order)]
     if rest:
         found.append(ChannelSet(_free(REST, names), rest, rest=True))
-    tried = by_places and plan(G, ws, trials).tried
-    measured = dict(how or {}, by=by, num_images=len(ws), num_trials=len(trials) if tried else 0,
+    measured = dict(how or {}, by=by, num_images=len(ws), num_trials=0 if trials is None else len(trials),
         num_channels=sum(len(c) for s in sets for c in s.values()),
         on_other_images=dict(figures(ordered, shuffled), held=round(held / max(everything, 1e-30), 4)),
         groups=[*_facts(ordered), *_facts(left)])
@@ -139,7 +139,6 @@ def _by_places(G, ws, partners, num_groups, trials, progress):
     places = effects.places()
     if not places:
         raise ValueError('no channel changes anything in its images.')
-    trials = trials if plan(G, ws, trials).tried else None
     group, number = _gathered(G, effects, products, num_groups, trials, progress)
     if screened is not None: # What was not exchanged is in no group.
         more = _unexchanged(screened, single)
