@@ -241,8 +241,6 @@ def _inpainting(args: Any, recipe: Recipe, count: int, said: CommandLine, overri
     _use_split(args.training_set_kwargs, count, inpainting.split)
     args.training_set_kwargs.update(class_name='sarigan_plugin.inpainting_data.InpaintingDataset',
         mask_source=inpainting.masks)
-    _require(args.G_kwargs.get('grouping') != 'effects', '--grouping=effects: networks that complete images take no '
-        'groups by effects yet; similarity, blocks and random are for them too')
     args.G_kwargs.class_name = 'sarigan_plugin.inpainting.Generator'
     args.D_kwargs.class_name = 'sarigan_plugin.inpainting.Discriminator'
     args.loss_kwargs.update(class_name='sarigan_plugin.inpainting_loss.InpaintingLoss', mask_source=inpainting.masks,

@@ -11,12 +11,15 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
 from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.model.grouping import EffectGrouping
+from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import channel_effects, sampling
+from sarigan_plugin.steering.conditioned import Conditioned
 from sarigan_plugin.trainer.agreement import Agreement
 
 NUM_IMAGES = 64 # In which effects are measured, or as many as give each process four.
@@ -52,8 +55,9 @@ class EffectGroups:
     def regroup(self, G: Any, G_ema: Any, training_set: Any) -> None:
         """Group the channels of G, and those of G_ema likewise, by what those of G_ema change."""
         peers = self.agreement.num_processes
-        ws = sample_codes(G_ema, training_set, max(NUM_IMAGES, 4 * peers))[self.rank::peers]
-        parts = [part for of_process in self.agreement.values_of_all(measured(G_ema, ws)) for part in of_process]
+        images, ws = sample(G_ema, training_set, max(NUM_IMAGES, 4 * peers))
+        of_processes = self.agreement.values_of_all(measured(images, ws[self.rank::peers]))
+        parts = [part for of_process in of_processes for part in of_process]
         groups = new_groups(parts, groupings_of(G))
         groups = self.agreement.values_of_all(groups)[0] # Machines may round in ways of their own.
         for network in [G, G_ema]:
@@ -90,16 +94,24 @@ def put(groups: Layers, G: Any, rounds: int = 1) -> None:
 #----------------------------------------------------------------------------
 # What is measured.
 
-def sample_codes(G: Any, training_set: Any, number: int) -> torch.Tensor:
-    """[number, num_ws, w_dim], of the same seeds each time, and with labels of the training set where it has some."""
+def sample(G: Any, training_set: Any, number: int) -> tuple[Any, torch.Tensor]:
+    """(what makes images of codes alone, codes [number, rows, w_dim]), of the same seeds each time.
+
+    With labels of the training set where it has some. A network that completes images completes those of the training
+    set, whose holes are always the same, see Conditioned.
+    """
     indices = torch.linspace(0, len(training_set) - 1, number).long().tolist()
     z = sampling.latents(G, range(number))
-    c = torch.stack([torch.as_tensor(training_set.get_label(index)) for index in indices])
+    completes = reading.completes_images(G)
+    labels = (training_set.conditions(np.stack([training_set[index][0] for index in indices]), indices) if completes
+        else np.stack([training_set.get_label(index) for index in indices]))
+    c = torch.from_numpy(labels).to(z.device)
     with torch.no_grad():
-        return G.mapping(z, c.to(z.device))
+        ws = G.mapping(z, c)
+        return (Conditioned(G), Conditioned(G).codes(ws, c)) if completes else (G, ws)
 
 def measured(G: Any, ws: torch.Tensor) -> list[Layers]:
-    """What each channel changes in both halves of the images, {layer: [C, places]} of each."""
+    """What each channel changes in both halves of the images of sample(), {layer: [C, places]} of each."""
     with torch.enable_grad(): # Wherever this is called.
         return [channel_effects.screen(G, half) for half in ws.chunk(2)]
 

@@ -48,9 +48,9 @@ def write(data, path):
     path.write_bytes(pickle.dumps(data))
     return path
 
-def make_inpainter(img_channels=3, img_resolution=32, **kwargs):
+def make_inpainter(img_channels=3, img_resolution=32, grouping='blocks', **kwargs):
     return inpainting.Generator(z_dim=32, c_dim=(img_channels + 1) * img_resolution ** 2, img_resolution=img_resolution,
-        img_channels=img_channels, code_dim=32, num_groups=4, grouping='blocks',
+        img_channels=img_channels, code_dim=32, num_groups=4, grouping=grouping,
         mapping_kwargs=dict(num_layers=2), synthesis_kwargs=SIZE, **kwargs).eval().requires_grad_(False)
 
 def write_network(path, G, training_set_kwargs=None):

@@ -12,11 +12,13 @@ import torch
 import rounding
 import small_training
 import unmodified
+from sarigan_plugin.datasets.inpainting import InpaintingDataset
 from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.model.grouping import EffectGrouping, equal_blocks
 from sarigan_plugin.trainer import effect_groups, state_files
 from sarigan_plugin.trainer.agreement import Agreement
 from sarigan_plugin.trainer.effect_groups import EffectGroups, groupings_of, is_due, measured, new_groups, seated
+from small_networks import make_inpainter
 from trainings import assert_equal_runs, finish, last_run, start
 from worlds import together
 
@@ -42,7 +44,9 @@ def planted_generator(make_generator, **options):
 
     The constant is bright in one corner of each channel, and convolutions mix channels of one corner alone.
     """
-    G = make_generator(grouping='effects', **options).requires_grad_(False)
+    return plant(make_generator(grouping='effects', **options).requires_grad_(False))
+
+def plant(G):
     random = torch.Generator().manual_seed(0)
     corner = torch.arange(16).fmod(4)[torch.randperm(16, generator=random)]
     G.synthesis.b4.const.zero_().flatten(1)[torch.arange(16), CORNERS[corner]] = 3
@@ -91,9 +95,36 @@ def test_classes_are_those_of_the_training_set(make_generator, tmp_path):
     with_labels = dataset.ImageFolderDataset(path=str(tmp_path / 'images'), use_labels=True)
     regrouped(G, training_set=with_labels)
     assert same_partition(groups(G)['b8.conv0'], corner)
-    seen = effect_groups.sample_codes(G, with_labels, 4)
+    images, seen = effect_groups.sample(G, with_labels, 4)
+    assert images is G
     z = torch.cat([effect_groups.sampling.latents(G, [seed]) for seed in range(4)])
     torch.testing.assert_close(seen, G.mapping(z, torch.eye(2)[[1, 0, 1, 0]]))
+
+@pytest.fixture
+def holes(tmp_path):
+    """A training set of inpainting, whose holes are the same each time."""
+    small_training.write_squares(tmp_path / 'photos', 9)
+    made = InpaintingDataset(path=str(tmp_path / 'photos'))
+    made.without_conditions() # As upstream's loop has it.
+    return made
+
+def test_channels_that_change_one_place_of_the_holes_are_one_group(holes, monkeypatch):
+    monkeypatch.setattr(effect_groups, 'NUM_IMAGES', 32) # A hole in each corner.
+    G, corner = plant(make_inpainter(img_resolution=16, grouping='effects'))
+    for parameter in G.synthesis.encoder.parameters():
+        parameter.zero_() # Its features know no corners.
+    regrouped(G, training_set=holes)
+    assert same_partition(torch.cat(list(groups(G).values())),
+        torch.cat([corner[:len(group)] for group in groups(G).values()]))
+
+def test_photos_and_holes_are_those_of_the_training_set(holes):
+    G = make_inpainter(img_resolution=16, grouping='effects')
+    completing, codes = effect_groups.sample(G, holes, 3)
+    holes.has_conditions = True
+    c = torch.stack([torch.from_numpy(holes.get_label(index)) for index in [0, 4, 8]])
+    assert torch.equal(completing.synthesis.condition(codes), c)
+    assert torch.equal(completing.synthesis(codes, noise_mode='const'), G(effect_groups.sampling.latents(G, range(3)),
+        c, noise_mode='const'))
 
 @pytest.mark.parametrize('count, number, least, most', [(6, 3, 1, 4), (7, 2, 1, 7), (8, 2, 1, 8), (5, 3, 1, 3)])
 def test_seats_are_taken_as_brute_force_finds(count, number, least, most):
@@ -207,7 +238,7 @@ def test_other_groupings_are_left_alone(make_generator):
 
 def test_all_processes_have_the_same_groups_measured_in_images_of_each(make_generator, tmp_path):
     G, _corner = planted_generator(make_generator)
-    ws = effect_groups.sample_codes(G, Images(), effect_groups.NUM_IMAGES)
+    _images, ws = effect_groups.sample(G, Images(), effect_groups.NUM_IMAGES)
     expected = new_groups([*measured(G, ws[0::2]), *measured(G, ws[1::2])], groupings_of(G))
 
     def work(world):
@@ -245,12 +276,14 @@ def test_a_pickle_makes_its_images_in_an_unmodified_checkout_without_the_plugin(
     rounding.assert_close(images, G.synthesis(torch.ones(2, G.num_ws, G.w_dim), noise_mode='const'), terms=144,
         layers=8)
 
+@pytest.mark.parametrize('inpainting', [None, dict(masks='centre')], ids=['images', 'holes'])
 @pytest.mark.parametrize('gpus', [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path, gpus):
+def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path, gpus, inpainting):
     """Upstream itself compares the buffers of two processes, groups among them, where it saves a network."""
     small_training.write_images(tmp_path / 'images')
     (tmp_path / 'small.toml').write_text(small_training.config(
-        method=dict(grouping='effects', regroup_kimg=0.256), training=dict(kimg=1, ema_rampup=0.05, batch=64)))
+        method=dict(grouping='effects', regroup_kimg=0.256), training=dict(kimg=1, ema_rampup=0.05, batch=64),
+        inpainting=inpainting))
     command = ['train', f'--cfg={tmp_path / "small.toml"}', f'--data={tmp_path / "images"}', '--metrics=none',
         '--device=cpu', f'--gpus={gpus}', '--checkpoint-minutes=0.0001', '--keep-states=99']
     finish(start(command, tmp_path / 'out'))
