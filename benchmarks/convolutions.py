@@ -13,7 +13,7 @@ import click
 import torch
 
 from common import ListOf, as_count
-from sarigan_plugin.acceleration import cpu, winograd
+from sarigan_plugin.acceleration import convolutions, cpu, winograd
 from sarigan_plugin.commands.options import PATH
 
 from torch_utils.ops import conv2d_gradfix  # Upstream's, importable by now.
@@ -63,7 +63,7 @@ def compare(images, channels, size, rounds, clock):
     x, w, dy = [torch.randn(shape, generator=generator)
         for shape in [(images, channels, size, size), (channels, channels, 3, 3), (images, channels, size, size)]]
     sides = dict(pytorch=lambda x, w: torch.nn.functional.conv2d(x, w, padding=1),
-        ours=lambda x, w: winograd.Convolution.apply(x, w, False))
+        ours=lambda x, w: convolutions.Convolution.apply(x, w, False, winograd))
     taken = {(side, measure): [] for side in sides for measure in MEASURES}
     for _ in range(rounds):
         for side, convolution in sides.items():

@@ -9,7 +9,7 @@ import functools
 
 import torch
 
-from sarigan_plugin.acceleration import activations, cpu_formats, layers, winograd
+from sarigan_plugin.acceleration import activations, convolutions, cpu_formats, layers
 from sarigan_plugin.acceleration.activations import memory_format
 from sarigan_plugin.upstream.exchanges import exchange
 
@@ -21,8 +21,8 @@ def prepare():
     exchange('torch_utils.ops.upfirdn2d', '_upfirdn2d_ref', _filtered_once,
         'upfirdn2d.py:169 pads in memory, computes pixels that downsampling throws away, and convolves small images')
     exchange('torch_utils.ops.conv2d_gradfix', 'conv2d', _fewer_products,
-        'conv2d_gradfix.py:35 takes four times the multiplications in 3x3 convolutions, '
-        'and a slow operator for 1x1 ones')
+        'conv2d_gradfix.py:35 takes four times the multiplications in 3x3 convolutions, gradients that are wrong in '
+        'bfloat16, and a slow operator for 1x1 ones')
     layers.prepare()
     cpu_formats.prepare()
     keep_freed_memory()
@@ -157,11 +157,13 @@ def _adjoint_filter(dy, f, stride, padding, shape):
     return torch.nn.functional.conv2d(dy, f.flip([2, 3]), padding=margins, groups=len(f))
 
 def _fewer_products(reference):
-    """3x3 convolutions of many channels by winograd.py; and 1x1 ones by the faster of PyTorch's operators."""
+    """3x3 convolutions by convolutions.py, where it has a way; and 1x1 ones by the faster of PyTorch's operators."""
     @functools.wraps(reference)
     def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-        if bias is None and winograd.suits(input, weight, stride, padding, dilation, groups):
-            return winograd.Convolution.apply(input, weight, False)
+        by = convolutions.way(input, weight, stride, padding, dilation, groups)
+        if by is not None:
+            y = convolutions.Convolution.apply(input, weight, False, by)
+            return y if bias is None else y.add_(bias[:, None, None])
         # Not for images, which have three channels.
         if (input.device.type == 'cpu' and input.dtype == torch.float32 and weight.shape[2:] == (1, 1)
                 and min(weight.shape[:2]) > 4):

@@ -10,7 +10,7 @@ import functools
 
 import torch
 
-from sarigan_plugin.acceleration import activations, winograd
+from sarigan_plugin.acceleration import activations, convolutions, winograd
 from sarigan_plugin.acceleration.activations import ALPHA
 from sarigan_plugin.upstream.exchanges import exchange
 
@@ -61,7 +61,7 @@ def _biased_convolution(reference):
         is_known = (layer.up == 1 and layer.activation in ('linear', 'lrelu')
             and x.dtype in (layer.weight.dtype, torch.bfloat16))
         if (x.device.type != 'cpu' or not is_known or activations.memory_format(x) is None
-                or layer.down == 1 and winograd.suits(x, layer.weight, 1, layer.padding, 1, 1)):
+                or layer.down == 1 and convolutions.way(x, layer.weight, 1, layer.padding, 1, 1) is winograd):
             return reference(layer, x, gain=gain)
         gain = float(layer.act_gain * gain)
         clamp = layer.conv_clamp * (gain / layer.act_gain) if layer.conv_clamp is not None else None

@@ -36,50 +36,10 @@ A = torch.tensor([
 
 PIXELS, TILE = A.shape # 4 pixels of the output need 6 of the input, along both axes.
 
-def suits(x, w, stride, padding, dilation, groups):
-    """Whether convolve() can do torch.nn.functional.conv2d() of x and w, in less time."""
-    pairs = [(value, value) if isinstance(value, int) else tuple(value) for value in [stride, padding, dilation]]
-    return (x.device.type == 'cpu' and x.dtype == w.dtype == torch.float32 and pairs == [(1, 1)] * 3 and groups == 1
-        and x.ndim == 4 and w.shape[2:] == (3, 3)
-        and min(w.shape[:2]) >= LEAST_CHANNELS and x.shape[2] % PIXELS == x.shape[3] % PIXELS == 0
-        and x.numel() >= LEAST_FEATURES)
-
-#----------------------------------------------------------------------------
-
-class Convolution(torch.autograd.Function):
-    """conv2d(x, w, padding=1) for x [N, C, H, W], whose H and W are multiples of four, and w [O, C, 3, 3].
-
-    adjoint: its gradient by x for x [N, O, H, W].
-    """
-    @staticmethod
-    def forward(ctx, x, w, adjoint):
-        ctx.save_for_backward(x, w)
-        ctx.adjoint = adjoint
-        return convolve(x, w, adjoint)
-
-    @staticmethod
-    def backward(ctx, dy):
-        from torch_utils.ops import conv2d_gradfix  # Here, as upstream's tree may come to sys.path late.
-        x, w = ctx.saved_tensors
-        dx = Convolution.apply(dy, w, not ctx.adjoint) if ctx.needs_input_grad[0] else None
-        # R1 and the path length have no use for them.
-        if not ctx.needs_input_grad[1] or conv2d_gradfix.weight_gradients_disabled:
-            return dx, None, None
-        return dx, KernelGradient.apply(*(dy, x) if ctx.adjoint else (x, dy)), None
-
-class KernelGradient(torch.autograd.Function):
-    """The gradient of w from x and the gradient of conv2d(x, w, padding=1); linear in both,
-    as the convolution is in x and w."""
-    @staticmethod
-    def forward(ctx, x, dy):
-        ctx.save_for_backward(x, dy)
-        return kernel_gradient(x, dy)
-
-    @staticmethod
-    def backward(ctx, ddw):
-        x, dy = ctx.saved_tensors
-        return (Convolution.apply(dy, ddw, True) if ctx.needs_input_grad[0] else None,
-            Convolution.apply(x, ddw, False) if ctx.needs_input_grad[1] else None)
+def suits(x, w):
+    """Whether convolve() does torch.nn.functional.conv2d() of x and w, [O, C, 3, 3], padded by 1, in less time."""
+    return (x.dtype == torch.float32 and min(w.shape[:2]) >= LEAST_CHANNELS
+        and x.shape[2] % PIXELS == x.shape[3] % PIXELS == 0 and x.numel() >= LEAST_FEATURES)
 
 #----------------------------------------------------------------------------
 
