@@ -46,8 +46,8 @@ class InpaintingLoss(SariGANLoss):
         holes = np.stack([source.draw(random) for _image in img])
         return torch.from_numpy(holes).unsqueeze(1).to(img.device)
 
-    def synthesize(self, ws, c):
-        return self.G_synthesis(ws, c)
+    def synthesize(self, ws, c, **block_kwargs):
+        return self.G_synthesis(ws, c, **block_kwargs)
 
     def _image_loss(self, img, c):
         _image, hole = split_condition(c, img.shape[1], img.shape[2])

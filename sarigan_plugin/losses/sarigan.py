@@ -5,6 +5,7 @@ import contextlib
 import numpy as np
 import torch
 
+from sarigan_plugin.losses.inter_share import decided, exp_affines, steer
 from sarigan_plugin.losses.shared_weights import SharedWeights
 from sarigan_plugin.model.grouped import captured_features, code_styles, grouped_layers, inter_positions
 from sarigan_plugin.model.grouping import (
@@ -76,6 +77,7 @@ class SariGANLoss:
         # Channels of learned groups have similar 'kernels' (Eq. 1), or 'responses' to the batch of the step.
         similarity          = 'kernels',
         info_target         = 'codes', # Q predicts the 'codes' in w, or the 'styles' that grouped layers make of them.
+        inter_share         = 0.3,  # How much of an image the inter-group code decides, where its styles are 'exp'.
         info_mixing         = 'mean', # Under style mixing Q aims at the 'mean' of the codes, or 'skip' the info loss.
         style_mixing_prob   = 0.9,  # Probability that a batch mixes two styles.
         r1_gamma            = 10,   # Weight of the R1 penalty.
@@ -97,6 +99,8 @@ class SariGANLoss:
         for name, value, known in choices:
             if value not in known:
                 raise ValueError(f"{name} must be '{known[0]}' or '{known[1]}', not {value!r}")
+        if not 0 < inter_share < 1:
+            raise ValueError(f'inter_share must be between 0 and 1, not {inter_share}')
         if not regroup_kimg > 0:
             raise ValueError(f'regroup_kimg must be positive, not {regroup_kimg}')
         self.device = device
@@ -110,6 +114,7 @@ class SariGANLoss:
         self.similarity = similarity
         self.info_target = info_target
         self.info_mixing = info_mixing
+        self.inter_share = inter_share
         self.style_mixing_prob = style_mixing_prob
         self.r1_gamma = r1_gamma
         self.pl_weight = pl_weight
@@ -159,6 +164,8 @@ class SariGANLoss:
                 self._regularise_path_length(gen_z, gen_c, sync).mul(gain).backward()
         if phase in ['Gmain', 'Gboth']:
             self._regroup(len(gen_z), last=sync)
+            if sync and self.steps_to_targets == 0: # As often as may be at next to no cost.
+                self._keep_share(gen_z, gen_c)
         r1_is_due = (phase in ['Dreg', 'Dboth'] and self.r1_gamma > 0)
         if phase in ['Dmain', 'Dboth']:
             with self.shared_weights.round(self.G_synthesis, last=sync):
@@ -189,10 +196,10 @@ class SariGANLoss:
         layers = torch.arange(mapping.num_ws, device=z.device)[:, None]
         return torch.where(layers < crossover, ws, other)
 
-    def synthesize(self, ws, c):
+    def synthesize(self, ws, c, **block_kwargs):
         """Images [N, C, H, W] of the codes; c [N, c_dim] is for generators that read the condition there as well."""
         _ = c
-        return self.G_synthesis(ws)
+        return self.G_synthesis(ws, **block_kwargs)
 
     def discriminate(self, batches, c, sync):
         """batches: of images [N, C, H, W], whose statistics D takes apart.
@@ -227,6 +234,17 @@ class SariGANLoss:
         if self.info_target == 'styles':
             with torch.no_grad():
                 follow_styles(unwrapped(self.D), code_styles(synthesis, ws))
+
+    @torch.no_grad()
+    def _keep_share(self, z, c):
+        """Where inter-group styles are 'exp', let beta follow the share of the image that their code decides."""
+        affines = exp_affines(unwrapped(self.G_synthesis))
+        if not affines:
+            return
+        ws = unwrapped(self.G_mapping)(z, c, skip_w_avg_update=True)
+        share = decided(lambda codes: self.synthesize(codes, c, noise_mode='const'), ws)
+        training_stats.report('Inter/share', share)
+        training_stats.report('Inter/beta', steer(affines, share, self.inter_share))
 
     def _image_loss(self, img, c):
         """What else a subclass asks of G's images [N, C, H, W], weighted."""

@@ -10,7 +10,6 @@ Index letters in shape comments: N batch, C channels, O output channels, I input
 """
 
 import importlib
-import math
 
 import numpy as np
 import torch
@@ -194,7 +193,7 @@ class IntraAffine(torch.nn.Module):
         _inter_code, intra_code = split_codes(w)
         return self.affine(intra_code)
 
-BETA    = math.log(2)   # One deviation of the code doubles a group's styles.
+BETA    = 0.5   # At the start.
 MAX_LOG = 4             # Of inter-group styles, nearly six deviations: ToRGB has no demodulation, and fp16 overflows.
 
 @persistence.persistent_class
@@ -203,8 +202,8 @@ class ExpAffine(torch.nn.Module):
 
     They are positive, relative to what is usual, and free of the drift of means: of h that is affine in the code,
     demodulation cancels what all groups share, and that is most of it. Training says what is usual, see
-    running_figures.py; forward() changes nothing, in training mode too. Training has no say in beta, which it would
-    turn down until the code decides nothing.
+    running_figures.py; forward() changes nothing, in training mode too. Gradients have no say in beta, which they would
+    turn down until the code decides nothing: training keeps what the code decides, see losses/inter_share.py.
     """
     def __init__(self,
         code_dim,       # Dimensionality of the inter-group code.

@@ -177,6 +177,10 @@ def _sarigan(args: Any, method: Method, layers: dict[str, tuple[int, int]]) -> N
     if method.grouping != 'none': # Given where they are of use: runs of before know no such options.
         args.G_kwargs.update({name: getattr(method, name) for name in ['inter_form', 'group_torgb']
             if getattr(method, name) != options.FIELDS[name].default})
+        if method.inter_form == 'exp':
+            _require(0 < method.inter_share < 1,
+                f'{options.flag("inter_share")} must be between 0 and 1, not {method.inter_share:g}')
+            args.loss_kwargs.inter_share = method.inter_share
     args.D_kwargs.update(class_name='sarigan_plugin.networks.Discriminator', **options.given_to('D', method))
     args.loss_kwargs.update(class_name='sarigan_plugin.loss.SariGANLoss', **options.given_to('loss', method))
     if method.info_target == 'styles' and method.grouping != 'none': # Without groups there is no h to predict.

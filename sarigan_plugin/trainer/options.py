@@ -139,6 +139,8 @@ class Method:
         'unless --num-groups is typed')
     inter_form: Literal['affine', 'exp'] = knob('affine',
         'Inter-group styles (paper: h): affine in their code (Eq. 5), or exp of that, standardised')
+    inter_share: Number = knob(0.3, 'How much of an image the inter-group code is to decide, between 0 and 1, where '
+        'inter_form is exp')
     group_torgb: Flag = knob(False, "Whether ToRGB layers read both codes, by the next layer's groups")
 
 @dataclasses.dataclass(frozen=True)

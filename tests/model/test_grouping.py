@@ -588,8 +588,6 @@ RESPONSES = 'similarity = "responses"\n'
     ('--num-groups=auto', EFFECTS, '--num-groups=auto: only with --grouping=similarity, not effects'),
     ('--grouping=effects', RESPONSES, 'similarity=responses needs --grouping=similarity, not effects'),
     ('', 'similarity = "effects"\n', "{cfg}: similarity must be one of kernels, responses, not 'effects'"),
-    ('--cfg=tiny-inpaint --grouping=effects', '', '--grouping=effects: networks that complete images take no groups by '
-        'effects yet; similarity, blocks and random are for them too'),
     ('', 'threshold = "best"\n', "{cfg}: threshold must be auto, learned or a number in [-1, 1], not 'best'"),
     ('', 'threshold = 2\n', '{cfg}: threshold must be auto, learned or a number in [-1, 1], not 2'),
     ('', 'inertia = -1\n', '{cfg}: inertia must be at least 0, not -1.0'),

@@ -128,17 +128,21 @@ def test_forms_of_the_inter_group_code_reach_the_generator_and_runs_without_them
     mine = tmp_path / 'mine.toml'
     mine.write_text('base = "tiny"\n[method]\ninter_form = "exp"\ngroup_torgb = true\n')
     _desc, args = arguments.training_options(data=images, cfg=str(mine))
-    assert (args.G_kwargs.inter_form, args.G_kwargs.group_torgb) == ('exp', True)
+    assert (args.G_kwargs.inter_form, args.G_kwargs.group_torgb, args.loss_kwargs.inter_share) == ('exp', True, 0.3)
     G = networks.Generator(c_dim=0, img_resolution=64, img_channels=3,
         **{name: value for name, value in args.G_kwargs.items() if name != 'class_name'})
     assert hasattr(G.synthesis.b64.conv1.group_affine, 'beta')
     assert hasattr(G.synthesis.b32.torgb.affine, 'read_groups_of')
     for given in [dict(cfg='tiny'), dict(cfg=str(mine), grouping='none')]:
         _desc, args = arguments.training_options(data=images, **given)
-        assert not {'inter_form', 'group_torgb'} & set(args.G_kwargs)
+        assert not {'inter_form', 'group_torgb'} & set(args.G_kwargs) and 'inter_share' not in args.loss_kwargs
     mine.write_text('base = "tiny"\n[method]\ninter_form = "tanh"\n')
     with pytest.raises(UserError, match="inter_form must be one of affine, exp, not 'tanh'"):
         arguments.training_options(data=images, cfg=str(mine))
+    for share in [0, 1]:
+        mine.write_text(f'base = "tiny"\n[method]\ninter_form = "exp"\ninter_share = {share}\n')
+        with pytest.raises(UserError, match=f'inter_share must be between 0 and 1, not {share}'):
+            arguments.training_options(data=images, cfg=str(mine))
 
 def test_the_released_codes_config_flips_images_unless_told_not_to(images):
     for said, flips in [(None, True), (False, False), (True, True)]:
@@ -158,7 +162,7 @@ def test_networks_and_loss_have_the_defaults_of_the_options_that_they_are_given(
         for name, parameter in inspect.signature(constructor).parameters.items()}
     given = {**options.given_to(whom, options.Method()), **options.given_to(whom, options.Inpainting())}
     assert given and {name: known[name] for name in given} == given
-    for name in ['info_target', 'regroup_kimg'] if whom == 'loss' else []: # Given where they are of use.
+    for name in ['info_target', 'inter_share', 'regroup_kimg'] if whom == 'loss' else []: # Given where they are of use.
         assert known[name] == getattr(options.Method(), name)
 
 def test_every_option_says_what_it_does():

@@ -279,11 +279,14 @@ def test_a_pickle_makes_its_images_in_an_unmodified_checkout_without_the_plugin(
 @pytest.mark.parametrize('inpainting', [None, dict(masks='centre')], ids=['images', 'holes'])
 @pytest.mark.parametrize('gpus', [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path, gpus, inpainting):
-    """Upstream itself compares the buffers of two processes, groups among them, where it saves a network."""
+    """Upstream itself compares the buffers of two processes, groups among them, where it saves a network.
+
+    The last of the sixteen steps steers beta as well.
+    """
     small_training.write_images(tmp_path / 'images')
     (tmp_path / 'small.toml').write_text(small_training.config(
-        method=dict(grouping='effects', regroup_kimg=0.256), training=dict(kimg=1, ema_rampup=0.05, batch=64),
-        inpainting=inpainting))
+        method=dict(grouping='effects', regroup_kimg=0.256, inter_form='exp'),
+        training=dict(kimg=1, ema_rampup=0.05, batch=64), inpainting=inpainting))
     command = ['train', f'--cfg={tmp_path / "small.toml"}', f'--data={tmp_path / "images"}', '--metrics=none',
         '--device=cpu', f'--gpus={gpus}', '--checkpoint-minutes=0.0001', '--keep-states=99']
     finish(start(command, tmp_path / 'out'))
@@ -295,7 +298,7 @@ def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path, gpus, inpain
         if path.name != state.rpartition('/')[2]:
             path.unlink()
     out = finish(start(command, again.parent))
-    assert 'Going on from' in out
+    assert 'Going on from' in out and 'Inter/beta' in (again / 'stats.jsonl').read_text()
     assert_equal_runs(again, run)
 
 #----------------------------------------------------------------------------
