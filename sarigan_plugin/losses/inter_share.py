@@ -6,18 +6,13 @@ standard deviation of log h: see networks.ExpAffine. One beta is for all layers.
 
 import torch
 
-from sarigan_plugin.model.networks import convolutions, split_codes
+from sarigan_plugin.model.networks import split_codes
 
 STEP            = 0.02      # Of log beta at a look that finds no share at all,
 MOST            = 3         # and so many of these steps down, at most.
 LOWEST, HIGHEST = 0.02, 2   # beta.
 
 #----------------------------------------------------------------------------
-
-def exp_affines(synthesis):
-    """What makes the inter-group styles of each layer where they are 'exp'; none in other networks."""
-    made = [getattr(layer, 'group_affine', None) for _name, layer in convolutions(synthesis)]
-    return [of_groups for of_groups in made if hasattr(of_groups, 'variance')]
 
 @torch.no_grad()
 def decided(synthesize, ws):
@@ -40,7 +35,7 @@ def steer(affines, share, target):
     """Turn beta up where the share is below its target, and down where it is above. Returns the new beta.
 
     The farther off, the more: so it is the mean of shares that comes to the target, and not their median, which is
-    smaller. A share that is no number changes nothing. affines: of exp_affines().
+    smaller. A share that is no number changes nothing. affines: a list of the ExpAffine of each layer.
     """
     steps = (1 - share / target).clamp(min=-MOST).nan_to_num(0)
     beta = (affines[0].beta * torch.exp(STEP * steps)).clamp(LOWEST, HIGHEST)

@@ -5,7 +5,7 @@ import contextlib
 import numpy as np
 import torch
 
-from sarigan_plugin.losses.inter_share import decided, exp_affines, steer
+from sarigan_plugin.losses.inter_share import decided, steer
 from sarigan_plugin.losses.shared_weights import SharedWeights
 from sarigan_plugin.model.grouped import captured_features, code_styles, grouped_layers, inter_positions
 from sarigan_plugin.model.grouping import (
@@ -17,7 +17,7 @@ from sarigan_plugin.model.grouping import (
     grouping_losses,
 )
 from sarigan_plugin.model.networks import split_codes
-from sarigan_plugin.model.running_figures import follow_inter_codes, follow_styles
+from sarigan_plugin.model.running_figures import exp_affines, follow_inter_codes, follow_styles
 
 from torch_utils import misc, training_stats
 from torch_utils.ops import conv2d_gradfix
@@ -238,7 +238,7 @@ class SariGANLoss:
     @torch.no_grad()
     def _keep_share(self, z, c):
         """Where inter-group styles are 'exp', let beta follow the share of the image that their code decides."""
-        affines = exp_affines(unwrapped(self.G_synthesis))
+        affines = list(exp_affines(unwrapped(self.G_synthesis)).values())
         if not affines:
             return
         ws = unwrapped(self.G_mapping)(z, c, skip_w_avg_update=True)

@@ -28,6 +28,11 @@ def follow(running_mean, running_variance, count, mean, variance):
         + (1 - kept) * variance)
     running_mean.copy_(mean + kept * (running_mean - mean))
 
+def exp_affines(synthesis):
+    """{index of the code that it reads: ExpAffine} of layers whose inter-group styles are 'exp'; empty for others."""
+    made = enumerate(getattr(layer, 'group_affine', None) for _name, layer in convolutions(synthesis))
+    return {index: of_groups for index, of_groups in made if hasattr(of_groups, 'variance')}
+
 @torch.no_grad()
 def follow_inter_codes(synthesis, ws):
     """Let the layers whose inter-group styles are 'exp' see the codes of a batch of a training, see ExpAffine.
@@ -35,8 +40,7 @@ def follow_inter_codes(synthesis, ws):
     ws: [N, num_ws, 2 * code_dim]. All processes see the images of all; a batch with numbers that are not finite is left
     out.
     """
-    layers = [(layer.group_affine, w) for (_name, layer), w in zip(convolutions(synthesis), ws.unbind(dim=1))
-        if hasattr(getattr(layer, 'group_affine', None), 'variance')]
+    layers = [(of_groups, ws[:, index]) for index, of_groups in exp_affines(synthesis).items()]
     if not layers:
         return
     count, mean, variance = seen(torch.cat([of_groups.affine(split_codes(w)[0]) for of_groups, w in layers], dim=1))

@@ -8,8 +8,9 @@ import torch
 from sarigan_plugin.evaluation import disentanglement
 from sarigan_plugin.losses import inter_share
 from sarigan_plugin.losses.inpainting import InpaintingLoss
-from sarigan_plugin.losses.inter_share import decided, exp_affines, steer
+from sarigan_plugin.losses.inter_share import decided, steer
 from sarigan_plugin.losses.sarigan import TARGET_STEPS, SariGANLoss
+from sarigan_plugin.model import running_figures
 from small_networks import make_inpainter
 from worlds import together
 
@@ -22,6 +23,9 @@ def codes(G, count):
 
 def share_of(G, ws):
     return decided(lambda codes: G.synthesis(codes, noise_mode='const'), ws)
+
+def exp_affines(synthesis):
+    return list(running_figures.exp_affines(synthesis).values())
 
 def betas(G):
     return [of_groups.beta.item() for of_groups in exp_affines(G.synthesis)]
