@@ -45,11 +45,13 @@ DRAWN_SEEN  = 32        # Pictures of a data set that have to be read as its tab
 class Classifier:
     """The probability of each attribute in an image."""
     def __init__(self,
-        names,      # Of the attributes.
+        names,      # Of what it tells: an attribute or, where that has several values, one of them.
+        of_each,    # The attribute of each.
         state,      # Of the network, see _network().
         auc,        # {name: area under the ROC curve on held-out images}, 0.5 = chance.
     ):
         self.names = names
+        self.of_each = of_each
         self.auc = auc
         self.network = _network(len(names)).eval().requires_grad_(False)
         self.network.load_state_dict(state)
@@ -57,8 +59,15 @@ class Classifier:
     def __call__(self, images):
         """uint8 [N, H, W, 3] -> {name: [N]}, for the attributes that it recognises: an AUC of MIN_AUC at least."""
         probabilities = self.network(_normalised(images)).sigmoid()
-        return {name: probabilities[:, index].numpy()
-            for index, name in enumerate(self.names) if self.auc.get(name, 0) >= MIN_AUC}
+        return {self.names[index]: probabilities[:, index].numpy() for index in self.recognised()}
+
+    def recognised(self):
+        """Indices of the names with an AUC of MIN_AUC at least."""
+        return [index for index, name in enumerate(self.names) if self.auc.get(name, 0) >= MIN_AUC]
+
+    def attributes(self):
+        """The attributes that are recognised, or of which a value is, in order."""
+        return list(dict.fromkeys(self.of_each[index] for index in self.recognised()))
 
 def _network(num_outputs):
     widths = [3, *WIDTHS]
@@ -72,7 +81,10 @@ def _network(num_outputs):
 
 def _normalised(images):
     """uint8 [N, H, W, 3] -> [N, 3, SIDE, SIDE] in [-1, 1]."""
-    images = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return resized(torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1)
+
+def resized(images):
+    """[N, 3, H, W] -> [N, 3, SIDE, SIDE]; differentiable."""
     if images.shape[-2:] == (SIDE, SIDE):
         return images
     return torch.nn.functional.interpolate(images, size=[SIDE, SIDE], mode='bilinear', antialias=True)
@@ -125,20 +137,26 @@ def fit(path):
     Raises ValueError, one sentence, for what is no data set; NoAttributes for one without attributes.
     """
     with _opened(path) as source:
-        table_names, rows = _read_table(source)
-        if _is_drawn(source, table_names, rows):
-            return DrawnReader()
-        names, targets, image_files = _columns_of(table_names, rows)
-        kept = cache_dir() / f'attributes-{VERSION}-{files.fingerprint(path)}.pt'
-        if not kept.is_file():
-            images = _read_images(source, image_files)
-            state, auc = _train(_normalised(images), torch.from_numpy(targets), names)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            with files.atomic_open(str(kept)) as f:
-                torch.save(dict(state=state, auc=auc), f)
+        names, rows = _read_table(source)
+        return DrawnReader() if _is_drawn(source, names, rows) else _learned(path, source, names, rows)
+
+def learn(path):
+    """As fit(), but always a Classifier: gradients go through its network, and none through a reader."""
+    with _opened(path) as source:
+        return _learned(path, source, *_read_table(source))
+
+def _learned(path, source, table_names, rows):
+    names, of_each, targets, image_files = _columns_of(table_names, rows)
+    kept = cache_dir() / f'attributes-{VERSION}-{files.fingerprint(path)}.pt'
+    if not kept.is_file():
+        images = _read_images(source, image_files)
+        state, auc = _train(_normalised(images), torch.from_numpy(targets), names)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with files.atomic_open(str(kept)) as f:
+            torch.save(dict(state=state, auc=auc), f)
     stored = torch.load(kept, weights_only=True)
-    classifier = Classifier(names, **stored)
-    if not any(auc >= MIN_AUC for auc in classifier.auc.values()):
+    classifier = Classifier(names, of_each, **stored)
+    if not classifier.recognised():
         raise NoAttributes(f'none of its {len(names)} attributes is recognised with an AUC of {MIN_AUC:g}, '
             f'each in {MIN_COUNT} held-out images at least.')
     return classifier
@@ -212,17 +230,22 @@ def _is_drawn(source, names, rows):
         return False
 
 def _columns_of(names, rows):
-    """([attribute], bool [N, attributes], [file]); one column per kind where an attribute has several."""
-    columns = dict()
+    """([what a column tells], [its attribute], bool [N, columns], [file]); one column per kind where an attribute has
+    several."""
+    columns, of_each = dict(), dict()
     for name, of_images in zip(names, zip(*rows.values())):
         kinds = sorted(set(map(str, of_images)))
         if kinds == ['0', '1']:
-            columns[str(name)] = np.array(of_images) == 1
+            told = {str(name): np.array(of_images) == 1}
         elif len(kinds) <= MAX_KINDS:
-            columns.update({f'{name} {kind}': np.array([str(value) == kind for value in of_images]) for kind in kinds})
+            told = {f'{name} {kind}': np.array([str(value) == kind for value in of_images]) for kind in kinds}
+        else:
+            continue
+        columns.update(told)
+        of_each.update(dict.fromkeys(told, str(name)))
     if not columns:
         raise NoAttributes(f'no attribute in its attributes.json has from 2 to {MAX_KINDS} different values.')
-    return list(columns), np.stack(list(columns.values()), axis=1), list(rows)
+    return list(columns), list(of_each.values()), np.stack(list(columns.values()), axis=1), list(rows)
 
 def _read_images(source, image_files):
     """uint8 [N, SIDE, SIDE, 3]."""

@@ -177,10 +177,14 @@ class SariGANLoss:
 
     def generate(self, z, c, sync):
         """z: [N, z_dim], c: [N, c_dim]. Returns images [N, C, H, W] and the ws [N, num_ws, w_dim] that made them."""
-        with misc.ddp_sync(self.G_mapping, sync):
-            ws = self.G_mapping(z, c) if self.style_mixing_prob == 0 else self._mixed_codes(z, c)
+        ws = self.codes(z, c, sync)
         with misc.ddp_sync(self.G_synthesis, sync):
             return self.synthesize(ws, c), ws
+
+    def codes(self, z, c, sync):
+        """ws [N, num_ws, w_dim] of z and c, as of generate()."""
+        with misc.ddp_sync(self.G_mapping, sync):
+            return self.G_mapping(z, c) if self.style_mixing_prob == 0 else self._mixed_codes(z, c)
 
     def _mixed_codes(self, z, c):
         """ws [N, num_ws, w_dim] whose layers from some on are, in most batches, those of other codes;

@@ -65,6 +65,34 @@ def styles_at_once(synthesis):
             for layer, _affine, _index in readers:
                 layer.__dict__.pop('_known', None)
 
+@contextlib.contextmanager
+def groups_exchanged(synthesis, others, taken):
+    """Inside the `with`, some groups of an image have the styles that they have in another image of the batch.
+
+    In all grouped layers, the groups of one index together. It may be inside of styles_at_once().
+    others: [N], for each image the index of the other one. taken: bool [N, g], which groups have its styles; layers of
+    fewer groups have the first ones.
+    """
+    layers = [(index, layer) for index, (_name, layer) in enumerate(convolutions(synthesis))
+        if getattr(layer, 'grouping', None) is not None]
+    def exchange(_synthesis, args):
+        codes = args[0].to(torch.float32).unbind(dim=1)
+        for index, layer in layers:
+            own = layer.styles(codes[index]) if layer._known is None else layer._known
+            channels = taken[:, layer.grouping.assignment] # [NC]
+            mix = lambda styles, channels=channels: torch.where(channels, styles[others], styles)
+            layer._known = tuple(map(mix, own)) if isinstance(own, tuple) else mix(own) # Shifts too.
+    def forget(*_call):
+        for _index, layer in layers:
+            layer.__dict__.pop('_known', None)
+    handles = [synthesis.register_forward_pre_hook(exchange), synthesis.register_forward_hook(forget)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        forget() # Where it failed.
+
 def _memberships(groupings):
     """[L, C, g]: the one-hot rows of groupings of one shape."""
     if all(type(grouping).__name__ == 'ChannelGrouping' for grouping in groupings): # Others may have other argmaxes.

@@ -5,6 +5,7 @@ The same code turns upstream's recipes and ours into them, so upstream's names g
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
@@ -12,7 +13,7 @@ from sarigan_plugin.datasets import check as dataset_check, mending, splits
 from sarigan_plugin.datasets.masks import Source as MaskSource
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.snapshots import exported
-from sarigan_plugin.trainer import options
+from sarigan_plugin.trainer import attribute_groups, options
 from sarigan_plugin.trainer.options import (
     AUGMENT_PIPES,
     MASKS,
@@ -162,18 +163,30 @@ def _networks(args: Any, recipe: Recipe, overrides: dict[str, Any]) -> str:
     method = options.overruled(recipe.method, overrides)
     if 'num_groups' in overrides: # What is typed counts everywhere.
         method = dataclasses.replace(method, channels_per_group=1)
+    if method.grouping == 'attributes':
+        method = _with_attributes(args, method, overrides)
+    else:
+        _require(method.attributes is None,
+            f'--attributes: only with {attribute_groups.ASKED}, not --grouping={method.grouping}')
     _sarigan(args, method, _grouped_layers(method, size, args.training_set_kwargs.resolution))
     return _described(method, overrides)
+
+def _with_attributes(args: Any, method: Method, overrides: dict[str, Any]) -> Method:
+    """With the names of the attributes, and a group for each."""
+    _require('num_groups' not in overrides, f'--num-groups: not with {attribute_groups.ASKED}, where there are as many '
+        'groups as attributes')
+    names = attribute_groups.choose(args.training_set_kwargs.path, method.attributes)
+    return dataclasses.replace(method, attributes=names, num_groups=len(names))
 
 def _sarigan(args: Any, method: Method, layers: dict[str, tuple[int, int]]) -> None:
     """Exchange upstream's networks and loss for ours. layers: of _grouped_layers()."""
     args.G_kwargs.class_name = 'sarigan_plugin.networks.Generator'
     del args.G_kwargs.w_dim # Twice code_dim.
     args.G_kwargs.update(z_dim=method.code_dim, **options.given_to('G', method))
-    if method.channels_per_group > 1 and method.num_groups != 'auto' and method.grouping != 'none':
+    few = method.channels_per_group > 1 or method.grouping == 'attributes'
+    if few and method.num_groups != 'auto' and method.grouping != 'none':
         numbers = {name: number for name, (number, _channels) in layers.items()}
-        few = set(numbers.values())
-        args.G_kwargs.num_groups = numbers if len(few) > 1 else few.pop()
+        args.G_kwargs.num_groups = numbers if len(set(numbers.values())) > 1 else max(numbers.values())
     if method.grouping != 'none': # Given where they are of use: runs of before know no such options.
         args.G_kwargs.update({name: getattr(method, name) for name in ['inter_form', 'group_torgb']
             if getattr(method, name) != options.FIELDS[name].default})
@@ -187,6 +200,8 @@ def _sarigan(args: Any, method: Method, layers: dict[str, tuple[int, int]]) -> N
         args.loss_kwargs.info_target = method.info_target
         of_each = 2 if method.norm == 'feature' else 1 # Deviations, and means.
         args.D_kwargs.q_features = [of_each * sum(numbers) for numbers in zip(*layers.values())]
+    if method.grouping == 'attributes':
+        _take_attributes(args, method, max(number for number, _channels in layers.values()))
     if method.similarity != 'kernels':
         asked = options.setting('similarity', method.similarity)
         _require(method.grouping == 'similarity', f'{asked} needs --grouping=similarity, not {method.grouping}')
@@ -195,6 +210,16 @@ def _sarigan(args: Any, method: Method, layers: dict[str, tuple[int, int]]) -> N
         _require(method.regroup_kimg > 0,
             f'{options.flag("regroup_kimg")} must be more than 0, not {method.regroup_kimg:g}')
         args.loss_kwargs.regroup_kimg = method.regroup_kimg
+
+def _take_attributes(args: Any, method: Method, most: int) -> None:
+    """Give every attribute a group, which is a block of channels in all layers; `most`: groups of the widest one."""
+    names = method.attributes or []
+    _require(len(names) <= most, f'--attributes: the widest layers have room for {most} groups, and these are '
+        f'{len(names)} attributes; choose of {", ".join(names)}')
+    args.G_kwargs.grouping = 'blocks'
+    args.loss_kwargs.update(class_name='sarigan_plugin.trainer.attribute_groups.make_loss',
+        data=args.training_set_kwargs.path, attributes_of_groups=names,
+        lambda_attributes=method.lambda_attributes)
 
 def _grouped_layers(method: Method, size: Networks, resolution: int) -> dict[str, tuple[int, int]]:
     """{layer: (groups, channels)}, with as many groups as it starts with.
@@ -221,6 +246,8 @@ def _grouped_layers(method: Method, size: Networks, resolution: int) -> dict[str
         number = initial_groups(numbers[name], channels)
         if numbers[name] != 'auto' and method.channels_per_group > 1:
             number = min(number, max(channels // method.channels_per_group, 1))
+        if method.grouping == 'attributes':
+            number = min(number, channels) # Narrow layers have the first attributes.
         _require(number <= channels, f'--num-groups must be between 1 and {channels}, the channels of the layers at '
             f'{source}x{source}, not {number}')
         found[name] = number, channels
@@ -231,6 +258,8 @@ def _inpainting(args: Any, recipe: Recipe, count: int, said: CommandLine, overri
         _refuse(overrides, 'inpainting', 'inpainting')
         return ''
     aug = said.aug or recipe.training.aug
+    _require('attributes_of_groups' not in args.loss_kwargs, f'{attribute_groups.ASKED}: not for networks that '
+        'complete images, whose attributes the photo decides')
     _require(not said.cond, '--cond: inpainting has the masked image for its condition, and no classes')
     _require(aug == 'noaug',
         f'--aug must be noaug for inpainting, not {aug}: image and mask would have to move together')
@@ -274,6 +303,8 @@ def _described(table: Method | Inpainting, names: Iterable[str]) -> str:
 def _in_a_file_name(value: Any) -> Any:
     if isinstance(value, dict):
         return '_'.join(f'{place}x{number}' for place, number in value.items())
+    if isinstance(value, list):
+        return '_'.join(re.sub(r'\W', '', name) for name in value)
     return os.path.basename(os.path.normpath(value)) if isinstance(value, str) else value # Paths too.
 
 #----------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any
 
 from sarigan_plugin.evaluation import snapshot_metrics
 from sarigan_plugin.support import files
-from sarigan_plugin.trainer import loop_state, state_files
+from sarigan_plugin.trainer import attribute_groups, loop_state, state_files
 from sarigan_plugin.trainer.agreement import Agreement
 from sarigan_plugin.trainer.effect_groups import EffectGroups
 from sarigan_plugin.trainer.loop_state import POSITION
@@ -34,7 +34,7 @@ class Checkpointer:
     def begin(self, run_dir: str, rank: int, num_gpus: int, keep: int = 2, minutes: float | None = None,
             state: str | None = None, seed: int | None = None, metrics: Sequence[str] = (),
             strict_metrics: bool = False, signals: Iterable[int] = (),
-            timeout: datetime.timedelta | None = None) -> None:
+            timeout: datetime.timedelta | None = None, attributes: Sequence[str] = ()) -> None:
         """The training loop that starts next in this process is to be saved.
 
         run_dir:  folder of the run; rank, num_gpus: this process and the number of all.
@@ -46,6 +46,7 @@ class Checkpointer:
         strict_metrics: see snapshot_metrics.evaluate().
         signals:  ask it to stop, see stopping.stop_signals().
         timeout:  see Agreement.
+        attributes: names of the groups, where they have those of attributes.
         """
         self.run_dir = run_dir
         self.rank = rank
@@ -55,6 +56,7 @@ class Checkpointer:
         self.seed = seed
         self.metrics = metrics
         self.strict_metrics = strict_metrics
+        self.attributes = attributes
         self.saved_time = time.monotonic()
         self.agreement = Agreement(num_gpus, timeout)
         self.effect_groups = EffectGroups(self.agreement, rank)
@@ -107,6 +109,8 @@ class Checkpointer:
         """As iteration_done(), and beside a network snapshot always, before its metrics are evaluated."""
         if self.run_dir is not None:
             has_snapshot = loop['snapshot_pkl'] is not None
+            if has_snapshot and self.attributes and self.rank == 0:
+                attribute_groups.write_names(self.run_dir, loop['cur_nimg'], loop['G_ema'], self.attributes)
             self._save_if(has_snapshot, loop, self.metrics if has_snapshot else [])
             if has_snapshot:
                 self._evaluate(self.metrics, loop)

@@ -346,7 +346,8 @@ def _attempt(attempt: int, world: World, args: Any, tolerance: FaultTolerance, s
             print(f'Going on from {state_path}')
     checkpoint.keeper.begin(args.run_dir, world.rank, args.num_gpus, keep=tolerance.keep_states,
         minutes=tolerance.checkpoint_minutes, state=state_path, seed=attempt or None, metrics=args.pop('metrics', []),
-        strict_metrics=tolerance.strict_metrics, signals=signals, timeout=world.timeout)
+        strict_metrics=tolerance.strict_metrics, signals=signals, timeout=world.timeout,
+        attributes=args.loss_kwargs.loss_kwargs.get('attributes_of_groups', []))
     try:
         training_loop.training_loop(rank=world.rank, abort_fn=abort_fn, **args)
     except checkpoint.Over:

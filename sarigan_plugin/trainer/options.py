@@ -90,6 +90,7 @@ NumGroups = Annotated[object, PlainValidator(_num_groups)]  # An integer, 'auto'
 CPUBF16   = Annotated[object, PlainValidator(_cpu_bf16)]    # 'auto', true or false -> 'auto', '1' or '0'.
 Grid      = Annotated[list, PlainValidator(_grid)]          # [columns, rows]
 Metrics   = list[str]                                       # Names, see evaluation.quality.
+Names     = list[str]                                       # Of attributes.
 
 Augmentation = Literal['noaug', 'ada', 'fixed']
 
@@ -115,10 +116,12 @@ class Method:
     """[method]: what makes it SariGAN."""
     num_groups: NumGroups = knob(16, 'Channel groups per layer; auto; or pairs as in 8:16,16:8',
         symbol='g', to=('G',), section=SARIGAN, metavar='INT')
-    grouping: Literal['similarity', 'effects', 'kmeans', 'blocks', 'random', 'none'] = knob('similarity',
-        'How to group channels: similarity (learned), effects, blocks, random or none',
+    grouping: Literal['similarity', 'effects', 'attributes', 'kmeans', 'blocks', 'random', 'none'] = knob('similarity',
+        'How to group channels: similarity (learned), effects, attributes, blocks, random or none',
         to=('G',), section=SARIGAN, metavar='NAME',
-        typed_choices=('similarity', 'effects', 'blocks', 'random', 'none'))
+        typed_choices=('similarity', 'effects', 'attributes', 'blocks', 'random', 'none'))
+    attributes: Optional[Names] = knob(None, 'With --grouping=attributes: those that get a group each, comma-separated '
+        '[default: all that are recognised]', section=SARIGAN, metavar='NAMES')
     lambda_group: Number = knob(2.0, 'Weight of the grouping loss', symbol='lambda_1', to=('loss',), section=SARIGAN)
     lambda_info: Number = knob(10.0, 'Weight of the info loss', symbol='lambda_2', to=('loss',), section=SARIGAN)
     code_dim: Count = knob(512, 'Width of each of the two codes, and of z', to=('G', 'D'))
@@ -141,6 +144,7 @@ class Method:
         'Inter-group styles (paper: h): affine in their code (Eq. 5), or exp of that, standardised')
     inter_share: Number = knob(0.3, 'How much of an image the inter-group code is to decide, between 0 and 1, where '
         'inter_form is exp')
+    lambda_attributes: Number = knob(1.0, 'Weight of the loss by which attributes follow their groups')
     group_torgb: Flag = knob(False, "Whether ToRGB layers read both codes, by the next layer's groups")
 
 @dataclasses.dataclass(frozen=True)

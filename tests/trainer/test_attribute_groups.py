@@ -1,0 +1,146 @@
+"""--grouping=attributes: which attributes get a group, what is refused, and that groups have their names from then on."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+import commands
+import small_training
+from sarigan_plugin.datasets import drawn
+from sarigan_plugin.errors import UserError
+from sarigan_plugin.evaluation import attributes
+from sarigan_plugin.losses.attributes import AttributeLoss
+from sarigan_plugin.model.grouped import grouped_layers
+from sarigan_plugin.snapshots import reading
+from sarigan_plugin.steering import channel_sets, groupings
+from sarigan_plugin.trainer import arguments, attribute_groups, state_files
+from trainings import assert_equal_runs, finish, last_run, start
+
+@pytest.fixture(scope='module')
+def heads(tmp_path_factory):
+    """Drawn heads, whose backgrounds and skins are recognised after a short look."""
+    folder = tmp_path_factory.mktemp('heads')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XDG_CACHE_HOME', str(folder / 'cache')) # Processes that tests start find it there, too.
+        patch.setattr(attributes, 'STEPS', 200)
+        drawn.make_drawn(str(folder / 'heads.zip'), resolution=16, num=1500)
+        assert {'background', 'skin'} <= set(attributes.learn(str(folder / 'heads.zip')).attributes())
+        yield folder / 'heads.zip'
+
+def config(folder, **tables):
+    (folder / 'small.toml').write_text(small_training.config(**tables))
+    return str(folder / 'small.toml')
+
+def options(heads, folder, method=None, inpainting=None, **given):
+    """What training_options() makes of it."""
+    method = dict(dict(grouping='attributes'), **(method or {}))
+    cfg = config(folder, method=method, inpainting=inpainting)
+    return arguments.training_options(data=str(heads), cfg=cfg, metrics=[], **given)
+
+def test_every_attribute_has_a_group_in_the_order_in_which_they_are_named(heads, tmp_path):
+    desc, args = options(heads, tmp_path, attributes=['skin', 'background'])
+    assert desc.endswith('-attributesskin_background')
+    assert args.G_kwargs.grouping == 'blocks' and args.G_kwargs.num_groups == 2
+    assert args.loss_kwargs.attributes_of_groups == ['skin', 'background'] and args.loss_kwargs.data == str(heads)
+    json.dumps(args)
+
+def test_all_that_are_recognised_are_taken_where_none_are_named(heads, tmp_path):
+    known = attributes.learn(str(heads)).attributes()
+    assert attribute_groups.choose(str(heads), None) == known
+    cfg = config(tmp_path, method=dict(grouping='attributes'), networks=dict(channel_max=16, channel_base=128))
+    _desc, args = arguments.training_options(data=str(heads), cfg=cfg, metrics=[])
+    assert args.loss_kwargs.attributes_of_groups == known and len(known) <= 16
+    assert args.G_kwargs.num_groups == (len(known) if len(known) <= 8 else {'b16.conv1': 8, 'b16.conv0': len(known),
+        'b8.conv1': len(known), 'b8.conv0': len(known)}) # 8 channels at 16x16, 16 elsewhere.
+
+@pytest.mark.parametrize('given, sentence', [
+    (dict(attributes=['skin', 'nose']), "^--attributes: 'nose' is none of those that are recognised in .*heads.zip': .*skin"),
+    (dict(attributes=['skin', 'skin']), '^--attributes needs one name or more, each once, of background, '),
+    (dict(attributes=[]), '^--attributes needs one name or more'),
+    (dict(attributes=['skin'], num_groups=4), '^--num-groups: not with --grouping=attributes'),
+    (dict(attributes=['skin'], grouping='effects'), '^--attributes: only with --grouping=attributes, not '
+        '--grouping=effects'),
+    (dict(attributes=['skin'], method=dict(channels_per_group=16)), None),
+    (dict(attributes=['skin', 'background'], method=dict(channels_per_group=8)), '^--attributes: the widest layers have '
+        'room for 1 groups, and these are 2 attributes; choose of skin, background'),
+    (dict(attributes=['skin'], inpainting=dict(masks='centre')), '^--grouping=attributes: not for networks that complete'),
+])
+def test_what_cannot_be_is_one_sentence(heads, tmp_path, given, sentence):
+    if sentence is None:
+        options(heads, tmp_path, **given)
+        return
+    with pytest.raises(UserError, match=sentence):
+        options(heads, tmp_path, **given)
+
+def test_a_data_set_without_attributes_is_refused(tmp_path):
+    small_training.write_images(tmp_path / 'images')
+    with pytest.raises(UserError, match='^--data: --grouping=attributes needs a data set with attributes.json, and '
+            ".*images' is none: it has no attributes.json"):
+        options(tmp_path / 'images', tmp_path)
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_the_loss_reads_what_the_classifier_does(heads, make_generator, channels):
+    G = make_generator(grouping='blocks', num_groups=2)
+    loss = attribute_groups.make_loss(data=str(heads), attributes_of_groups=['skin', 'background'],
+        device=torch.device('cpu'), G_mapping=G.mapping, G_synthesis=G.synthesis, D=None, lambda_attributes=2)
+    assert isinstance(loss, AttributeLoss) and loss.lambda_attributes == 2
+    images = drawn.draw(drawn.sample(5, seed=3), 16)
+    if channels == 1:
+        images[:] = images[:, :, :, :1]
+    classifier = attributes.learn(str(heads))
+    wanted = {name: values for name, values in classifier(images).items() if name.split()[0] in ['skin', 'background']}
+    as_made = torch.from_numpy(images[..., :channels]).permute(0, 3, 1, 2).float() / 127.5 - 1
+    torch.testing.assert_close(loss.reader(as_made).sigmoid(),
+        torch.stack([torch.from_numpy(values) for values in wanted.values()], dim=1))
+    assert loss.group_of.tolist() == [['skin', 'background'].index(name.split()[0]) for name in wanted]
+    as_made.requires_grad_()
+    loss.reader(as_made).sum().backward()
+    assert as_made.grad.abs().sum() > 0
+
+def test_an_interrupted_training_ends_as_one_that_was_not_and_its_groups_have_names(heads, tmp_path):
+    cfg = config(tmp_path, method=dict(grouping='attributes', attributes=['skin', 'background']),
+        training=dict(kimg=1, ema_rampup=0.05, batch=64))
+    command = ['train', f'--cfg={cfg}', f'--data={heads}', '--metrics=none', '--device=cpu',
+        '--checkpoint-minutes=0.0001', '--keep-states=99']
+    finish(start(command, tmp_path / 'out'))
+    run = last_run(tmp_path / 'out')
+    assert 'Loss/attributes' in (run / 'stats.jsonl').read_text()
+    for snapshot in sorted(run.glob('network-snapshot-*.pkl')):
+        G = groupings.load(str(snapshot), 'network')
+        assert groupings.linked(G).names() == {0: 'skin', 1: 'background'}
+        for name, layer, _source in grouped_layers(G.synthesis):
+            for index, group in enumerate(groupings.linked(G).sets.sets):
+                assert group.channels[name] == tuple((layer.grouping.assignment == index).nonzero()[:, 0].tolist())
+    state, = [path for path in state_files.state_paths(run) if state_files.images_seen(path) == 512]
+    again = tmp_path / 'again' / run.name
+    shutil.copytree(run, again)
+    for path in [*again.glob('training-state-*.pt'), *again.glob('*-00000[1-9].*')]:
+        if path.name != state.rpartition('/')[2]:
+            path.unlink()
+    assert 'Going on from' in finish(start(command, again.parent))
+    assert_equal_runs(again, run)
+    names = sorted(run.glob('*.groups.json'))[-1]
+    assert (again / names.name).read_text() == names.read_text()
+
+def test_names_that_find_no_room_on_the_disk_are_a_warning(make_generator, tmp_path, monkeypatch):
+    def full(*_args):
+        raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(channel_sets.files, 'write_text', full)
+    G, told = make_generator(grouping='blocks', num_groups=2), []
+    monkeypatch.setattr(channel_sets.files, 'warn_out_of_space', lambda path, _error: told.append(path))
+    attribute_groups.write_names(str(tmp_path), 1000, G, ['a', 'b'])
+    assert told == [str(tmp_path / 'network-snapshot-000001.groups.json')]
+
+def test_layers_of_fewer_groups_have_the_first_ones(make_generator):
+    G = make_generator(grouping='blocks', num_groups={'8': 3, '16': 3, '32': 2})
+    sets = attribute_groups.linked(G, ['one', 'two', 'three']).sets
+    assert [group.name for group in sets] == ['one', 'two', 'three']
+    assert {name.split('.')[0] for name in sets[2].channels} == {'b8', 'b16'} and 'b32.conv1' in sets[1].channels
+
+def test_a_command_line_says_it_in_one_sentence(heads, tmp_path):
+    done = commands.run('train', '--cfg=tiny', '--grouping=attributes', '--attributes=nose', f'--data={heads}',
+        f'--outdir={tmp_path / "out"}')
+    assert "--attributes: 'nose' is none of those" in commands.sentence(done)
+    assert not (tmp_path / 'out').exists()
