@@ -44,7 +44,7 @@ class AttributeLoss(SariGANLoss):
     def __init__(self, *args,
         reader,                 # Images [N, C, R, R] in [-1, 1] -> logits [N, K], differentiable.
         group_of,               # [K], the group that each of them is to follow.
-        lambda_attributes = 1,  # Weight of the loss of followed(), summed over K and by the number of groups.
+        lambda_attributes = 0.3, # Weight of followed(), summed over K, divided by the number of groups.
         **kwargs,               # As SariGANLoss.
     ):
         super().__init__(*args, **kwargs)

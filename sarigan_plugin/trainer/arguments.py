@@ -5,7 +5,6 @@ The same code turns upstream's recipes and ours into them, so upstream's names g
 
 import dataclasses
 import os
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
@@ -166,7 +165,7 @@ def _networks(args: Any, recipe: Recipe, overrides: dict[str, Any]) -> str:
     if method.grouping == 'attributes':
         method = _with_attributes(args, method, overrides)
     else:
-        _require(method.attributes is None,
+        _require(method.attributes == 'all',
             f'--attributes: only with {attribute_groups.ASKED}, not --grouping={method.grouping}')
     _sarigan(args, method, _grouped_layers(method, size, args.training_set_kwargs.resolution))
     return _described(method, overrides)
@@ -213,7 +212,7 @@ def _sarigan(args: Any, method: Method, layers: dict[str, tuple[int, int]]) -> N
 
 def _take_attributes(args: Any, method: Method, most: int) -> None:
     """Give every attribute a group, which is a block of channels in all layers; `most`: groups of the widest one."""
-    names = method.attributes or []
+    names: Any = method.attributes
     _require(len(names) <= most, f'--attributes: the widest layers have room for {most} groups, and these are '
         f'{len(names)} attributes; choose of {", ".join(names)}')
     args.G_kwargs.grouping = 'blocks'
@@ -304,7 +303,7 @@ def _in_a_file_name(value: Any) -> Any:
     if isinstance(value, dict):
         return '_'.join(f'{place}x{number}' for place, number in value.items())
     if isinstance(value, list):
-        return '_'.join(re.sub(r'\W', '', name) for name in value)
+        return len(value) # Names may be many, and anything.
     return os.path.basename(os.path.normpath(value)) if isinstance(value, str) else value # Paths too.
 
 #----------------------------------------------------------------------------

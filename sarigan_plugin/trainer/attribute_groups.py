@@ -18,24 +18,22 @@ ASKED = '--grouping=attributes'
 
 #----------------------------------------------------------------------------
 
-def choose(data: str, wanted: Sequence[str] | None) -> list[str]:
+def choose(data: str, wanted: Any) -> list[str]:
     """The attributes of a data set that get a group each. Raises UserError.
 
-    wanted: their names, None = all that are recognised. A small network learns to recognise them first.
+    wanted: their names, or 'all' that are recognised. A small network learns to recognise them first.
     """
     try:
         known = attributes.learn(data).attributes()
     except ValueError as error:
         raise UserError(f'--data: {ASKED} needs a data set with attributes.json, and {data!r} is none: {error}'
             ) from None
-    if wanted is None:
+    if wanted == 'all':
         return known
     for name in wanted:
         if name not in known:
             raise UserError(f'--attributes: {name!r} is none of those that are recognised in {data!r}: '
                 f'{", ".join(known)}')
-    if not wanted or len(set(wanted)) < len(wanted):
-        raise UserError(f'--attributes needs one name or more, each once, of {", ".join(known)}')
     return list(wanted)
 
 def make_loss(data: str, attributes_of_groups: Sequence[str], device: torch.device, **kwargs: Any) -> Any:

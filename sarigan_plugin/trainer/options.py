@@ -79,6 +79,16 @@ def _cpu_bf16(value: object) -> str:
         raise ValueError(f' must be "auto", true or false, not {value!r}')
     return value if value == 'auto' else str(int(value))
 
+def _names(value: Any) -> Any:
+    if value == 'all':
+        return value
+    names = [name.strip() for name in value.split(',')] if isinstance(value, str) else value
+    if not (isinstance(names, list) and names and all(isinstance(name, str) and name for name in names)):
+        raise ValueError(f' must be all, or names with commas between them, not {value!r}')
+    if len(set(names)) < len(names):
+        raise ValueError(f' must name each once, not {value!r}')
+    return names
+
 def _grid(value: object) -> list[int]:
     if not (isinstance(value, list) and len(value) == 2 and all(type(v) is int and v >= 1 for v in value)):
         raise ValueError(f' must be two positive integers, not {value!r}')
@@ -88,9 +98,9 @@ Threshold = Annotated[object, PlainValidator(_threshold)]   # 'auto', 'learned' 
 NumGroups = Annotated[object, PlainValidator(_num_groups)]  # An integer, 'auto', or {resolution or layer: integer};
                                                             # as text '8', 'auto' or '8:16,16:8,b32.conv0:4'.
 CPUBF16   = Annotated[object, PlainValidator(_cpu_bf16)]    # 'auto', true or false -> 'auto', '1' or '0'.
+Names     = Annotated[object, PlainValidator(_names)]       # 'all' or a list, as text of names with commas.
 Grid      = Annotated[list, PlainValidator(_grid)]          # [columns, rows]
 Metrics   = list[str]                                       # Names, see evaluation.quality.
-Names     = list[str]                                       # Of attributes.
 
 Augmentation = Literal['noaug', 'ada', 'fixed']
 
@@ -120,8 +130,8 @@ class Method:
         'How to group channels: similarity (learned), effects, attributes, blocks, random or none',
         to=('G',), section=SARIGAN, metavar='NAME',
         typed_choices=('similarity', 'effects', 'attributes', 'blocks', 'random', 'none'))
-    attributes: Optional[Names] = knob(None, 'With --grouping=attributes: those that get a group each, comma-separated '
-        '[default: all that are recognised]', section=SARIGAN, metavar='NAMES')
+    attributes: Names = knob('all', 'With --grouping=attributes, those that get a group each: names, or all that are '
+        'recognised', section=SARIGAN, metavar='NAME,...')
     lambda_group: Number = knob(2.0, 'Weight of the grouping loss', symbol='lambda_1', to=('loss',), section=SARIGAN)
     lambda_info: Number = knob(10.0, 'Weight of the info loss', symbol='lambda_2', to=('loss',), section=SARIGAN)
     code_dim: Count = knob(512, 'Width of each of the two codes, and of z', to=('G', 'D'))
@@ -144,7 +154,7 @@ class Method:
         'Inter-group styles (paper: h): affine in their code (Eq. 5), or exp of that, standardised')
     inter_share: Number = knob(0.3, 'How much of an image the inter-group code is to decide, between 0 and 1, where '
         'inter_form is exp')
-    lambda_attributes: Number = knob(1.0, 'Weight of the loss by which attributes follow their groups')
+    lambda_attributes: Number = knob(0.3, 'Weight of the loss by which attributes follow their groups')
     group_torgb: Flag = knob(False, "Whether ToRGB layers read both codes, by the next layer's groups")
 
 @dataclasses.dataclass(frozen=True)

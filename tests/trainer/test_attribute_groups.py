@@ -1,4 +1,4 @@
-"""--grouping=attributes: which attributes get a group, what is refused, and that groups have their names from then on."""
+"""--grouping=attributes: which attributes get a group, what is refused, and the names that groups have from then on."""
 
 import json
 import shutil
@@ -13,7 +13,6 @@ from sarigan_plugin.errors import UserError
 from sarigan_plugin.evaluation import attributes
 from sarigan_plugin.losses.attributes import AttributeLoss
 from sarigan_plugin.model.grouped import grouped_layers
-from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import channel_sets, groupings
 from sarigan_plugin.trainer import arguments, attribute_groups, state_files
 from trainings import assert_equal_runs, finish, last_run, start
@@ -40,15 +39,15 @@ def options(heads, folder, method=None, inpainting=None, **given):
     return arguments.training_options(data=str(heads), cfg=cfg, metrics=[], **given)
 
 def test_every_attribute_has_a_group_in_the_order_in_which_they_are_named(heads, tmp_path):
-    desc, args = options(heads, tmp_path, attributes=['skin', 'background'])
-    assert desc.endswith('-attributesskin_background')
+    desc, args = options(heads, tmp_path, attributes='skin, background')
+    assert desc.endswith('-small-attributes2')
     assert args.G_kwargs.grouping == 'blocks' and args.G_kwargs.num_groups == 2
     assert args.loss_kwargs.attributes_of_groups == ['skin', 'background'] and args.loss_kwargs.data == str(heads)
     json.dumps(args)
 
 def test_all_that_are_recognised_are_taken_where_none_are_named(heads, tmp_path):
     known = attributes.learn(str(heads)).attributes()
-    assert attribute_groups.choose(str(heads), None) == known
+    assert attribute_groups.choose(str(heads), 'all') == known
     cfg = config(tmp_path, method=dict(grouping='attributes'), networks=dict(channel_max=16, channel_base=128))
     _desc, args = arguments.training_options(data=str(heads), cfg=cfg, metrics=[])
     assert args.loss_kwargs.attributes_of_groups == known and len(known) <= 16
@@ -56,16 +55,19 @@ def test_all_that_are_recognised_are_taken_where_none_are_named(heads, tmp_path)
         'b8.conv1': len(known), 'b8.conv0': len(known)}) # 8 channels at 16x16, 16 elsewhere.
 
 @pytest.mark.parametrize('given, sentence', [
-    (dict(attributes=['skin', 'nose']), "^--attributes: 'nose' is none of those that are recognised in .*heads.zip': .*skin"),
-    (dict(attributes=['skin', 'skin']), '^--attributes needs one name or more, each once, of background, '),
-    (dict(attributes=[]), '^--attributes needs one name or more'),
+    (dict(attributes=['skin', 'nose']),
+        "^--attributes: 'nose' is none of those that are recognised in .*heads.zip': .*skin"),
+    (dict(attributes='skin,skin'), "^--attributes must name each once, not 'skin,skin'"),
+    (dict(attributes=''), "^--attributes must be all, or names with commas between them, not ''"),
+    (dict(attributes=3), '^--attributes must be all, or names with commas between them, not 3'),
     (dict(attributes=['skin'], num_groups=4), '^--num-groups: not with --grouping=attributes'),
     (dict(attributes=['skin'], grouping='effects'), '^--attributes: only with --grouping=attributes, not '
         '--grouping=effects'),
     (dict(attributes=['skin'], method=dict(channels_per_group=16)), None),
-    (dict(attributes=['skin', 'background'], method=dict(channels_per_group=8)), '^--attributes: the widest layers have '
-        'room for 1 groups, and these are 2 attributes; choose of skin, background'),
-    (dict(attributes=['skin'], inpainting=dict(masks='centre')), '^--grouping=attributes: not for networks that complete'),
+    (dict(attributes=['skin', 'background'], method=dict(channels_per_group=8)),
+        '^--attributes: the widest layers have room for 1 groups, and these are 2 attributes; choose'),
+    (dict(attributes=['skin'], inpainting=dict(masks='centre')),
+        '^--grouping=attributes: not for networks that complete'),
 ])
 def test_what_cannot_be_is_one_sentence(heads, tmp_path, given, sentence):
     if sentence is None:

@@ -305,7 +305,7 @@ ema_kimg = 1.0
     (GOOD + '[method]\nlambda_info = inf\n', ': lambda_info must be a number, not inf'),
     (GOOD + '[method]\nlambda_info = "much"\n', ": lambda_info must be a number, not 'much'"),
     (GOOD + '[method]\ngrouping = "best"\n',
-        ": grouping must be one of similarity, effects, kmeans, blocks, random, none, not 'best'"),
+        ": grouping must be one of similarity, effects, attributes, kmeans, blocks, random, none, not 'best'"),
     (GOOD + 'grid = [8]\n', ': grid must be two positive integers, not [8]'),
     (GOOD.replace('kimg = 1\n', ''), ': [training] lacks kimg'),
     (GOOD.split('[training]', maxsplit=1)[0], ': the table [training] is missing'),
