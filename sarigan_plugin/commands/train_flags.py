@@ -101,7 +101,7 @@ def _click_type(field):
     if get_origin(kind) is Union:
         kind, _none = get_args(kind)
     known = {toml.Path: (PATH, None), knobs.NumGroups: (click.STRING, None), knobs.CPUBF16: (CPUPrecision(), None),
-        knobs.Metrics: (CommaSeparatedList(), None), knobs.Names: (click.STRING, None)}
+        knobs.Metrics: (CommaSeparatedList(), None), knobs.Names: (CommaSeparatedList(), None)}
     if kind in known:
         return known[kind]
     if get_origin(kind) is Literal:

@@ -80,8 +80,8 @@ def _cpu_bf16(value: object) -> str:
     return value if value == 'auto' else str(int(value))
 
 def _names(value: Any) -> Any:
-    if value == 'all':
-        return value
+    if value in ['all', ['all']]:
+        return 'all'
     names = [name.strip() for name in value.split(',')] if isinstance(value, str) else value
     if not (isinstance(names, list) and names and all(isinstance(name, str) and name for name in names)):
         raise ValueError(f' must be all, or names with commas between them, not {value!r}')
