@@ -22,10 +22,11 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 
 from sarigan_plugin.cli import main as sarigan
-from sarigan_plugin.steering import attention, groupings, names, sampling
+from sarigan_plugin.steering import attention, channel_effects, groupings, names, sampling
 from sarigan_plugin.support import pictures
 
 DOCS    = Path(__file__).resolve().parent
@@ -78,6 +79,21 @@ def first_layer(path):
 
 def turning(path):
     runpy.run_path(str(DOCS.parent / 'examples' / 'turning.py'))['main'](str(path))
+
+SHOWN = 20 # Heads of attributes.png.
+
+def by_attribute(path):
+    """Heads as they are, and below with one group after the other of the head on their left."""
+    G = groupings.load('heads.pkl', 'NETWORK')
+    ws, linked = sampling.sample_ws(G, range(SHOWN), trunc=1), groupings.linked(G)
+    others, rows = channel_effects.exchanged_styles(G, ws), [G.synthesis(ws, noise_mode='const')]
+    for masks in linked.masks:
+        with channel_effects.exchanging(linked.layers, masks, others):
+            rows.append(G.synthesis(ws, noise_mode='const'))
+    tiles = np.stack([pictures.to_uint8(row) for row in rows], axis=1) # [heads, rows, H, W, 3]
+    labels = ['as they are', *(linked.names()[index] for index in linked.live)]
+    pictures.save(pictures.strip(list(tiles), 'Each head with one group of the head on its left', labels, size=48),
+        str(path))
 
 #----------------------------------------------------------------------------
 # Of pages, as a browser shows them.
@@ -216,10 +232,10 @@ def page_inpainting(path):
         page.wait_for_load_state('networkidle')
         page.screenshot(path=path)
 
-CODE = {'groups.png': first_layer, 'turning.gif': turning}
+CODE = {'groups.png': first_layer, 'turning.gif': turning, 'attributes.png': by_attribute}
 BROWSER = {'page.gif': page_moving, 'publish.png': page_published, 'explore.png': page_explore,
     'inpainting.png': page_inpainting}
-NEEDS = {'inpainting.png': ['inpainting.pkl', 'punks.zip']} # See docs/inpainting.md.
+NEEDS = {'inpainting.png': ['inpainting.pkl', 'punks.zip'], 'attributes.png': ['heads.pkl']} # Their pages say what.
 ALL = {**{name: functools.partial(by_command, name) for name in COMMANDS}, **CODE, **BROWSER}
 
 #----------------------------------------------------------------------------

@@ -101,10 +101,11 @@ def test_the_loss_reads_what_the_classifier_does(heads, make_generator, channels
     loss.reader(as_made).sum().backward()
     assert as_made.grad.abs().sum() > 0
 
-def test_an_interrupted_training_ends_as_one_that_was_not_and_its_groups_have_names(heads, tmp_path):
+@pytest.mark.parametrize('gpus', [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_an_interrupted_training_ends_as_one_that_was_not_and_its_groups_have_names(heads, tmp_path, gpus):
     cfg = config(tmp_path, method=dict(grouping='attributes', attributes=['skin', 'background']),
         training=dict(kimg=1, ema_rampup=0.05, batch=64))
-    command = ['train', f'--cfg={cfg}', f'--data={heads}', '--metrics=none', '--device=cpu',
+    command = ['train', f'--cfg={cfg}', f'--data={heads}', '--metrics=none', '--device=cpu', f'--gpus={gpus}',
         '--checkpoint-minutes=0.0001', '--keep-states=99']
     finish(start(command, tmp_path / 'out'))
     run = last_run(tmp_path / 'out')
