@@ -127,11 +127,11 @@ class Method:
     num_groups: NumGroups = knob(16, 'Channel groups per layer; auto; or pairs as in 8:16,16:8',
         symbol='g', to=('G',), section=SARIGAN, metavar='INT')
     grouping: Literal['similarity', 'effects', 'attributes', 'kmeans', 'blocks', 'random', 'none'] = knob('similarity',
-        'How to group channels: similarity (learned), effects, attributes, blocks, random or none',
+        'Groups: similarity (learned), effects, attributes, blocks, random or none',
         to=('G',), section=SARIGAN, metavar='NAME',
         typed_choices=('similarity', 'effects', 'attributes', 'blocks', 'random', 'none'))
     attributes: Names = knob('all', 'With --grouping=attributes, those that get a group each: names, or all that are '
-        'recognised', section=SARIGAN, metavar='NAME,...')
+        'recognised', section=MORE, metavar='NAME,...')
     lambda_group: Number = knob(2.0, 'Weight of the grouping loss', symbol='lambda_1', to=('loss',), section=SARIGAN)
     lambda_info: Number = knob(10.0, 'Weight of the info loss', symbol='lambda_2', to=('loss',), section=SARIGAN)
     code_dim: Count = knob(512, 'Width of each of the two codes, and of z', to=('G', 'D'))

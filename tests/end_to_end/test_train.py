@@ -147,8 +147,8 @@ def test_on_a_full_disk_training_goes_on_with_a_warning_every_tick(images, cfg, 
         "or RESOLUTION:INTEGER or LAYER:INTEGER pairs as in 8:16,16:8,b32.conv0:4, not 'many'"),
     (['--lambda-info=-1'], '--lambda-info must be at least 0, not -1.0'),
     (['--grouping=best'],
-        "Invalid value for '--grouping': 'best' is not one of 'similarity', 'effects', 'blocks', 'random', "
-        "'none'."),
+        "Invalid value for '--grouping': 'best' is not one of 'similarity', 'effects', 'attributes', 'blocks', "
+        "'random', 'none'."),
     (['--grouping=kmeans'], "Invalid value for '--grouping': 'kmeans' is for configs: give --cfg=FILE.toml, a file "
         'with base = "sarigan" in its first line and grouping = "kmeans" in the table [method] below'),
     (['--inertia=0'], '--inertia is for configs: give --cfg=FILE.toml, a file with base = "sarigan" in its first line '
