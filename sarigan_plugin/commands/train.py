@@ -88,7 +88,6 @@ def main(timeout, **options):
     \b
     sarigan train --cfg=tiny --data=punks.zip --outdir=out --metrics=none                        # on a laptop
     sarigan train --cfg=sarigan --data=~/datasets/cats.zip --outdir=~/training-runs --gpus=8     # as in the paper
-    # On several machines: docs/many-machines.md
     """
     world = World.from_environment(timeout)
     plan = world.agree(lambda: _plan(world, **options))

@@ -130,8 +130,8 @@ class Method:
         'Groups: similarity (learned), effects, attributes, blocks, random or none',
         to=('G',), section=SARIGAN, metavar='NAME',
         typed_choices=('similarity', 'effects', 'attributes', 'blocks', 'random', 'none'))
-    attributes: Names = knob('all', 'With --grouping=attributes, those that get a group each: names, or all that are '
-        'recognised', section=MORE, metavar='NAME,...')
+    attributes: Names = knob('all', 'By --grouping=attributes: which get a group each, or all',
+        section=SARIGAN, metavar='NAMES')
     lambda_group: Number = knob(2.0, 'Weight of the grouping loss', symbol='lambda_1', to=('loss',), section=SARIGAN)
     lambda_info: Number = knob(10.0, 'Weight of the info loss', symbol='lambda_2', to=('loss',), section=SARIGAN)
     code_dim: Count = knob(512, 'Width of each of the two codes, and of z', to=('G', 'D'))
@@ -209,7 +209,8 @@ class CommandLine:
     data: Path = knob(help='Training data (directory or zip)', section=UPSTREAM, metavar='PATH')
     cfg: Optional[Path] = knob(None, 'Base config, or your own FILE.toml [default: auto]', section=UPSTREAM,
         metavar='NAME|TOML')
-    gpus: Optional[Count] = knob(None, "Number of GPUs to use [default: 1, or torchrun's]", section=UPSTREAM)
+    gpus: Optional[Count] = knob(None, "Number of GPUs [default: 1, or torchrun's: docs/many-machines.md]",
+        section=UPSTREAM)
     snap: Optional[Count] = knob(None, 'Ticks between snapshots [default: 50]', section=UPSTREAM)
     metrics: Optional[Metrics] = knob(None, 'Metrics of each snapshot, comma-separated, or none [default: fid50k_full]',
         section=UPSTREAM)
