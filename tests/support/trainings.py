@@ -2,11 +2,13 @@
 
 import json
 import pickle
+import shutil
 
 import torch
 
 import commands
 import small_training
+from sarigan_plugin.trainer import state_files
 
 # All that remembers something: ADA, path length, style mixing, groups that merge, the average, two ticks and more.
 # In bf16; tables that go on, in test_ablate.py, are in fp32.
@@ -25,6 +27,17 @@ def finish(process):
 
 def last_run(outdir):
     return sorted(outdir.iterdir())[-1]
+
+def cut_back(run, outdir, images):
+    """A copy of a run, in another folder, as it was after so many images: with that state alone and what was there
+    before a thousand."""
+    state, = [path for path in state_files.state_paths(run) if state_files.images_seen(path) == images]
+    again = outdir / run.name
+    shutil.copytree(run, again)
+    for path in [*again.glob('training-state-*.pt'), *again.glob('*-00000[1-9].*')]:
+        if path.name != state.rpartition('/')[2]:
+            path.unlink()
+    return again
 
 def networks(run):
     """{network.tensor: value} of the last snapshot."""

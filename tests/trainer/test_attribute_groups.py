@@ -1,7 +1,6 @@
 """--grouping=attributes: which attributes get a group, what is refused, and the names that groups have from then on."""
 
 import json
-import shutil
 
 import pytest
 import torch
@@ -14,8 +13,8 @@ from sarigan_plugin.evaluation import attributes
 from sarigan_plugin.losses.attributes import AttributeLoss
 from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.steering import channel_sets, groupings
-from sarigan_plugin.trainer import arguments, attribute_groups, state_files
-from trainings import assert_equal_runs, finish, last_run, start
+from sarigan_plugin.trainer import arguments, attribute_groups
+from trainings import assert_equal_runs, cut_back, finish, last_run, start
 
 @pytest.fixture(scope='module')
 def heads(tmp_path_factory):
@@ -116,12 +115,7 @@ def test_an_interrupted_training_ends_as_one_that_was_not_and_its_groups_have_na
         for name, layer, _source in grouped_layers(G.synthesis):
             for index, group in enumerate(groupings.linked(G).sets.sets):
                 assert group.channels[name] == tuple((layer.grouping.assignment == index).nonzero()[:, 0].tolist())
-    state, = [path for path in state_files.state_paths(run) if state_files.images_seen(path) == 512]
-    again = tmp_path / 'again' / run.name
-    shutil.copytree(run, again)
-    for path in [*again.glob('training-state-*.pt'), *again.glob('*-00000[1-9].*')]:
-        if path.name != state.rpartition('/')[2]:
-            path.unlink()
+    again = cut_back(run, tmp_path / 'again', images=512)
     assert 'Going on from' in finish(start(command, again.parent))
     assert_equal_runs(again, run)
     names = sorted(run.glob('*.groups.json'))[-1]

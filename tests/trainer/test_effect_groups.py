@@ -3,7 +3,6 @@
 import itertools
 import pickle
 import re
-import shutil
 import types
 
 import pytest
@@ -15,11 +14,11 @@ import unmodified
 from sarigan_plugin.datasets.inpainting import InpaintingDataset
 from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.model.grouping import EffectGrouping, equal_blocks
-from sarigan_plugin.trainer import effect_groups, state_files
+from sarigan_plugin.trainer import effect_groups
 from sarigan_plugin.trainer.agreement import Agreement
 from sarigan_plugin.trainer.effect_groups import EffectGroups, groupings_of, is_due, measured, new_groups, seated
 from small_networks import make_inpainter
-from trainings import assert_equal_runs, finish, last_run, start
+from trainings import assert_equal_runs, cut_back, finish, last_run, start
 from worlds import together
 
 from training import dataset
@@ -291,12 +290,7 @@ def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path, gpus, inpain
         '--device=cpu', f'--gpus={gpus}', '--checkpoint-minutes=0.0001', '--keep-states=99']
     finish(start(command, tmp_path / 'out'))
     run = last_run(tmp_path / 'out')
-    state, = [path for path in state_files.state_paths(run) if state_files.images_seen(path) == 512]
-    again = tmp_path / 'again' / run.name
-    shutil.copytree(run, again)
-    for path in [*again.glob('training-state-*.pt'), *again.glob('*-00000[1-9].p*')]:
-        if path.name != state.rpartition('/')[2]:
-            path.unlink()
+    again = cut_back(run, tmp_path / 'again', images=512)
     out = finish(start(command, again.parent))
     assert 'Going on from' in out and 'Inter/beta' in (again / 'stats.jsonl').read_text()
     assert_equal_runs(again, run)
