@@ -1,6 +1,5 @@
 """Groups that have one attribute each: mixtures of images, and what is to come along with which group."""
 
-import contextlib
 import itertools
 import math
 
@@ -10,7 +9,8 @@ import torch
 from sarigan_plugin.losses.attributes import AttributeLoss, followed, num_mixtures
 from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.model.styles_at_once import groups_exchanged, styles_at_once
-from sarigan_plugin.steering.styles import layer_styles, restyled
+from sarigan_plugin.steering.channel_effects import exchanged_styles, exchanging
+from sarigan_plugin.steering.styles import styled_layers
 
 @pytest.fixture
 def G(make_generator):
@@ -64,11 +64,9 @@ def test_exchanging_one_group_is_what_tools_exchange(G):
     taken[:, 1] = True
     with groups_exchanged(G.synthesis, torch.arange(4).sub(1) % 4, taken):
         mixed = G.synthesis(ws, noise_mode='const')
-    with contextlib.ExitStack() as stack:
-        for _name, layer, _source in grouped_layers(G.synthesis):
-            others = layer_styles(layer, ws[:, 0]).roll(1, dims=0)
-            stack.enter_context(restyled(layer, lambda own, layer=layer, others=others:
-                torch.where(layer.grouping.assignment == 1, others, own)))
+    layers = styled_layers(G)
+    masks = {name: layer.grouping.assignment == 1 for name, layer in layers.items()}
+    with exchanging(layers, masks, exchanged_styles(G, ws)):
         torch.testing.assert_close(G.synthesis(ws, noise_mode='const'), mixed)
 
 def test_what_is_read_in_mixtures_is_to_be_what_was_read_where_their_groups_come_from():

@@ -296,7 +296,8 @@ ema_kimg = 1.0
     (GOOD + '[methods]\n', ": unknown key 'methods' in the file; did you mean method?"),
     (GOOD + 'kimgs = 3\n', ": unknown key 'kimgs' in [training]; did you mean kimg?"),
     (GOOD + '[method]\nxyzzy = 3\n', ": unknown key 'xyzzy' in [method]; it takes num_groups, grouping, attributes, "
-        'lambda_group, lambda_info, code_dim, norm, threshold, inertia, similarity, info_target, info_mixing'),
+        'lambda_group, lambda_info, code_dim, norm, threshold, inertia, similarity, info_target, info_mixing, '
+        'regroup_kimg'),
     (GOOD + '[method]\nnum_groups = 0\n', ': num_groups must be at least 1, not 0'),
     (GOOD + '[method]\nnum_groups = 2.5\n', ': num_groups must be an integer, not 2.5'),
     (GOOD + '[method]\nnum_groups = true\n', ': num_groups must be an integer, not True'),
