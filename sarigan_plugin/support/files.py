@@ -1,6 +1,7 @@
 """Files that survive what happens to long trainings: kills, full disks, a second run in the same folder."""
 
 import builtins
+import contextlib
 import errno
 import fcntl
 import functools
@@ -11,6 +12,7 @@ import shutil
 import socket
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from types import TracebackType
 from typing import IO, Any
 
@@ -153,6 +155,16 @@ def warn_out_of_space(path: str | os.PathLike[str], error: OSError) -> None:
     training goes on without this file."""
     print(f'Warning: {os.path.basename(path)} could not be written: {error.strerror}. Training goes on; '
         'free some space.', file=streams.terminal(), flush=True)
+
+@contextlib.contextmanager
+def out_of_space_warns(path: str | os.PathLike[str]) -> Iterator[None]:
+    """A full disk ends what is done inside, with a warning that the file at path could not be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in OUT_OF_SPACE:
+            raise
+        warn_out_of_space(path, error)
 
 class _forgiving_atomic_open(atomic_open):
     """atomic_open() that only warns where the disk is full."""

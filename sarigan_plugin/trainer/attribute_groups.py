@@ -66,11 +66,7 @@ def linked(G: Any, names: Sequence[str]) -> ChannelSets:
 def write_names(run_dir: str, nimg: int, G: Any, names: Sequence[str]) -> None:
     """Write the linked groups of a snapshot beside it, where every command finds them."""
     path = channel_sets.path_of(os.path.join(run_dir, snapshot_metrics.name_of(nimg)))
-    try:
+    with files.out_of_space_warns(path):
         linked(G, names).write(path)
-    except OSError as error:
-        if error.errno not in files.OUT_OF_SPACE:
-            raise
-        files.warn_out_of_space(path, error)
 
 #----------------------------------------------------------------------------

@@ -137,15 +137,10 @@ class Checkpointer:
         sizes = {os.path.basename(path): os.path.getsize(path) for path in state_files.log_paths(self.run_dir)}
         shared = dict(loop_state.shared_by_all(loop), metrics=list(metrics), log_sizes=sizes)
         path = state_files.state_path(self.run_dir, loop['cur_nimg'])
-        try:
+        with files.out_of_space_warns(path):
             state_files.write_state(path, dict(shared=shared, processes=processes))
-        except OSError as error:
-            if error.errno not in files.OUT_OF_SPACE:
-                raise
-            files.warn_out_of_space(path, error)
-            return
-        for old in state_files.state_paths(self.run_dir)[self.keep:]:
-            os.unlink(old)
+            for old in state_files.state_paths(self.run_dir)[self.keep:]:
+                os.unlink(old)
 
     # Metrics of snapshots.
 

@@ -141,15 +141,13 @@ def _saved_whole(save_image_grid: Callable[..., Any]) -> Callable[..., None]:
         if os.path.basename(fname) in _OF_THE_START and os.path.exists(fname):
             return
         unfinished = os.path.join(os.path.dirname(fname), f'.writing-{os.path.basename(fname)}')
-        try:
-            save_image_grid(img, unfinished, **kwargs)
-            os.replace(unfinished, fname)
-        except OSError as error:
-            if os.path.exists(unfinished):
-                os.unlink(unfinished)
-            if error.errno not in files.OUT_OF_SPACE:
-                raise
-            files.warn_out_of_space(fname, error)
+        with files.out_of_space_warns(fname):
+            try:
+                save_image_grid(img, unfinished, **kwargs)
+                os.replace(unfinished, fname)
+            finally:
+                if os.path.exists(unfinished):
+                    os.unlink(unfinished)
     return wrapper
 
 #----------------------------------------------------------------------------
