@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 import warnings
 
@@ -129,15 +130,26 @@ def current_pytorch():
     exchange('torch_utils.custom_ops', 'torch', _with_loader_that_registers,
         'custom_ops.py:111 imports a plugin by name, which relies on the loader having entered it in sys.modules; '
         'with pybind11 3, as PyTorch 2.13 has it, a loader no longer does, and every build ended in "No module named"')
-    searched, headers = os.environ.get('CPLUS_INCLUDE_PATH'), _packaged_headers()
-    if headers: # Searched last: a toolkit's own come first.
-        os.environ['CPLUS_INCLUDE_PATH'] = os.pathsep.join(filter(None, [searched, *headers]))
+    with _also_searched('CPLUS_INCLUDE_PATH', _packaged_headers()), _ninja_found():
+        yield
+
+def _ninja_found():
+    """Inside the `with`, PyTorch finds the ninja of this environment, which need not be an active one."""
+    return _also_searched('PATH', [sysconfig.get_path('scripts')])
+
+@contextlib.contextmanager
+def _also_searched(variable, folders):
+    """Inside the `with`, a variable that lists folders has some more. They are searched last: what a machine has of its
+    own comes first."""
+    searched = os.environ.get(variable)
+    if folders:
+        os.environ[variable] = os.pathsep.join(filter(None, [searched, *folders]))
     try:
         yield
     finally:
-        os.environ.pop('CPLUS_INCLUDE_PATH', None)
+        os.environ.pop(variable, None)
         if searched is not None:
-            os.environ['CPLUS_INCLUDE_PATH'] = searched
+            os.environ[variable] = searched
 
 def _with_loader_that_registers(torch):
     from torch.utils import cpp_extension  # Slow to import.
@@ -169,9 +181,8 @@ def obstacle():
     compiler = os.environ.get('CXX', 'c++')
     if shutil.which(compiler) is None:
         return f'no C++ compiler ({compiler})'
-    if not cpp_extension.is_ninja_available():
-        return 'no ninja'
-    return None
+    with _ninja_found():
+        return None if cpp_extension.is_ninja_available() else 'no ninja'
 
 def are_built():
     """Whether an earlier run has built them."""

@@ -8,6 +8,7 @@ import warnings
 
 import pytest
 import torch
+from torch.utils import cpp_extension
 
 import skips
 from sarigan_plugin.acceleration import cuda_build, ops
@@ -169,6 +170,13 @@ def test_upstream_finds_what_current_pytorch_has_built_with_headers_of_python_pa
     assert plugin.answer() == 42
     assert plugin is sys.modules.pop('plugin_of_a_test')
     assert os.environ.get('CPLUS_INCLUDE_PATH') == searched
+
+def test_ninja_is_found_in_an_environment_that_is_not_active(tmp_path, monkeypatch):
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert not cpp_extension.is_ninja_available()
+    with cuda_build.current_pytorch():
+        assert cpp_extension.is_ninja_available()
+    assert os.environ['PATH'] == str(tmp_path)
 
 #----------------------------------------------------------------------------
 # Tools.
