@@ -83,8 +83,9 @@ def project(tmp_path):
     environment = project.folder / '.venv'
     subprocess.run([sys.executable, '-m', 'venv', '--without-pip', environment], check=True)
     packages = next((environment / 'lib').glob('python*/site-packages'))
-    (packages / 'all.pth').write_text('\n'.join(path for path in sys.path if path.endswith('-packages'))
-        + f'\n{project.folder}\n')
+    # As a folder of packages of its own, so that setuptools takes the place of distutils from Python 3.12 on.
+    (packages / 'all.pth').write_text(f'{project.folder}\n' + ''.join(
+        f'import site; site.addsitedir({path!r})\n' for path in sys.path if path.endswith('-packages')))
     (packages / 'pip').mkdir()
     (packages / 'pip' / '__init__.py').write_text('')
     (packages / 'pip' / '__main__.py').write_text(
