@@ -105,20 +105,34 @@ def _in_formats(method):
     @functools.wraps(method)
     def wrapper(network, *args, **kwargs):
         codes_or_images = args[0] if args else next(iter(kwargs.values()))
-        with _formats_chosen(network) if codes_or_images.device.type == 'cpu' else contextlib.nullcontext():
+        if codes_or_images.device.type != 'cpu':
             return method(network, *args, **kwargs)
+        with _formats_chosen(network, in_fp32=kwargs.pop('force_fp32', False)):
+            return method(network, *args, **kwargs)
+    wrapper.chooses_formats = True
     return wrapper
 
+def as_in_forward(network, device):
+    """Inside the `with`, blocks called one by one compute as in forward() of the synthesis network they belong to.
+
+    device: torch.device that they are on. To the bit: each order of memory has its own order of additions.
+    """
+    chooses = device.type == 'cpu' and hasattr(type(network).forward, 'chooses_formats') # Not before prepare().
+    return _formats_chosen(network) if chooses else contextlib.nullcontext()
+
 @contextlib.contextmanager
-def _formats_chosen(network):
-    """Inside the `with`, blocks, and the encoder of inpainting, know their precision and their order of memory."""
+def _formats_chosen(network, in_fp32=False):
+    """Inside the `with`, blocks, and the encoder of inpainting, know their precision and their order of memory.
+
+    in_fp32: that of a network without half precision, whatever this one has.
+    """
     # At 4x4 there is nothing to gain.
     blocks = [getattr(network, f'b{res}') for res in network.block_resolutions if res > 4]
-    if not blocks or any(block.use_fp16 for block in blocks): # Some want to be looked at in fp16.
+    if not blocks or not in_fp32 and any(block.use_fp16 for block in blocks): # Some want to be looked at in fp16.
         yield
         return
     before = [(module, name, getattr(module, name)) for module in blocks for name in ['use_fp16', 'channels_last']]
-    lowest = lowest_in_bf16(network.img_resolution,
+    lowest = None if in_fp32 else lowest_in_bf16(network.img_resolution,
         getattr(network, f'b{network.img_resolution}').conv1.weight.shape[1])
     for block in blocks:
         block.use_fp16 = lowest is not None and block.resolution >= lowest

@@ -20,6 +20,7 @@ import contextlib
 
 import torch
 
+from sarigan_plugin.acceleration import cpu_formats
 from sarigan_plugin.model.inpainting import joined_features, split_condition
 
 #----------------------------------------------------------------------------
@@ -59,9 +60,12 @@ class _Synthesis:
 class Known:
     """What the blocks of a generator read beside codes and each other, and what images have of it: here nothing."""
 
+    def __init__(self, synthesis, codes):
+        self.synthesis, self.device = synthesis, codes.device
+
     def joined(self):
-        """Inside the `with`, blocks read it."""
-        return contextlib.nullcontext()
+        """Inside the `with`, blocks read it, and compute as they do within the whole network."""
+        return cpu_formats.as_in_forward(self.synthesis, self.device)
 
     def pasted(self, images):
         """Images [N, C, R, R] of the last block, as the network returns them."""
@@ -70,20 +74,25 @@ class Known:
 class KnownPixels(Known):
     """The same of photos with holes, for the codes of a Conditioned; encoded once, however often images are made."""
 
-    def __init__(self, synthesis, codes):
-        self.image, self.hole = split_condition(synthesis.condition(codes), synthesis.img_channels,
+    def __init__(self, conditioned, codes):
+        synthesis = conditioned.synthesis
+        super().__init__(synthesis, codes)
+        self.image, self.hole = split_condition(conditioned.condition(codes), synthesis.img_channels,
             synthesis.img_resolution)
         self.layers = [getattr(synthesis, f'b{res}').conv1 for res in synthesis.block_resolutions]
-        self.features = synthesis.encoder(self.image, self.hole)
+        with super().joined():
+            self.features = synthesis.encoder(self.image, self.hole)
 
+    @contextlib.contextmanager
     def joined(self):
-        return joined_features(self.layers, self.features)
+        with super().joined(), joined_features(self.layers, self.features):
+            yield
 
     def pasted(self, images):
         return torch.where(self.hole, images, self.image)
 
 def known(G, codes):
     """The Known of a generator, or of a Conditioned."""
-    return KnownPixels(G.synthesis, codes) if isinstance(G, Conditioned) else Known()
+    return (KnownPixels if isinstance(G, Conditioned) else Known)(G.synthesis, codes)
 
 #----------------------------------------------------------------------------

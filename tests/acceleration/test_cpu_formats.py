@@ -148,8 +148,20 @@ def test_images_are_those_of_fp32():
         expected = G(z, None, noise_mode='const')
         with cpu_formats.using('1'):
             images = G(z, None, noise_mode='const')
-    # Errors of a dozen roundings add up as their root, and later layers average.
-    assert 0 < (images - expected).norm() < 2 * EPS * expected.norm()
+    # Some forty roundings in a row, seven in each of six layers and those of weights and colours, of half an EPS at
+    # most, add up as their root: 3.2 EPS; later layers average, but not on every CPU alike.
+    assert 0 < (images - expected).norm() < 3.2 * EPS * expected.norm()
+
+def test_who_forces_fp32_has_what_a_network_without_half_precision_has():
+    (G, D), (half_G, half_D) = make_both(), make_both(num_fp16_res=2)
+    z, c = torch.randn(4, 64), torch.zeros(4, 0)
+    for choice in ['0', '1']:
+        with torch.no_grad():
+            images = G(z, c, noise_mode='const')
+            with cpu_formats.using(choice):
+                assert torch.equal(half_G(z, c, noise_mode='const', force_fp32=True), images)
+                assert torch.equal(half_D(images, c, force_fp32=True)[0], D(images, c, force_fp32=True)[0])
+                assert torch.equal(G(z, c, noise_mode='const', force_fp32=True), images)
 
 @pytest.mark.parametrize('phase', ['Gmain', 'Greg', 'Dmain', 'Dreg'])
 def test_gradients_are_those_of_fp32(phase):

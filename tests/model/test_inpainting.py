@@ -17,6 +17,7 @@ import small_training
 import unmodified
 from ddp_steps import assert_equal_on_both_ranks, assert_trained_alike, run as run_ddp
 from sarigan_plugin import cli
+from sarigan_plugin.acceleration import cpu, cpu_formats
 from sarigan_plugin.datasets import masks
 from sarigan_plugin.datasets.inpainting import InpaintingDataset
 from sarigan_plugin.errors import UserError
@@ -83,6 +84,7 @@ def test_known_pixels_come_back_bit_by_bit(img_channels, num_fp16_res):
     assert G.synthesis.b32.use_fp16 == (G.synthesis.encoder.fp16_resolution <= 32) == (num_fp16_res == 2)
 
 def test_fp16_completes_as_fp32_does():
+    cpu.prepare()
     exact, half = make_generator(), make_generator(synthesis_kwargs=dict(SIZE, num_fp16_res=2, conv_clamp=256))
     half.load_state_dict(exact.state_dict())
     z, c = torch.randn(4, 32), join_condition(*make_task())
@@ -109,17 +111,19 @@ def test_z_and_the_known_pixels_both_decide_what_fills_the_hole():
 def test_with_silent_encoders_the_blocks_are_those_of_the_unconditional_generator():
     """Without features each second convolution reads its input at half the variance,
     which demodulation cancels but for noise and bias."""
+    cpu.prepare()
     G = make_generator(synthesis_kwargs=dict(SIZE, use_noise=False))
     with torch.no_grad():
         for parameter in G.synthesis.encoder.parameters():
             parameter.zero_()
     ws, (images, _hole) = torch.randn(4, G.num_ws, G.w_dim), make_task()
     x = img = None
-    for res, first in zip(G.synthesis.block_resolutions, [0, 1, 3, 5]):
-        block = getattr(G.synthesis, f'b{res}')
-        hook = block.conv1.register_forward_pre_hook(lambda _layer, args: (args[0] * np.sqrt(0.5), *args[1:]))
-        x, img = block(x, img, ws[:, first : first + block.num_conv + block.num_torgb])
-        hook.remove()
+    with cpu_formats.as_in_forward(G.synthesis, ws.device):
+        for res, first in zip(G.synthesis.block_resolutions, [0, 1, 3, 5]):
+            block = getattr(G.synthesis, f'b{res}')
+            hook = block.conv1.register_forward_pre_hook(lambda _layer, args: (args[0] * np.sqrt(0.5), *args[1:]))
+            x, img = block(x, img, ws[:, first : first + block.num_conv + block.num_torgb])
+            hook.remove()
     torch.testing.assert_close(G.synthesis(ws, join_condition(images, torch.ones(4, 1, 32, 32, dtype=torch.bool))),
         img, rtol=0, atol=0)
 
