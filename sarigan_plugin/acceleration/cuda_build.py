@@ -12,10 +12,10 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import time
 import warnings
 
+import ninja
 import psutil
 import torch
 
@@ -135,7 +135,7 @@ def current_pytorch():
 
 def _ninja_found():
     """Inside the `with`, PyTorch finds the ninja of this environment, which need not be an active one."""
-    return _also_searched('PATH', [sysconfig.get_path('scripts')])
+    return _also_searched('PATH', [ninja.BIN_DIR])
 
 @contextlib.contextmanager
 def _also_searched(variable, folders):
