@@ -173,16 +173,12 @@ class _forgiving_atomic_open(atomic_open):
         value:      BaseException | None,
         traceback:  TracebackType | None,
     ) -> bool:
-        try:
+        with out_of_space_warns(self.path):
             super().__exit__(error, value, traceback)
-        except OSError as caught:
-            value = caught
-        if isinstance(value, OSError) and value.errno in OUT_OF_SPACE:
-            warn_out_of_space(self.path, value)
-            return True
-        if isinstance(value, OSError):
-            raise value
-        return False
+            if isinstance(value, OSError):
+                raise value
+            return False
+        return True
 
 class _ForgivingLines:
     """A text file opened for appending whole lines; one that meets a full disk is left out, with a warning."""
