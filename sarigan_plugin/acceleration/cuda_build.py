@@ -15,7 +15,6 @@ import sys
 import time
 import warnings
 
-import ninja
 import psutil
 import torch
 
@@ -135,6 +134,7 @@ def current_pytorch():
 
 def _ninja_found():
     """Inside the `with`, PyTorch finds the ninja of this environment, which need not be an active one."""
+    import ninja  # Where something is built, and not whenever a command starts.
     return _also_searched('PATH', [ninja.BIN_DIR])
 
 @contextlib.contextmanager
