@@ -22,11 +22,11 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import PIL.Image
 
 from sarigan_plugin.cli import main as sarigan
-from sarigan_plugin.steering import attention, channel_effects, groupings, names, sampling
+from sarigan_plugin.evaluation import exchanges
+from sarigan_plugin.steering import attention, groupings, names, sampling
 from sarigan_plugin.support import pictures
 
 DOCS    = Path(__file__).resolve().parent
@@ -85,15 +85,7 @@ SHOWN = 20 # Heads of attributes.png.
 def by_attribute(path):
     """Heads as they are, and below with one group after the other of the head on their left."""
     G = groupings.load('heads.pkl', 'NETWORK')
-    ws, linked = sampling.sample_ws(G, range(SHOWN), trunc=1), groupings.linked(G)
-    others, rows = channel_effects.exchanged_styles(G, ws), [G.synthesis(ws, noise_mode='const')]
-    for masks in linked.masks:
-        with channel_effects.exchanging(linked.layers, masks, others):
-            rows.append(G.synthesis(ws, noise_mode='const'))
-    tiles = np.stack([pictures.to_uint8(row) for row in rows], axis=1) # [heads, rows, H, W, 3]
-    labels = ['as they are', *(linked.names()[index] for index in linked.live)]
-    pictures.save(pictures.strip(list(tiles), 'Each head with one group of the head on its left', labels, size=48),
-        str(path))
+    pictures.save(exchanges.draw(G, sampling.sample_ws(G, range(SHOWN), trunc=1)), str(path))
 
 #----------------------------------------------------------------------------
 # Of pages, as a browser shows them.

@@ -26,13 +26,14 @@ from sarigan_plugin.steering import groupings
 from sarigan_plugin.steering.sampling import MAX_SEED
 from sarigan_plugin.support import tables
 
-MEASURES = disentanglement_study.MEASURES
+MEASURES    = disentanglement_study.MEASURES
+JUDGED      = ('attributes', 'exchanges') # Those that need attributes of a data set.
 
 #----------------------------------------------------------------------------
 
 @click.command('disentanglement', cls=SectionedCommand)
 @click.argument('networks', type=PATH, metavar='PKL...', nargs=-1, required=True)
-@click.option('--data', help='Dataset zip with attributes.json, for the measure attributes', type=PATH, metavar='ZIP')
+@click.option('--data', help='Dataset zip with attributes.json, for attributes and exchanges', type=PATH, metavar='ZIP')
 @click.option('--outdir', help='Where to save the tables', required=True, type=PATH, metavar='DIR')
 @click.option('--measures', help='What to measure', type=Choices(MEASURES, 'a measure'), default=','.join(MEASURES),
     show_default=True, metavar='NAME,...')
@@ -59,6 +60,7 @@ def disentanglement_command(networks, data, outdir, measures, linked, trust, dev
     \b
     attributes  is a unit about one attribute of the data set and no other, both as images vary and when you turn it?
                 With `sarigan data drawn`: exactly, and for each factor.
+    exchanges   if an image gets a linked group of another one, which attributes change?
     locality    where do pixels change when you turn a unit, and how many?
     codes       how much of the image does each of the two codes decide, and how much of them can Q read back?
     path        perceptual path length in W
@@ -68,6 +70,7 @@ def disentanglement_command(networks, data, outdir, measures, linked, trust, dev
       table.md, table.json   the figures with 95% intervals; table.json has every unit and its attribute
       chart.png              the same as bars
       units.png              the most selective units of each kind, turned down and up
+      exchanges.png          images, each with one linked group of its neighbour
     """
     settings = disentanglement_study.Settings(**settings)
     if linked not in [None, groupings.NONE] and len(networks) > 1:
@@ -79,9 +82,11 @@ def disentanglement_command(networks, data, outdir, measures, linked, trust, dev
         require_class(G, settings.class_idx)
         groupings.read_linked(G, path, 'PKL', linked)
         subjects.append(disentanglement_study.prepare(name, path, G, found.get('D'), settings))
+    if measures == ['exchanges'] and not any(groupings.linked(subject.G) for subject in subjects):
+        raise UserError(f'PKL: run `sarigan regroup {networks[0]}` first: it has no linked groups to exchange.')
     judge = None
-    if 'attributes' in measures:
-        judge = disentanglement_study.load_judge(data, alone=(measures == ['attributes']))
+    if set(measures) & set(JUDGED):
+        judge = disentanglement_study.load_judge(data, alone=set(measures) <= set(JUDGED))
     with writing('--outdir', outdir):
         os.makedirs(outdir, exist_ok=True)
         attributes = disentanglement_study.measure(subjects, measures, judge, settings)

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import torch
 
-from sarigan_plugin.evaluation import disentanglement_study
+from sarigan_plugin.evaluation import disentanglement_study, exchanges
 from sarigan_plugin.steering import units
 from sarigan_plugin.steering.attention import batches_of
 from sarigan_plugin.steering.directions import LOCUS
@@ -14,6 +14,7 @@ from sarigan_plugin.support import files, pictures, tables
 
 DRAWN       = 5     # Images beside each unit in units.png,
 BEST        = 2     # and so many units of each kind.
+EXCHANGED   = 20    # Images in exchanges.png.
 COLOURS     = dict(inter='#d1495b', intra='#e8a0a9', linked='#6a994e', shuffled='#a7c957', random='#9aa0a6',
     layer='#2e6f95', channel='#8ab6d6')
 
@@ -59,6 +60,10 @@ def write(outdir, subjects, measures, described):
         drawn['chart.png'] = _chart(subjects)
     if used:
         drawn['units.png'] = _draw_units(subjects, used, described['strength'])
+    linked = [subject for subject in subjects if subject.exchanged is not None]
+    if linked:
+        drawn['exchanges.png'] = pictures.mosaic([exchanges.draw(subject.G, subject.ws[:EXCHANGED])
+            for subject in linked], columns=1)
     for name, picture in drawn.items():
         pictures.save(picture, os.path.join(outdir, name))
     files.write_text(os.path.join(outdir, 'table.md'), table)
@@ -86,6 +91,7 @@ def _tables(subjects, measures, described):
         parts.append(tables.markdown(rows))
         parts += _ratios(subjects)
         parts += _factors(subjects, described['attributes'])
+    parts += [part for subject in subjects if subject.exchanged is not None for part in _exchanges(subject)]
     of_networks = [key for key in OF_NETWORKS if ('path' if key == 'length' else 'codes') in measures]
     if of_networks:
         rows = [['Network', *(OF_NETWORKS[key][0] for key in of_networks)]]
@@ -126,13 +132,29 @@ def _factors(subjects, used):
                 *(f'{first:.0%}, {used[index]} {second:.0%}' for _unit, first, second, index in best)])
     return [tables.markdown(rows)]
 
+def _exchanges(subject):
+    """What changes with each linked group of another image: a table, and what it says."""
+    found, labels = subject.exchanged, exchanges.labels(subject.G)
+    share = lambda value: 'too few' if np.isnan(value) else f'{value:.0%}'
+    rows = [[f'{subject.name}: changes with the group', 'can be told', 'differs in two', *labels]]
+    for name, told, differs, changed in zip(found.attributes, found.told(), found.differs(), found.changed().T):
+        rows.append([name, share(told), share(differs), *map(share, changed)])
+    if (found.after < 0).any():
+        rows.append(['can no longer be told, of all that could', '', '', *map(share, found.lost())])
+    separated = found.separated()
+    return [tables.markdown(rows), f'{subject.name}: {len(separated)} of {len(found.attributes)} attributes have a '
+        f'group that changes them in {exchanges.OWN:.0%} of the images at least, and any other in less than '
+        f'{exchanges.OTHERS:.0%}{": " if separated else ""}{", ".join(separated)}. '
+        f'{len(found.before)} images; of those in which it can be told before and after.']
+
 def _ratio(figure, other):
     return figure.over(other) if figure is not None and other is not None else None
 
 def _footnote(subjects, described, there):
-    lines = [f'± is half of the 95% interval over images: {described["num_images"]}, '
-        f'of which {described["num_turned"]} were turned by ±{described["strength"]:g} standard deviations; '
-        f'seed {described["seed"]}, truncation {described["trunc"]:g}.']
+    lines = [f'Seed {described["seed"]}, truncation {described["trunc"]:g}.']
+    if any(subject.of_units or subject.of_network for subject in subjects):
+        lines.insert(0, f'± is half of the 95% interval over images: {described["num_images"]}, '
+            f'of which {described["num_turned"]} were turned by ±{described["strength"]:g} standard deviations.')
     most = disentanglement_study.MAX_TURNED
     if any(subject.counts.get('channel', 0) > most for subject in subjects):
         lines.append(f'Of more than {most} single channels so many were turned, drawn at random.')
@@ -162,7 +184,19 @@ def _as_json(subject, used):
         found.update(told=subject.told, best={kind: {name: dict(unit=unit, changes=first, next=used[index],
             changes_next=second) for name, (unit, first, second, index) in zip(used, best)}
             for kind, best in subject.best.items()})
+    if subject.exchanged is not None:
+        found.update(exchanges=_exchanges_as_json(subject))
     return found
+
+def _exchanges_as_json(subject):
+    found, labels = subject.exchanged, exchanges.labels(subject.G)
+    of_groups = lambda values: dict(zip(labels, values))
+    shares = lambda values: of_groups(None if np.isnan(value) else float(value) for value in values)
+    return dict(images=len(found.before), lost=shares(found.lost()),
+        separated={name: labels[group] for name, group in found.separated().items()},
+        attributes={name: dict(told=float(told), differs=float(differs), changed=shares(changed),
+            pairs=of_groups(pairs.tolist())) for name, told, differs, changed, pairs in zip(found.attributes,
+            found.told(), found.differs(), found.changed().T, found.pairs().T)})
 
 #----------------------------------------------------------------------------
 # Pictures.

@@ -10,7 +10,7 @@ import torch
 
 from sarigan_plugin.datasets import drawn
 from sarigan_plugin.errors import UserError
-from sarigan_plugin.evaluation import attributes, disentanglement
+from sarigan_plugin.evaluation import attributes, disentanglement, exchanges
 from sarigan_plugin.features import perceptual
 from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.snapshots import reading
@@ -20,9 +20,10 @@ from sarigan_plugin.steering.sampling import labels
 from sarigan_plugin.support import pictures, places
 from sarigan_plugin.support.bars import progressbar
 
-MEASURES    = ('attributes', 'locality', 'codes', 'path')
+MEASURES    = ('attributes', 'exchanges', 'locality', 'codes', 'path')
 MAX_TURNED  = 512   # Single channels of a network that are turned; of more so many are drawn at random.
 PAIRS       = 512   # Of codes that are exchanged, or whose path length is measured, at most;
+EXCHANGED   = 1024  # Images that get groups of others, at most.
 AT_ONCE     = 16    # of paths so many at once: features are large.
 
 #----------------------------------------------------------------------------
@@ -56,6 +57,7 @@ class Subject:
     dimensions: dict = dataclasses.field(default_factory=dict) # {what Q reads: [R^2 of each of its dimensions]}
     told:       dict = dataclasses.field(default_factory=dict) # {factor: share of the images in which it can be read}
     best:       dict = dataclasses.field(default_factory=dict) # {kind: see disentanglement.best_for_factors()}
+    exchanged:  exchanges.Exchanges = None # Of its linked groups.
 
     @property
     def kinds(self):
@@ -116,6 +118,11 @@ def measure(subjects, measures, judge, settings):
         scores = [_scores(subject, judge) for subject in subjects] if judge is not None else []
         used = _common(scores, isinstance(judge, attributes.DrawnReader))
         _measure_units(subjects, 'locality' in measures, judge, scores, used, settings)
+    if 'exchanges' in measures and judge is not None:
+        for subject in subjects:
+            if groupings.linked(subject.G) is not None:
+                subject.exchanged = exchanges.measure(subject.G, subject.ws[:EXCHANGED], *_read_by(judge),
+                    _bar('Exchanging groups', subject.name))
     if 'codes' in measures:
         for subject in subjects:
             _measure_codes(subject)
@@ -195,6 +202,13 @@ def _some_channels(found, seed):
     left_out = set(np.random.RandomState(seed).permutation(len(channels))[MAX_TURNED:].tolist())
     return [*(unit for unit in found if unit.kind != 'channel'),
         *(unit for index, unit in enumerate(channels) if index not in left_out)]
+
+def _read_by(judge):
+    """(images -> int [N, A], which of its values each attribute has; names of the attributes)."""
+    if isinstance(judge, attributes.DrawnReader):
+        return judge.factors, drawn.NAMES
+    names_of_judge = [judge.names[index] for index in judge.recognised()]
+    return lambda images: np.stack(list(judge(images).values()), axis=1).round().astype(np.int64), names_of_judge
 
 def _pairs(subject):
     """Codes of two sets of images, [N, num_ws, w_dim] each."""

@@ -28,13 +28,24 @@ def followed(logits, others, taken, group_of):
     taken:    bool [M, g], which groups a mixture has of the second.
     group_of: [K] int64, the group of each.
     What is read in the image that a group comes from is to be read in the mixture. No gradient goes there: it is the
-    mixture that is wrong.
+    mixture that is wrong. 0 where one of the two images doesn't show an attribute, see shown().
     """
     mixtures = len(others)
     there = logits.detach() > 0
     wanted = torch.where(taken[:, group_of], there[others], there[:mixtures])
-    return torch.nn.functional.binary_cross_entropy_with_logits(logits[len(logits) - mixtures:], wanted.to(logits),
-        reduction='none')
+    in_both = shown(there, group_of)
+    in_both = (in_both[:mixtures] & in_both[others])[:, group_of]
+    return in_both * torch.nn.functional.binary_cross_entropy_with_logits(logits[len(logits) - mixtures:],
+        wanted.to(logits), reduction='none')
+
+def shown(there, group_of):
+    """Which images show the attribute of each group, bool [N, g]: one of its values is there.
+
+    there: bool [N, K]. The colour of a hat isn't shown without a hat. An attribute with one value is there or not, and
+    shown by both.
+    """
+    of_groups = torch.nn.functional.one_hot(group_of).bool() # [K, g]
+    return (there[:, :, None] & of_groups).any(dim=1) | (of_groups.sum(dim=0) == 1)
 
 class AttributeLoss(SariGANLoss):
     """Accumulates the gradients of one phase; constructed and called by upstream's training_loop().

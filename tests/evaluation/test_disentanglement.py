@@ -1,10 +1,8 @@
 """Measures of disentanglement, where the answer is known beforehand, and the command that takes them."""
 
-import io
 import json
 import pickle
 import types
-import zipfile
 
 import numpy as np
 import PIL.Image
@@ -17,6 +15,7 @@ from sarigan_plugin.evaluation import attributes, disentanglement, disentangleme
 from sarigan_plugin.model.grouped import code_styles, grouped_layers
 from sarigan_plugin.snapshots import reading
 from sarigan_plugin.steering import units
+from small_images import save_colours
 from small_networks import SIZE
 
 import dnnlib
@@ -297,20 +296,6 @@ def plain(tmp_path):
     (tmp_path / 'plain.pkl').write_bytes(pickle.dumps(dict(G=G, D=build('Discriminator', **SIZE), G_ema=G)))
     return tmp_path / 'plain.pkl'
 
-def write_zip(path, with_attributes):
-    """Pictures of one colour; whether they are red and whether they are bright are attributes."""
-    random, rows = np.random.RandomState(0), dict()
-    with zipfile.ZipFile(path, 'w') as archive:
-        for index in range(300):
-            colour = random.randint(256, size=3)
-            with io.BytesIO() as f:
-                PIL.Image.new('RGB', [32, 32], tuple(colour.tolist())).save(f, 'png')
-                archive.writestr(f'{index}.png', f.getvalue())
-            rows[f'{index}.png'] = [int(colour[0] > colour[1]), int(colour.mean() > 128)]
-        if with_attributes:
-            archive.writestr('attributes.json', json.dumps(dict(names=['red', 'bright'], images=rows)))
-    return path
-
 def run(*arguments):
     return commands.run('disentanglement', *arguments)
 
@@ -326,7 +311,7 @@ def small(monkeypatch, tmp_path):
 @pytest.mark.usefixtures('small')
 def test_networks_of_both_kinds_are_measured_side_by_side(network, plain, tmp_path):
     out = tmp_path / 'out'
-    result = run(network, plain, f'--data={write_zip(tmp_path / "set.zip", True)}', f'--outdir={out}',
+    result = run(network, plain, f'--data={save_colours(tmp_path / "set.zip", True)}', f'--outdir={out}',
         '--num-images=200', '--num-turned=2')
     assert result.exit_code == 0, result.output
     written = json.loads((out / 'table.json').read_text())
@@ -353,7 +338,7 @@ def test_networks_of_both_kinds_are_measured_side_by_side(network, plain, tmp_pa
 
 @pytest.mark.usefixtures('small')
 def test_without_attributes_the_rest_is_measured(network, tmp_path):
-    data = write_zip(tmp_path / 'set.zip', False)
+    data = save_colours(tmp_path / 'set.zip', False)
     result = run(network, f'--data={data}', f'--outdir={tmp_path}/out', '--num-images=100',
         '--measures=attributes,codes')
     assert result.exit_code == 0, result.output
@@ -371,7 +356,7 @@ def test_mistakes_get_one_sentence(network, tmp_path):
     (tmp_path / 'file').write_text('')
     for arguments, sentence in [
         ([network, '--measures=attributes,fid'], "Error: Invalid value for '--measures': 'fid' is not a measure; "
-            "they are attributes, locality, codes, path"),
+            "they are attributes, exchanges, locality, codes, path"),
         ([network, f'--data={tmp_path}/none.zip'],
             f"Error: --data: '{tmp_path}/none.zip': it cannot be read (No such file or directory)."),
         ([network, '--num-images=9'], "Error: Invalid value for '--num-images': 9 is not in the range x>=100."),

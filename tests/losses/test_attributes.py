@@ -80,6 +80,14 @@ def test_what_is_read_in_mixtures_is_to_be_what_was_read_where_their_groups_come
     losses.sum().backward()
     assert logits.grad[:2].abs().max() == 0 and logits.grad[2:].abs().min() > 0
 
+def test_a_group_is_asked_only_for_what_both_images_show():
+    # Is it bright; is its hat red, is it green: the second image has no hat, the third one a green hat.
+    read = torch.tensor([[1., 2, -2], [-1, -3, -2], [1, -2, 3], *[[0.5, 0.5, 0.5]] * 3])
+    taken = torch.tensor([[True, True], [False, True], [True, False]])
+    losses = followed(read, torch.tensor([2, 0, 1]), taken, torch.tensor([0, 1, 1]))
+    there, absent = math.log(1 + math.exp(-0.5)), math.log(1 + math.exp(0.5))
+    torch.testing.assert_close(losses, torch.tensor([[there, absent, there], [absent, 0, 0], [absent, 0, 0]]))
+
 @pytest.mark.parametrize('number', [1, 2, 5, 8])
 def test_half_of_the_images_are_mixtures(G, number):
     loss, z = make_loss(G), torch.randn(number, G.z_dim)

@@ -43,6 +43,19 @@ def save_images(path, count=30, seed=0, labels=None, size=32):
                 json.dumps(dict(labels=[[f'{index:03d}.png', index % labels] for index in range(count)])))
     return str(path)
 
+def save_colours(path, with_attributes):
+    """A zip of pictures of one colour; whether they are red and whether they are bright are attributes."""
+    random, rows = np.random.RandomState(0), dict()
+    with zipfile.ZipFile(path, 'w') as archive:
+        for index in range(300):
+            colour = random.randint(256, size=3)
+            with archive.open(f'{index}.png', 'w') as f:
+                PIL.Image.new('RGB', [32, 32], tuple(colour.tolist())).save(f, 'png')
+            rows[f'{index}.png'] = [int(colour[0] > colour[1]), int(colour.mean() > 128)]
+        if with_attributes:
+            archive.writestr('attributes.json', json.dumps(dict(names=['red', 'bright'], images=rows)))
+    return path
+
 def photo(seed, width, height):
     """Smooth enough for JPEG."""
     small = np.random.RandomState(seed).randint(256, size=[4, 4, 3], dtype=np.uint8)
