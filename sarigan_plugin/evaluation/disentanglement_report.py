@@ -191,12 +191,16 @@ def _as_json(subject, used):
 def _exchanges_as_json(subject):
     found, labels = subject.exchanged, exchanges.labels(subject.G)
     of_groups = lambda values: dict(zip(labels, values))
-    shares = lambda values: of_groups(None if np.isnan(value) else float(value) for value in values)
+    shares = lambda values: of_groups(map(_or_none, values))
     return dict(images=len(found.before), lost=shares(found.lost()),
         separated={name: labels[group] for name, group in found.separated().items()},
-        attributes={name: dict(told=float(told), differs=float(differs), changed=shares(changed),
+        attributes={name: dict(told=float(told), differs=_or_none(differs), changed=shares(changed),
             pairs=of_groups(pairs.tolist())) for name, told, differs, changed, pairs in zip(found.attributes,
             found.told(), found.differs(), found.changed().T, found.pairs().T)})
+
+def _or_none(value):
+    """A number, or None for nan, which JSON doesn't have."""
+    return None if np.isnan(value) else float(value)
 
 #----------------------------------------------------------------------------
 # Pictures.

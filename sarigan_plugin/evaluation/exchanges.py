@@ -48,8 +48,10 @@ class Exchanges:
         return (self.before >= 0).mean(axis=0)
 
     def differs(self):
-        """[A]: how likely it differs in two of these, the most that a group can change: 1 - sum p^2 of its values."""
-        return np.array([chance_to_differ(values) for values in self.before.T])
+        """[A]: how likely it differs in two of these, the most that a group can change: 1 - sum p^2 of its values; nan
+        where they are fewer than MIN_PAIRS."""
+        return np.array([chance_to_differ(values) if (values >= 0).sum() >= MIN_PAIRS else np.nan
+            for values in self.before.T])
 
     def lost(self):
         """[S]: of all that can be told before, of all attributes, the share that can't be after."""

@@ -28,6 +28,8 @@ def test_shares_are_of_the_images_that_can_be_told_before_and_after(monkeypatch)
     np.testing.assert_array_equal(found.told(), [1, 0.75])
     np.testing.assert_allclose(found.lost(), [2 / 7, 4 / 7])
     np.testing.assert_allclose(found.differs(), [1 - (1/4 + 1/16 + 1/16), 1 - (4/9 + 1/9)])
+    monkeypatch.setattr(exchanges, 'MIN_PAIRS', 4)
+    np.testing.assert_allclose(found.differs(), [1 - (1/4 + 1/16 + 1/16), np.nan])
 
 @pytest.mark.parametrize('hats, skins, separated', [
     (10, 1, {'hat': 0}), # Of 20, and 40 images.
