@@ -3,10 +3,13 @@
     >>> from sarigan_plugin.datasets import drawn
     >>> from sarigan_plugin.evaluation import exchanges
     >>> from sarigan_plugin.steering import groupings, sampling
-    >>> G = groupings.load('heads.pkl', 'network')              # With heads.groups.json beside it.
-    >>> found = exchanges.measure(G, sampling.sample_ws(G, seeds=range(1024), trunc=1), drawn.read, drawn.NAMES)
-    >>> found.separated()                                       # {attribute: the group that changes it and little else}
-    {'background': 0, 'skin': 1}
+    >>> G = groupings.load('drawn64', 'network')    # With its linked groups.
+    >>> ws = sampling.sample_ws(G, seeds=range(32), trunc=1)
+    >>> found = exchanges.measure(G, ws, drawn.read, drawn.NAMES)
+    >>> found.changed().shape                       # A share for each group and attribute.
+    (9, 10)
+    >>> found.separated()                           # {attribute: the group that changes it and little else}
+    {...}
 
 Index letters: N images, S groups, A attributes.
 """
