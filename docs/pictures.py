@@ -85,7 +85,8 @@ SHOWN = 20 # Heads of attributes.png.
 def by_attribute(path):
     """Heads as they are, and below with one group after the other of the head on their left."""
     G = groupings.load('heads.pkl', 'NETWORK')
-    pictures.save(exchanges.draw(G, sampling.sample_ws(G, range(SHOWN), trunc=1)), str(path))
+    pictures.save(exchanges.draw(G, sampling.sample_ws(G, range(SHOWN), trunc=1), names.load('heads.pkl', G)),
+        str(path))
 
 #----------------------------------------------------------------------------
 # Of pages, as a browser shows them.

@@ -62,7 +62,7 @@ def write(outdir, subjects, measures, described):
         drawn['units.png'] = _draw_units(subjects, used, described['strength'])
     linked = [subject for subject in subjects if subject.exchanged is not None]
     if linked:
-        drawn['exchanges.png'] = pictures.mosaic([exchanges.draw(subject.G, subject.ws[:EXCHANGED])
+        drawn['exchanges.png'] = pictures.mosaic([exchanges.draw(subject.G, subject.ws[:EXCHANGED], subject.known)
             for subject in linked], columns=1)
     for name, picture in drawn.items():
         pictures.save(picture, os.path.join(outdir, name))
@@ -134,7 +134,7 @@ def _factors(subjects, used):
 
 def _exchanges(subject):
     """What changes with each linked group of another image: a table, and what it says."""
-    found, labels = subject.exchanged, exchanges.labels(subject.G)
+    found, labels = subject.exchanged, exchanges.labels(subject.G, subject.known)
     share = lambda value: 'too few' if np.isnan(value) else f'{value:.0%}'
     rows = [[f'{subject.name}: changes with the group', 'can be told', 'differs in two', *labels]]
     for name, told, differs, changed in zip(found.attributes, found.told(), found.differs(), found.changed().T):
@@ -189,7 +189,7 @@ def _as_json(subject, used):
     return found
 
 def _exchanges_as_json(subject):
-    found, labels = subject.exchanged, exchanges.labels(subject.G)
+    found, labels = subject.exchanged, exchanges.labels(subject.G, subject.known)
     of_groups = lambda values: dict(zip(labels, values))
     shares = lambda values: of_groups(map(_or_none, values))
     return dict(images=len(found.before), lost=shares(found.lost()),

@@ -103,16 +103,16 @@ def _with(G, ws, masks, others):
         return G.synthesis(ws, noise_mode='const')
 
 @torch.no_grad()
-def draw(G, ws):
-    """Images as they are, and below with one group after the other of the image on their left: a PIL image."""
+def draw(G, ws, known):
+    """Images as they are, and below with one group after the other of the image on their left: a PIL image. known:
+    GroupNames."""
     others = channel_effects.exchanged_styles(G, ws)
     tiles = np.stack([pictures.to_uint8(_with(G, ws, masks, others)) for masks in _sets(G)], axis=1) # [N, 1+S, H, W, 3]
     return pictures.strip(list(tiles), 'Each image with one group of the image on its left',
-        ['as they are', *labels(G)], size=48)
+        ['as they are', *labels(G, known)], size=48)
 
-def labels(G):
-    """The name of each linked group, or its number."""
-    linked = groupings.linked(G)
-    return [linked.names().get(index, f'group {index}') for index in range(linked.num_groups)]
+def labels(G, known):
+    """The name of each linked group among the GroupNames of a network, or its number."""
+    return [known.of(groupings.LINKED, index) or f'group {index}' for index in groupings.linked(G).live]
 
 #----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import torch
 import commands
 from sarigan_plugin.datasets import drawn
 from sarigan_plugin.evaluation import attributes, disentanglement_study, exchanges
-from sarigan_plugin.steering import channel_sets, groupings
+from sarigan_plugin.steering import channel_sets, groupings, names
 from sarigan_plugin.steering.channel_sets import ChannelSet, ChannelSets
 from sarigan_plugin.steering.styles import styled_layers
 from small_images import save_colours
@@ -52,8 +52,8 @@ def linked(make_generator):
     G = make_generator().requires_grad_(False)
     layers = {name: tuple(range(layer.weight.shape[1])) for name, layer in styled_layers(G).items()}
     coarse = {name for name in layers if name.startswith('b8.')}
-    groupings.attach(G, ChannelSets([ChannelSet(label, {name: layers[name] for name in names})
-        for label, names in [('coarse', coarse), (None, layers.keys() - coarse)]], channel_sets.weights_hash(G), {}))
+    groupings.attach(G, ChannelSets([ChannelSet(label, {name: layers[name] for name in of_set})
+        for label, of_set in [('coarse', coarse), (None, layers.keys() - coarse)]], channel_sets.weights_hash(G), {}))
     return G
 
 def test_each_group_comes_from_the_image_before(linked):
@@ -78,11 +78,16 @@ def test_each_group_comes_from_the_image_before(linked):
     for images, expected in zip(shown, wanted):
         difference = images.astype(int) - (expected * 127.5 + 128).clamp(0, 255).permute(0, 2, 3, 1).numpy()
         assert np.abs(difference).max() <= 1.01
-    assert exchanges.labels(linked) == ['coarse', 'group 1']
+
+def test_groups_have_the_names_of_their_file_or_those_that_a_person_gave(linked):
+    known = names.GroupNames(G=linked)
+    assert exchanges.labels(linked, known) == ['coarse', 'group 1']
+    known.set('linked', 1, 'hat')
+    assert exchanges.labels(linked, known) == ['coarse', 'hat']
 
 def test_the_picture_has_a_row_for_each_group(linked):
     ws = torch.randn(4, 1, linked.w_dim).repeat(1, linked.num_ws, 1)
-    assert exchanges.draw(linked, ws).height > 3 * 48
+    assert exchanges.draw(linked, ws, names.GroupNames(G=linked)).height > 3 * 48
 
 #----------------------------------------------------------------------------
 # The command.
