@@ -2,9 +2,10 @@
 
 Half of the images are mixtures: of some groups they have the styles of another image. D judges them as any others, so
 that groups don't depend on each other, and a reader of attributes, which learns nothing any more, tells whether each
-attribute came along with its group and with no other.
+attribute came along with its group and with no other, and those without a group with none.
 
-Index letters in shape comments: N images, M of them mixtures, g groups, K what the reader tells.
+Index letters in shape comments: N images, M of them mixtures, g groups, a >= g attributes, of which the first g have a
+group each, K values of attributes that the reader tells.
 """
 
 import torch
@@ -20,32 +21,35 @@ def num_mixtures(num_images):
     """The last half of the images of a round, rounded down."""
     return num_images // 2
 
-def followed(logits, others, taken, group_of):
+def followed(logits, others, taken, attribute_of):
     """How badly attributes follow their groups, [M, K]: the cross entropy of what is read in mixtures.
 
-    logits:   [N, K], above 0 = it is there. The last M images are mixtures of the first ones.
-    others:   [M], the second image of each mixture; the first one is that of the same place.
-    taken:    bool [M, g], which groups a mixture has of the second.
-    group_of: [K] int64, the group of each.
-    What is read in the image that a group comes from is to be read in the mixture. No gradient goes there: it is the
-    mixture that is wrong. 0 where one of the two images doesn't show an attribute, see shown().
+    logits:       [N, K], above 0 = it is there. The last M images are mixtures of the first ones.
+    others:       [M], the second image of each mixture; the first one is that of the same place.
+    taken:        bool [M, g], which groups a mixture has of the second.
+    attribute_of: [K] int64, the attribute of each value.
+    What is read in the image that a group comes from is to be read in the mixture, and of attributes without a group,
+    what is read in its first image. No gradient goes there: it is the mixture that is wrong. 0 where one of the two
+    images doesn't show an attribute, see shown().
     """
     mixtures = len(others)
     there = logits.detach() > 0
-    wanted = torch.where(taken[:, group_of], there[others], there[:mixtures])
-    in_both = shown(there, group_of)
-    in_both = (in_both[:mixtures] & in_both[others])[:, group_of]
-    return in_both * torch.nn.functional.binary_cross_entropy_with_logits(logits[len(logits) - mixtures:],
-        wanted.to(logits), reduction='none')
+    of_attributes = shown(there, attribute_of)
+    in_both = of_attributes[:mixtures] & of_attributes[others] # [M, a]
+    taken = torch.nn.functional.pad(taken, [0, in_both.shape[1] - taken.shape[1]])
+    wanted = torch.where(taken[:, attribute_of], there[others], there[:mixtures])
+    losses = torch.nn.functional.binary_cross_entropy_with_logits(logits[len(logits) - mixtures:], wanted.to(logits),
+        reduction='none')
+    return losses * in_both[:, attribute_of]
 
-def shown(there, group_of):
-    """Which images show the attribute of each group, bool [N, g]: one of its values is there.
+def shown(there, attribute_of):
+    """Which images show each attribute, bool [N, a]: one of its values is there.
 
     there: bool [N, K]. The colour of a hat isn't shown without a hat. An attribute with one value is there or not, and
     shown by both.
     """
-    of_groups = torch.nn.functional.one_hot(group_of).bool() # [K, g]
-    return (there[:, :, None] & of_groups).any(dim=1) | (of_groups.sum(dim=0) == 1)
+    values = torch.nn.functional.one_hot(attribute_of).bool() # [K, a]
+    return (there[:, :, None] & values).any(dim=1) | (values.sum(dim=0) == 1)
 
 class AttributeLoss(SariGANLoss):
     """Accumulates the gradients of one phase; constructed and called by upstream's training_loop().
@@ -54,16 +58,20 @@ class AttributeLoss(SariGANLoss):
     """
     def __init__(self, *args,
         reader,                 # Images [N, C, R, R] in [-1, 1] -> logits [N, K], differentiable.
-        group_of,               # [K], the group that each of them is to follow.
-        lambda_attributes = 0.3, # Weight of followed(), summed over K, divided by the number of groups.
+        attribute_of,           # [K], the attribute of each: all of 0 to a - 1.
+        num_groups,             # g: attributes from there on have no group, and stay as they are in the first image.
+        lambda_attributes = 0.3, # Weight of followed(): its mean over mixtures and the attributes that have groups,
+                                # summed over their values, plus the same of those that have none.
         **kwargs,               # As SariGANLoss.
     ):
         super().__init__(*args, **kwargs)
         if not lambda_attributes >= 0:
             raise ValueError(f'lambda_attributes must be non-negative, not {lambda_attributes}')
         self.reader = reader
-        self.group_of = torch.as_tensor(group_of, device=self.device)
-        self.num_groups = int(self.group_of.max()) + 1
+        self.attribute_of = torch.as_tensor(attribute_of, device=self.device)
+        self.num_groups = num_groups
+        without = int(self.attribute_of.max()) + 1 - num_groups
+        self.weights = torch.where(self.attribute_of < num_groups, 1 / num_groups, 1 / max(without, 1)) # [K]
         self.lambda_attributes = lambda_attributes
         self.others = self.taken = None # Of the mixtures of the round, see followed().
 
@@ -90,8 +98,8 @@ class AttributeLoss(SariGANLoss):
         return super()._info_loss(predicted[:own], ws[:own])
 
     def _image_loss(self, img, c):
-        losses = followed(self.reader(img.to(torch.float32)), self.others, self.taken, self.group_of)
+        losses = followed(self.reader(img.to(torch.float32)), self.others, self.taken, self.attribute_of)
         training_stats.report('Loss/attributes', losses)
-        return self.lambda_attributes * losses.sum(dim=1).sum() / max(len(losses), 1) / self.num_groups
+        return self.lambda_attributes * (losses * self.weights).sum() / max(len(losses), 1)
 
 #----------------------------------------------------------------------------

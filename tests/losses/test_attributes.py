@@ -25,7 +25,8 @@ def brightness(images):
     return torch.stack([means.mean(dim=1), means[:, 0] - means[:, 2]], dim=1) * 10
 
 def make_loss(G, D=None, **options):
-    options = dict(dict(reader=brightness, group_of=[0, 1], style_mixing_prob=0, lambda_info=0), **options)
+    options = dict(dict(reader=brightness, attribute_of=[0, 1], num_groups=2, style_mixing_prob=0, lambda_info=0),
+        **options)
     return AttributeLoss('cpu', G.mapping, G.synthesis, D, **options)
 
 @pytest.mark.parametrize('options', [{}, dict(norm='feature'), dict(inter_form='exp')], ids=str)
@@ -88,6 +89,12 @@ def test_a_group_is_asked_only_for_what_both_images_show():
     there, absent = math.log(1 + math.exp(-0.5)), math.log(1 + math.exp(0.5))
     torch.testing.assert_close(losses, torch.tensor([[there, absent, there], [absent, 0, 0], [absent, 0, 0]]))
 
+def test_an_attribute_without_a_group_is_to_stay_as_it_is_in_the_first_image():
+    read = torch.tensor([[1., 1], [-1, -1], [0.5, 0.5], [0.5, 0.5]]) # Is it bright; is it red, which has no group.
+    losses = followed(read, torch.tensor([1, 0]), torch.ones(2, 1, dtype=torch.bool), torch.tensor([0, 1]))
+    there, absent = math.log(1 + math.exp(-0.5)), math.log(1 + math.exp(0.5))
+    torch.testing.assert_close(losses, torch.tensor([[absent, there], [there, absent]]))
+
 @pytest.mark.parametrize('number', [1, 2, 5, 8])
 def test_half_of_the_images_are_mixtures(G, number):
     loss, z = make_loss(G), torch.randn(number, G.z_dim)
@@ -99,12 +106,19 @@ def test_half_of_the_images_are_mixtures(G, number):
     assert torch.equal(ws[own:], ws[:number - own])
     assert loss.taken.shape == (number - own, 2)
 
-def test_the_weighted_loss_is_the_mean_over_mixtures_and_groups(G):
+@pytest.mark.parametrize('attribute_of, num_with, num_without', [
+    ([0, 1, 1, 0], 2, 0), # Two attributes of two values each, and two groups.
+    ([2, 0, 3, 1], 2, 2),
+    ([2, 0, 2, 1], 2, 1)])
+def test_the_weighted_loss_is_the_mean_over_mixtures_and_attributes(G, attribute_of, num_with, num_without):
     torch.manual_seed(0)
-    loss = make_loss(G, lambda_attributes=0.5)
+    reader = lambda images: brightness(images).repeat(1, 2)
+    loss = make_loss(G, reader=reader, attribute_of=attribute_of, num_groups=num_with, lambda_attributes=0.5)
     images, _ws = loss.generate(torch.randn(8, G.z_dim), torch.zeros(8, 0), sync=True)
-    each = followed(brightness(images), loss.others, loss.taken, loss.group_of)
-    assert loss._image_loss(images, None).item() == pytest.approx(0.5 * each.sum().item() / 4 / 2)
+    of_values = followed(reader(images), loss.others, loss.taken, loss.attribute_of).mean(dim=0)
+    has_group = torch.tensor(attribute_of) < num_with
+    wanted = of_values[has_group].sum() / num_with + of_values[~has_group].sum() / max(num_without, 1)
+    assert loss._image_loss(images, None).item() == pytest.approx(0.5 * wanted.item()) and wanted > 0
 
 def test_training_makes_an_attribute_follow_its_group(make_generator):
     """G alone, by this loss: brightness comes to be decided by group 0, redness by group 1."""
@@ -118,7 +132,7 @@ def test_training_makes_an_attribute_follow_its_group(make_generator):
             for _round in range(rounds):
                 images, _ws = loss.generate(torch.randn(16, G.z_dim), torch.zeros(16, 0), sync=True)
                 there = brightness(images) > 0
-                wanted = torch.where(loss.taken[:, loss.group_of], there[loss.others], there[:8])
+                wanted = torch.where(loss.taken[:, loss.attribute_of], there[loss.others], there[:8])
                 hits.append((there[8:] == wanted).float().mean())
         return torch.stack(hits).mean().item()
     before = right()
@@ -137,7 +151,7 @@ def test_all_phases_run_and_a_mixture_has_the_label_of_its_first_image(make_gene
         def discriminate(self, batches, c, sync):
             seen.append(c[0])
             return super().discriminate(batches, c, sync)
-    loss = Loss('cpu', G.mapping, G.synthesis, D, reader=brightness, group_of=[0, 1])
+    loss = Loss('cpu', G.mapping, G.synthesis, D, reader=brightness, attribute_of=[0, 1], num_groups=2)
     c = torch.eye(3)[torch.tensor([0, 1, 2, 1, 2, 1, 0, 2])]
     for phase in ['Gmain', 'Greg', 'Dmain', 'Dreg', 'Gboth', 'Dboth']:
         for module in [G, D]:
