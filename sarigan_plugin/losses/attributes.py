@@ -1,11 +1,11 @@
 """The objective of losses/sarigan.py, and groups that have one attribute each: --grouping=attributes.
 
-Half of the images are mixtures: of some groups they have the styles of another image. D judges them as any others, so
-that groups don't depend on each other, and a reader of attributes, which learns nothing any more, tells whether each
-attribute came along with its group and with no other, and those without a group with none.
+Half of the images that D judges are mixtures: of some groups they have the styles of another image, so that groups
+don't depend on each other. A reader of attributes, which learns nothing any more, tells whether each attribute came
+along with its group and with no other, and those without a group with none.
 
-Index letters in shape comments: N images, M of them mixtures, g groups, a >= g attributes, of which the first g have a
-group each, K values of attributes that the reader tells.
+Index letters in shape comments: N images, O of them with codes of their own, M = N - O mixtures of these, g groups,
+a >= g attributes, of which the first g have a group each, K values of attributes that the reader tells.
 """
 
 import torch
@@ -17,29 +17,41 @@ from torch_utils import misc, training_stats
 
 #----------------------------------------------------------------------------
 
-def num_mixtures(num_images):
-    """The last half of the images of a round, rounded down."""
-    return num_images // 2
+def arranged(num_images, compared, device):
+    """Where in a batch images have codes of their own, and where mixtures are: int64 [O], [M].
 
-def followed(logits, others, taken, attribute_of):
+    The minibatch standard deviation of upstream's D compares so many images: n, n + F, n + 2F ..., F = N / compared. A
+    mixture is like the two that it is made of, and beside them fakes would seem less varied than they are. So those
+    that are compared are of one kind; that takes two sets of them.
+    """
+    order = (torch.arange(num_images, device=device) % max(num_images // compared, 1)).argsort(stable=True)
+    return order.tensor_split([num_images - num_images // 2])
+
+def second_images(num_own, num_mixtures, device):
+    """[M]: of the O images, the second one that each mixture is made of; the first one is that of the same place.
+
+    Half of them further on, so that of neighbours, which D compares, no two have an image in common.
+    """
+    return (torch.arange(num_mixtures, device=device) + max(num_own // 2, 1)) % num_own
+
+def followed(read, mixed, second, taken, attribute_of):
     """How badly attributes follow their groups, [M, K]: the cross entropy of what is read in mixtures.
 
-    logits:       [N, K], above 0 = it is there. The last M images are mixtures of the first ones.
-    others:       [M], the second image of each mixture; the first one is that of the same place.
+    read:         [O, K], logits of the images that mixtures are made of; above 0 = it is there.
+    mixed:        [M, K], those of the mixtures.
+    second:       [M], see second_images().
     taken:        bool [M, g], which groups a mixture has of the second.
     attribute_of: [K] int64, the attribute of each value.
     What is read in the image that a group comes from is to be read in the mixture, and of attributes without a group,
     what is read in its first image. No gradient goes there: it is the mixture that is wrong. 0 where one of the two
     images doesn't show an attribute, see shown().
     """
-    mixtures = len(others)
-    there = logits.detach() > 0
+    there = read.detach() > 0
     of_attributes = shown(there, attribute_of)
-    in_both = of_attributes[:mixtures] & of_attributes[others] # [M, a]
+    in_both = of_attributes[:len(mixed)] & of_attributes[second] # [M, a]
     taken = torch.nn.functional.pad(taken, [0, in_both.shape[1] - taken.shape[1]])
-    wanted = torch.where(taken[:, attribute_of], there[others], there[:mixtures])
-    losses = torch.nn.functional.binary_cross_entropy_with_logits(logits[len(logits) - mixtures:], wanted.to(logits),
-        reduction='none')
+    wanted = torch.where(taken[:, attribute_of], there[second], there[:len(mixed)])
+    losses = torch.nn.functional.binary_cross_entropy_with_logits(mixed, wanted.to(mixed), reduction='none')
     return losses * in_both[:, attribute_of]
 
 def shown(there, attribute_of):
@@ -73,32 +85,33 @@ class AttributeLoss(SariGANLoss):
         without = int(self.attribute_of.max()) + 1 - num_groups
         self.weights = torch.where(self.attribute_of < num_groups, 1 / num_groups, 1 / max(without, 1)) # [K]
         self.lambda_attributes = lambda_attributes
-        self.others = self.taken = None # Of the mixtures of the round, see followed().
+        self.compared = getattr(unwrapped(self.D).b4.mbstd, 'group_size', 1) # See arranged().
+        self.second = self.taken = None # Of the mixtures of the round, see followed().
 
-    def accumulate_gradients(self, phase, real_img, real_c, gen_z, gen_c, sync, gain):
-        mixtures = num_mixtures(len(gen_c))
-        gen_c = torch.cat([gen_c[:len(gen_c) - mixtures], gen_c[:mixtures]]) # A mixture has the label of its first.
-        super().accumulate_gradients(phase, real_img, real_c, gen_z, gen_c, sync, gain)
-
-    def generate(self, z, c, sync):
-        """As SariGANLoss.generate(); the last images are mixtures of the first ones, whose codes they have again."""
-        mixtures = num_mixtures(len(z))
-        own = len(z) - mixtures
-        ws = self.codes(z[:own], c[:own], sync)
-        self.others = torch.arange(mixtures, device=z.device).sub(1) % own
-        self.taken = torch.rand([mixtures, self.num_groups], device=z.device) < 0.5
-        others = torch.cat([torch.arange(own, device=z.device), self.others])
-        taken = torch.cat([self.taken.new_zeros([own, self.num_groups]), self.taken])
-        ws = torch.cat([ws, ws[:mixtures]])
+    def fakes(self, z, c, sync):
+        """As SariGANLoss.fakes(), half of them mixtures, see arranged(). A mixture has the label of its first image."""
+        own, mixed = arranged(len(z), self.compared, z.device)
+        codes = self.codes(z[:len(own)], c[:len(own)], sync)
+        self.second = second_images(len(own), len(mixed), z.device)
+        self.taken = torch.rand([len(mixed), self.num_groups], device=z.device) < 0.5
+        places = torch.cat([own, mixed]).argsort() # What of these is at each place of the batch: [N].
+        of_all = lambda of_own, of_mixed: torch.cat([of_own, of_mixed])[places]
+        indices = torch.arange(len(own), device=z.device)
+        first = of_all(indices, indices[:len(mixed)])
+        others = of_all(own, own[self.second])
+        taken = of_all(self.taken.new_zeros([len(own), self.num_groups]), self.taken)
+        ws, c = codes[first], c[first]
         with misc.ddp_sync(self.G_synthesis, sync), groups_exchanged(unwrapped(self.G_synthesis), others, taken):
-            return self.synthesize(ws, c), ws
+            return self.synthesize(ws, c), ws, c
 
     def _info_loss(self, predicted, ws):
-        own = len(ws) - num_mixtures(len(ws)) # A mixture has no code of its own.
-        return super()._info_loss(predicted[:own], ws[:own])
+        own, _mixed = arranged(len(ws), self.compared, ws.device) # A mixture has no code of its own.
+        return super()._info_loss(predicted[own], ws[own])
 
     def _image_loss(self, img, c):
-        losses = followed(self.reader(img.to(torch.float32)), self.others, self.taken, self.attribute_of)
+        own, mixed = arranged(len(img), self.compared, img.device)
+        logits = self.reader(img.to(torch.float32))
+        losses = followed(logits[own], logits[mixed], self.second, self.taken, self.attribute_of)
         training_stats.report('Loss/attributes', losses)
         return self.lambda_attributes * (losses * self.weights).sum() / max(len(losses), 1)
 

@@ -181,6 +181,10 @@ class SariGANLoss:
         with misc.ddp_sync(self.G_synthesis, sync):
             return self.synthesize(ws, c), ws
 
+    def fakes(self, z, c, sync):
+        """Images that D is to judge, their ws and their labels, for z and c as of generate()."""
+        return *self.generate(z, c, sync), c
+
     def codes(self, z, c, sync):
         """ws [N, num_ws, w_dim] of z and c, as of generate()."""
         with misc.ddp_sync(self.G_mapping, sync):
@@ -222,7 +226,7 @@ class SariGANLoss:
         need_features = last and self.steps_to_targets == 0 and self.similarity == 'responses'
         capturing = captured_features(unwrapped(self.G_synthesis)) if need_features else contextlib.nullcontext()
         with capturing as features:
-            img, ws = self.generate(z, c, sync)
+            img, ws, c = self.fakes(z, c, sync)
         self._follow_styles(ws)
         logits, predicted = self.discriminate([img], [c], sync=False)
         adversarial = torch.nn.functional.softplus(-logits) # -log(sigmoid(logits))
@@ -353,7 +357,7 @@ class SariGANLoss:
     # Discriminator phases.
 
     def _tell_apart(self, real_img, real_c, z, c, sync):
-        fake_img, ws = self.generate(z, c, sync=False)
+        fake_img, ws, c = self.fakes(z, c, sync=False)
         logits, predicted = self.discriminate([fake_img, real_img], [c, real_c], sync)
         fakes, reals = logits.split([len(fake_img), len(real_img)])
         _report_scores('fake', fakes)

@@ -348,9 +348,21 @@ def _batch(args: Any, recipe: Recipe, batch: int | None) -> None:
         args.batch_gpu = args.batch_size // args.num_gpus
         if batch is None and plan.batch_gpu is not None:
             args.batch_gpu = min(args.batch_gpu, plan.batch_gpu)
+    if 'attributes_of_groups' in args.loss_kwargs:
+        _let_mixtures_be_compared(args, recipe.networks.mbstd_group, batch)
     mbstd_group = min(recipe.networks.mbstd_group, args.batch_gpu) # Upstream's D fails where images are left over.
     _require(args.batch_gpu % mbstd_group == 0, f'--batch must give each GPU a multiple of {mbstd_group} images, which '
         f'the minibatch standard deviation compares, not {args.batch_gpu}')
+
+def _let_mixtures_be_compared(args: Any, mbstd_group: int, batch: int | None) -> None:
+    """Let each GPU take so many images at a time that D compares no mixture with what it is made of, see
+    losses/attributes.py."""
+    share, fewest = args.batch_size // args.num_gpus, 2 * mbstd_group
+    if batch is None and args.batch_gpu < fewest <= share:
+        args.batch_gpu = fewest # Fewer turns.
+    _require(args.batch_gpu % fewest == 0, f'--batch must give each GPU a multiple of {fewest} images with '
+        f'{attribute_groups.ASKED}, as half of them are mixtures, not {args.batch_gpu}; '
+        f'choose --batch={max(share // fewest, 1) * fewest * args.num_gpus}')
 
 def _augmentation(args: Any, default: str, said: CommandLine) -> str:
     aug, p, target, augpipe = default if said.aug is None else said.aug, said.p, said.target, said.augpipe

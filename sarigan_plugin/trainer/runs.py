@@ -16,7 +16,7 @@ OPTIONS = 'training_options.json'
 
 # What may change when a run goes on: how long, how often, by how many. The rest would make it another training.
 CHANGEABLE = re.compile(r'run_dir|ada_start|total_kimg|(image|network)_snapshot_ticks|metrics|care|grid|ops|cpu_bf16|'
-    r'num_gpus|batch_gpu|data_loader_kwargs|training_set_kwargs\.path|left_out')
+    r'num_gpus|batch_gpu|data_loader_kwargs|training_set_kwargs\.path|loss_kwargs\.data|left_out')
 OF_THE_RUN = re.compile(r'run_dir|ada_start|left_out') # What differs in the options of the same command, and
 # where images went bad or were mended.
 OF_THE_IMAGES = re.compile(r'run_dir|ada_start|left_out|training_set_kwargs\.max_size')

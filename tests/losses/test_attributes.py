@@ -6,11 +6,14 @@ import math
 import pytest
 import torch
 
-from sarigan_plugin.losses.attributes import AttributeLoss, followed, num_mixtures
+from sarigan_plugin.losses.attributes import AttributeLoss, arranged, followed, second_images
+from sarigan_plugin.losses.sarigan import SariGANLoss
 from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.model.styles_at_once import groups_exchanged, styles_at_once
 from sarigan_plugin.steering.channel_effects import exchanged_styles, exchanging
 from sarigan_plugin.steering.styles import styled_layers
+
+from training import networks as upstream_networks
 
 @pytest.fixture
 def G(make_generator):
@@ -24,10 +27,13 @@ def brightness(images):
     means = images.mean(dim=[2, 3])
     return torch.stack([means.mean(dim=1), means[:, 0] - means[:, 2]], dim=1) * 10
 
-def make_loss(G, D=None, **options):
+def make_loss(G, D, **options):
     options = dict(dict(reader=brightness, attribute_of=[0, 1], num_groups=2, style_mixing_prob=0, lambda_info=0),
         **options)
     return AttributeLoss('cpu', G.mapping, G.synthesis, D, **options)
+
+def fakes(loss, G, count, c=None):
+    return loss.fakes(torch.randn(count, G.z_dim), torch.zeros(count, 0) if c is None else c, sync=True)
 
 @pytest.mark.parametrize('options', [{}, dict(norm='feature'), dict(inter_form='exp')], ids=str)
 @pytest.mark.parametrize('at_once', [False, True])
@@ -71,80 +77,115 @@ def test_exchanging_one_group_is_what_tools_exchange(G):
         torch.testing.assert_close(G.synthesis(ws, noise_mode='const'), mixed)
 
 def test_what_is_read_in_mixtures_is_to_be_what_was_read_where_their_groups_come_from():
-    logits = torch.tensor([[2., -1], [-3, 4], [0.5, -0.25], [1, 1]], requires_grad=True) # Two images, two mixtures.
-    others, taken = torch.tensor([1, 0]), torch.tensor([[True, False], [False, True]])
-    losses = followed(logits, others, taken, torch.tensor([0, 1]))
+    read = torch.tensor([[2., -1], [-3, 4]], requires_grad=True)
+    mixed = torch.tensor([[0.5, -0.25], [1, 1]], requires_grad=True)
+    second, taken = torch.tensor([1, 0]), torch.tensor([[True, False], [False, True]])
+    losses = followed(read, mixed, second, taken, torch.tensor([0, 1]))
     # The first mixture has attribute 0 of image 1, not there, and attribute 1 of image 0, not there; the second has
     # attribute 0 of image 1, not there, and attribute 1 of image 0, not there.
     wanted = [[math.log(1 + math.exp(0.5)), math.log(1 + math.exp(-0.25))], [math.log(1 + math.e)] * 2]
     torch.testing.assert_close(losses, torch.tensor(wanted))
     losses.sum().backward()
-    assert logits.grad[:2].abs().max() == 0 and logits.grad[2:].abs().min() > 0
+    assert read.grad is None and mixed.grad.abs().min() > 0
+
+THERE, ABSENT = math.log(1 + math.exp(-0.5)), math.log(1 + math.exp(0.5)) # Of a logit of 0.5.
 
 def test_a_group_is_asked_only_for_what_both_images_show():
     # Is it bright; is its hat red, is it green: the second image has no hat, the third one a green hat.
-    read = torch.tensor([[1., 2, -2], [-1, -3, -2], [1, -2, 3], *[[0.5, 0.5, 0.5]] * 3])
+    read, mixed = torch.tensor([[1., 2, -2], [-1, -3, -2], [1, -2, 3]]), torch.full([3, 3], 0.5)
     taken = torch.tensor([[True, True], [False, True], [True, False]])
-    losses = followed(read, torch.tensor([2, 0, 1]), taken, torch.tensor([0, 1, 1]))
-    there, absent = math.log(1 + math.exp(-0.5)), math.log(1 + math.exp(0.5))
-    torch.testing.assert_close(losses, torch.tensor([[there, absent, there], [absent, 0, 0], [absent, 0, 0]]))
+    losses = followed(read, mixed, torch.tensor([2, 0, 1]), taken, torch.tensor([0, 1, 1]))
+    torch.testing.assert_close(losses, torch.tensor([[THERE, ABSENT, THERE], [ABSENT, 0, 0], [ABSENT, 0, 0]]))
 
 def test_an_attribute_without_a_group_is_to_stay_as_it_is_in_the_first_image():
-    read = torch.tensor([[1., 1], [-1, -1], [0.5, 0.5], [0.5, 0.5]]) # Is it bright; is it red, which has no group.
-    losses = followed(read, torch.tensor([1, 0]), torch.ones(2, 1, dtype=torch.bool), torch.tensor([0, 1]))
-    there, absent = math.log(1 + math.exp(-0.5)), math.log(1 + math.exp(0.5))
-    torch.testing.assert_close(losses, torch.tensor([[absent, there], [there, absent]]))
+    read, mixed = torch.tensor([[1., 1], [-1, -1]]), torch.full([2, 2], 0.5) # Is it bright; is it red: no group.
+    losses = followed(read, mixed, torch.tensor([1, 0]), torch.ones(2, 1, dtype=torch.bool), torch.tensor([0, 1]))
+    torch.testing.assert_close(losses, torch.tensor([[ABSENT, THERE], [THERE, ABSENT]]))
 
-@pytest.mark.parametrize('number', [1, 2, 5, 8])
-def test_half_of_the_images_are_mixtures(G, number):
-    loss, z = make_loss(G), torch.randn(number, G.z_dim)
-    images, ws = loss.generate(z, torch.zeros(number, 0), sync=True)
-    own = number - num_mixtures(number)
-    assert images.shape[0] == ws.shape[0] == number and loss.others.tolist() == [
-        (index - 1) % own for index in range(number - own)]
-    torch.testing.assert_close(ws[:own], G.mapping(z[:own], torch.zeros(own, 0)))
-    assert torch.equal(ws[own:], ws[:number - own])
-    assert loss.taken.shape == (number - own, 2)
+@pytest.mark.parametrize('num_images, compared', [(8, 4), (16, 4), (32, 4), (16, 8), (16, 2), (12, 4)])
+def test_upstreams_discriminator_compares_no_mixture_with_what_it_is_made_of(num_images, compared):
+    layer = upstream_networks.MinibatchStdLayer(group_size=compared)
+    images = torch.randn(num_images, 1, 2, 2, requires_grad=True)
+    deviation = layer(images)[:, 1].sum(dim=[1, 2])
+    together = torch.stack([torch.autograd.grad(of_one, images, retain_graph=True)[0].flatten(1).any(dim=1)
+        for of_one in deviation]) # [N, N]
+    assert (together.sum(dim=1) == compared).all()
+    own, mixed = arranged(num_images, compared, 'cpu')
+    assert sorted([*own.tolist(), *mixed.tolist()]) == list(range(num_images))
+    second, made_of = second_images(len(own), len(mixed), 'cpu'), dict()
+    for index, place in enumerate(own.tolist()):
+        made_of[place] = {index}
+    for index, place in enumerate(mixed.tolist()):
+        made_of[place] = {index, second[index].item()}
+        assert len(made_of[place]) == 2
+    for one, other in together.nonzero().tolist():
+        if num_images % (2 * compared) == 0: # Otherwise one set has images of both kinds.
+            assert len(made_of[one]) == len(made_of[other])
+        if num_images >= 4 * compared and one != other:
+            assert not made_of[one] & made_of[other]
+
+@pytest.mark.parametrize('number', [1, 2, 5, 8, 16])
+def test_half_of_the_images_are_mixtures_of_the_others_with_the_label_of_the_first(make_generator, make_discriminator,
+        number):
+    G = make_generator(grouping='blocks', num_groups=2, c_dim=3).requires_grad_(False)
+    loss, z, c = make_loss(G, make_discriminator(c_dim=3)), torch.randn(number, G.z_dim), torch.eye(3)[
+        torch.randint(3, [number])]
+    images, ws, labels = loss.fakes(z, c, sync=True)
+    (own, mixed), half = arranged(number, 4, 'cpu'), number - number // 2
+    assert len(images) == len(ws) == len(labels) == number and len(own) == half
+    codes = G.mapping(z[:half], c[:half])
+    torch.testing.assert_close(ws[own], codes)
+    assert torch.equal(ws[mixed], ws[own][:len(mixed)])
+    assert torch.equal(labels[own], c[:half]) and torch.equal(labels[mixed], c[:len(mixed)])
+    assert loss.taken.shape == (len(mixed), 2)
+    for index, place in enumerate(mixed.tolist()):
+        pair = codes[torch.tensor([index, loss.second[index]])]
+        with groups_exchanged(G.synthesis, torch.tensor([1, 1]), loss.taken[[index, index]]):
+            torch.testing.assert_close(G.synthesis(pair, noise_mode='const')[0], images[place], rtol=1e-4, atol=1e-4)
 
 @pytest.mark.parametrize('attribute_of, num_with, num_without', [
     ([0, 1, 1, 0], 2, 0), # Two attributes of two values each, and two groups.
     ([2, 0, 3, 1], 2, 2),
     ([2, 0, 2, 1], 2, 1)])
-def test_the_weighted_loss_is_the_mean_over_mixtures_and_attributes(G, attribute_of, num_with, num_without):
+def test_the_weighted_loss_is_the_mean_over_mixtures_and_attributes(G, make_discriminator, attribute_of, num_with,
+        num_without):
     torch.manual_seed(0)
     reader = lambda images: brightness(images).repeat(1, 2)
-    loss = make_loss(G, reader=reader, attribute_of=attribute_of, num_groups=num_with, lambda_attributes=0.5)
-    images, _ws = loss.generate(torch.randn(8, G.z_dim), torch.zeros(8, 0), sync=True)
-    of_values = followed(reader(images), loss.others, loss.taken, loss.attribute_of).mean(dim=0)
+    loss = make_loss(G, make_discriminator(), reader=reader, attribute_of=attribute_of, num_groups=num_with,
+        lambda_attributes=0.5)
+    images, _ws, _c = fakes(loss, G, 8)
+    own, mixed = (reader(images[places]) for places in arranged(8, 4, 'cpu'))
+    of_values = followed(own, mixed, loss.second, loss.taken, loss.attribute_of).mean(dim=0)
     has_group = torch.tensor(attribute_of) < num_with
     wanted = of_values[has_group].sum() / num_with + of_values[~has_group].sum() / max(num_without, 1)
     assert loss._image_loss(images, None).item() == pytest.approx(0.5 * wanted.item()) and wanted > 0
 
-def test_training_makes_an_attribute_follow_its_group(make_generator):
+def test_training_makes_an_attribute_follow_its_group(make_generator, make_discriminator):
     """G alone, by this loss: brightness comes to be decided by group 0, redness by group 1."""
     torch.manual_seed(0)
     G = make_generator(grouping='blocks', num_groups=2).train().requires_grad_(True)
-    loss = make_loss(G)
+    loss, (own, mixed) = make_loss(G, make_discriminator()), arranged(16, 4, 'cpu')
     optimizer = torch.optim.Adam(G.parameters(), lr=0.003, betas=(0.0, 0.99))
     def right(rounds=20):
         hits = []
         with torch.no_grad():
             for _round in range(rounds):
-                images, _ws = loss.generate(torch.randn(16, G.z_dim), torch.zeros(16, 0), sync=True)
-                there = brightness(images) > 0
-                wanted = torch.where(loss.taken[:, loss.attribute_of], there[loss.others], there[:8])
-                hits.append((there[8:] == wanted).float().mean())
+                images, _ws, _c = fakes(loss, G, 16)
+                there = brightness(images[own]) > 0
+                wanted = torch.where(loss.taken[:, loss.attribute_of], there[loss.second], there)
+                hits.append(((brightness(images[mixed]) > 0) == wanted).float().mean())
         return torch.stack(hits).mean().item()
     before = right()
     for _step in range(150):
-        images, _ws = loss.generate(torch.randn(16, G.z_dim), torch.zeros(16, 0), sync=True)
-        spread = brightness(images[:8]).var(dim=0).clamp(max=4).sum() # Keeps the images different.
+        images, _ws, _c = fakes(loss, G, 16)
+        spread = brightness(images[own]).var(dim=0).clamp(max=4).sum() # Keeps the images different.
         optimizer.zero_grad()
         (loss._image_loss(images, None) - 0.1 * spread).backward()
         optimizer.step()
     assert right() > 0.9 > before + 0.05
 
-def test_all_phases_run_and_a_mixture_has_the_label_of_its_first_image(make_generator, make_discriminator):
+@pytest.mark.parametrize('phase', ['Gmain', 'Greg', 'Dmain', 'Dreg', 'Gboth', 'Dboth'])
+def test_all_phases_run_and_d_gets_the_labels_of_mixtures(make_generator, make_discriminator, phase):
     G, D = make_generator(grouping='blocks', num_groups=2, c_dim=3), make_discriminator(c_dim=3)
     seen = []
     class Loss(AttributeLoss):
@@ -153,23 +194,40 @@ def test_all_phases_run_and_a_mixture_has_the_label_of_its_first_image(make_gene
             return super().discriminate(batches, c, sync)
     loss = Loss('cpu', G.mapping, G.synthesis, D, reader=brightness, attribute_of=[0, 1], num_groups=2)
     c = torch.eye(3)[torch.tensor([0, 1, 2, 1, 2, 1, 0, 2])]
-    for phase in ['Gmain', 'Greg', 'Dmain', 'Dreg', 'Gboth', 'Dboth']:
-        for module in [G, D]:
-            module.requires_grad_(True)
-        loss.accumulate_gradients(phase, torch.zeros(8, 3, G.img_resolution, G.img_resolution), c,
-            torch.randn(8, G.z_dim), c, sync=True, gain=1)
-        assert all(parameter.grad is None or parameter.grad.isfinite().all()
-            for parameter in itertools.chain(G.parameters(), D.parameters()))
-    assert torch.equal(seen[0], torch.eye(3)[torch.tensor([0, 1, 2, 1, 0, 1, 2, 1])])
+    for module in [G, D]:
+        module.requires_grad_(True)
+    loss.accumulate_gradients(phase, torch.zeros(8, 3, G.img_resolution, G.img_resolution), c,
+        torch.randn(8, G.z_dim), c, sync=True, gain=1)
+    assert all(parameter.grad is None or parameter.grad.isfinite().all()
+        for parameter in itertools.chain(G.parameters(), D.parameters()))
+    own, mixed = arranged(8, 4, 'cpu')
+    if phase in ['Gmain', 'Gboth', 'Dmain', 'Dboth']:
+        assert torch.equal(seen[0][own], c[:4]) and torch.equal(seen[0][mixed], c[:4])
+
+def test_path_lengths_are_those_of_unmixed_images(make_generator, make_discriminator):
+    G, D = make_generator(grouping='blocks', num_groups=2), make_discriminator()
+    plain = SariGANLoss('cpu', G.mapping, G.synthesis, D, style_mixing_prob=0)
+    gradients, z = [], torch.randn(8, G.z_dim)
+    for loss in [make_loss(G, D, pl_weight=2), plain]:
+        G.requires_grad_(True).zero_grad()
+        torch.manual_seed(0) # Of the noise.
+        loss.accumulate_gradients('Greg', None, None, z, torch.zeros(8, 0), sync=True, gain=1)
+        gradients.append({name: parameter.grad for name, parameter in G.named_parameters()})
+    assert any(grad is not None and grad.abs().max() > 0 for grad in gradients[1].values())
+    for name, grad in gradients[1].items():
+        assert (grad is None) == (gradients[0][name] is None)
+        if grad is not None:
+            torch.testing.assert_close(gradients[0][name], grad)
 
 def test_q_is_asked_about_images_of_one_code_alone(G, make_discriminator):
     loss = make_loss(G, make_discriminator(), lambda_info=1)
-    ws = codes(G, 6)
-    predicted = torch.randn(6, G.w_dim)
+    (own, mixed), ws, predicted = arranged(6, 4, 'cpu'), codes(G, 6), torch.randn(6, G.w_dim)
     whole = loss._info_loss(predicted, ws)
-    predicted[3:] += 100
+    predicted[mixed] += 100
     assert loss._info_loss(predicted, ws) == whole
+    predicted[own[0]] += 1
+    assert loss._info_loss(predicted, ws) != whole
 
-def test_refuses_a_negative_weight(G):
+def test_refuses_a_negative_weight(G, make_discriminator):
     with pytest.raises(ValueError, match='lambda_attributes must be non-negative, not -1'):
-        make_loss(G, lambda_attributes=-1)
+        make_loss(G, make_discriminator(), lambda_attributes=-1)

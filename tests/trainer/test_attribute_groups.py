@@ -1,6 +1,7 @@
 """--grouping=attributes: which attributes get a group, what is refused, and the names that groups have from then on."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -75,6 +76,36 @@ def test_what_cannot_be_is_one_sentence(heads, tmp_path, given, sentence):
     with pytest.raises(UserError, match=sentence):
         options(heads, tmp_path, **given)
 
+@pytest.mark.parametrize('gpus, batch, at_a_time', [
+    (8, 64, None),  # The config's.
+    (1, None, 8), (4, None, 8), (2, 32, 16),
+])
+def test_d_can_compare_mixtures_apart_from_what_they_are_made_of(heads, tmp_path, gpus, batch, at_a_time):
+    """The config says four images at a time, and D compares as many."""
+    cfg = config(tmp_path, method=dict(grouping='attributes', attributes=['skin']), training=dict(batch_gpu=4))
+    _desc, args = arguments.training_options(data=str(heads), cfg=cfg, metrics=[], gpus=gpus, batch=batch)
+    assert args.batch_gpu == (at_a_time or batch // gpus) and args.batch_size == (batch or 32)
+
+@pytest.mark.parametrize('gpus, batch, sentence', [
+    (8, None, 'not 4; choose --batch=64'), (1, 4, 'not 4; choose --batch=8'), (1, 20, 'not 20; choose --batch=16'),
+    (2, 24, 'not 12; choose --batch=16'), (1, 2, 'not 2; choose --batch=8')])
+def test_too_few_images_at_a_time_are_refused(heads, tmp_path, gpus, batch, sentence):
+    cfg = config(tmp_path, method=dict(grouping='attributes', attributes=['skin']), training=dict(batch_gpu=4))
+    with pytest.raises(UserError, match='^--batch must give each GPU a multiple of 8 images with '
+            f'--grouping=attributes, as half of them are mixtures, {sentence}$'):
+        arguments.training_options(data=str(heads), cfg=cfg, metrics=[], gpus=gpus, batch=batch)
+
+def test_a_run_goes_on_where_its_data_set_has_moved(heads, tmp_path):
+    cfg = config(tmp_path, method=dict(grouping='attributes', attributes=['skin', 'background']))
+    command = ['train', f'--cfg={cfg}', '--metrics=none', '--device=cpu']
+    finish(start([*command, f'--data={heads}'], tmp_path / 'out'))
+    run = last_run(tmp_path / 'out')
+    (tmp_path / 'moved').mkdir()
+    moved = shutil.copy(heads, tmp_path / 'moved')
+    done = commands.run(*command, f'--data={moved}', f'--outdir={tmp_path / "other"}', f'--resume={run}', '--kimg=2',
+        '--dry-run')
+    assert done.exit_code == 0 and f'Going on with {run} ' in done.output, done.output
+
 def test_a_data_set_without_attributes_is_refused(tmp_path):
     small_training.write_images(tmp_path / 'images')
     with pytest.raises(UserError, match='^--data: --grouping=attributes needs a data set with attributes.json, and '
@@ -82,10 +113,11 @@ def test_a_data_set_without_attributes_is_refused(tmp_path):
         options(tmp_path / 'images', tmp_path)
 
 @pytest.mark.parametrize('channels', [1, 3])
-def test_the_loss_reads_what_the_classifier_does(heads, make_generator, channels):
+def test_the_loss_reads_what_the_classifier_does(heads, make_generator, make_discriminator, channels):
     G = make_generator(grouping='blocks', num_groups=2)
     loss = attribute_groups.make_loss(data=str(heads), attributes_of_groups=['skin', 'background'],
-        device=torch.device('cpu'), G_mapping=G.mapping, G_synthesis=G.synthesis, D=None, lambda_attributes=2)
+        device=torch.device('cpu'), G_mapping=G.mapping, G_synthesis=G.synthesis, D=make_discriminator(),
+        lambda_attributes=2)
     assert isinstance(loss, AttributeLoss) and loss.lambda_attributes == 2
     images = drawn.draw(drawn.sample(5, seed=3), 16)
     if channels == 1:
