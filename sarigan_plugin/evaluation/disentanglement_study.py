@@ -207,8 +207,16 @@ def _read_by(judge):
     """(images -> int [N, A], which of its values each attribute has; names of the attributes)."""
     if isinstance(judge, attributes.DrawnReader):
         return judge.factors, drawn.NAMES
-    names_of_judge = [judge.names[index] for index in judge.recognised()]
-    return lambda images: np.stack(list(judge(images).values()), axis=1).round().astype(np.int64), names_of_judge
+    told = [judge.of_each[index] for index in judge.recognised()]
+    columns = [[column for column, attribute in enumerate(told) if attribute == name] for name in judge.attributes()]
+    def values(images):
+        probabilities = np.stack(list(judge(images).values()), axis=1)
+        return np.stack([_most_likely(probabilities[:, of_one]) for of_one in columns], axis=1)
+    return values, judge.attributes()
+
+def _most_likely(probabilities):
+    """[N, K] of an attribute's values -> int [N], one of them; K, another one, where none is above a half."""
+    return np.where(probabilities.max(axis=1) > 0.5, probabilities.argmax(axis=1), probabilities.shape[1])
 
 def _pairs(subject):
     """Codes of two sets of images, [N, num_ws, w_dim] each."""

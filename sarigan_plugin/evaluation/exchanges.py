@@ -26,6 +26,7 @@ from sarigan_plugin.support import pictures
 MIN_PAIRS   = 20    # Images in which an attribute can be told before and after: a share of fewer says nothing.
 OWN         = 0.5   # What a group changes in so many of them is its own,
 OTHERS      = 0.1   # if it changes any other attribute in fewer than so many.
+OF_DIFFERS  = 0.9   # Both are less for an attribute that seldom differs, see enough().
 
 #----------------------------------------------------------------------------
 
@@ -56,6 +57,12 @@ class Exchanges:
         return np.array([chance_to_differ(values) if (values >= 0).sum() >= MIN_PAIRS else np.nan
             for values in self.before.T])
 
+    def enough(self):
+        """[A]: in what share of the images a group has to change an attribute that is its own: OWN, or OF_DIFFERS of
+        how likely it differs in two images, where that is less."""
+        most = np.nan_to_num(self.differs()) * OF_DIFFERS
+        return np.where(most > 0, np.minimum(OWN, most), OWN)
+
     def lost(self):
         """[S]: of all that can be told before, of all attributes, the share that can't be after."""
         before = self.before >= 0
@@ -63,11 +70,11 @@ class Exchanges:
 
     def separated(self):
         """{attribute: the group, by index, that changes it in OWN of the images at least, and any other one in less
-        than OTHERS}. Attributes that can be told too seldom don't count."""
-        found, shares = dict(), np.nan_to_num(self.changed())
-        for group, of_group in enumerate(shares):
+        than OTHERS}, or in the same parts of enough(). Attributes that can be told too seldom don't count."""
+        found, relative = dict(), np.nan_to_num(self.changed()) / self.enough()
+        for group, of_group in enumerate(relative):
             first = int(of_group.argmax())
-            if of_group[first] >= OWN and (np.delete(of_group, first) < OTHERS).all():
+            if of_group[first] >= 1 and (np.delete(of_group, first) < OTHERS / OWN).all():
                 found.setdefault(self.attributes[first], group)
         return {name: found[name] for name in self.attributes if name in found}
 

@@ -46,6 +46,32 @@ def test_a_group_of_its_own_changes_an_attribute_in_half_and_others_in_less_than
     assert made(before, after).separated() == separated
     assert made(before, before, after).separated() == dict.fromkeys(separated, 1)
 
+@pytest.mark.parametrize('chances', [
+    [[0.5, 0.5], [0.3, 0.7]],
+    [[0.1, 0.9], [0.04, 0.96]],
+    [[0.8, 0.1, 0.1], [0.2] * 5],
+], ids=str)
+def test_a_perfect_group_has_its_attribute_however_seldom_that_differs(chances):
+    random = np.random.RandomState(0)
+    before = np.stack([random.choice(len(of_one), 4096, p=of_one) for of_one in chances], axis=1)
+    after, differs = np.stack([before, before]), [1 - np.square(of_one).sum() for of_one in chances]
+    for index in range(2): # Exchanged with the image before.
+        after[index, :, index] = np.roll(before[:, index], 1)
+    assert made(before, *after).separated() == {'hat': 0, 'skin': 1}
+    np.testing.assert_allclose(made(before, *after).enough(), np.minimum(0.5, 0.9 * np.array(differs)), atol=0.02)
+    after[:, ::5] = before[::5] # A fifth of the images keep what they had.
+    assert made(before, *after).separated() == {name: index for index, name in enumerate(['hat', 'skin'])
+        if 0.8 * differs[index] > 0.5}
+
+def test_what_seldom_differs_may_come_along_more_seldom():
+    before = np.zeros([1000, 2], dtype=int)
+    before[::2, 0], before[::20, 1] = 1, 1 # A hat in half of the images, a beard in a twentieth.
+    after = before.copy()
+    after[:, 0] = 1 - before[:, 0]
+    assert made(before, after).separated() == {'hat': 0}
+    after[:30, 1] = 1 - before[:30, 1] # In 3%, and it differs in 9.5% of two images.
+    assert made(before, after).separated() == {}
+
 @pytest.fixture
 def linked(make_generator):
     """A generator whose linked groups are all that is styled at 8x8, and the rest."""
@@ -125,6 +151,19 @@ def test_attributes_of_other_data_sets_are_told_by_a_classifier(tmp_path, monkey
     assert list(found) == ['red', 'bright'] and all(of_one['told'] == 1 for of_one in found.values())
     assert max(found['bright']['changed'].values()) > 0 and set(found['bright']['pairs'].values()) == {64}
     assert 'can no longer be told' not in (tmp_path / 'out/table.md').read_text()
+
+@pytest.mark.parametrize('values, read', [
+    ([[0.9, 0.2], [0.4, 0.6], [0.1, 0.3]], [0, 1, 2]), # None is above a half: it is another one.
+    ([[0.9], [0.2]], [0, 1])])
+def test_of_several_values_an_attribute_has_the_most_likely(values, read):
+    probabilities = np.array(values)
+    names = [f'hat {index}' for index in range(probabilities.shape[1])]
+    judge = attributes.Classifier(['skin', *names], ['skin', *['hat'] * len(names)],
+        attributes._network(len(names) + 1).state_dict(), dict.fromkeys(['skin', *names], 0.95))
+    judge.network = lambda images: torch.logit(torch.tensor(np.insert(probabilities, 0, 0.8, axis=1)))
+    reader, told = disentanglement_study._read_by(judge)
+    assert told == ['skin', 'hat']
+    assert reader(np.zeros([len(values), 8, 8, 3], dtype=np.uint8)).tolist() == [[0, value] for value in read]
 
 def test_without_linked_groups_and_anything_else_nothing_is_done(network, tmp_path):
     drawn.make_drawn(tmp_path / 'heads.zip', num=40)
