@@ -27,7 +27,6 @@ from sarigan_plugin.steering.sampling import MAX_SEED
 from sarigan_plugin.support import tables
 
 MEASURES    = disentanglement_study.MEASURES
-JUDGED      = ('attributes', 'exchanges') # Those that need attributes of a data set.
 
 #----------------------------------------------------------------------------
 
@@ -37,7 +36,7 @@ JUDGED      = ('attributes', 'exchanges') # Those that need attributes of a data
 @click.option('--outdir', help='Where to save the tables', required=True, type=PATH, metavar='DIR')
 @click.option('--measures', help='What to measure', type=Choices(MEASURES, 'a measure'), default=','.join(MEASURES),
     show_default=True, metavar='NAME,...')
-@click.option('--num-images', help='Images per network', type=click.IntRange(min=100),
+@click.option('--num-images', help='Images per network', type=click.IntRange(100, 1000000),
     default=4096, show_default=True)
 @click.option('--num-turned', help='Turn every unit down and up in the first so many of them',
     type=click.IntRange(min=2), default=128, show_default=True)
@@ -82,11 +81,9 @@ def disentanglement_command(networks, data, outdir, measures, linked, trust, dev
         require_class(G, settings.class_idx)
         groupings.read_linked(G, path, 'PKL', linked)
         subjects.append(disentanglement_study.prepare(name, path, G, found.get('D'), settings))
-    if measures == ['exchanges'] and not any(groupings.linked(subject.G) for subject in subjects):
-        raise UserError(f'PKL: run `sarigan regroup {networks[0]}` first: it has no linked groups to exchange.')
-    judge = None
-    if set(measures) & set(JUDGED):
-        judge = disentanglement_study.load_judge(data, alone=set(measures) <= set(JUDGED))
+    if measures != list(MEASURES) and 'exchanges' in measures:
+        _require_linked(subjects, alone=measures == ['exchanges'], left_out=linked == groupings.NONE)
+    judge = disentanglement_study.load_judge(data, measures)
     with writing('--outdir', outdir):
         os.makedirs(outdir, exist_ok=True)
         attributes = disentanglement_study.measure(subjects, measures, judge, settings)
@@ -95,5 +92,17 @@ def disentanglement_command(networks, data, outdir, measures, linked, trust, dev
     click.echo(f'\n{table}')
     for name in names:
         click.echo(click.format_filename(os.path.join(outdir, name)))
+
+def _require_linked(subjects, alone, left_out):
+    """Say which networks have no linked groups to exchange. Raises UserError where nothing else is to be measured of
+    any. left_out: by --groups=none."""
+    without = [subject for subject in subjects if groupings.linked(subject.G) is None]
+    refuse = alone and len(without) == len(subjects)
+    for subject in without:
+        sentence = ('--groups: none leaves no groups to exchange; go without it.' if left_out else
+            f'PKL: run `sarigan regroup {subject.path}` first: it has no linked groups to exchange.')
+        if refuse:
+            raise UserError(sentence)
+        disentanglement_study.warn(sentence)
 
 #----------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from sarigan_plugin.steering.sampling import MAX_SEED, latents, render, sample_w
 from sarigan_plugin.steering.styles import styled_layers
 from sarigan_plugin.support import files, pictures
 from sarigan_plugin.support.bars import progressbar
-from sarigan_plugin.trainer import baking
+from sarigan_plugin.trainer import attribute_groups, baking
 
 MAX_GROUPS      = 64
 PARTNERS        = 2048  # Images whose styles others may get. None is made.
@@ -205,10 +205,13 @@ def _target(network, to):
         raise UserError(f'--to: there is no folder {folder!r}.')
     if os.path.exists(path):
         try:
-            channel_sets.parse(files.read_json(path))
+            there = channel_sets.parse(files.read_json(path))
         except ValueError as error:
             raise UserError(f'--to: {path!r} is there and would be overwritten: {error} '
                 'Choose another name.') from None
+        if there.measured.get('by') == attribute_groups.BY: # No command makes these again.
+            raise UserError(f'--to: {path!r} has the groups that the network was trained with, by attribute, and is '
+                'not overwritten; choose another file, for --groups.')
     return path
 
 def _other_seeds(seeds, count):

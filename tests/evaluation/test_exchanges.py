@@ -171,3 +171,24 @@ def test_without_linked_groups_and_anything_else_nothing_is_done(network, tmp_pa
     assert (result.exit_code, result.stderr.strip()) == (2,
         f'Error: PKL: run `sarigan regroup {network}` first: it has no linked groups to exchange.')
     assert not (tmp_path / 'out').exists()
+
+def test_which_of_several_networks_has_no_linked_groups_is_said(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(disentanglement_study, 'EXCHANGED', 32)
+    drawn.make_drawn(tmp_path / 'heads.zip', resolution=32, num=40)
+    result = run('drawn32', network, f'--data={tmp_path}/heads.zip', f'--outdir={tmp_path}/out',
+        '--measures=exchanges', '--num-images=100')
+    assert result.exit_code == 0, result.output
+    assert f'Warning: PKL: run `sarigan regroup {network}` first: it has no linked groups to exchange.' in result.stderr
+    first, second = json.loads((tmp_path / 'out/table.json').read_text())['networks']
+    assert 'exchanges' in first and 'exchanges' not in second
+
+def test_groups_that_are_left_out_are_not_asked_for(tmp_path):
+    result = run('drawn64', '--groups=none', f'--outdir={tmp_path}/out', '--measures=exchanges')
+    assert (result.exit_code, result.stderr.strip()) == (2,
+        'Error: --groups: none leaves no groups to exchange; go without it.')
+
+def test_exchanges_without_a_data_set_are_refused(tmp_path):
+    result = run('drawn64', f'--outdir={tmp_path}/out', '--measures=exchanges', '--num-images=100')
+    assert (result.exit_code, result.stderr.strip()) == (2, 'Error: --data: exchanges are not measured: no data set is '
+        'named; take one with attributes.json, such as those of `sarigan data`.')
+    assert not (tmp_path / 'out').exists()

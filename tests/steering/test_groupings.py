@@ -22,7 +22,7 @@ from sarigan_plugin.steering.mixing import mixing_edits
 from sarigan_plugin.steering.recipe import EditRecipe
 from sarigan_plugin.steering.sampling import sample_ws
 from sarigan_plugin.steering.styles import all_styles, layer_styles, restyled, styled_layers
-from sarigan_plugin.trainer import baking, transfer
+from sarigan_plugin.trainer import attribute_groups, baking, transfer
 from small_images import noise, save_images
 from small_networks import make_inpainter, plain_networks, shaken, write, write_network
 
@@ -425,6 +425,18 @@ def test_regroup_replaces_groups_and_nothing_else(plain, tmp_path):
     again = (tmp_path / 'plain.groups.json').read_text()
     assert run('regroup', plain, *quickly).exit_code == 0
     assert (tmp_path / 'plain.groups.json').read_text() == again # The same every time.
+
+def test_regroup_keeps_the_groups_that_a_network_was_trained_with(make_generator, tmp_path):
+    G = make_generator(grouping='blocks', num_groups=2)
+    network = write_network(tmp_path / 'heads.pkl', G)
+    attribute_groups.linked(G, ['hat', 'skin']).write(tmp_path / 'heads.groups.json')
+    before = (tmp_path / 'heads.groups.json').read_bytes()
+    quickly = ['--by=kernels', '--seeds=0-1', '--num-groups=2']
+    for more in [[], ['--dry-run'], [f'--to={tmp_path / "heads.groups.json"}']]:
+        assert (f'{str(tmp_path / "heads.groups.json")!r} has the groups that the network was trained with, by '
+            'attribute, and is not overwritten') in sentence(run('regroup', network, *quickly, *more))
+    assert (tmp_path / 'heads.groups.json').read_bytes() == before
+    assert run('regroup', network, *quickly, f'--to={tmp_path / "others.json"}').exit_code == 0
 
 @pytest.mark.parametrize('words, why', [(['--num-groups=1'], "'1' is neither auto nor a number from 2 to 64"),
     (['--seeds=3'], '--seeds: two images at least'), (['--attributes=nowhere'], "--attributes: 'nowhere': "),
