@@ -142,11 +142,11 @@ def _exchanges(subject):
     if (found.after < 0).any():
         rows.append(['can no longer be told, of all that could', '', '', *map(share, found.lost())])
     separated = found.separated()
-    seldom = (f' For an attribute that seldom differs in two images, {exchanges.OF_DIFFERS:.0%} of how often it does '
-        f'stand for the {exchanges.OWN:.0%}.' if (found.enough() < exchanges.OWN).any() else '')
+    of_two = (f' For an attribute that is there or not, {exchanges.OF_DIFFERS:.0%} of how often it differs in two '
+        f'images stand for the {exchanges.OWN:.0%}.' if 2 in found.attributes.values() else '')
     return [tables.markdown(rows), f'{subject.name}: {len(separated)} of {len(found.attributes)} attributes have a '
         f'group that changes them in {exchanges.OWN:.0%} of the images at least, and any other in less than '
-        f'{exchanges.OTHERS:.0%}{": " if separated else ""}{", ".join(separated)}.{seldom} '
+        f'{exchanges.OTHERS:.0%}{": " if separated else ""}{", ".join(separated)}.{of_two} '
         f'{len(found.before)} images; of those in which it can be told before and after.']
 
 def _ratio(figure, other):

@@ -210,15 +210,15 @@ def _some_channels(found, seed):
         *(unit for index, unit in enumerate(channels) if index not in left_out)]
 
 def _read_by(judge):
-    """(images -> int [N, A], which of its values each attribute has; names of the attributes)."""
+    """(images -> int [N, A], which of its values each attribute has; {attribute: how many it may have})."""
     if isinstance(judge, attributes.DrawnReader):
-        return judge.factors, drawn.NAMES
+        return judge.factors, {name: len(values) for name, values in drawn.FACTORS.items()}
     told = [judge.of_each[index] for index in judge.recognised()]
     columns = [[column for column, attribute in enumerate(told) if attribute == name] for name in judge.attributes()]
     def values(images):
         probabilities = np.stack(list(judge(images).values()), axis=1)
         return np.stack([_most_likely(probabilities[:, of_one]) for of_one in columns], axis=1)
-    return values, judge.attributes()
+    return values, {name: max(judge.of_each.count(name), 2) for name in judge.attributes()}
 
 def _most_likely(probabilities):
     """[N, K] of an attribute's values -> int [N], one of them; K, another one, where none is above a half."""

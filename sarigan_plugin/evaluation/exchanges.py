@@ -5,7 +5,7 @@
     >>> from sarigan_plugin.steering import groupings, sampling
     >>> G = groupings.load('drawn64', 'network')    # With its linked groups.
     >>> ws = sampling.sample_ws(G, seeds=range(32), trunc=1)
-    >>> found = exchanges.measure(G, ws, drawn.read, drawn.NAMES)
+    >>> found = exchanges.measure(G, ws, drawn.read, {name: len(values) for name, values in drawn.FACTORS.items()})
     >>> found.changed().shape                       # A share for each group and attribute.
     (9, 10)
     >>> found.separated()                           # {attribute: the group that changes it and little else}
@@ -26,14 +26,14 @@ from sarigan_plugin.support import pictures
 MIN_PAIRS   = 20    # Images in which an attribute can be told before and after: a share of fewer says nothing.
 OWN         = 0.5   # What a group changes in so many of them is its own,
 OTHERS      = 0.1   # if it changes any other attribute in fewer than so many.
-OF_DIFFERS  = 0.9   # Both are less for an attribute that seldom differs, see enough().
+OF_DIFFERS  = 0.9   # Both are less for an attribute that is there or not, see enough().
 
 #----------------------------------------------------------------------------
 
 @dataclasses.dataclass(frozen=True)
 class Exchanges:
     """What could be told before and after: which of its values an attribute has, below 0 = can't be told."""
-    attributes: list        # Their names.
+    attributes: dict        # {name: how many values it may have}
     before:     np.ndarray  # int [N, A].
     after:      np.ndarray  # int [S, N, A], with the group of another image.
 
@@ -58,10 +58,10 @@ class Exchanges:
             for values in self.before.T])
 
     def enough(self):
-        """[A]: in what share of the images a group has to change an attribute that is its own: OWN, or OF_DIFFERS of
-        how likely it differs in two images, where that is less."""
+        """[A]: in what share of the images a group has to change an attribute that is its own: OWN. One that is there
+        or not differs in half of two images at most: OF_DIFFERS of how likely it does."""
         most = np.nan_to_num(self.differs()) * OF_DIFFERS
-        return np.where(most > 0, np.minimum(OWN, most), OWN)
+        return np.where((np.array(list(self.attributes.values())) == 2) & (most > 0), most, OWN)
 
     def lost(self):
         """[S]: of all that can be told before, of all attributes, the share that can't be after."""
@@ -71,12 +71,12 @@ class Exchanges:
     def separated(self):
         """{attribute: the group, by index, that changes it in OWN of the images at least, and any other one in less
         than OTHERS}, or in the same parts of enough(). Attributes that can be told too seldom don't count."""
-        found, relative = dict(), np.nan_to_num(self.changed()) / self.enough()
+        found, names, relative = dict(), list(self.attributes), np.nan_to_num(self.changed()) / self.enough()
         for group, of_group in enumerate(relative):
             first = int(of_group.argmax())
             if of_group[first] >= 1 and (np.delete(of_group, first) < OTHERS / OWN).all():
-                found.setdefault(self.attributes[first], group)
-        return {name: found[name] for name in self.attributes if name in found}
+                found.setdefault(names[first], group)
+        return {name: found[name] for name in names if name in found}
 
     def _in_both(self):
         return (self.before >= 0) & (self.after >= 0)
@@ -88,7 +88,7 @@ def measure(G, ws, reader, attributes, progress=lambda jobs: jobs):
     G:          With linked groups, see groupings.attach().
     ws:         [N, num_ws, w_dim], the images.
     reader:     Called with images, uint8 [N, H, W, 3]; returns int [N, A].
-    attributes: The names of the A.
+    attributes: {name: how many values it may have} of the A.
     progress:   Wraps the list of jobs, e.g. in a progress bar.
     """
     others, sets = channel_effects.exchanged_styles(G, ws), _sets(G)
@@ -98,7 +98,7 @@ def measure(G, ws, reader, attributes, progress=lambda jobs: jobs):
         images = _with(G, own, sets[index], dict(zip(others, theirs)))
         seen[index].append(reader(pictures.to_uint8(images)))
     before, *after = map(np.concatenate, seen)
-    return Exchanges(list(attributes), before, np.stack(after))
+    return Exchanges(dict(attributes), before, np.stack(after))
 
 def _sets(G):
     """{layer: bool [C]} of no group, and then of each."""
