@@ -28,13 +28,21 @@ def choose(data: str, wanted: Any) -> list[str]:
     except ValueError as error:
         raise UserError(f'--data: {ASKED} needs a data set with attributes.json, and {data!r} is none: {error}'
             ) from None
-    if wanted == 'all':
-        return known
-    for name in wanted:
+    names = known if wanted == 'all' else list(wanted)
+    for name in names:
         if name not in known:
             raise UserError(f'--attributes: {name!r} is none of those that are recognised in {data!r}: '
                 f'{", ".join(known)}')
-    return list(wanted)
+        _check_name(name, data)
+    return names
+
+def _check_name(name: str, data: str) -> None:
+    """Raise UserError unless an attribute can give its name to a group: every snapshot has a file of them."""
+    try:
+        channel_sets.check_name(name)
+    except ValueError as error:
+        raise UserError(f'--attributes: {str(error).rstrip(".")}; rename the attribute in '
+            f'attributes.json of {data!r}, or name others with --attributes=') from None
 
 def make_loss(data: str, attributes_of_groups: Sequence[str], device: torch.device, **kwargs: Any) -> Any:
     """The AttributeLoss of a training; constructed by upstream's training_loop().

@@ -1,6 +1,8 @@
 """--grouping=attributes: which attributes get a group, what is refused, and the names that groups have from then on."""
 
 import json
+import re
+import zipfile
 
 import pytest
 import torch
@@ -80,6 +82,29 @@ def test_a_data_set_without_attributes_is_refused(tmp_path):
     with pytest.raises(UserError, match='^--data: --grouping=attributes needs a data set with attributes.json, and '
             ".*images' is none: it has no attributes.json"):
         options(tmp_path / 'images', tmp_path)
+
+NO_NAMES = {'hair, bright': 'it has a comma', ' bright ': 'it has a space at an end', '': 'it is not text',
+    'a\nb': 'it is not text', '2': 'numbers are the indices', 'x' * 41: 'it has 41 letters'}
+
+def test_attributes_whose_names_no_group_can_have_get_none(tmp_path, monkeypatch):
+    """The background, under all those names: it is recognised under each."""
+    monkeypatch.setattr(attributes, 'STEPS', 120)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    drawn.make_drawn(str(tmp_path / 'heads.zip'), resolution=16, num=600)
+    names = ['background', *NO_NAMES]
+    with zipfile.ZipFile(tmp_path / 'heads.zip') as archive:
+        archive.extractall(tmp_path / 'heads')
+        rows = json.loads(archive.read('attributes.json'))['images']
+    (tmp_path / 'heads' / 'attributes.json').write_text(json.dumps(
+        dict(names=names, images={file: [row[0]] * len(names) for file, row in rows.items()})))
+    for name, why in NO_NAMES.items():
+        with pytest.raises(UserError, match=f'^--attributes: {re.escape(repr(name)[:60])}.*{why}'
+                r".*; rename the attribute in attributes.json of '.*heads', or name others with --attributes=$"):
+            attribute_groups.choose(str(tmp_path / 'heads'), [name])
+    assert attribute_groups.choose(str(tmp_path / 'heads'), ['background']) == ['background']
+    done = commands.run('train', '--cfg=tiny', '--grouping=attributes', f'--data={tmp_path / "heads"}', '--dry-run',
+        f'--outdir={tmp_path / "out"}')
+    assert "--attributes: 'hair, bright' is no name: it has a comma" in commands.sentence(done)
 
 @pytest.mark.parametrize('channels', [1, 3])
 def test_the_loss_reads_what_the_classifier_does(heads, make_generator, channels):
