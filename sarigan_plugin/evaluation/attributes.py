@@ -1,8 +1,7 @@
 """What is in an image, in the words of a data set: a small classifier of its attributes, or for drawn pictures
 (`sarigan data drawn`) a reader that makes no mistakes.
 
-A data set, a zip or a folder, may hold `attributes.json`, {"names": [...], "images": {file: [a value for each name]}},
-as those of `sarigan data` do.
+A data set, a zip or a folder, may hold `attributes.json`, see datasets/attribute_table.py.
 
     from sarigan_plugin.evaluation import attributes
 
@@ -11,6 +10,7 @@ as those of `sarigan data` do.
 """
 
 import contextlib
+import hashlib
 import importlib.util
 import io
 import json
@@ -22,9 +22,9 @@ import PIL.Image
 import scipy.stats
 import torch
 
-from sarigan_plugin.datasets import drawn, listing
+from sarigan_plugin.datasets import attribute_table, drawn, listing
 from sarigan_plugin.datasets.packaged import cache_dir
-from sarigan_plugin.errors import UserError
+from sarigan_plugin.errors import UserError, first_line, writing
 from sarigan_plugin.support import files
 from sarigan_plugin.support.bars import progressbar
 
@@ -34,7 +34,6 @@ WIDTHS      = [32, 64, 128] # Channels of its convolutions, each of which halves
 STEPS       = 1500
 BATCH       = 64
 RATE        = 4e-3      # Highest learning rate, of one cycle.
-MAX_KINDS   = 20        # An attribute with more different values, such as a name, is a description and no kind.
 MIN_COUNT   = 20        # Held-out images with a value, and without it: fewer tell nothing of how well it is recognised.
 MIN_AUC     = 0.9       # Attributes that are recognised less well are left out.
 HELD_OUT    = 5         # Every fifth image is not trained on.
@@ -137,29 +136,51 @@ def fit(path):
     Raises ValueError, one sentence, for what is no data set; NoAttributes for one without attributes.
     """
     with _opened(path) as source:
-        names, rows = _read_table(source)
-        return DrawnReader() if _is_drawn(source, names, rows) else _learned(path, source, names, rows)
+        table = _read_table(source)
+        return DrawnReader() if _is_drawn(source, table) else _learned(path, source, table)
 
 def learn(path):
     """As fit(), but always a Classifier: gradients go through its network, and none through a reader."""
     with _opened(path) as source:
-        return _learned(path, source, *_read_table(source))
+        return _learned(path, source, _read_table(source))
 
-def _learned(path, source, table_names, rows):
-    names, of_each, targets, image_files = _columns_of(table_names, rows)
-    kept = cache_dir() / f'attributes-{VERSION}-{files.fingerprint(path)}.pt'
-    if not kept.is_file():
-        images = _read_images(source, image_files)
-        state, auc = _train(_normalised(images), torch.from_numpy(targets), names)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with files.atomic_open(str(kept)) as f:
-            torch.save(dict(state=state, auc=auc), f)
-    stored = torch.load(kept, weights_only=True)
-    classifier = Classifier(names, of_each, **stored)
+def _learned(path, source, table):
+    columns = _columns_of(table)
+    kept = _place_in_cache(path, columns)
+    classifier = _kept_classifier(kept, columns)
+    if classifier is None:
+        state, auc = _learn_and_keep(kept, source, list(table.rows), columns)
+        classifier = Classifier(columns.names, columns.of_each, state, auc)
     if not classifier.recognised():
-        raise NoAttributes(f'none of its {len(names)} attributes is recognised with an AUC of {MIN_AUC:g}, '
+        raise NoAttributes(f'none of its {len(columns.names)} attributes is recognised with an AUC of {MIN_AUC:g}, '
             f'each in {MIN_COUNT} held-out images at least.')
     return classifier
+
+def _place_in_cache(path, columns):
+    """Where the classifier of a data set is kept."""
+    told = [files.fingerprint(path)]
+    if columns.reworded: # Version 1 didn't read them as 0 and 1.
+        told.append(hashlib.sha256(json.dumps(columns.reworded).encode()).hexdigest()[:8])
+    return cache_dir() / f'attributes-{VERSION}-{"-".join(told)}.pt'
+
+def _kept_classifier(kept, columns):
+    """The Classifier in a file of the cache; None where there is none, or part of one."""
+    try:
+        return Classifier(columns.names, columns.of_each, **torch.load(kept, weights_only=True))
+    except Exception: # torch.load() raises whatever it likes on bad bytes.
+        return None
+
+def _learn_and_keep(kept, source, image_files, columns):
+    """What _train() returns. That it can't be kept is known before."""
+    with writing('XDG_CACHE_HOME', kept.parent):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with files.atomic_open(str(kept)) as f:
+            images = _read_images(source, image_files)
+            state, auc = _train(_normalised(images), torch.from_numpy(columns.targets), columns.names)
+            content = io.BytesIO() # PyTorch says less of a full disk than a file does.
+            torch.save(dict(state=state, auc=auc), content)
+            f.write(content.getbuffer())
+    return state, auc
 
 def _train(images, targets, names):
     """images: [N, 3, SIDE, SIDE] in [-1, 1]; targets: bool [N, attributes]. Returns (state, {name: AUC})."""
@@ -202,24 +223,34 @@ def _read(source, name):
         return file.read()
 
 def _read_table(source):
-    """([attribute], {file: [a value for each]})."""
+    """The attribute_table.Table of a data set."""
     try:
-        table = json.loads(_read(source, 'attributes.json'))
-        names, rows = table['names'], table['images']
-        values = list(rows.values())
-        if not values or not all(len(row) == len(names) for row in values):
-            raise ValueError('rows of different lengths')
-        return names, rows
+        content = _read(source, attribute_table.FILE)
     except (KeyError, FileNotFoundError):
-        raise NoAttributes('it has no attributes.json with names and images; '
-            'data sets of `sarigan data` have one.') from None
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f'its attributes.json is not a table of names and images ({error}).') from None
+        raise NoAttributes('it has no attributes.json; put one beside its images, as '
+            '{"names": ["hat"], "images": {"0001.png": ["cap"], ...}}.') from None
+    except Exception as error: # Of a broken or encrypted zip, too.
+        raise ValueError(f'its attributes.json cannot be read ({first_line(error)}).') from None
+    try:
+        return attribute_table.parse(content)
+    except ValueError as error:
+        raise ValueError(f'its attributes.json {error}.') from None
 
-def _is_drawn(source, names, rows):
+def _columns_of(table):
+    """The attribute_table.Columns of a table."""
+    try:
+        columns = attribute_table.columns(table)
+    except ValueError as error:
+        raise ValueError(f'its attributes.json {error}.') from None
+    if not columns.names:
+        raise NoAttributes('no attribute in its attributes.json has from 2 to '
+            f'{attribute_table.MAX_KINDS} different values.')
+    return columns
+
+def _is_drawn(source, table):
     """Whether its pictures are heads that drawn.py draws: the table says so, and so do the first pictures."""
-    first = dict(list(rows.items())[:DRAWN_SEEN])
-    factors = drawn.of_words(names, first.values())
+    first = dict(list(table.rows.items())[:DRAWN_SEEN])
+    factors = drawn.of_words(table.names, first.values())
     if factors is None:
         return False
     images = [_read_image(source, file) for file in first]
@@ -228,24 +259,6 @@ def _is_drawn(source, names, rows):
             drawn.visible(factors))
     except ValueError: # Of another size.
         return False
-
-def _columns_of(names, rows):
-    """([what a column tells], [its attribute], bool [N, columns], [file]); one column per kind where an attribute has
-    several."""
-    columns, of_each = dict(), dict()
-    for name, of_images in zip(names, zip(*rows.values())):
-        kinds = sorted(set(map(str, of_images)))
-        if kinds == ['0', '1']:
-            told = {str(name): np.array(of_images) == 1}
-        elif len(kinds) <= MAX_KINDS:
-            told = {f'{name} {kind}': np.array([str(value) == kind for value in of_images]) for kind in kinds}
-        else:
-            continue
-        columns.update(told)
-        of_each.update(dict.fromkeys(told, str(name)))
-    if not columns:
-        raise NoAttributes(f'no attribute in its attributes.json has from 2 to {MAX_KINDS} different values.')
-    return list(columns), list(of_each.values()), np.stack(list(columns.values()), axis=1), list(rows)
 
 def _read_images(source, image_files):
     """uint8 [N, SIDE, SIDE, 3]."""

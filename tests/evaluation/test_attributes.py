@@ -10,6 +10,7 @@ import PIL.Image
 import pytest
 import torch
 
+from sarigan_plugin.errors import UserError
 from sarigan_plugin.evaluation import attributes
 
 @pytest.fixture(scope='module')
@@ -91,6 +92,64 @@ def test_a_folder_is_read_as_a_zip_is(fitted, dataset, tmp_path, monkeypatch):
     with pytest.raises(attributes.NoAttributes, match='^it has no attributes.json'):
         attributes.fit(str(tmp_path))
 
+def columns_without_learning(path, monkeypatch):
+    """(names, targets) that a network would learn, or the targets of what is in the cache."""
+    seen = []
+    def train(images, targets, names):
+        seen.append((names, targets.numpy()))
+        return attributes._network(len(names)).state_dict(), dict.fromkeys(names, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(attributes, '_train', train)
+        attributes.learn(path)
+    return seen[0] if seen else None
+
+@pytest.mark.parametrize('write', [
+    str,
+    lambda value: str(value) if value else value,
+    bool,
+    lambda value: str(bool(value)),
+    lambda value: [value, str(value), bool(value)][np.random.RandomState(value).randint(3)],
+])
+def test_zeros_and_ones_are_read_however_they_are_written(tmp_path, monkeypatch, write):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    values = [index % 3 % 2 for index in range(150)]
+    images = [picture(0, 0, 0)] * len(values)
+    path = write_zip(tmp_path / 'set.zip', ['dot', 'kind'], [[write(value), 'ab'[value]] for value in values], images)
+    names, targets = columns_without_learning(path, monkeypatch)
+    assert names == ['dot', 'kind a', 'kind b']
+    assert targets[:, 0].tolist() == targets[:, 2].tolist() == [value == 1 for value in values]
+
+def test_a_classifier_of_texts_that_earlier_versions_kept_is_not_used(tmp_path, monkeypatch):
+    """They took every "0" and "1" for an absence. Tables of numbers have theirs under the name of before."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    for name, write in [('numbers', int), ('texts', str)]:
+        path = write_zip(tmp_path / f'{name}.zip', ['dot'], [[write(index % 2)] for index in range(300)],
+            [picture(0, 0, 0)] * 300)
+        before = tmp_path / 'sarigan' / f'attributes-1-{attributes.files.fingerprint(path)}.pt'
+        before.parent.mkdir(exist_ok=True)
+        torch.save(dict(state=attributes._network(1).state_dict(), auc=dict(dot=0.95)), before)
+        assert (columns_without_learning(path, monkeypatch) is None) == (name == 'numbers')
+
+@pytest.mark.parametrize('left', [0, 100, 0.9])
+def test_a_classifier_of_which_a_part_is_kept_is_learned_again(tmp_path, monkeypatch, left):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    path = write_zip(tmp_path / 'set.zip', ['dot'], [[index % 2] for index in range(300)], [picture(0, 0, 0)] * 300)
+    assert columns_without_learning(path, monkeypatch) is not None
+    kept, = (tmp_path / 'sarigan').glob('attributes-*.pt')
+    whole = kept.read_bytes()
+    assert columns_without_learning(path, monkeypatch) is None
+    kept.write_bytes(whole[: int(left * len(whole)) if left < 1 else left])
+    assert columns_without_learning(path, monkeypatch) is not None
+    assert kept.read_bytes() == whole
+
+def test_a_cache_that_cannot_be_written_is_one_sentence_before_anything_is_learned(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(attributes, '_read_images', None) # Would be called.
+    (tmp_path / 'file').write_text('')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+    with pytest.raises(UserError, match=f'^XDG_CACHE_HOME: {tmp_path}/file/sarigan cannot be written to: '
+            'Not a directory.$'):
+        attributes.learn(dataset)
+
 def test_area_under_the_curve_counts_pairs():
     scores, present = np.random.RandomState(0).randint(0, 5, 40), np.random.RandomState(1).rand(40) < 0.4
     pairs = [(a > b) + (a == b) / 2 for a in scores[present] for b in scores[~present]]
@@ -112,11 +171,11 @@ def test_whatever_is_no_dataset_with_attributes_gets_one_sentence(tmp_path):
     for path, sentence in [
         (tmp_path / 'none.zip', 'it cannot be read (No such file or directory).'),
         (text, 'it is not a zip.'),
-        (without, 'it has no attributes.json with names and images; data sets of `sarigan data` have one.'),
-        (table, 'its attributes.json is not a table of names and images (list indices must be integers or '
-            'slices, not str).'),
-        (write_zip(tmp_path / 'ragged.zip', ['a'], [[1], [1, 0]], [image, image]),
-            'its attributes.json is not a table of names and images (rows of different lengths).'),
+        (without, 'it has no attributes.json; put one beside its images, as {"names": ["hat"], "images": '
+            '{"0001.png": ["cap"], ...}}.'),
+        (table, 'its attributes.json must be an object with "names" and "images".'),
+        (write_zip(tmp_path / 'twice.zip', ['a', 'a b'], [['b c', 'c'], ['b d', 'd']], [image, image]),
+            "its attributes.json has 'a b c' for 'a' and for 'a b': rename one of the two."),
         (write_zip(tmp_path / 'lost.zip', ['a'], [[1], [0]], [image]),
             "its image '1.png' cannot be read (\"There is no item named '1.png' in the archive\")."),
         (write_zip(tmp_path / 'names.zip', ['a'], [[f'{index}'] for index in range(30)], [image]),

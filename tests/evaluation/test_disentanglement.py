@@ -343,7 +343,8 @@ def test_without_attributes_the_rest_is_measured(network, tmp_path):
         '--measures=attributes,codes')
     assert result.exit_code == 0, result.output
     assert result.stderr.splitlines()[0] == (f"Warning: attributes are not measured. --data: '{data}': "
-        'it has no attributes.json with names and images; data sets of `sarigan data` have one.')
+        'it has no attributes.json; put one beside its images, as '
+        '{"names": ["hat"], "images": {"0001.png": ["cap"], ...}}.')
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['chart.png', 'table.json', 'table.md']
 
 def test_without_attributes_and_anything_else_nothing_is_done(network, tmp_path):
