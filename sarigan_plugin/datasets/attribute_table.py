@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FILE        = 'attributes.json'
 MAX_KINDS   = 20        # An attribute with more different values, such as a name, is a description and no kind.
 TRUTH       = {'0': False, '1': True, 'False': False, 'True': True} # As tables write them.
 

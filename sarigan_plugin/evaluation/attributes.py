@@ -225,7 +225,7 @@ def _read(source, name):
 def _read_table(source):
     """The attribute_table.Table of a data set."""
     try:
-        content = _read(source, attribute_table.FILE)
+        content = _read(source, listing.ATTRIBUTES)
     except (KeyError, FileNotFoundError):
         raise NoAttributes('it has no attributes.json; put one beside its images, as '
             '{"names": ["hat"], "images": {"0001.png": ["cap"], ...}}.') from None
