@@ -23,7 +23,14 @@ import PIL.ImageColor
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from sarigan_plugin.datasets import archive as dataset_zip, picture_conversion, picture_labels, picture_sources
+from sarigan_plugin.datasets import (
+    archive as dataset_zip,
+    listing,
+    picture_attributes,
+    picture_conversion,
+    picture_labels,
+    picture_sources,
+)
 from sarigan_plugin.datasets.picture_conversion import Refused
 from sarigan_plugin.datasets.picture_labels import shown, some
 from sarigan_plugin.datasets.picture_sources import PREVIEW, REPORT
@@ -57,14 +64,15 @@ class Options:
 @dataclass
 class Job:
     """What is to become of which pictures."""
-    strict:   bool
-    pictures: list                  = field(default_factory=list) # (name, what opens it).
-    looks:    list                  = field(default_factory=list) # A Look at each of them.
-    left_out: list                  = field(default_factory=list) # (name, Refused).
-    notes:    list                  = field(default_factory=list) # (name, what was odd about it).
-    labels:   picture_labels.Labels = None
-    source:   picture_sources.Source = None
-    target:   picture_conversion.Target = None
+    strict:     bool
+    pictures:   list                  = field(default_factory=list) # (name, what opens it).
+    looks:      list                  = field(default_factory=list) # A Look at each of them.
+    left_out:   list                  = field(default_factory=list) # (name, Refused).
+    notes:      list                  = field(default_factory=list) # (name, what was odd about it).
+    labels:     picture_labels.Labels = None
+    attributes: picture_attributes.Attributes = None
+    source:     picture_sources.Source = None
+    target:     picture_conversion.Target = None
 
     def leave_out(self, name, refused):
         if self.strict and refused.kind not in ASKED_FOR:
@@ -98,6 +106,7 @@ def look(options, unpacked):
     try:
         job.source = picture_sources.find(options.source, unpacked)
         job.labels = picture_labels.read(job.source, options.labels)
+        job.attributes = picture_attributes.read(job.source)
     except ValueError as error:
         raise UserError(f'SRC: {error}') from None
     for name, refused in job.source.left_out:
@@ -182,6 +191,7 @@ def _in_processes(function, pictures, size, worth, workers, label):
 class Made:
     """What is in the zip."""
     dest:    Path
+    names:   list   # Of each picture, in SRC.
     labels:  list   # Of each picture: a class, a list of numbers, or None.
     classes: list   # Of each class that has pictures: dict(label, name, images). Empty where labels are no classes.
 
@@ -196,9 +206,10 @@ def make_dataset(options):
         with writing('--dest', dest): # Of a compressed tar something is put aside.
             job = look(options, dataset_zip.unpacked_path(dest))
         _check_space(dest, job)
-        labels = _write_pictures(archive, job, options)
-        made = Made(dest, *_number_classes(labels, job.labels and job.labels.names))
+        made = _made(job, dest, _write_pictures(archive, job, options))
         archive.add('dataset.json', json.dumps(_labels_file(made)))
+        if job.attributes is not None:
+            archive.add(listing.ATTRIBUTES, json.dumps(_attributes_file(job.attributes, made)))
     with writing('--dest', dest.with_suffix(REPORT)):
         files.write_json(dest.with_suffix(REPORT), _report(job, options, made))
     with writing('--dest', dest.with_suffix(PREVIEW)), files.atomic_open(dest.with_suffix(PREVIEW)) as file:
@@ -218,10 +229,10 @@ def _bytes_of_one(target):
     return ((1 if target.grey else 3) * target.resolution + 1) * target.resolution + 300
 
 def _write_pictures(archive, job, options):
-    """Returns the label of each picture that is in the zip, None where there are no labels."""
+    """Returns the names of the pictures that are in the zip."""
     convert = functools.partial(picture_conversion.convert_all, target=job.target)
     at_once = max(2 ** 20 // _bytes_of_one(job.target), 1)
-    labels, first_of = [], dict()
+    names, first_of = [], dict()
     label = f'Writing {Path(options.dest).name}'
     for (name, _picture), answer in _in_processes(convert, job.pictures, at_once, 16, options.workers, label):
         if isinstance(answer, Refused):
@@ -229,12 +240,17 @@ def _write_pictures(archive, job, options):
         elif options.drop_duplicates and first_of.setdefault(answer.digest, name) != name:
             job.leave_out(name, Refused(DUPLICATE, first_of[answer.digest]))
         else:
-            archive.add(dataset_zip.picture_name(len(labels)), answer.png)
-            labels.append(job.labels and job.labels.get(name))
+            archive.add(dataset_zip.picture_name(len(names)), answer.png)
+            names.append(name)
             job.notes += [(name, note) for note in answer.notes]
-    if not labels:
+    if not names:
         raise _nothing_left(job, options)
-    return labels
+    return names
+
+def _made(job, dest, names):
+    """The Made of the pictures of these names."""
+    labels = [job.labels and job.labels.get(name) for name in names]
+    return Made(dest, names, *_number_classes(labels, job.labels and job.labels.names))
 
 def _number_classes(labels, names):
     """(labels with numbers for folders, classes as Made has them). names: what numbers are called already, or None."""
@@ -257,6 +273,11 @@ def _labels_file(made):
         content['label_names'] = [names.get(label, str(label)) for label in range(max(names) + 1)]
     return content
 
+def _attributes_file(attributes, made):
+    """What is in attributes.json: the rows of the pictures under their names in the zip."""
+    rows = {dataset_zip.picture_name(index): attributes.get(name) for index, name in enumerate(made.names)}
+    return dict(names=attributes.names, images={name: row for name, row in rows.items() if row is not None})
+
 #----------------------------------------------------------------------------
 # Saying what was made.
 
@@ -267,14 +288,14 @@ def tell_plan(options):
         job = look(options, Path(folder, 'unpacked'))
     sizes = sorted({seen.size for seen in job.looks}, key=lambda size: (min(size), size))
     count = len(job.pictures)
-    labels = [job.labels and job.labels.get(name) for name, _picture in job.pictures]
-    classes = _describe_classes(Made(Path(options.dest), *_number_classes(labels, job.labels and job.labels.names)))
+    made = _made(job, Path(options.dest), [name for name, _picture in job.pictures])
     size = _size(count * _bytes_of_one(job.target))
     formats, modes = (collections.Counter(getattr(seen, name) for seen in job.looks) for name in ('format', 'mode'))
-    print(f'{options.dest} would get {_pictures(count, job.target)}, about {size}{classes}.')
+    print(f'{options.dest} would get {_pictures(count, job.target)}, about {size}{_describe_classes(made)}.')
     print(f'They are {_counted(formats)}; {_counted(modes)}; {_by(sizes[0])}'
         + (f' to {_by(sizes[-1])}.' if len(sizes) > 1 else '.'))
     _tell_left_out(job, 'would be left out')
+    _tell_attributes(job.attributes, made)
     print('Pixels were not decoded: broken pictures and duplicates show when the zip is made. '
         'Nothing was written.')
 
@@ -283,6 +304,7 @@ def _tell(job, made):
     size = _size(made.dest.stat().st_size)
     print(f'{made.dest}: {_pictures(len(made.labels), job.target)}, {size}{_describe_classes(made)}.')
     _tell_left_out(job, 'left out')
+    _tell_attributes(job.attributes, made)
     if job.notes:
         (name, note), noted = job.notes[0], len({name for name, _note in job.notes})
         print(f'About {_plural(noted, "picture")} there is a note in {report.name}, as: {shown(name)}: {note}.')
@@ -297,6 +319,18 @@ def _tell_left_out(job, were):
     if job.labels and job.labels.unused:
         unused = job.labels.unused
         print(f'  {_plural(len(unused), "label")} in dataset.json without a picture: {some(unused, 3)}')
+
+def _tell_attributes(attributes, made):
+    if attributes is None:
+        return
+    without = attributes.without(made.names)
+    print(f'  {_plural(len(attributes.names), "attribute")} of {_plural(len(made.names) - len(without), "picture")}: '
+        f'{some(attributes.names, 8)}')
+    if without:
+        print(f'  {_plural(len(without), "picture")} without a row in attributes.json: {some(without, 3)}')
+    if attributes.unused:
+        print(f'  {_plural(len(attributes.unused), "row")} in attributes.json without a picture: '
+            f'{some(attributes.unused, 3)}')
 
 def _by_reason(job):
     """{kind of reason: [names]}, the most frequent first."""
@@ -361,6 +395,9 @@ def _report(job, options, made):
         notes       = [dict(name=name, note=note) for name, note in job.notes],
         other_files = dict(job.source.others.most_common(), junk=job.source.junk),
         labels_without_picture = list(job.labels.unused) if job.labels else [],
+        attributes  = job.attributes.names if job.attributes else [],
+        pictures_without_attributes = job.attributes.without(made.names) if job.attributes else [],
+        attributes_without_picture = job.attributes.unused if job.attributes else [],
     )
 
 #----------------------------------------------------------------------------

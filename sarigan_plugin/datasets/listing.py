@@ -8,6 +8,7 @@ from sarigan_plugin.support import files, picture_files
 from sarigan_plugin.upstream import exchanges
 
 LABELS      = 'dataset.json'
+ATTRIBUTES  = 'attributes.json'     # See attribute_table.py.
 NUM_CLASSES = 1 << 16               # Labels become one-hot vectors of this length at most.
 FLOAT32_MAX = 3.4028234663852886e38
 

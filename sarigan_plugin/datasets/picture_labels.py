@@ -22,7 +22,7 @@ class Labels:
 
     def get(self, name):
         """The label of a picture. Raises Refused where it has none."""
-        label = self.of.get(_key(name))
+        label = self.of.get(key(name))
         if label is None:
             raise self.missing
         return label
@@ -45,7 +45,7 @@ def read(source, kind):
     return _of_json(content, names, [name for name, _refused in source.left_out])
 
 def _of_folders(names):
-    labels = Labels({_key(name): name.partition('/')[0] for name in names if '/' in name}, Refused(NO_FOLDER))
+    labels = Labels({key(name): name.partition('/')[0] for name in names if '/' in name}, Refused(NO_FOLDER))
     classes = sorted(set(labels.of.values()))
     if len(classes) < 2:
         found = f'all pictures are in one, {classes[0]}' if classes else 'there are none'
@@ -53,7 +53,7 @@ def _of_folders(names):
             'give the folder that holds the folders of classes, or leave --labels out.')
     return labels
 
-def _key(name):
+def key(name):
     """A name as it is compared: with slashes, and one form of letters with accents, of which Macs have their own."""
     return unicodedata.normalize('NFC', name.replace('\\', '/')).removeprefix('./')
 
@@ -80,18 +80,18 @@ def _of_json(content, names, left_out):
     is_pair = lambda pair: isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)
     if not isinstance(pairs, list) or not all(map(is_pair, pairs)):
         raise ValueError(f'"labels" in dataset.json must be a list of [file name, label] pairs{WAY_OUT}')
-    labels = {_key(name): label for name, label in pairs}
-    _refuse_if('has two different labels for', [name for name, label in pairs if labels[_key(name)] != label])
+    labels = {key(name): label for name, label in pairs}
+    _refuse_if('has two different labels for', [name for name, label in pairs if labels[key(name)] != label])
     _check_values(pairs)
-    found = {_key(name) for name in names}
+    found = {key(name) for name in names}
     if not found & labels.keys():
         raise ValueError(f'dataset.json has labels for none of the pictures: it names {some(list(labels), 1)}, '
             f'they are called {some(names, 1)}{WAY_OUT}')
-    known = found | {_key(name) for name in left_out}
+    known = found | {key(name) for name in left_out}
     class_names = content.get('label_names')
     if not (isinstance(class_names, list) and all(isinstance(name, str) for name in class_names)):
         class_names = None
-    return Labels(labels, Refused(NO_LABEL), class_names, [name for name, _label in pairs if _key(name) not in known])
+    return Labels(labels, Refused(NO_LABEL), class_names, [name for name, _label in pairs if key(name) not in known])
 
 def _check_values(pairs):
     first_name, first = pairs[0] if pairs else ('', 0)

@@ -16,10 +16,12 @@ import zipfile
 from dataclasses import dataclass
 
 from sarigan_plugin.datasets import archive as dataset_zip
-from sarigan_plugin.datasets.listing import LABELS
+from sarigan_plugin.datasets.listing import ATTRIBUTES, LABELS
 from sarigan_plugin.datasets.picture_conversion import UNREADABLE, Refused
 from sarigan_plugin.errors import first_line
 from sarigan_plugin.support import picture_files
+
+TABLES = (LABELS, ATTRIBUTES) # What is said of pictures, beside them.
 
 MAX_MEMBER_BYTES = 1 << 29 # Of a picture in an archive, unpacked: it is held in memory.
 
@@ -112,11 +114,12 @@ def _check_bytes(size):
 
 @dataclass
 class Source:
-    pictures: list                  # (name, what opens it), sorted by the parts of names, as upstream sorts a folder.
-    left_out: list                  # (name, Refused) of those that can't be opened.
-    labels:   object                # What opens the dataset.json beside them, or None.
-    junk:     int                   # Hidden files and folders, and what systems leave.
-    others:   collections.Counter   # Files that are no pictures, by extension; previews of our own.
+    pictures:   list                # (name, what opens it), sorted by the parts of names, as upstream sorts a folder.
+    left_out:   list                # (name, Refused) of those that can't be opened.
+    labels:     object              # What opens the dataset.json beside them, or None.
+    attributes: object              # What opens the attributes.json beside them, or None.
+    junk:       int                 # Hidden files and folders, and what systems leave.
+    others:     collections.Counter # Files that are no pictures, by extension; previews of our own.
 
 def find(path, unpacked):
     """The Source at a path.
@@ -215,7 +218,7 @@ def _unpack(path, unpacked):
                     copy.linkname = _tidy(member.linkname)
                 elif member.size > MAX_MEMBER_BYTES:
                     refused.append((copy.name, InTar(path, 0, member.size)))
-                elif picture_files.is_picture(copy.name) or posixpath.basename(copy.name) == LABELS:
+                elif picture_files.is_picture(copy.name) or posixpath.basename(copy.name) in TABLES:
                     content = source.extractfile(member).read()
             copy.size = len(content)
             dest.addfile(copy, io.BytesIO(content))
@@ -236,7 +239,8 @@ def _tidy(name):
 def _sort_out(members, junk_folders):
     """Source of [(name, what opens it, or why not)]. Of equal names the last counts, as in an unpacked archive."""
     members = dict(members)
-    source = Source(pictures=[], left_out=[], labels=members.get(LABELS), junk=0, others=collections.Counter())
+    source = Source(pictures=[], left_out=[], labels=members.get(LABELS), attributes=members.get(ATTRIBUTES),
+        junk=0, others=collections.Counter())
     junk = set(junk_folders)
     for name in sorted(members, key=lambda name: name.replace('/', '\0')): # By their parts: before all other letters.
         extension = os.path.splitext(name)[1].lower()
@@ -249,7 +253,7 @@ def _sort_out(members, junk_folders):
         elif extension in FOREIGN:
             source.left_out.append((name, Refused(FORMAT, FOREIGN[extension])))
         elif not picture_files.is_picture(name):
-            source.others[extension or 'without extension'] += name != LABELS
+            source.others[extension or 'without extension'] += name not in TABLES
         elif isinstance(members[name], Refused):
             source.left_out.append((name, members[name]))
         else:

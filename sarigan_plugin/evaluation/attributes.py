@@ -1,8 +1,7 @@
 """What is in an image, in the words of a data set: a small classifier of its attributes, or for drawn pictures
 (`sarigan data drawn`) a reader that makes no mistakes.
 
-A data set, a zip or a folder, may hold `attributes.json`, {"names": [...], "images": {file: [a value for each name]}},
-as those of `sarigan data` do.
+A data set, a zip or a folder, may hold `attributes.json`, see datasets/attribute_table.py.
 
     from sarigan_plugin.evaluation import attributes
 
@@ -10,21 +9,23 @@ as those of `sarigan data` do.
     probabilities = classifier(images)      # {'beanie': [0.02, 0.97, ...], ...} for uint8 images [N, H, W, 3]
 """
 
-import contextlib
+import hashlib
 import importlib.util
 import io
+import itertools
 import json
 import os
-import zipfile
 
 import numpy as np
 import PIL.Image
 import scipy.stats
 import torch
 
-from sarigan_plugin.datasets import drawn, listing
+from sarigan_plugin.datasets import attribute_source, attribute_table, drawn, listing
+from sarigan_plugin.datasets.attribute_source import NoAttributes
 from sarigan_plugin.datasets.packaged import cache_dir
-from sarigan_plugin.errors import UserError
+from sarigan_plugin.datasets.picture_labels import some
+from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.support import files
 from sarigan_plugin.support.bars import progressbar
 
@@ -34,7 +35,6 @@ WIDTHS      = [32, 64, 128] # Channels of its convolutions, each of which halves
 STEPS       = 1500
 BATCH       = 64
 RATE        = 4e-3      # Highest learning rate, of one cycle.
-MAX_KINDS   = 20        # An attribute with more different values, such as a name, is a description and no kind.
 MIN_COUNT   = 20        # Held-out images with a value, and without it: fewer tell nothing of how well it is recognised.
 MIN_AUC     = 0.9       # Attributes that are recognised less well are left out.
 HELD_OUT    = 5         # Every fifth image is not trained on.
@@ -49,10 +49,12 @@ class Classifier:
         of_each,    # The attribute of each.
         state,      # Of the network, see _network().
         auc,        # {name: area under the ROC curve on held-out images}, 0.5 = chance.
+        unlearnable, # Of _unlearnable().
     ):
         self.names = names
         self.of_each = of_each
         self.auc = auc
+        self.unlearnable = unlearnable
         self.network = _network(len(names)).eval().requires_grad_(False)
         self.network.load_state_dict(state)
 
@@ -68,6 +70,16 @@ class Classifier:
     def attributes(self):
         """The attributes that are recognised, or of which a value is, in order."""
         return list(dict.fromkeys(self.of_each[index] for index in self.recognised()))
+
+    def passed_over(self):
+        """{why: [the table's attributes that are not recognised]}; those with an AUC have the best one behind them."""
+        best = dict()
+        for name, attribute in zip(self.names, self.of_each):
+            best[attribute] = max(best.get(attribute, 0), self.auc.get(name, 0))
+        told = set(itertools.chain(*self.unlearnable.values()))
+        unseen = [f'{attribute} {auc:.2f}' for attribute, auc in best.items()
+            if auc < MIN_AUC and attribute not in told]
+        return {**self.unlearnable, **({f'AUC below {MIN_AUC:g}': unseen} if unseen else {})}
 
 def _network(num_outputs):
     widths = [3, *WIDTHS]
@@ -127,39 +139,93 @@ class DrawnReader:
             raise UserError(f'The attributes of this data set cannot be read in the images of this network: {error}'
                 ) from None
 
-class NoAttributes(ValueError):
-    """A data set has none, or none that can be seen in its images."""
-
 def fit(path):
     """The Classifier of the attributes of a data set, trained the first time and kept in the cache; a DrawnReader where
     its pictures are drawn ones.
 
     Raises ValueError, one sentence, for what is no data set; NoAttributes for one without attributes.
     """
-    with _opened(path) as source:
-        names, rows = _read_table(source)
-        return DrawnReader() if _is_drawn(source, names, rows) else _learned(path, source, names, rows)
+    with attribute_source.opened(path) as source:
+        table = source.table()
+        return DrawnReader() if _is_drawn(source, table) else _learned(path, source, table)
 
-def learn(path):
-    """As fit(), but always a Classifier: gradients go through its network, and none through a reader."""
-    with _opened(path) as source:
-        return _learned(path, source, *_read_table(source))
+def learn(path, left_out=None):
+    """As fit(), but always a Classifier: gradients go through its network, and none through a reader.
 
-def _learned(path, source, table_names, rows):
-    names, of_each, targets, image_files = _columns_of(table_names, rows)
-    kept = cache_dir() / f'attributes-{VERSION}-{files.fingerprint(path)}.pt'
-    if not kept.is_file():
-        images = _read_images(source, image_files)
-        state, auc = _train(_normalised(images), torch.from_numpy(targets), names)
+    left_out: names of images that are no part of the data set; None = those of this process, see
+    datasets/loading.prepare(). Raises attribute_source.UnreadableImage where another one can't be read.
+    """
+    with attribute_source.opened(path) as source:
+        return _learned(path, source, source.table(), listing.left_out(path) if left_out is None else left_out)
+
+def _learned(path, source, table, left_out=()):
+    left_out = sorted(table.rows.keys() & set(left_out))
+    table = table.without(left_out)
+    columns = source.columns(table)
+    unlearnable = _unlearnable(columns)
+    if set(table.names) <= set(itertools.chain(*unlearnable.values())):
+        raise NoAttributes(f'none of its attributes can be learned ({listed(unlearnable)}).')
+    kept = _place_in_cache(path, columns, left_out)
+    classifier = _kept_classifier(kept, columns, unlearnable)
+    if classifier is None:
+        state, auc = _learn_and_keep(kept, source, list(table.rows), columns)
+        classifier = Classifier(columns.names, columns.of_each, state, auc, unlearnable)
+    if not classifier.recognised():
+        raise NoAttributes(f'none of its attributes is recognised ({listed(classifier.passed_over())}).')
+    return classifier
+
+def listed(reasons):
+    """{why: [attributes]} as part of a sentence."""
+    return '; '.join(f'{why}: {some(attributes, 8)}' for why, attributes in reasons.items())
+
+def _unlearnable(columns):
+    """{why: [attributes]} of those that can't be recognised, whatever is learned."""
+    held_out = columns.targets[_is_held_out(len(columns.targets))]
+    counts = held_out.sum(axis=0)
+    countable = {columns.of_each[index] for index in np.flatnonzero(_is_countable(counts, len(held_out)))}
+    alike = {columns.of_each[index] for index in np.flatnonzero(columns.targets.all(axis=0))}
+    rare = [name for name in dict.fromkeys(columns.of_each) if name not in countable | alike]
+    reasons = {
+        f'more than {attribute_table.MAX_KINDS} different values': columns.too_many,
+        'the same in all images': [name for name in columns.of_each if name in alike],
+        f'not {MIN_COUNT} of the {len(held_out)} held-out images with it, and {MIN_COUNT} without': rare,
+    }
+    return {why: names for why, names in reasons.items() if names}
+
+def _is_held_out(count):
+    """Bool [count]: the images that are not trained on."""
+    return np.arange(count) % HELD_OUT == 0
+
+def _is_countable(with_it, count):
+    """Whether so many of `count` held-out images tell how well something is recognised."""
+    return (with_it >= MIN_COUNT) & (with_it <= count - MIN_COUNT)
+
+def _place_in_cache(path, columns, left_out):
+    """Where the classifier of a data set is kept."""
+    told = [files.fingerprint(path)]
+    if columns.reworded or left_out: # Classifiers from before know of neither, and are right without.
+        told.append(hashlib.sha256(json.dumps([columns.reworded, left_out]).encode()).hexdigest()[:32])
+    return cache_dir() / f'attributes-{VERSION}-{"-".join(told)}.pt'
+
+def _kept_classifier(kept, columns, unlearnable):
+    """The Classifier in a file of the cache; None where there is none, or part of one."""
+    try:
+        return Classifier(columns.names, columns.of_each, unlearnable=unlearnable,
+            **torch.load(kept, weights_only=True))
+    except Exception: # torch.load() raises whatever it likes on bad bytes.
+        return None
+
+def _learn_and_keep(kept, source, image_files, columns):
+    """What _train() returns. That it can't be kept is known before."""
+    with writing('XDG_CACHE_HOME', kept.parent):
         kept.parent.mkdir(parents=True, exist_ok=True)
         with files.atomic_open(str(kept)) as f:
-            torch.save(dict(state=state, auc=auc), f)
-    stored = torch.load(kept, weights_only=True)
-    classifier = Classifier(names, of_each, **stored)
-    if not classifier.recognised():
-        raise NoAttributes(f'none of its {len(names)} attributes is recognised with an AUC of {MIN_AUC:g}, '
-            f'each in {MIN_COUNT} held-out images at least.')
-    return classifier
+            images = _read_images(source, image_files)
+            state, auc = _train(_normalised(images), torch.from_numpy(columns.targets), columns.names)
+            content = io.BytesIO() # PyTorch says less of a full disk than a file does.
+            torch.save(dict(state=state, auc=auc), content)
+            f.write(content.getbuffer())
+    return state, auc
 
 def _train(images, targets, names):
     """images: [N, 3, SIDE, SIDE] in [-1, 1]; targets: bool [N, attributes]. Returns (state, {name: AUC})."""
@@ -167,7 +233,7 @@ def _train(images, targets, names):
     random = torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
-    fitted = torch.arange(len(images)) % HELD_OUT > 0
+    fitted = torch.from_numpy(~_is_held_out(len(images)))
     shown, wanted = images[fitted], targets[fitted].float()
     with progressbar(range(STEPS), label='Learning attributes') as steps:
         for _step in steps:
@@ -183,85 +249,31 @@ def _train(images, targets, names):
         scores = torch.cat([network(part) for part in images[~fitted].split(1000)]).numpy()
     present = targets[~fitted].numpy()
     auc = {name: area_under_roc(scores[:, index], present[:, index]) for index, name in enumerate(names)
-        if MIN_COUNT <= present[:, index].sum() <= len(present) - MIN_COUNT}
+        if _is_countable(present[:, index].sum(), len(present))}
     return network.state_dict(), auc
 
-#----------------------------------------------------------------------------
-# Reading a data set.
-
-def _opened(path):
-    try:
-        return contextlib.closing(listing.Folder(path) if os.path.isdir(path) else listing.Zip(path))
-    except OSError as error:
-        raise ValueError(f'it cannot be read ({error.strerror}).') from None
-    except zipfile.BadZipFile:
-        raise ValueError('it is not a zip.') from None
-
-def _read(source, name):
-    with source.open(name) as file:
-        return file.read()
-
-def _read_table(source):
-    """([attribute], {file: [a value for each]})."""
-    try:
-        table = json.loads(_read(source, 'attributes.json'))
-        names, rows = table['names'], table['images']
-        values = list(rows.values())
-        if not values or not all(len(row) == len(names) for row in values):
-            raise ValueError('rows of different lengths')
-        return names, rows
-    except (KeyError, FileNotFoundError):
-        raise NoAttributes('it has no attributes.json with names and images; '
-            'data sets of `sarigan data` have one.') from None
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f'its attributes.json is not a table of names and images ({error}).') from None
-
-def _is_drawn(source, names, rows):
+def _is_drawn(source, table):
     """Whether its pictures are heads that drawn.py draws: the table says so, and so do the first pictures."""
-    first = dict(list(rows.items())[:DRAWN_SEEN])
-    factors = drawn.of_words(names, first.values())
+    first = dict(list(table.rows.items())[:DRAWN_SEEN])
+    factors = drawn.of_words(table.names, first.values())
     if factors is None:
         return False
-    images = [_read_image(source, file) for file in first]
+    images = [source.image(file) for file in first]
     try:
         return len({image.shape for image in images}) == 1 and np.array_equal(drawn.read(np.stack(images)),
             drawn.visible(factors))
     except ValueError: # Of another size.
         return False
 
-def _columns_of(names, rows):
-    """([what a column tells], [its attribute], bool [N, columns], [file]); one column per kind where an attribute has
-    several."""
-    columns, of_each = dict(), dict()
-    for name, of_images in zip(names, zip(*rows.values())):
-        kinds = sorted(set(map(str, of_images)))
-        if kinds == ['0', '1']:
-            told = {str(name): np.array(of_images) == 1}
-        elif len(kinds) <= MAX_KINDS:
-            told = {f'{name} {kind}': np.array([str(value) == kind for value in of_images]) for kind in kinds}
-        else:
-            continue
-        columns.update(told)
-        of_each.update(dict.fromkeys(told, str(name)))
-    if not columns:
-        raise NoAttributes(f'no attribute in its attributes.json has from 2 to {MAX_KINDS} different values.')
-    return list(columns), list(of_each.values()), np.stack(list(columns.values()), axis=1), list(rows)
-
 def _read_images(source, image_files):
     """uint8 [N, SIDE, SIDE, 3]."""
     images = np.empty([len(image_files), SIDE, SIDE, 3], dtype=np.uint8)
-    for index, file in enumerate(image_files):
-        image = PIL.Image.fromarray(_read_image(source, file))
-        images[index] = np.asarray(image if image.size == (SIDE, SIDE)
-            else image.resize([SIDE, SIDE], PIL.Image.Resampling.BOX))
+    with progressbar(image_files, label='Reading images') as names:
+        for index, file in enumerate(names):
+            image = PIL.Image.fromarray(source.image(file))
+            images[index] = np.asarray(image if image.size == (SIDE, SIDE)
+                else image.resize([SIDE, SIDE], PIL.Image.Resampling.BOX))
     return images
-
-def _read_image(source, file):
-    """uint8 [H, W, 3]."""
-    try:
-        return np.asarray(PIL.Image.open(io.BytesIO(_read(source, file))).convert('RGB'))
-    except (KeyError, OSError) as error:
-        raise ValueError(f'its image {file!r} cannot be read ({error}).') from None
 
 #----------------------------------------------------------------------------
 

@@ -174,7 +174,8 @@ def _with_attributes(args: Any, method: Method, overrides: dict[str, Any]) -> Me
     """With the names of the attributes, and a group for each."""
     _require('num_groups' not in overrides, f'--num-groups: not with {attribute_groups.ASKED}, where there are as many '
         'groups as attributes')
-    names = attribute_groups.choose(args.training_set_kwargs.path, method.attributes)
+    names = attribute_groups.choose(args.training_set_kwargs.path, method.attributes,
+        attribute_groups.left_out_of(args))
     return dataclasses.replace(method, attributes=names, num_groups=len(names))
 
 def _sarigan(args: Any, method: Method, layers: dict[str, tuple[int, int]]) -> None:

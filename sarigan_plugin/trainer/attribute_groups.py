@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from sarigan_plugin.datasets.attribute_source import UnreadableImage
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.evaluation import attributes, snapshot_metrics
 from sarigan_plugin.model.grouped import grouped_layers
@@ -19,23 +20,57 @@ BY      = 'attributes' # What a file says that its groups go by.
 
 #----------------------------------------------------------------------------
 
-def choose(data: str, wanted: Any) -> list[str]:
+def choose(data: str, wanted: Any, left_out: Sequence[str]) -> list[str]:
     """The attributes of a data set that get a group each. Raises UserError.
 
-    wanted: their names, or 'all' that are recognised. A small network learns to recognise them first.
+    wanted: their names, or 'all' that are recognised. A small network learns to recognise them first. left_out: names
+    of images that are no part of the data set.
     """
     try:
-        known = attributes.learn(data).attributes()
+        known = attributes.learn(data, left_out).attributes()
+    except UnreadableImage as error:
+        raise UserError(f'--data: {ASKED} cannot use {data!r}: {str(error).rstrip(".")}; --skip-bad-images=1 goes '
+            'without it') from None
     except ValueError as error:
-        raise UserError(f'--data: {ASKED} needs a data set with attributes.json, and {data!r} is none: {error}'
-            ) from None
-    if wanted == 'all':
-        return known
-    for name in wanted:
+        raise UserError(f'--data: {ASKED} cannot use {data!r}: {error}') from None
+    names = known if wanted == 'all' else list(wanted)
+    for name in names:
         if name not in known:
             raise UserError(f'--attributes: {name!r} is none of those that are recognised in {data!r}: '
                 f'{", ".join(known)}')
-    return list(wanted)
+        _check_name(name, data)
+    return names
+
+def _check_name(name: str, data: str) -> None:
+    """Raise UserError unless an attribute can give its name to a group: every snapshot has a file of them."""
+    try:
+        channel_sets.check_name(name)
+    except ValueError as error:
+        raise UserError(f'--attributes: {str(error).rstrip(".")}; rename the attribute in '
+            f'attributes.json of {data!r}, or name others with --attributes=') from None
+
+def described(args: Any) -> str:
+    """What is to be printed of a training: a line about the attributes with a group, one about those without, and one
+    about layers that have fewer groups; '' for a training without groups by attribute.
+
+    args: from arguments.training_options().
+    """
+    names = args.loss_kwargs.get('attributes_of_groups')
+    if names is None:
+        return ''
+    classifier = attributes.learn(args.training_set_kwargs.path, left_out_of(args))
+    unnamed = [name for name in classifier.attributes() if name not in names]
+    without = {**({'not in --attributes': unnamed} if unnamed else {}), **classifier.passed_over()}
+    numbers = args.G_kwargs.num_groups
+    few = [f'{layer} {number}' for layer, number in numbers.items() if number < len(names)
+        ] if isinstance(numbers, dict) else []
+    facts = {'Groups': ', '.join(names), 'Without a group': attributes.listed(without),
+        'Layers with fewer': ', '.join(few)}
+    return ''.join(f'{fact + ":":<20}{said}\n' for fact, said in facts.items() if said)
+
+def left_out_of(args: Any) -> list[str]:
+    """The names of the images that a training leaves out."""
+    return args.get('left_out', dict(images=[]))['images']
 
 def make_loss(data: str, attributes_of_groups: Sequence[str], device: torch.device, **kwargs: Any) -> Any:
     """The AttributeLoss of a training; constructed by upstream's training_loop().

@@ -66,6 +66,7 @@ def make(source, dest, *args):
     assert done.code == 0 and done.errors == [], done.errors
     with zipfile.ZipFile(dest) as archive:
         names = archive.namelist()
+        attributes = json.loads(archive.read(names.pop())) if names[-1] == 'attributes.json' else None
         assert names == [*(f'{index // 1000:05d}/img{index:08d}.png' for index in range(len(names) - 1)),
             'dataset.json']
         assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
@@ -73,7 +74,7 @@ def make(source, dest, *args):
         table = json.loads(archive.read('dataset.json'))
     assert dataset_check.check(dest).count == len(pictures)
     report = json.loads(dest.with_suffix('.report.json').read_text())
-    return types.SimpleNamespace(pictures=pictures, table=table,
+    return types.SimpleNamespace(pictures=pictures, table=table, attributes=attributes,
         labels=table['labels'] and [label for _name, label in table['labels']], report=report,
         left_out={entry['name']: entry['reason'] for entry in report['left_out']}, said=done.out)
 
@@ -482,12 +483,64 @@ def test_classes_with_gaps_are_pointed_out(tmp_path):
     st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(['labels', 'label_names', 'a']), inner, max_size=3)))
 def test_any_json_is_labels_or_one_sentence(content):
     picture = types.SimpleNamespace(load=lambda: io.BytesIO(json.dumps(content).encode()))
-    source = picture_sources.Source([('a', None)], [], picture, 0, collections.Counter())
+    source = picture_sources.Source([('a', None)], [], picture, None, 0, collections.Counter())
     try:
         labels = picture_labels.read(source, 'auto')
         assert labels is None or labels.get('a') is not None
     except ValueError as error:
         assert str(error).endswith('; correct it, or give --labels=none.') and '\n' not in str(error)
+
+#----------------------------------------------------------------------------
+# Attributes.
+
+def with_attributes(rows, names=('hat', 'tie'), **contents):
+    return {**contents, 'attributes.json': json.dumps(dict(names=names, images=rows)).encode()}
+
+@pytest.mark.parametrize('kind, prefix', [('folder', ''), ('.zip', ''), ('.tar', 'photos/'), ('.tar.gz', 'photos/')])
+def test_attributes_go_along_under_the_new_names(tmp_path, kind, prefix):
+    rows = {'G.tif': ['cap', 0], './b\\c.PNG': [None, '1'], 'b-/f.webp': ['cap', 1], 'b/gone.png': ['cap', 1]}
+    contents = {**CONTENTS, 'b/bad.png': b'', **with_attributes({**rows, 'b/bad.png': ['bad', 0]})}
+    source = (fill(tmp_path / 'src', contents) if kind == 'folder'
+        else archive_of(tmp_path / f'src{kind}', contents, prefix))
+    made = make(source, tmp_path / 'a.zip')
+    name = '00000/img0000000{}.png'.format
+    assert made.attributes == dict(names=['hat', 'tie'], images={name(0): ['cap', 0], name(2): [None, '1'],
+        name(4): ['cap', 1]})
+    assert '  2 attributes of 3 pictures: hat, tie\n' in made.said and 'Other files' not in made.said
+    assert '  2 pictures without a row in attributes.json: a.png, b/d/e.bmp\n' in made.said
+    assert '  1 row in attributes.json without a picture: b/gone.png\n' in made.said
+    assert made.report['attributes'] == ['hat', 'tie']
+    assert made.report['pictures_without_attributes'] == ['a.png', 'b/d/e.bmp']
+    assert made.report['attributes_without_picture'] == ['b/gone.png']
+    told = run(source, tmp_path / 'b.zip', '--dry-run').out
+    assert '  2 attributes of 3 pictures: hat, tie\n' in told and 'without a picture: b/gone.png\n' in told
+
+def test_a_data_set_that_is_made_anew_keeps_its_attributes_and_duplicates_lose_theirs(tmp_path):
+    contents = {f'{index}.png': noise(index // 2) for index in range(6)}
+    rows = {name: [index] for index, name in enumerate(contents)}
+    first = make(fill(tmp_path / 'src', with_attributes(rows, ['number'], **contents)), tmp_path / 'a.zip')
+    again = make(tmp_path / 'a.zip', tmp_path / 'b.zip', '--drop-duplicates')
+    assert [row for row, in first.attributes['images'].values()] == [0, 1, 2, 3, 4, 5]
+    assert again.attributes == dict(names=['number'],
+        images={f'00000/img0000000{index}.png': [2 * index] for index in range(3)})
+    assert dataset_check.check(tmp_path / 'b.zip').count == 3
+
+@pytest.mark.parametrize('table, says', [
+    ('{', 'attributes.json is not JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1))'),
+    ('[]', 'attributes.json must be an object with "names" and "images"'),
+    ('{"names": ["a", "a"], "images": {"a.png": [1, 2]}}', "attributes.json has two attributes of the name 'a'"),
+    ('{"names": ["a"], "images": {"x/a.png": [1]}}',
+        'attributes.json has rows for none of the pictures: it names x/a.png, they are called a.png'),
+    ('{"names": ["a"], "images": {"a.png": [1], "./a.png": [2]}}',
+        'attributes.json has two different rows for a.png'),
+])
+def test_wrong_attributes_are_named(tmp_path, table, says):
+    source = fill(tmp_path / 'src', {'a.png': noise(1), 'attributes.json': table.encode()})
+    assert fault(source, tmp_path / 'a.zip') == f'SRC: {says}; correct it, or move it out of SRC.'
+
+def test_only_attributes_beside_the_pictures_count(tmp_path):
+    made = make(fill(tmp_path / 'src', {'a.png': noise(1), 'b/attributes.json': b'{'}), tmp_path / 'a.zip')
+    assert made.attributes is None and made.report['other_files'] == {'.json': 1, 'junk': 0}
 
 #----------------------------------------------------------------------------
 # What is said, and what is left.
@@ -510,7 +563,7 @@ def test_it_ends_with_what_was_made_and_a_line_that_trains(tmp_path, monkeypatch
     (50000, 256, 'sarigan')])
 def test_the_config_that_is_advised_fits_the_set(tmp_path, count, resolution, cfg):
     line = folder.train_line(types.SimpleNamespace(resolution=resolution),
-        folder.Made(tmp_path / 'a.zip', [None] * count, []))
+        folder.Made(tmp_path / 'a.zip', [''] * count, [None] * count, []))
     assert line == f'sarigan train --cfg={cfg} --data={tmp_path}/a.zip --outdir=training-runs'
 
 def test_the_preview_shows_pictures_from_all_over_with_their_labels(tmp_path):

@@ -10,6 +10,8 @@ import PIL.Image
 import pytest
 import torch
 
+from sarigan_plugin.datasets import attribute_source, listing
+from sarigan_plugin.errors import UserError
 from sarigan_plugin.evaluation import attributes
 
 @pytest.fixture(scope='module')
@@ -74,6 +76,8 @@ def test_what_it_cannot_see_is_left_out_and_descriptions_are_no_kinds(fitted):
     classifier, _undisturbed = fitted
     assert list(classifier(picture(0, 0, 1)[None])) == ['dot', 'pattern plain', 'pattern striped']
     assert classifier.auc['dot'] == 1 and classifier.auc['mood'] < 0.8 and 'name 3' not in classifier.auc
+    assert classifier.passed_over() == {'more than 20 different values': ['name'],
+        'AUC below 0.9': [f'mood {classifier.auc["mood"]:.2f}']}
 
 def test_it_is_trained_once_and_kept(fitted, dataset, monkeypatch):
     classifier, undisturbed = fitted
@@ -90,6 +94,91 @@ def test_a_folder_is_read_as_a_zip_is(fitted, dataset, tmp_path, monkeypatch):
     assert attributes.fit(str(tmp_path / 'folder'))(images) == expected
     with pytest.raises(attributes.NoAttributes, match='^it has no attributes.json'):
         attributes.fit(str(tmp_path))
+
+def columns_without_learning(path, monkeypatch):
+    """(names, targets) that a network would learn, or the targets of what is in the cache."""
+    seen = []
+    def train(images, targets, names):
+        seen.append((names, targets.numpy()))
+        return attributes._network(len(names)).state_dict(), dict.fromkeys(names, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(attributes, '_train', train)
+        attributes.learn(path)
+    return seen[0] if seen else None
+
+@pytest.mark.parametrize('write', [
+    str,
+    lambda value: str(value) if value else value,
+    bool,
+    lambda value: str(bool(value)),
+    lambda value: [value, str(value), bool(value)][np.random.RandomState(value).randint(3)],
+])
+def test_zeros_and_ones_are_read_however_they_are_written(tmp_path, monkeypatch, write):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    values = [index % 3 % 2 for index in range(450)]
+    images = [picture(0, 0, 0)] * len(values)
+    path = write_zip(tmp_path / 'set.zip', ['dot', 'kind'], [[write(value), 'ab'[value]] for value in values], images)
+    names, targets = columns_without_learning(path, monkeypatch)
+    assert names == ['dot', 'kind a', 'kind b']
+    assert targets[:, 0].tolist() == targets[:, 2].tolist() == [value == 1 for value in values]
+
+def test_a_classifier_of_texts_that_earlier_versions_kept_is_not_used(tmp_path, monkeypatch):
+    """They took every "0" and "1" for an absence. Tables of numbers have theirs under the name of before."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    for name, write in [('numbers', int), ('texts', str)]:
+        path = write_zip(tmp_path / f'{name}.zip', ['dot'], [[write(index % 2)] for index in range(300)],
+            [picture(0, 0, 0)] * 300)
+        before = tmp_path / 'sarigan' / f'attributes-1-{attributes.files.fingerprint(path)}.pt'
+        before.parent.mkdir(exist_ok=True)
+        torch.save(dict(state=attributes._network(1).state_dict(), auc=dict(dot=0.95)), before)
+        assert (columns_without_learning(path, monkeypatch) is None) == (name == 'numbers')
+
+@pytest.mark.parametrize('left', [0, 100, 0.9])
+def test_a_classifier_of_which_a_part_is_kept_is_learned_again(tmp_path, monkeypatch, left):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    path = write_zip(tmp_path / 'set.zip', ['dot'], [[index % 2] for index in range(300)], [picture(0, 0, 0)] * 300)
+    assert columns_without_learning(path, monkeypatch) is not None
+    kept, = (tmp_path / 'sarigan').glob('attributes-*.pt')
+    whole = kept.read_bytes()
+    assert columns_without_learning(path, monkeypatch) is None
+    kept.write_bytes(whole[: int(left * len(whole)) if left < 1 else left])
+    assert columns_without_learning(path, monkeypatch) is not None
+    assert kept.read_bytes() == whole
+
+def test_a_cache_that_cannot_be_written_is_one_sentence_before_anything_is_learned(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(attributes, '_read_images', None) # Would be called.
+    (tmp_path / 'file').write_text('')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+    with pytest.raises(UserError, match=f'^XDG_CACHE_HOME: {tmp_path}/file/sarigan cannot be written to: '
+            'Not a directory.$'):
+        attributes.learn(dataset)
+
+def test_images_that_are_left_out_are_not_read(tmp_path, monkeypatch):
+    """Nor is what was learned without them taken for what is learned with them, or the other way round."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    path = write_zip(tmp_path / 'set.zip', ['dot'], [[index % 2] for index in range(300)], [picture(0, 0, 0)] * 300)
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(tmp_path / 'set')
+    assert len(columns_without_learning(tmp_path / 'set', monkeypatch)[1]) == 300
+    path = str(tmp_path / 'set')
+    (tmp_path / 'set' / '7.png').write_bytes((tmp_path / 'set' / '7.png').read_bytes()[:200])
+    with pytest.raises(attribute_source.UnreadableImage, match="^its image '7.png' cannot be read"):
+        attributes.learn(path)
+    monkeypatch.setattr(listing, '_left_out', dict())
+    listing.serve_upstream({path: ['7.png', 'other.png']})
+    assert len(columns_without_learning(path, monkeypatch)[1]) == 299
+    monkeypatch.setattr(attributes, '_train', None) # Would be called.
+    assert attributes.learn(path, ['7.png']).auc == attributes.learn(path).auc
+    with pytest.raises(attribute_source.UnreadableImage):
+        attributes.learn(path, [])
+
+def test_bars_show_how_far_reading_and_learning_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    monkeypatch.setattr(attributes, 'STEPS', 1)
+    path = write_zip(tmp_path / 'set.zip', ['dot'], [[index % 2] for index in range(300)], [picture(0, 0, 0)] * 300)
+    with pytest.raises(attributes.NoAttributes):
+        attributes.learn(path)
+    assert capsys.readouterr().out.split('\n')[:2] == ['Reading images', 'Learning attributes']
 
 def test_area_under_the_curve_counts_pairs():
     scores, present = np.random.RandomState(0).randint(0, 5, 40), np.random.RandomState(1).rand(40) < 0.4
@@ -112,17 +201,22 @@ def test_whatever_is_no_dataset_with_attributes_gets_one_sentence(tmp_path):
     for path, sentence in [
         (tmp_path / 'none.zip', 'it cannot be read (No such file or directory).'),
         (text, 'it is not a zip.'),
-        (without, 'it has no attributes.json with names and images; data sets of `sarigan data` have one.'),
-        (table, 'its attributes.json is not a table of names and images (list indices must be integers or '
-            'slices, not str).'),
-        (write_zip(tmp_path / 'ragged.zip', ['a'], [[1], [1, 0]], [image, image]),
-            'its attributes.json is not a table of names and images (rows of different lengths).'),
-        (write_zip(tmp_path / 'lost.zip', ['a'], [[1], [0]], [image]),
-            "its image '1.png' cannot be read (\"There is no item named '1.png' in the archive\")."),
+        (without, 'it has no attributes.json; put one beside its images, as {"names": ["hat"], "images": '
+            '{"0001.png": ["cap"], ...}}.'),
+        (table, 'its attributes.json must be an object with "names" and "images".'),
+        (write_zip(tmp_path / 'twice.zip', ['a', 'a b'], [['b c', 'c'], ['b d', 'd']], [image, image]),
+            "its attributes.json has 'a b c' for 'a' and for 'a b': rename one of the two."),
+        (write_zip(tmp_path / 'lost.zip', ['a'], [[index % 2] for index in range(202)], [image] * 201),
+            "its attributes.json has a row for '201.png', and there is no such image."),
         (write_zip(tmp_path / 'names.zip', ['a'], [[f'{index}'] for index in range(30)], [image]),
-            'no attribute in its attributes.json has from 2 to 20 different values.'),
+            'none of its attributes can be learned (more than 20 different values: a).'),
         (write_zip(tmp_path / 'few.zip', ['a'], [[index % 2] for index in range(20)], [image] * 20),
-            'none of its 1 attributes is recognised with an AUC of 0.9, each in 20 held-out images at least.'),
+            'none of its attributes can be learned (not 20 of the 4 held-out images with it, and 20 without: a).'),
+        (write_zip(tmp_path / 'all.zip', ['a', 'b', 'c', 'd'], [[0, 'x', index, index == 5] for index in range(200)],
+            [image] * 200), 'none of its attributes can be learned (more than 20 different values: c; the same in all '
+            'images: a, b; not 20 of the 40 held-out images with it, and 20 without: d).'),
+        (write_zip(tmp_path / 'unseen.zip', ['a', 'b'], [[index % 2, 1] for index in range(202)], [image] * 202),
+            'none of its attributes is recognised (the same in all images: b; AUC below 0.9: a 0.50).'),
     ]:
         with pytest.raises(ValueError) as caught:
             attributes.fit(path)

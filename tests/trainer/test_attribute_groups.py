@@ -1,7 +1,9 @@
 """--grouping=attributes: which attributes get a group, what is refused, and the names that groups have from then on."""
 
 import json
+import re
 import shutil
+import zipfile
 
 import pytest
 import torch
@@ -47,7 +49,7 @@ def test_every_attribute_has_a_group_in_the_order_in_which_they_are_named(heads,
 
 def test_all_that_are_recognised_are_taken_where_none_are_named(heads, tmp_path):
     known = attributes.learn(str(heads)).attributes()
-    assert attribute_groups.choose(str(heads), 'all') == known
+    assert attribute_groups.choose(str(heads), 'all', []) == known
     cfg = config(tmp_path, method=dict(grouping='attributes'), networks=dict(channel_max=16, channel_base=128))
     _desc, args = arguments.training_options(data=str(heads), cfg=cfg, metrics=[])
     assert args.loss_kwargs.attributes_of_groups == known and len(known) <= 16
@@ -108,9 +110,72 @@ def test_a_run_goes_on_where_its_data_set_has_moved(heads, tmp_path):
 
 def test_a_data_set_without_attributes_is_refused(tmp_path):
     small_training.write_images(tmp_path / 'images')
-    with pytest.raises(UserError, match='^--data: --grouping=attributes needs a data set with attributes.json, and '
-            ".*images' is none: it has no attributes.json"):
+    with pytest.raises(UserError, match="^--data: --grouping=attributes cannot use '.*images': it has no "
+            'attributes.json; put one'):
         options(tmp_path / 'images', tmp_path)
+    (tmp_path / 'images' / 'attributes.json').write_text('[1, 2]')
+    with pytest.raises(UserError, match="^--data: --grouping=attributes cannot use '.*images': its attributes.json "
+            'must be an object'):
+        options(tmp_path / 'images', tmp_path)
+
+def test_what_has_a_group_and_what_has_none_is_printed(heads, tmp_path):
+    known = attributes.learn(str(heads)).attributes()
+    _desc, args = options(heads, tmp_path, attributes=known[:2])
+    assert attribute_groups.described(args) == (f'Groups:             {known[0]}, {known[1]}\n'
+        f'Without a group:    not in --attributes: {attributes.some(known[2:], 8)}\n')
+    assert attribute_groups.described(options(heads, tmp_path, method=dict(grouping='blocks'))[1]) == ''
+    done = commands.run('train', '--cfg=tiny', '--grouping=attributes', '--attributes=skin', f'--data={heads}',
+        f'--outdir={tmp_path / "out"}', '--dry-run')
+    assert '\nGroups:             skin\nWithout a group:    ' in done.stdout
+
+def test_layers_with_room_for_fewer_groups_are_printed(heads, tmp_path):
+    cfg = config(tmp_path, method=dict(grouping='attributes'), networks=dict(channel_max=16, channel_base=128))
+    known = attributes.learn(str(heads)).attributes()
+    _desc, args = arguments.training_options(data=str(heads), cfg=cfg, metrics=[], attributes=known[:9])
+    assert len(known) >= 9 and '\nLayers with fewer:  b16.conv1 8\n' in attribute_groups.described(args)
+
+def test_bad_images_are_left_out_where_they_are_to_be(tmp_path, monkeypatch):
+    monkeypatch.setattr(attributes, 'STEPS', 120)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    drawn.make_drawn(str(tmp_path / 'heads.zip'), resolution=16, num=600)
+    with zipfile.ZipFile(tmp_path / 'heads.zip') as archive:
+        archive.extractall(tmp_path / 'heads')
+        rows = json.loads(archive.read('attributes.json'))['images']
+    (tmp_path / 'heads' / 'attributes.json').write_text(json.dumps(dict(names=['background', 'number'],
+        images={file: [row[0], index] for index, (file, row) in enumerate(rows.items())})))
+    bad = tmp_path / 'heads' / '00000' / 'img00000300.png'
+    bad.write_bytes(bad.read_bytes()[:60])
+    done = commands.run('train', '--cfg=tiny', '--grouping=attributes', f'--data={tmp_path / "heads"}', '--dry-run',
+        f'--outdir={tmp_path / "out"}', '--skip-bad-images=1')
+    assert done.exit_code == 0, done.output
+    assert ('\nGroups:             background\n'
+        'Without a group:    more than 20 different values: number\n') in done.stdout
+    with pytest.raises(UserError, match="^--data: --grouping=attributes cannot use '.*heads': its image "
+            r"'00000/img00000300.png' cannot be read \(.*\); --skip-bad-images=1 goes without it$"):
+        attribute_groups.choose(str(tmp_path / 'heads'), 'all', [])
+
+NO_NAMES = {'hair, bright': 'it has a comma', ' bright ': 'it has a space at an end', '': 'it is not text',
+    'a\nb': 'it is not text', '2': 'numbers are the indices', 'x' * 41: 'it has 41 letters'}
+
+def test_attributes_whose_names_no_group_can_have_get_none(tmp_path, monkeypatch):
+    """The background, under all those names: it is recognised under each."""
+    monkeypatch.setattr(attributes, 'STEPS', 120)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    drawn.make_drawn(str(tmp_path / 'heads.zip'), resolution=16, num=600)
+    names = ['background', *NO_NAMES]
+    with zipfile.ZipFile(tmp_path / 'heads.zip') as archive:
+        archive.extractall(tmp_path / 'heads')
+        rows = json.loads(archive.read('attributes.json'))['images']
+    (tmp_path / 'heads' / 'attributes.json').write_text(json.dumps(
+        dict(names=names, images={file: [row[0]] * len(names) for file, row in rows.items()})))
+    for name, why in NO_NAMES.items():
+        with pytest.raises(UserError, match=f'^--attributes: {re.escape(repr(name)[:60])}.*{why}'
+                r".*; rename the attribute in attributes.json of '.*heads', or name others with --attributes=$"):
+            attribute_groups.choose(str(tmp_path / 'heads'), [name], [])
+    assert attribute_groups.choose(str(tmp_path / 'heads'), ['background'], []) == ['background']
+    done = commands.run('train', '--cfg=tiny', '--grouping=attributes', f'--data={tmp_path / "heads"}', '--dry-run',
+        f'--outdir={tmp_path / "out"}')
+    assert "--attributes: 'hair, bright' is no name: it has a comma" in commands.sentence(done)
 
 @pytest.mark.parametrize('channels', [1, 3])
 def test_the_loss_reads_what_the_classifier_does(heads, make_generator, make_discriminator, channels):
