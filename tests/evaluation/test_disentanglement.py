@@ -342,14 +342,9 @@ def test_without_attributes_the_rest_is_measured(network, tmp_path):
     result = run(network, f'--data={data}', f'--outdir={tmp_path}/out', '--num-images=100',
         '--measures=attributes,codes')
     assert result.exit_code == 0, result.output
-<<<<<<< HEAD
     assert result.stderr.splitlines()[0] == (f"Warning: --data: attributes are not measured: '{data}': "
-        'it has no attributes.json with names and images; data sets of `sarigan data` have one.')
-=======
-    assert result.stderr.splitlines()[0] == (f"Warning: attributes are not measured. --data: '{data}': "
         'it has no attributes.json; put one beside its images, as '
         '{"names": ["hat"], "images": {"0001.png": ["cap"], ...}}.')
->>>>>>> 9b4682190d0c29527c012cb967c466985903f84a
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['chart.png', 'table.json', 'table.md']
 
 def test_without_attributes_and_anything_else_nothing_is_done(network, tmp_path):
