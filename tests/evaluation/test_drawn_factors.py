@@ -32,7 +32,7 @@ def test_a_table_that_its_pictures_belie_is_learned_from_as_any_other(tmp_path, 
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     monkeypatch.setattr(attributes, 'STEPS', 1)
     monkeypatch.setattr(drawn, 'draw', lambda factors, side: np.full([len(factors), side, side, 3], 128, np.uint8))
-    drawn.make_drawn(tmp_path / 'grey.zip', num=40)
+    drawn.make_drawn(tmp_path / 'grey.zip', num=1000)
     with pytest.raises(attributes.NoAttributes, match='is recognised'):
         attributes.fit(str(tmp_path / 'grey.zip'))
 
