@@ -155,7 +155,7 @@ def test_of_several_values_an_attribute_has_the_most_likely(values, read):
     probabilities = np.array(values)
     names = [f'hat {index}' for index in range(probabilities.shape[1])]
     judge = attributes.Classifier(['skin', *names], ['skin', *['hat'] * len(names)],
-        attributes._network(len(names) + 1).state_dict(), dict.fromkeys(['skin', *names], 0.95))
+        attributes._network(len(names) + 1).state_dict(), dict.fromkeys(['skin', *names], 0.95), {})
     judge.network = lambda images: torch.logit(torch.tensor(np.insert(probabilities, 0, 0.8, axis=1)))
     reader, told = disentanglement_study._read_by(judge)
     assert told == dict(skin=2, hat=2)
