@@ -2,10 +2,10 @@
 
 Half of the images that D judges are mixtures: of some groups they have the styles of another image, so that groups
 don't depend on each other. A reader of attributes, which learns nothing any more, tells whether each attribute came
-along with its group and with no other, and those without a group with none.
+along with its group and with no other.
 
-Index letters in shape comments: N images, O of them with codes of their own, M = N - O mixtures of these, g groups,
-a >= g attributes, of which the first g have a group each, K values of attributes that the reader tells.
+Index letters in shape comments: N images, O of them with codes of their own, M = N - O mixtures of these, g groups, of
+one attribute each, K values of attributes that the reader tells.
 """
 
 import torch
@@ -34,33 +34,31 @@ def second_images(num_own, num_mixtures, device):
     """
     return (torch.arange(num_mixtures, device=device) + max(num_own // 2, 1)) % num_own
 
-def followed(read, mixed, second, taken, attribute_of):
+def followed(read, mixed, second, taken, group_of):
     """How badly attributes follow their groups, [M, K]: the cross entropy of what is read in mixtures.
 
     read:         [O, K], logits of the images that mixtures are made of; above 0 = it is there.
     mixed:        [M, K], those of the mixtures.
     second:       [M], see second_images().
     taken:        bool [M, g], which groups a mixture has of the second.
-    attribute_of: [K] int64, the attribute of each value.
-    What is read in the image that a group comes from is to be read in the mixture, and of attributes without a group,
-    what is read in its first image. No gradient goes there: it is the mixture that is wrong. 0 where one of the two
-    images doesn't show an attribute, see shown().
+    group_of:     [K] int64, the group of each value's attribute.
+    What is read in the image that a group comes from is to be read in the mixture. No gradient goes there: it is the
+    mixture that is wrong. 0 where one of the two images doesn't show an attribute, see shown().
     """
     there = read.detach() > 0
-    of_attributes = shown(there, attribute_of)
-    in_both = of_attributes[:len(mixed)] & of_attributes[second] # [M, a]
-    taken = torch.nn.functional.pad(taken, [0, in_both.shape[1] - taken.shape[1]])
-    wanted = torch.where(taken[:, attribute_of], there[second], there[:len(mixed)])
+    of_groups = shown(there, group_of)
+    in_both = of_groups[:len(mixed)] & of_groups[second] # [M, g]
+    wanted = torch.where(taken[:, group_of], there[second], there[:len(mixed)])
     losses = torch.nn.functional.binary_cross_entropy_with_logits(mixed, wanted.to(mixed), reduction='none')
-    return losses * in_both[:, attribute_of]
+    return losses * in_both[:, group_of]
 
-def shown(there, attribute_of):
-    """Which images show each attribute, bool [N, a]: one of its values is there.
+def shown(there, group_of):
+    """Which images show the attribute of each group, bool [N, g]: one of its values is there.
 
     there: bool [N, K]. The colour of a hat isn't shown without a hat. An attribute with one value is there or not, and
     shown by both.
     """
-    values = torch.nn.functional.one_hot(attribute_of).bool() # [K, a]
+    values = torch.nn.functional.one_hot(group_of).bool() # [K, g]
     return (there[:, :, None] & values).any(dim=1) | (values.sum(dim=0) == 1)
 
 class AttributeLoss(SariGANLoss):
@@ -70,20 +68,16 @@ class AttributeLoss(SariGANLoss):
     """
     def __init__(self, *args,
         reader,                 # Images [N, C, R, R] in [-1, 1] -> logits [N, K], differentiable.
-        attribute_of,           # [K], the attribute of each: all of 0 to a - 1.
-        num_groups,             # g: attributes from there on have no group, and stay as they are in the first image.
-        lambda_attributes = 0.3, # Weight of followed(): its mean over mixtures and the attributes that have groups,
-                                # summed over their values, plus the same of those that have none.
+        group_of,               # [K], the group of each value's attribute: all of 0 to g - 1.
+        lambda_attributes = 0.3, # Weight of followed(), summed over K, averaged over mixtures and groups.
         **kwargs,               # As SariGANLoss.
     ):
         super().__init__(*args, **kwargs)
         if not lambda_attributes >= 0:
             raise ValueError(f'lambda_attributes must be non-negative, not {lambda_attributes}')
         self.reader = reader
-        self.attribute_of = torch.as_tensor(attribute_of, device=self.device)
-        self.num_groups = num_groups
-        without = int(self.attribute_of.max()) + 1 - num_groups
-        self.weights = torch.where(self.attribute_of < num_groups, 1 / num_groups, 1 / max(without, 1)) # [K]
+        self.group_of = torch.as_tensor(group_of, device=self.device)
+        self.num_groups = int(self.group_of.max()) + 1
         self.lambda_attributes = lambda_attributes
         self.compared = getattr(unwrapped(self.D).b4.mbstd, 'group_size', 1) # See arranged().
         self.second = self.taken = None # Of the mixtures of the round, see followed().
@@ -111,8 +105,8 @@ class AttributeLoss(SariGANLoss):
     def _image_loss(self, img, c):
         own, mixed = arranged(len(img), self.compared, img.device)
         logits = self.reader(img.to(torch.float32))
-        losses = followed(logits[own], logits[mixed], self.second, self.taken, self.attribute_of)
+        losses = followed(logits[own], logits[mixed], self.second, self.taken, self.group_of)
         training_stats.report('Loss/attributes', losses)
-        return self.lambda_attributes * (losses * self.weights).sum() / max(len(losses), 1)
+        return self.lambda_attributes * losses.sum() / max(len(losses), 1) / self.num_groups
 
 #----------------------------------------------------------------------------

@@ -75,16 +75,13 @@ def left_out_of(args: Any) -> list[str]:
 def make_loss(data: str, attributes_of_groups: Sequence[str], device: torch.device, **kwargs: Any) -> Any:
     """The AttributeLoss of a training; constructed by upstream's training_loop().
 
-    data: the data set. attributes_of_groups: of choose(), in the order of the groups; others that are recognised are
-    read as well, and are to come along with no group. kwargs: as AttributeLoss.
+    data: the data set. attributes_of_groups: of choose(), in the order of the groups. kwargs: as AttributeLoss.
     """
     from sarigan_plugin.losses.attributes import AttributeLoss  # Here, as upstream's tree may come to sys.path late.
     classifier = attributes.learn(data)
-    names = [*attributes_of_groups, *(name for name in classifier.attributes() if name not in attributes_of_groups)]
-    columns = classifier.recognised()
+    columns = [index for index in classifier.recognised() if classifier.of_each[index] in attributes_of_groups]
     return AttributeLoss(device=device, reader=functools.partial(_read, classifier.network.to(device), columns),
-        attribute_of=[names.index(classifier.of_each[index]) for index in columns],
-        num_groups=len(attributes_of_groups), **kwargs)
+        group_of=[attributes_of_groups.index(classifier.of_each[index]) for index in columns], **kwargs)
 
 def _read(network: torch.nn.Module, columns: Sequence[int], images: torch.Tensor) -> torch.Tensor:
     """[N, 1 or 3, R, R] -> logits [N, K]."""
