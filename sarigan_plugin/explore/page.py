@@ -72,6 +72,11 @@ def as_address(png):
 class Slider(ui.slider):
     LOOPBACK = False # The browser need not ask where the thumb is: keys held down would get lost.
 
+    def on(self, *args, **options):
+        """As ui.slider.on(), at once: NiceGUI sends the last of several moves by a timer, and by then a visitor may
+        have another group at hand."""
+        return super().on(*args, **{**options, 'throttle': 0})
+
 class Dial:
     """A slider, and a number box for what lies beyond it."""
     def __init__(self, label, low, high, step, tip, on_move, on_release):

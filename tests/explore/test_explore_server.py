@@ -263,6 +263,23 @@ def test_in_a_browser_a_slider_makes_the_image_of_the_python_interface_and_what_
     tab.page.get_by_text('None yet').wait_for()
     assert tab.shows(before)
 
+# What a browser is like that has much else to do.
+LATE_TIMERS = 'const at_once = window.setTimeout; window.setTimeout = (job, wait) => at_once(job, (wait ?? 0) + 5000);'
+
+@needs_chromium
+def test_in_a_browser_whose_timers_are_late_a_slider_moves_no_group_but_the_one_it_stood_for(tab, served):
+    tab.page.add_init_script(LATE_TIMERS)
+    tab.load()
+    session = Session(reading.load(str(served.network), 'network'))
+    tab.press('Times', 'ArrowRight', 2)
+    tab.button('b32.conv0').click()
+    tab.page.evaluate('new Promise(done => setTimeout(done, 500))') # What NiceGUI might send by a timer, it has sent.
+    tab.press('Share', 'PageUp')
+    session.steer(inter_scale=1.1)
+    session.select('b32.conv0')
+    session.steer(intra_seed=1, intra_mix=0.5)
+    assert tab.shows(Studio(session.G, None, None).draw(session.scene))
+
 @needs_chromium
 def test_in_a_browser_seeds_are_typed_and_rolled_and_what_is_no_seed_gets_a_message(tab, served):
     G = reading.load(str(served.network), 'network')

@@ -174,7 +174,11 @@ class Tab:
         self.page.on('pageerror', lambda error: self.complaints.append(str(error)))
         self.page.on('request', lambda request: self.asked.append(request.url))
         self.page.on('websocket', lambda socket: self.asked.append(socket.url))
-        self.page.goto(served.address)
+        self.address = served.address
+        self.load()
+
+    def load(self):
+        self.page.goto(self.address)
         self.page.wait_for_function(browser_tools.FIRST_IMAGE)
         self.page.wait_for_load_state('networkidle')
 
