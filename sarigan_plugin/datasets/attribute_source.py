@@ -12,7 +12,7 @@ from sarigan_plugin.datasets import attribute_table, listing
 from sarigan_plugin.errors import first_line
 
 class NoAttributes(ValueError):
-    """A data set has none, or none that can be seen in its images."""
+    """A data set has none, or a broken table of them, or none that can be seen in its images."""
 
 class UnreadableImage(ValueError):
     """An image that the table tells of can't be read."""
@@ -40,14 +40,31 @@ class Source:
             return file.read()
 
     def table(self):
-        """Its attribute_table.Table. Raises NoAttributes where it has none."""
+        """Its attribute_table.Table, of images that are there. Raises NoAttributes where it has none."""
+        table = self._whole_table()
+        there = table.without(self._lost(table))
+        if not there.rows:
+            image = next(iter(listing.listed(self.files.names)), None)
+            raise NoAttributes('its attributes.json has rows for none of its images: it names '
+                f'{next(iter(table.rows))!r}, and ' + ('there are none.' if image is None
+                else f'they are called such as {image!r}.'))
+        return there
+
+    def rows_without_an_image(self):
+        """Of what images its table tells that aren't there: their names, in its order."""
+        return self._lost(self._whole_table())
+
+    def _lost(self, table):
+        return [file for file in table.rows if file not in self.files.names]
+
+    def _whole_table(self):
         try:
             content = self._read(listing.ATTRIBUTES)
         except (KeyError, FileNotFoundError):
             raise NoAttributes('it has no attributes.json; put one beside its images, as '
                 '{"names": ["hat"], "images": {"0001.png": ["cap"], ...}}.') from None
         except Exception as error: # Of a broken or encrypted zip, too.
-            raise ValueError(f'its attributes.json cannot be read ({first_line(error)}).') from None
+            raise NoAttributes(f'its attributes.json cannot be read ({first_line(error)}).') from None
         return _told(attribute_table.parse, content)
 
     def columns(self, table):
@@ -60,8 +77,6 @@ class Source:
         """uint8 [H, W, 3]. Raises UnreadableImage."""
         try:
             return np.asarray(PIL.Image.open(io.BytesIO(self._read(name))).convert('RGB'))
-        except (KeyError, FileNotFoundError):
-            raise ValueError(f'its attributes.json has a row for {name!r}, and there is no such image.') from None
         except Exception as error: # Decoders raise whatever they like on bad bytes.
             raise UnreadableImage(f'its image {name!r} cannot be read ({first_line(error)}).') from None
 
@@ -70,6 +85,6 @@ def _told(read, content):
     try:
         return read(content)
     except ValueError as error:
-        raise ValueError(f'its attributes.json {error}.') from None
+        raise NoAttributes(f'its attributes.json {error}.') from None
 
 #----------------------------------------------------------------------------

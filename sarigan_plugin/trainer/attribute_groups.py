@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
+from sarigan_plugin.datasets import attribute_source
 from sarigan_plugin.datasets.attribute_source import UnreadableImage
+from sarigan_plugin.datasets.picture_labels import some
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.evaluation import attributes, snapshot_metrics
 from sarigan_plugin.model.grouped import grouped_layers
@@ -50,8 +52,8 @@ def _check_name(name: str, data: str) -> None:
             f'attributes.json of {data!r}, or name others with --attributes=') from None
 
 def described(args: Any) -> str:
-    """What is to be printed of a training: a line about the attributes with a group, one about those without, and one
-    about layers that have fewer groups; '' for a training without groups by attribute.
+    """What is to be printed of a training: lines about attributes with a group, attributes without, layers with fewer
+    groups, and rows of the table that no image has; '' for a training without groups by attribute.
 
     args: from arguments.training_options().
     """
@@ -64,8 +66,10 @@ def described(args: Any) -> str:
     numbers = args.G_kwargs.num_groups
     few = [f'{layer} {number}' for layer, number in numbers.items() if number < len(names)
         ] if isinstance(numbers, dict) else []
+    with attribute_source.opened(args.training_set_kwargs.path) as source:
+        lost = source.rows_without_an_image()
     facts = {'Groups': ', '.join(names), 'Without a group': attributes.listed(without),
-        'Layers with fewer': ', '.join(few)}
+        'Layers with fewer': ', '.join(few), 'Rows but no image': some(lost, 5)}
     return ''.join(f'{fact + ":":<20}{said}\n' for fact, said in facts.items() if said)
 
 def left_out_of(args: Any) -> list[str]:

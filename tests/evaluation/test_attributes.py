@@ -153,6 +153,12 @@ def test_a_cache_that_cannot_be_written_is_one_sentence_before_anything_is_learn
             'Not a directory.$'):
         attributes.learn(dataset)
 
+def test_rows_of_images_that_are_not_there_do_not_count(tmp_path, monkeypatch):
+    path = write_zip(tmp_path / 'set.zip', ['dot'], [[index % 2] for index in range(302)], [picture(0, 0, 0)] * 300)
+    assert len(columns_without_learning(str(path), monkeypatch)[1]) == 300
+    with attribute_source.opened(str(path)) as source:
+        assert source.rows_without_an_image() == ['300.png', '301.png']
+
 def test_images_that_are_left_out_are_not_read(tmp_path, monkeypatch):
     """Nor is what was learned without them taken for what is learned with them, or the other way round."""
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
@@ -195,6 +201,10 @@ def test_whatever_is_no_dataset_with_attributes_gets_one_sentence(tmp_path):
     without = tmp_path / 'without.zip'
     with zipfile.ZipFile(without, 'w') as archive:
         archive.writestr('a.png', b'')
+    misnamed = tmp_path / 'misnamed.zip'
+    with zipfile.ZipFile(misnamed, 'w') as archive:
+        archive.writestr('a.png', b'')
+        archive.writestr('attributes.json', '{"names": ["a"], "images": {"a.jpg": [1]}}')
     table = tmp_path / 'list.zip'
     with zipfile.ZipFile(table, 'w') as archive:
         archive.writestr('attributes.json', '[1, 2]')
@@ -206,9 +216,11 @@ def test_whatever_is_no_dataset_with_attributes_gets_one_sentence(tmp_path):
         (table, 'its attributes.json must be an object with "names" and "images".'),
         (write_zip(tmp_path / 'twice.zip', ['a', 'a b'], [['b c', 'c'], ['b d', 'd']], [image, image]),
             "its attributes.json has 'a b c' for 'a' and for 'a b': rename one of the two."),
-        (write_zip(tmp_path / 'lost.zip', ['a'], [[index % 2] for index in range(202)], [image] * 201),
-            "its attributes.json has a row for '201.png', and there is no such image."),
-        (write_zip(tmp_path / 'names.zip', ['a'], [[f'{index}'] for index in range(30)], [image]),
+        (write_zip(tmp_path / 'lost.zip', ['a'], [[index % 2] for index in range(202)], []),
+            "its attributes.json has rows for none of its images: it names '0.png', and there are none."),
+        (misnamed, "its attributes.json has rows for none of its images: it names 'a.jpg', and they are called such as "
+            "'a.png'."),
+        (write_zip(tmp_path / 'names.zip', ['a'], [[f'{index}'] for index in range(30)], [image] * 30),
             'none of its attributes can be learned (more than 20 different values: a).'),
         (write_zip(tmp_path / 'few.zip', ['a'], [[index % 2] for index in range(20)], [image] * 20),
             'none of its attributes can be learned (not 20 of the 4 held-out images with it, and 20 without: a).'),

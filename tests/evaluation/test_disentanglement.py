@@ -3,6 +3,7 @@
 import json
 import pickle
 import types
+import zipfile
 
 import numpy as np
 import PIL.Image
@@ -337,14 +338,20 @@ def test_networks_of_both_kinds_are_measured_side_by_side(network, plain, tmp_pa
     assert PIL.Image.open(out / 'units.png').height == (5 + 3) * 66 + 2 * (2 + 8 + 22 + 8)
 
 @pytest.mark.usefixtures('small')
-def test_without_attributes_the_rest_is_measured(network, tmp_path):
+@pytest.mark.parametrize('table, why', [
+    (None, 'it has no attributes.json; put one beside its images, as {"names": ["hat"], "images": '
+        '{"0001.png": ["cap"], ...}}.'),
+    ('[1, 2]', 'its attributes.json must be an object with "names" and "images".'),
+])
+def test_without_attributes_the_rest_is_measured(network, table, why, tmp_path):
     data = save_colours(tmp_path / 'set.zip', False)
+    if table is not None:
+        with zipfile.ZipFile(data, 'a') as archive:
+            archive.writestr('attributes.json', table)
     result = run(network, f'--data={data}', f'--outdir={tmp_path}/out', '--num-images=100',
         '--measures=attributes,codes')
     assert result.exit_code == 0, result.output
-    assert result.stderr.splitlines()[0] == (f"Warning: --data: attributes are not measured: '{data}': "
-        'it has no attributes.json; put one beside its images, as '
-        '{"names": ["hat"], "images": {"0001.png": ["cap"], ...}}.')
+    assert result.stderr.splitlines()[0] == (f"Warning: --data: attributes are not measured: '{data}': {why}")
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['chart.png', 'table.json', 'table.md']
 
 def test_without_attributes_and_anything_else_nothing_is_done(network, tmp_path):

@@ -145,11 +145,13 @@ def test_bad_images_are_left_out_where_they_are_to_be(tmp_path, monkeypatch):
         images={file: [row[0], index] for index, (file, row) in enumerate(rows.items())})))
     bad = tmp_path / 'heads' / '00000' / 'img00000300.png'
     bad.write_bytes(bad.read_bytes()[:60])
+    (tmp_path / 'heads' / '00000' / 'img00000301.png').unlink()
     done = commands.run('train', '--cfg=tiny', '--grouping=attributes', f'--data={tmp_path / "heads"}', '--dry-run',
         f'--outdir={tmp_path / "out"}', '--skip-bad-images=1')
     assert done.exit_code == 0, done.output
     assert ('\nGroups:             background\n'
-        'Without a group:    more than 20 different values: number\n') in done.stdout
+        'Without a group:    more than 20 different values: number\n'
+        'Rows but no image:  00000/img00000301.png\n') in done.stdout
     with pytest.raises(UserError, match="^--data: --grouping=attributes cannot use '.*heads': its image "
             r"'00000/img00000300.png' cannot be read \(.*\); --skip-bad-images=1 goes without it$"):
         attribute_groups.choose(str(tmp_path / 'heads'), 'all', [])
