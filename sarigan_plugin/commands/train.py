@@ -13,7 +13,7 @@ from sarigan_plugin.commands.options import PATH, trust_option
 from sarigan_plugin.commands.train_flags import Knob, TrainCommand, flags_of, show_all
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.support.world import DEFAULT_TIMEOUT, World
-from sarigan_plugin.trainer import arguments, attribute_groups, options as knobs, recipes, runs, transfer
+from sarigan_plugin.trainer import arguments, attribute_groups, left_out, options as knobs, recipes, runs, transfer
 from sarigan_plugin.trainer.launch import FaultTolerance, launch, machine_obstacle
 from sarigan_plugin.upstream import host, tree as upstream
 
@@ -198,13 +198,13 @@ def _find_obstacle(world, outdir, device, args):
 
 def print_options(args, summary):
     """Print what will be trained, on what."""
-    data, left_out = args.training_set_kwargs, attribute_groups.left_out_of(args)
+    data, missing = args.training_set_kwargs, left_out.names(args)
     classes = ''
     if data.use_labels and summary.num_classes:
         classes = f', {summary.used_classes:,} of {summary.num_classes:,} classes used'
     shown = args
-    if len(left_out) > LISTED:
-        shown = {**args, 'left_out': {**args.left_out, 'images': [*left_out[:LISTED], '...']}}
+    if len(missing) > LISTED:
+        shown = {**args, 'left_out': {**args.left_out, 'images': [*missing[:LISTED], '...']}}
     print('\nTraining options:')
     print(json.dumps(shown, indent=2))
     print(f"""
@@ -212,7 +212,7 @@ Output directory:   {args.run_dir}
 Training data:      {data.path}
 Training duration:  {args.total_kimg} kimg
 Number of GPUs:     {args.num_gpus}
-Number of images:   {data.max_size}{f", without {len(left_out)} bad" if left_out else ""}
+Number of images:   {data.max_size}{f", without {len(missing)} bad" if missing else ""}
 Image resolution:   {data.resolution}
 Conditional model:  {data.use_labels}{classes}
 Dataset x-flips:    {data.xflip}

@@ -5,14 +5,14 @@ The same code turns upstream's recipes and ours into them, so upstream's names g
 
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, get_args
 
 from sarigan_plugin.datasets import check as dataset_check, mending, splits
 from sarigan_plugin.datasets.masks import Source as MaskSource
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.snapshots import exported
-from sarigan_plugin.trainer import attribute_groups, options
+from sarigan_plugin.trainer import attribute_groups, left_out, options
 from sarigan_plugin.trainer.options import (
     AUGMENT_PIPES,
     MASKS,
@@ -60,14 +60,6 @@ def look_at(data: str, skip_bad_images: bool | None = False,
         return dataset_check.check(data, skip_bad_images, known)
     except ValueError as error:
         raise UserError(f'--data: {error}') from None
-
-def leave_out(args: Any, names: Sequence[str]) -> None:
-    """Let args train without these images of the data set, and with all others, as a run that goes on began."""
-    data = args.training_set_kwargs
-    args.left_out = dict(of=None, images=list(names)) # No look has found just these.
-    if 'random_seed' not in data: # --subset is as large as before.
-        count = dataset_check.images_without(data.path, names)
-        data.max_size = len(splits.indices(count, data.get('split', 'all')))
 
 def _by_class(given: dict[str, Any]) -> tuple[CommandLine, dict[str, Any], dict[str, Any]]:
     """(CommandLine, what overrules Method, what overrules Inpainting), the latter two dicts of what is not None."""
@@ -174,8 +166,7 @@ def _with_attributes(args: Any, method: Method, overrides: dict[str, Any]) -> Me
     """With the names of the attributes, and a group for each."""
     _require('num_groups' not in overrides, f'--num-groups: not with {attribute_groups.ASKED}, where there are as many '
         'groups as attributes')
-    names = attribute_groups.choose(args.training_set_kwargs.path, method.attributes,
-        attribute_groups.left_out_of(args))
+    names = attribute_groups.choose(args.training_set_kwargs.path, method.attributes, left_out.names(args))
     return dataclasses.replace(method, attributes=names, num_groups=len(names))
 
 def _sarigan(args: Any, method: Method, layers: dict[str, tuple[int, int]]) -> None:

@@ -16,20 +16,21 @@ from sarigan_plugin.model.grouped import grouped_layers
 from sarigan_plugin.steering import channel_sets
 from sarigan_plugin.steering.channel_sets import ChannelSet, ChannelSets
 from sarigan_plugin.support import files
+from sarigan_plugin.trainer import left_out
 
 ASKED   = '--grouping=attributes'
 BY      = 'attributes' # What a file says that its groups go by.
 
 #----------------------------------------------------------------------------
 
-def choose(data: str, wanted: Any, left_out: Sequence[str]) -> list[str]:
+def choose(data: str, wanted: Any, without: Sequence[str]) -> list[str]:
     """The attributes of a data set that get a group each. Raises UserError.
 
-    wanted: their names, or 'all' that are recognised. A small network learns to recognise them first. left_out: names
+    wanted: their names, or 'all' that are recognised. A small network learns to recognise them first. without: names
     of images that are no part of the data set.
     """
     try:
-        known = attributes.learn(data, left_out).attributes()
+        known = attributes.learn(data, without).attributes()
     except UnreadableImage as error:
         raise UserError(f'--data: {ASKED} cannot use {data!r}: {str(error).rstrip(".")}; --skip-bad-images=1 goes '
             'without it') from None
@@ -60,7 +61,7 @@ def described(args: Any) -> str:
     names = args.loss_kwargs.get('attributes_of_groups')
     if names is None:
         return ''
-    classifier = attributes.learn(args.training_set_kwargs.path, left_out_of(args))
+    classifier = attributes.learn(args.training_set_kwargs.path, left_out.names(args))
     unnamed = [name for name in classifier.attributes() if name not in names]
     without = {**({'not in --attributes': unnamed} if unnamed else {}), **classifier.passed_over()}
     numbers = args.G_kwargs.num_groups
@@ -71,10 +72,6 @@ def described(args: Any) -> str:
     facts = {'Groups': ', '.join(names), 'Without a group': attributes.listed(without),
         'Layers with fewer': ', '.join(few), 'Rows but no image': some(lost, 5)}
     return ''.join(f'{fact + ":":<20}{said}\n' for fact, said in facts.items() if said)
-
-def left_out_of(args: Any) -> list[str]:
-    """The names of the images that a training leaves out."""
-    return args.get('left_out', dict(images=[]))['images']
 
 def make_loss(data: str, attributes_of_groups: Sequence[str], device: torch.device, **kwargs: Any) -> Any:
     """The AttributeLoss of a training; constructed by upstream's training_loop().

@@ -25,7 +25,17 @@ from sarigan_plugin.datasets import bad_images
 from sarigan_plugin.errors import UserError, writing
 from sarigan_plugin.support import files, streams
 from sarigan_plugin.support.world import World, is_lost_peer
-from sarigan_plugin.trainer import checkpoint, options, progress, runs, soundness, state_files, stopping, upstream_loop
+from sarigan_plugin.trainer import (
+    checkpoint,
+    left_out,
+    options,
+    progress,
+    runs,
+    soundness,
+    state_files,
+    stopping,
+    upstream_loop,
+)
 from sarigan_plugin.upstream import host
 
 import dnnlib
@@ -239,10 +249,11 @@ def _prepare_device(world: World, device_type: str) -> torch.device:
 def _prepare_upstream(world: World, args: Any, device_type: str, tolerance: FaultTolerance) -> None:
     """Have upstream's loop run as args say; what it has no argument for is taken out of them."""
     args.augment_p = args.pop('ada_start', args.get('augment_p', 0))
-    left_out = args.pop('left_out', dict(images=[]))['images']
+    without = left_out.names(args)
+    args.pop('left_out', None)
     upstream_loop.prepare(device_type, grid=args.pop('grid', None), local_rank=world.local_rank,
         trust=tolerance.trust_pickle, skip_bad_images=tolerance.skip_bad_images,
-        left_out={args.training_set_kwargs.path: left_out})
+        left_out={args.training_set_kwargs.path: without})
     upstream_loop.fit_to_device(args, device_type)
 
 def _watch_loss(world: World, args: Any, minutes: float | None, tolerance: FaultTolerance) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 from sarigan_plugin.errors import UserError
 from sarigan_plugin.model.networks import RETIRED
 from sarigan_plugin.snapshots import exported, what_is
-from sarigan_plugin.trainer import arguments, state_files
+from sarigan_plugin.trainer import left_out, state_files
 
 OPTIONS = 'training_options.json'
 
@@ -65,29 +65,23 @@ def known_left_out(outdir: str, data: str) -> dict[str, Any] | None:
     for _number, run_dir in _numbered(outdir):
         stored = stored_options(run_dir) or dict()
         if stored.get('left_out') is not None and _flat(stored).get('training_set_kwargs.path') == data:
-            return dict(of=_flat(stored).get('left_out.of'), images=_left_out(stored))
+            return dict(of=_flat(stored).get('left_out.of'), images=left_out.names(stored))
     return None
-
-def _left_out(options: dict[str, Any]) -> list[str]:
-    """Names of images; of options in a file that somebody has edited none."""
-    found = (options.get('left_out') or dict())
-    images = found.get('images') if isinstance(found, dict) else None
-    return images if isinstance(images, list) and all(isinstance(name, str) for name in images) else []
 
 def _as_begun(stored: dict[str, Any] | None, args: Any) -> Any:
     """args, or where a run began with other images a copy about these.
 
     What was mended stays out, what went bad stays in.
     """
-    if stored is None or _left_out(stored) == _left_out(args):
+    if stored is None or left_out.names(stored) == left_out.names(args):
         return args
     args = copy.deepcopy(args)
-    arguments.leave_out(args, _left_out(stored))
+    left_out.go_without(args, left_out.names(stored))
     return args
 
 def _go_on_as(begun: Any, args: Any) -> None:
     """Let args, in place, be about the images that a run began with, and say so where these are not those of today."""
-    before, now = _left_out(begun), _left_out(args)
+    before, now = left_out.names(begun), left_out.names(args)
     args.update(begun)
     if set(before) - set(now):
         print(f'The run goes on without {_listed(set(before) - set(now))}, as it began; '
