@@ -54,7 +54,8 @@ def pack_command(network, dest, licence, trained_on, figures, force, trust, **wo
             setattr(facts, name, told)
     facts.figures = measured
     sets = _linked_groups(network, data['G_ema'])
-    facts.groups = channel_sets.described(sets) if sets is not None else None
+    if sets is not None:
+        facts.groups, facts.groups_by = channel_sets.described(sets), sets.measured.get('by')
     besides = _besides(network, sets)
     kept = [name for name in model_card.BESIDES
         if name not in besides and os.path.exists(os.path.join(dest, name))]

@@ -39,6 +39,7 @@ class Facts:
     figures:        dict = None     # As of `sarigan metrics --json`.
     groups:         list = None     # Of each linked group {'name', 'note', 'channels', 'strength', 'place'}, as far as
                                     # its file says, see channel_sets.ChannelSets; but for what is left over.
+    groups_by:      str = None      # What those were made by: effects, responses, kernels or attributes.
 
 def of_run(network, G, name, licence):
     """The Facts that the folder of a training knows of a snapshot in it, and its options: (Facts, dict or None).
@@ -60,7 +61,7 @@ def of_run(network, G, name, licence):
     snapshot = re.fullmatch(r'network-snapshot-(\d+)\.pkl', os.path.basename(network))
     facts.kimg = int(snapshot[1]) if snapshot else None
     facts.hours = hours_until(os.path.join(folder, 'stats.jsonl'), facts.kimg)
-    return facts, {key: options[key] for key in SHOWN if key in options}
+    return facts, _without_folders({key: options[key] for key in SHOWN if key in options})
 
 def _licence_in(data):
     """What the data set says of its licence, or None."""
@@ -101,7 +102,8 @@ def write(data, folder, facts, options, besides):
         inside = os.path.join(unfinished, 'network') # Temporary folders are private; this one isn't.
         os.mkdir(inside)
         told = {key: value for key, value in dataclasses.asdict(facts).items() if value is not None}
-        exported.write(_without_places(data), inside, LAYOUT, ['G_ema'], half=True, more=dict(
+        named = dict(data, training_set_kwargs=_without_folders(data.get('training_set_kwargs')))
+        exported.write(named, inside, LAYOUT, ['G_ema'], half=True, more=dict(
             _class_name=type(data['G_ema']).__name__, sarigan_version=__version__, model_card=told, training=options))
         size = os.path.getsize(os.path.join(inside, exported.LAYOUTS[LAYOUT]))
         files.write_text(os.path.join(inside, CARD), text(facts, options, data['G_ema'], size))
@@ -115,12 +117,13 @@ def write(data, folder, facts, options, besides):
     finally:
         shutil.rmtree(unfinished)
 
-def _without_places(data):
-    """The same networks; of the data set its name alone, since folders are nobody's business."""
-    trained_on = data.get('training_set_kwargs')
-    if trained_on is not None and isinstance(trained_on.get('path'), str):
-        trained_on = dict(trained_on, path=os.path.basename(trained_on['path']))
-    return dict(data, training_set_kwargs=trained_on)
+def _without_folders(value):
+    """What options say, with the name alone of each file, since folders are nobody's business."""
+    if isinstance(value, dict):
+        return {key: _without_folders(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(part) for part in value]
+    return os.path.basename(value) if isinstance(value, str) else value
 
 #----------------------------------------------------------------------------
 # Words.
@@ -132,10 +135,11 @@ def text(facts, options, G, size):
     if facts.figures:
         parts += ['## Figures', _figures(facts.figures)]
     if facts.groups:
-        parts += ['## What its groups do', _groups(facts.groups)]
+        parts += ['## What its groups do', _groups(facts)]
+    of_groups = '' if facts.groups_by == 'attributes' else ' was found afterwards, and'
     parts += ['## What it can\'t do', facts.limits or f'It draws what is in its data set, at {facts.resolution}x'
-        f'{facts.resolution} pixels, and nothing else. What its groups do was found afterwards, and holds for most '
-        'images, not for all.']
+        f'{facts.resolution} pixels, and nothing else. What its groups do{of_groups} holds for most images, not for '
+        'all.']
     of_data = (_line(facts.data_licence) or UNTOLD).rstrip('.')
     parts += ['## Licence', f'The weights: {facts.licence}. The data: {of_data}. '
         'The network runs in stylegan2-ada-pytorch, whose own licence allows non-commercial use alone.']
@@ -190,13 +194,22 @@ def _figures(figures):
     return tables.markdown(rows) + ('\n\nBy `sarigan metrics`: fd is a Fréchet distance; floor is that of real images '
         'among themselves.')
 
-def _groups(groups):
-    rows = [['Group', 'When it is turned', 'Channels', 'Changes pixels by, of 255', 'Of that in one place']]
-    for group in groups:
-        strength, place = group.get('strength'), group.get('place')
-        rows.append([_line(group.get('name')) or '', _line(group.get('note')) or UNTOLD, str(group['channels']),
-            UNTOLD if strength is None else f'{strength:.1f}', UNTOLD if place is None else f'{place:.0%}'])
-    return tables.markdown(rows) + ('\n\nBy `sarigan regroup`, where the styles of a group are another image\'s; the '
-        'place is one of 16. Turn them with `--layer=linked --group=NAME`.')
+def _groups(facts):
+    exchanged = facts.groups_by == 'attributes'
+    columns = {                         # Heading: what stands below it of a group, or None.
+        'Group': lambda group: _line(group.get('name')) or '',
+        'When it is another image\'s' if exchanged else 'When it is turned': lambda group: _line(group.get('note')),
+        'Channels': lambda group: str(group['channels']),
+        'Changes pixels by, of 255': lambda group: f'{group["strength"]:.1f}' if 'strength' in group else None,
+        'Of that in one place': lambda group: f'{group["place"]:.0%}' if 'place' in group else None,
+    }
+    told = {heading: list(map(tell, facts.groups)) for heading, tell in columns.items()}
+    told = {heading: cells for heading, cells in told.items() if any(cells)} # What is known of any group.
+    rows = [[UNTOLD if cell is None else cell for cell in row] for row in zip(*told.values())]
+    made = (f'Each was trained to have one attribute of the data set, by `--grouping=attributes`. `sarigan edit '
+        f'{facts.name} --group=NAME --intra=9 --outdir=out` gives images that of seed 9.' if exchanged else
+        'By `sarigan regroup`, where the styles of a group are another image\'s; the place is one of 16. Turn them '
+        'with `--layer=linked --group=NAME`.')
+    return f'{tables.markdown([list(told), *rows])}\n\n{made}'
 
 #----------------------------------------------------------------------------

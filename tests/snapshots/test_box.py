@@ -26,6 +26,7 @@ def network(make_generator, make_discriminator, tmp_path):
     with zipfile.ZipFile(tmp_path / 'drawn.zip', 'w') as archive:
         archive.writestr('LICENSES.txt', 'Images: ours.\nUnder the MIT License.\n')
     options = dict(random_seed=7, num_gpus=2, batch_size=8, run_dir=str(run), G_kwargs=dict(z_dim=32),
+        loss_kwargs=dict(lambda_attributes=0.3, data=str(tmp_path / 'drawn.zip')), # As of --grouping=attributes.
         training_set_kwargs=dict(path=str(tmp_path / 'drawn.zip')))
     (run / 'training_options.json').write_text(json.dumps(options))
     rows = [{'Progress/kimg': dict(mean=kimg), 'Timing/total_sec': dict(mean=kimg * 3600)} for kimg in (1, 20.016, 40)]
@@ -108,7 +109,8 @@ def test_pack_writes_the_average_alone_in_16_bits_with_the_record_of_its_trainin
         hours=pytest.approx(20.016))
     text = (tmp_path / 'heads' / 'README.md').read_text()
     for words in ['license: "mit"', '20 thousand', '20.0 hours on 2 processes', 'a laptop', '"z_dim": 32',
-            'Under the MIT License.', "from_pretrained('heads')", '| Command             | not recorded']:
+            'Under the MIT License.', "from_pretrained('heads')", '"data": "drawn.zip"',
+            '| Command             | not recorded']:
         assert words in text, words
     for place in ['heads/README.md', 'heads/config.json']:
         assert str(tmp_path) not in (tmp_path / place).read_text() # Folders are nobody's business.
@@ -180,6 +182,21 @@ def test_what_its_groups_do_is_in_the_card(network, tmp_path):
     rows = [[cell.strip() for cell in re.split(r'(?<!\\)\|', line)[1:-1]] for line in card.splitlines()]
     assert ['tie', 'Ties get longer.', '3', '17.7', '25%'] in rows
     assert [r'a\|b', 'not recorded', '1', 'not recorded', 'not recorded'] in rows
+
+def test_the_card_tells_groups_of_an_attribute_each_from_those_that_were_found_afterwards(network, tmp_path):
+    sets = [ChannelSet('hat', {'b8.conv1': (0, 3)}, note='Another hat, and the same head.')]
+    for by, heading, words, others in [
+            ('attributes', 'When it is another image\'s', 'by `--grouping=attributes`', 'found afterwards'),
+            ('effects', 'When it is turned', 'found afterwards', '--grouping=attributes')]:
+        ChannelSets(sets, weights_hash(reading.load(str(network), 'x')), dict(by=by)).write(
+            network.with_suffix('.groups.json'))
+        assert pack(network, tmp_path / 'heads', '--force').exit_code == 0
+        card = (tmp_path / 'heads' / 'README.md').read_text()
+        rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in card.splitlines()]
+        assert ['Group', heading, 'Channels'] in rows # Nobody measured how much it changes.
+        assert ['hat', 'Another hat, and the same head.', '2'] in rows
+        assert words in card and others not in card
+        shutil.rmtree(tmp_path / 'heads')
 
 def test_figures_are_in_the_card(network, tmp_path):
     row = dict(value=12.34, low=11, high=13.5, floor=1.5, num_samples=2000)
