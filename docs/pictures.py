@@ -84,9 +84,8 @@ SHOWN = 20 # Heads of attributes.png.
 
 def by_attribute(path):
     """Heads as they are, and below with one group after the other of the head on their left."""
-    G = groupings.load('heads.pkl', 'NETWORK')
-    pictures.save(exchanges.draw(G, sampling.sample_ws(G, range(SHOWN), trunc=1), names.load('heads.pkl', G)),
-        str(path))
+    G = groupings.load('drawn16', 'NETWORK')
+    pictures.save(exchanges.draw(G, sampling.sample_ws(G, range(SHOWN), trunc=1), names.load('drawn16', G)), str(path))
 
 #----------------------------------------------------------------------------
 # Of pages, as a browser shows them.
@@ -228,7 +227,7 @@ def page_inpainting(path):
 CODE = {'groups.png': first_layer, 'turning.gif': turning, 'attributes.png': by_attribute}
 BROWSER = {'page.gif': page_moving, 'publish.png': page_published, 'explore.png': page_explore,
     'inpainting.png': page_inpainting}
-NEEDS = {'inpainting.png': ['inpainting.pkl', 'punks.zip'], 'attributes.png': ['heads.pkl']} # Their pages say what.
+NEEDS = {'inpainting.png': ['inpainting.pkl', 'punks.zip']} # Its page says what.
 ALL = {**{name: functools.partial(by_command, name) for name in COMMANDS}, **CODE, **BROWSER}
 
 #----------------------------------------------------------------------------

@@ -3,11 +3,11 @@
     >>> from sarigan_plugin.datasets import drawn
     >>> from sarigan_plugin.evaluation import exchanges
     >>> from sarigan_plugin.steering import groupings, sampling
-    >>> G = groupings.load('drawn64', 'network')    # With its linked groups.
+    >>> G = groupings.load('drawn16', 'network')    # With its linked groups.
     >>> ws = sampling.sample_ws(G, seeds=range(32), trunc=1)
     >>> found = exchanges.measure(G, ws, drawn.read, {name: len(values) for name, values in drawn.FACTORS.items()})
     >>> found.changed().shape                       # A share for each group and attribute.
-    (9, 10)
+    (10, 10)
     >>> found.separated()                           # {attribute: the group that changes it and little else}
     {...}
 

@@ -15,7 +15,7 @@ from sarigan_plugin.support import files, tables
 
 LAYOUT      = 'config.json'
 CARD        = 'README.md'
-BESIDES     = ('names.json', 'groups.json')     # What people say of its groups, and those that `sarigan regroup` found.
+BESIDES     = ('names.json', 'groups.json')     # What people say of its groups, and linked ones.
 UNTOLD      = 'not recorded'
 SHOWN       = ('G_kwargs', 'D_kwargs', 'loss_kwargs', 'G_opt_kwargs', 'D_opt_kwargs', 'batch_size', 'ema_kimg', 'xflip')
 

@@ -59,7 +59,6 @@ BRINGS = {
         'out/explore/0001.json': reader.recipe},
     'docs/groups-by-effect.md': {'network.pkl': reader.DRAWN32, 'stylegan2.pkl': reader.stylegan2,
         'heads.zip': reader.heads(32), 'inpainting.pkl': reader.inpainter, 'punks.zip': reader.heads(32)},
-    'docs/groups-by-attribute.md': {'network.pkl': reader.DRAWN32},
     'docs/inpainting.md': {'inpainting.pkl': reader.inpainter, 'photos': reader.photos, 'masks': reader.holes,
         'cut-out.png': reader.cut_out, 'edit.json': reader.recipe, 'punks.zip': reader.heads(32),
         'sarigan.pkl': reader.inpainter, 'stylegan2.pkl': reader.inpainter, 'datasets/psv256.zip': reader.heads(64),

@@ -10,7 +10,7 @@ import torch
 import commands
 from sarigan_plugin.datasets import drawn
 from sarigan_plugin.evaluation import attributes, disentanglement_study, exchanges
-from sarigan_plugin.steering import channel_sets, groupings, names
+from sarigan_plugin.steering import channel_sets, groupings, names, sampling
 from sarigan_plugin.steering.channel_sets import ChannelSet, ChannelSets
 from sarigan_plugin.steering.styles import styled_layers
 from small_images import save_colours
@@ -160,6 +160,14 @@ def test_of_several_values_an_attribute_has_the_most_likely(values, read):
     reader, told = disentanglement_study._read_by(judge)
     assert told == dict(skin=2, hat=2)
     assert reader(np.zeros([len(values), 8, 8, 3], dtype=np.uint8)).tolist() == [[0, value] for value in read]
+
+def test_groups_of_the_boxed_drawn16_have_the_attributes_that_they_are_called():
+    G = groupings.load('drawn16', 'NETWORK')
+    ws = sampling.sample_ws(G, range(20000, 20256), trunc=1) # No seeds that anything is told of.
+    found = exchanges.measure(G, ws, drawn.read, {name: len(values) for name, values in drawn.FACTORS.items()})
+    separated = {name: groupings.linked(G).sets.sets[group].name for name, group in found.separated().items()}
+    assert {'background', 'skin', 'place', 'hat colour'} <= set(separated), found.changed() # The surest of six.
+    assert all(name == called for name, called in separated.items()), separated
 
 def test_without_linked_groups_and_anything_else_nothing_is_done(network, tmp_path):
     drawn.make_drawn(tmp_path / 'heads.zip', num=40)
