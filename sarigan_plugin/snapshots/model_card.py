@@ -18,6 +18,7 @@ CARD        = 'README.md'
 BESIDES     = ('names.json', 'groups.json')     # What people say of its groups, and linked ones.
 UNTOLD      = 'not recorded'
 SHOWN       = ('G_kwargs', 'D_kwargs', 'loss_kwargs', 'G_opt_kwargs', 'D_opt_kwargs', 'batch_size', 'ema_kimg', 'xflip')
+PATHS       = ('path', 'data')                  # Options that say where the data set is.
 
 #----------------------------------------------------------------------------
 
@@ -57,7 +58,7 @@ def of_run(network, G, name, licence):
         facts.seed, facts.processes = options['random_seed'], options['num_gpus']
     except (KeyError, TypeError):
         raise ValueError(f'{path!r} is no record of a training.') from None
-    facts.data, facts.data_licence = os.path.basename(data), _licence_in(data)
+    facts.data, facts.data_licence = os.path.basename(data.rstrip(os.sep)), _licence_in(data)
     snapshot = re.fullmatch(r'network-snapshot-(\d+)\.pkl', os.path.basename(network))
     facts.kimg = int(snapshot[1]) if snapshot else None
     facts.hours = hours_until(os.path.join(folder, 'stats.jsonl'), facts.kimg)
@@ -117,13 +118,12 @@ def write(data, folder, facts, options, besides):
     finally:
         shutil.rmtree(unfinished)
 
-def _without_folders(value):
-    """What options say, with the name alone of each file, since folders are nobody's business."""
-    if isinstance(value, dict):
-        return {key: _without_folders(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_without_folders(part) for part in value]
-    return os.path.basename(value) if isinstance(value, str) else value
+def _without_folders(options):
+    """The same, with the name alone of the data set wherever they tell its path: folders are nobody's business."""
+    if not isinstance(options, dict):
+        return options
+    return {key: os.path.basename(value.rstrip(os.sep)) if key in PATHS and isinstance(value, str)
+        else _without_folders(value) for key, value in options.items()}
 
 #----------------------------------------------------------------------------
 # Words.

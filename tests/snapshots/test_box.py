@@ -26,7 +26,7 @@ def network(make_generator, make_discriminator, tmp_path):
     with zipfile.ZipFile(tmp_path / 'drawn.zip', 'w') as archive:
         archive.writestr('LICENSES.txt', 'Images: ours.\nUnder the MIT License.\n')
     options = dict(random_seed=7, num_gpus=2, batch_size=8, run_dir=str(run), G_kwargs=dict(z_dim=32),
-        loss_kwargs=dict(lambda_attributes=0.3, data=str(tmp_path / 'drawn.zip')), # As of --grouping=attributes.
+        loss_kwargs=dict(attributes_of_groups=['red/blue'], data=str(tmp_path / 'drawn.zip')), # --grouping=attributes.
         training_set_kwargs=dict(path=str(tmp_path / 'drawn.zip')))
     (run / 'training_options.json').write_text(json.dumps(options))
     rows = [{'Progress/kimg': dict(mean=kimg), 'Timing/total_sec': dict(mean=kimg * 3600)} for kimg in (1, 20.016, 40)]
@@ -109,7 +109,7 @@ def test_pack_writes_the_average_alone_in_16_bits_with_the_record_of_its_trainin
         hours=pytest.approx(20.016))
     text = (tmp_path / 'heads' / 'README.md').read_text()
     for words in ['license: "mit"', '20 thousand', '20.0 hours on 2 processes', 'a laptop', '"z_dim": 32',
-            'Under the MIT License.', "from_pretrained('heads')", '"data": "drawn.zip"',
+            'Under the MIT License.', "from_pretrained('heads')", '"data": "drawn.zip"', '"red/blue"',
             '| Command             | not recorded']:
         assert words in text, words
     for place in ['heads/README.md', 'heads/config.json']:
@@ -204,6 +204,15 @@ def test_figures_are_in_the_card(network, tmp_path):
     assert pack(network, tmp_path / 'heads', f'--figures={tmp_path / "figures.json"}').exit_code == 0
     text = (tmp_path / 'heads' / 'README.md').read_text()
     assert '| fd10k_lite0 | 12.34 | 11 to 13.5 | 1.5   | 2000   |' in text and '/home/me' not in text
+
+def test_a_folder_of_images_is_named_however_it_was_typed(network, tmp_path):
+    record = network.with_name('training_options.json')
+    told = json.loads(record.read_text())
+    told['training_set_kwargs']['path'] = told['loss_kwargs']['data'] = f'{tmp_path}/photos/'
+    record.write_text(json.dumps(told))
+    assert pack(network, tmp_path / 'heads').exit_code == 0
+    card = (tmp_path / 'heads' / 'README.md').read_text()
+    assert '| photos ' in card and '"data": "photos"' in card
 
 def test_without_a_record_the_card_says_so(network, tmp_path):
     shutil.copy(network, tmp_path / 'alone.pkl')
