@@ -42,6 +42,11 @@ class Facts:
                                     # its file says, see channel_sets.ChannelSets; but for what is left over.
     groups_by:      str = None      # What those were made by: effects, responses, kernels or attributes.
 
+    @property
+    def by_attribute(self):
+        """Whether its groups were trained to have an attribute each; others were found afterwards."""
+        return self.groups_by == 'attributes'
+
 def of_run(network, G, name, licence):
     """The Facts that the folder of a training knows of a snapshot in it, and its options: (Facts, dict or None).
 
@@ -58,7 +63,7 @@ def of_run(network, G, name, licence):
         facts.seed, facts.processes = options['random_seed'], options['num_gpus']
     except (KeyError, TypeError):
         raise ValueError(f'{path!r} is no record of a training.') from None
-    facts.data, facts.data_licence = os.path.basename(data.rstrip(os.sep)), _licence_in(data)
+    facts.data, facts.data_licence = os.path.basename(os.path.normpath(data)), _licence_in(data)
     snapshot = re.fullmatch(r'network-snapshot-(\d+)\.pkl', os.path.basename(network))
     facts.kimg = int(snapshot[1]) if snapshot else None
     facts.hours = hours_until(os.path.join(folder, 'stats.jsonl'), facts.kimg)
@@ -122,7 +127,7 @@ def _without_folders(options):
     """The same, with the name alone of the data set wherever they tell its path: folders are nobody's business."""
     if not isinstance(options, dict):
         return options
-    return {key: os.path.basename(value.rstrip(os.sep)) if key in PATHS and isinstance(value, str)
+    return {key: os.path.basename(os.path.normpath(value)) if key in PATHS and isinstance(value, str)
         else _without_folders(value) for key, value in options.items()}
 
 #----------------------------------------------------------------------------
@@ -136,7 +141,7 @@ def text(facts, options, G, size):
         parts += ['## Figures', _figures(facts.figures)]
     if facts.groups:
         parts += ['## What its groups do', _groups(facts)]
-    of_groups = '' if facts.groups_by == 'attributes' else ' was found afterwards, and'
+    of_groups = '' if facts.by_attribute else ' was found afterwards, and'
     parts += ['## What it can\'t do', facts.limits or f'It draws what is in its data set, at {facts.resolution}x'
         f'{facts.resolution} pixels, and nothing else. What its groups do{of_groups} holds for most images, not for '
         'all.']
@@ -195,10 +200,10 @@ def _figures(figures):
         'among themselves.')
 
 def _groups(facts):
-    exchanged = facts.groups_by == 'attributes'
+    turned = 'When it is another image\'s' if facts.by_attribute else 'When it is turned'
     columns = {                         # Heading: what stands below it of a group, or None.
         'Group': lambda group: _line(group.get('name')) or '',
-        'When it is another image\'s' if exchanged else 'When it is turned': lambda group: _line(group.get('note')),
+        turned: lambda group: _line(group.get('note')),
         'Channels': lambda group: str(group['channels']),
         'Changes pixels by, of 255': lambda group: f'{group["strength"]:.1f}' if 'strength' in group else None,
         'Of that in one place': lambda group: f'{group["place"]:.0%}' if 'place' in group else None,
@@ -207,7 +212,7 @@ def _groups(facts):
     told = {heading: cells for heading, cells in told.items() if any(cells)} # What is known of any group.
     rows = [[UNTOLD if cell is None else cell for cell in row] for row in zip(*told.values())]
     made = (f'Each was trained to have one attribute of the data set, by `--grouping=attributes`. `sarigan edit '
-        f'{facts.name} --group=NAME --intra=9 --outdir=out` gives images that of seed 9.' if exchanged else
+        f'{facts.name} --group=NAME --intra=9 --outdir=out` gives images that of seed 9.' if facts.by_attribute else
         'By `sarigan regroup`, where the styles of a group are another image\'s; the place is one of 16. Turn them '
         'with `--layer=linked --group=NAME`.')
     return f'{tables.markdown([list(told), *rows])}\n\n{made}'
