@@ -14,9 +14,11 @@ import functools
 import importlib
 import io
 import os
+import re
 import runpy
 import shlex
 import shutil
+import statistics
 import sys
 import tempfile
 import zipfile
@@ -24,6 +26,7 @@ from pathlib import Path
 
 import PIL.Image
 
+from sarigan_plugin.ablation import report, table_spec
 from sarigan_plugin.cli import main as sarigan
 from sarigan_plugin.evaluation import exchanges
 from sarigan_plugin.steering import attention, groupings, names, sampling
@@ -86,6 +89,18 @@ def by_attribute(path):
     """Heads as they are, and below with one group after the other of the head on their left."""
     G = groupings.load('drawn16', 'NETWORK')
     pictures.save(exchanges.draw(G, sampling.sample_ws(G, range(SHOWN), trunc=1), names.load('drawn16', G)), str(path))
+
+def quality(path):
+    """The chart of `sarigan ablate quality`, with the distances that results.md tells of."""
+    table = (DOCS / 'results.md').read_text().partition('| ratio, 95% interval |\n')[2].partition('\n\n')[0]
+    rows = []
+    for line in table.splitlines()[1:]:
+        label, *cells, _ratio = [cell.strip().replace('`', '') for cell in line.strip('|').split('|')]
+        distances = [int(distance) for distance in re.findall(r'\d+', ' '.join(cells))]
+        rows.append(dict(label=label, paper=None, figures={'fd10k_lite0': dict(mean=statistics.mean(distances),
+            std=statistics.stdev(distances), low=None, high=None, floor=8.0, seeds=dict(enumerate(distances)))}))
+    spec = table_spec.read(DOCS.parent / 'configs' / 'ablations' / 'quality.toml', 'tiny')
+    pictures.save(report.chart(spec, rows, 'tiny, 200 kimg of punks.zip, seeds 100 to 107'), str(path))
 
 #----------------------------------------------------------------------------
 # Of pages, as a browser shows them.
@@ -224,7 +239,8 @@ def page_inpainting(path):
         page.wait_for_load_state('networkidle')
         page.screenshot(path=path)
 
-CODE = {'groups.png': first_layer, 'turning.gif': turning, 'attributes.png': by_attribute}
+CODE = {'groups.png': first_layer, 'turning.gif': turning, 'attributes.png': by_attribute,
+    'results-quality.png': quality}
 BROWSER = {'page.gif': page_moving, 'publish.png': page_published, 'explore.png': page_explore,
     'inpainting.png': page_inpainting}
 NEEDS = {'inpainting.png': ['inpainting.pkl', 'punks.zip']} # Its page says what.
