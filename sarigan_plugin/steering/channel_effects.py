@@ -27,13 +27,14 @@ from sarigan_plugin.support import pictures
 
 GRID        = 4         # Squared change is averaged over so many rows and columns of cells.
 MAX_PIXELS  = 2 ** 16   # Of the images that are made at once.
-MAX_WORK    = 4e13      # Multiplications that exchanges may take: minutes at 64x64 with 512 channels, on two cores.
+MAX_WORK    = 3.2e13    # Multiplications that exchanges may take: minutes at 64x64 with 512 channels, on two cores.
 MIN_SINGLE  = 64        # Channels that are exchanged one by one, whatever it takes.
 IDLE        = 1e-8  # Share of the strongest channel's change.
 TIMED       = 4     # Images by which it is told how long all take.
 STARTS      = 8         # Of k-means, of which the best is kept,
 STEPS       = 50        # and the steps of each, at most.
 SIDE        = 8         # Of feature maps, for responses.
+SHARED      = dict(noise_mode='const', fused_modconv=False) # Images share their kernels: faster than one for each.
 
 def partners(x):
     """For each image, what the one before it has."""
@@ -77,7 +78,7 @@ class Rendering:
             for name in names:
                 if keep:
                     self.inputs[name] = x, img
-                x, img = getattr(self.synthesis, name)(x, img, self.ws[name], noise_mode='const')
+                x, img = getattr(self.synthesis, name)(x, img, self.ws[name], **SHARED)
         return self.known.pasted(img)
 
 def block_of(layer):
@@ -118,7 +119,7 @@ def _differentiable(G, layers, ws):
     with torch.enable_grad(), contextlib.ExitStack() as stack:
         for layer, leaf in zip(layers.values(), leaves):
             stack.enter_context(restyled(layer, lambda _own, leaf=leaf: leaf))
-        return G.synthesis(ws, noise_mode='const'), leaves
+        return G.synthesis(ws, **SHARED), leaves
 
 def _mask(images, cell):
     """1 in one of the cells of [N, C, H, W], 0 elsewhere: [H, W]."""
@@ -242,26 +243,29 @@ def exchanging(layers, masks, others):
         yield
 
 @torch.no_grad()
-def exchange_groups(G, ws, sets, scorer=None):
+def exchange_groups(G, ws, sets, scorer=None, progress=lambda jobs, label: jobs):
     """Exchange all channels of each of some sets at once. Returns Effects, whose rows are the sets.
 
-    sets: a list of {layer: bool [C]}.
+    sets:     A list of {layer: bool [C]}.
+    progress: Wraps the list of jobs, e.g. in a progress bar of that label.
     """
     layers, others = styled_layers(G), exchanged_styles(G, ws)
-    grid, labels, attributes = torch.zeros([len(sets), GRID ** 2], dtype=torch.float64), [], []
-    for own, *theirs in batches(G, ws, *others.values()):
-        theirs = dict(zip(others, theirs))
-        images = G.synthesis(own, noise_mode='const')
-        before = scorer(pictures.to_uint8(images)) if scorer is not None else {}
-        attributes = list(before)
-        labels.append(torch.zeros([len(sets), len(before)], dtype=torch.float64))
-        for index, masks in enumerate(sets):
-            with exchanging(layers, masks, theirs):
-                after = G.synthesis(own, noise_mode='const')
-            grid[index] += cells((after - images).square()).sum(dim=0).double().cpu()
-            if attributes:
-                labels[-1][index] = changes(before, scorer(pictures.to_uint8(after))).sum(dim=0)
-    return Effects(None, grid / len(ws), sum(labels) / len(ws), attributes)
+    parts = batches(G, ws, *others.values())
+    jobs = [(part, index) for part in range(len(parts)) for index in range(len(sets))]
+    grid, labels, attributes, seen = torch.zeros([len(sets), GRID ** 2], dtype=torch.float64), None, [], None
+    for part, index in progress(jobs, 'Comparing groups'):
+        if seen != part:
+            seen, (own, *theirs) = part, parts[part]
+            images, theirs = G.synthesis(own, **SHARED), dict(zip(others, theirs))
+            before = scorer(pictures.to_uint8(images)) if scorer is not None else {}
+            if labels is None:
+                attributes, labels = list(before), torch.zeros([len(sets), len(before)], dtype=torch.float64)
+        with exchanging(layers, sets[index], theirs):
+            after = G.synthesis(own, **SHARED)
+        grid[index] += cells((after - images).square()).sum(dim=0).double().cpu()
+        if attributes:
+            labels[index] += changes(before, scorer(pictures.to_uint8(after))).sum(dim=0)
+    return Effects(None, grid / len(ws), labels / len(ws), attributes)
 
 @torch.no_grad()
 def seconds(G, ws, channels, scorer=None):
@@ -278,6 +282,17 @@ def seconds(G, ws, channels, scorer=None):
         total += (time.monotonic() - started) * sum(len(of_layer) for name, of_layer in channels.items()
             if block_of(name) == block)
     return total * len(ws) / len(part)
+
+@torch.no_grad()
+def image_seconds(G, ws, scorer=None):
+    """How long one image takes, in a batch that is looked at by the scorer. ws: [N, num_ws, w_dim]."""
+    part = batches(G, ws)[0][0][:TIMED]
+    G.synthesis(part, **SHARED)
+    started = time.monotonic()
+    images = G.synthesis(part, **SHARED)
+    if scorer is not None:
+        scorer(pictures.to_uint8(images))
+    return (time.monotonic() - started) / len(part)
 
 def screening_seconds(G, ws):
     """How long screen() will take, from one image."""
@@ -297,7 +312,7 @@ def responses(G, ws):
     parts = {name: [] for name in layers}
     for part, in batches(G, ws):
         with captured_features(G.synthesis, layers) as features:
-            G.synthesis(part, noise_mode='const')
+            G.synthesis(part, **SHARED)
         for name, x in features.items():
             pooled = torch.nn.functional.adaptive_avg_pool2d(x.float(), SIDE)
             parts[name].append(pooled.permute(1, 0, 2, 3).flatten(1).cpu().double())

@@ -14,14 +14,11 @@ Products of single channels' changes tell what a set does to first order, and in
 Trials tell what it does, but one set at a time.
 """
 
-import time
-
 import torch
 
 from sarigan_plugin.steering import channel_effects, groupings
 from sarigan_plugin.steering.channel_effects import (
     GRID,
-    TIMED,
     Rendering,
     batches,
     block_of,
@@ -37,7 +34,7 @@ JOINING         = 12    # Channels that are tried in each group, of those in non
 LEAST_GAIN      = 1e-4  # In worth, for which a channel goes or comes.
 LEAST_CHANNELS  = 2     # Of a group; one channel alone is none.
 PER_SET         = 20    # Changes of each set that are tried, more or less.
-MOST_SETS       = 1000  # What is tried in all, with 16 groups: larger networks than allow it are left out.
+MOST_SETS       = 800   # What is tried in all, with 16 groups: larger networks than allow it are left out.
 
 #----------------------------------------------------------------------------
 
@@ -110,14 +107,9 @@ def _promising(products, own, none, num_groups):
     values = worth(changes_of_sets(products, joined), SHARE / num_groups * products.sum())
     return values.where(none, -1).argsort(descending=True)[:min(JOINING, int(none.sum()))].tolist()
 
-def seconds(G, ws, num_groups):
-    """How long improve() will take, more or less, from how long a few images take."""
-    part = batches(G, ws)[0][0][:TIMED]
-    rendering, first = Rendering(G, part), block_of(next(iter(styled_layers(G))))
-    started = time.monotonic()
-    rendering.again(first)
-    of_image = (time.monotonic() - started) / len(part)
-    return num_groups * PER_SET * (SPARE / 2 + 1) * len(ws) * of_image
+def images(num_images, num_groups):
+    """How many images improve() makes, more or less, where sets are tried in num_images."""
+    return round(num_groups * PER_SET * (SPARE / 2 + 1) * num_images)
 
 def affordable(G, num_images):
     """Whether that is within what exchanges may take."""

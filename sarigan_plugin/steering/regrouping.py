@@ -11,6 +11,7 @@
 """
 
 import dataclasses
+import itertools
 
 import torch
 
@@ -31,7 +32,8 @@ KINDS = {
 }
 NUMBERS     = range(6, 17)  # Of groups, from which 'auto' chooses.
 SCREENED    = 16            # Images that channels are screened in.
-SHUFFLES    = 4             # Random sets that groups are compared with.
+SHUFFLES    = 4             # Random sets of each group's size, that groups are compared with,
+FEW         = 2             # and as many where channels are screened.
 LIFT        = 1.5           # Times the share that random sets have, from which a group is named after an attribute.
 EXCESS      = 0.1           # Share of the squared change that is elsewhere than in random sets, for it to have a place.
 REST        = 'rest'        # The name of what is left over.
@@ -44,6 +46,7 @@ class Plan:
     screened:   bool    # Whether all channels are screened first, so that
     single:     dict    # {layer: int64 [K]} those channels are exchanged; how many of each layer then shows.
     tried:      bool    # Whether groups are improved by trials.
+    shuffles:   int     # Random sets that each group is compared with.
 
 def plan(G, ws, trials=None):
     """Of groups by effects. ws, trials: as for regroup()."""
@@ -51,15 +54,20 @@ def plan(G, ws, trials=None):
     most, total = channel_effects.affordable(G, len(ws)), sum(counts.values())
     share = min(most / total, 1)
     return Plan(total > most, {name: torch.arange(round(count * share)) for name, count in counts.items()},
-        trials is not None and channel_trials.affordable(G, len(trials)))
+        trials is not None and channel_trials.affordable(G, len(trials)), FEW if total > most else SHUFFLES)
 
 def seconds(G, ws, num_groups='auto', scorer=None, trials=None):
-    """How long measuring effects will take here, found by doing a little of it. Arguments as for regroup()."""
+    """How long measuring effects will take here, found by doing a little of it. Arguments as for regroup().
+
+    Of others it counts on as many as of ws.
+    """
     planned = plan(G, ws, trials)
     screening = channel_effects.screening_seconds(G, ws[:SCREENED]) if planned.screened else 0
     number = NUMBERS[len(NUMBERS) // 2] if num_groups == 'auto' else num_groups
-    trying = channel_trials.seconds(G, trials, number) if planned.tried else 0
-    return screening + channel_effects.seconds(G, ws, planned.single, scorer) + trying
+    trying = channel_trials.images(len(trials), number) if planned.tried else 0
+    telling = len(ws) * (number * (planned.shuffles + 1) + 4) # See _compared(): groups, random ones, rest, both, none.
+    return (screening + channel_effects.seconds(G, ws, planned.single, scorer)
+        + (trying + telling) * channel_effects.image_seconds(G, ws, scorer))
 
 def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progress=lambda jobs, label=None: jobs,
         how=None, partners=None, trials=None):
@@ -86,11 +94,7 @@ def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progres
         sets, rest = find(G, ws, num_groups, scorer, progress), {}
     layers = styled_layers(G)
     masks = [groupings.masks_of(layers, channels) for channels in [*sets, rest] if channels]
-    together = [groupings.united(masks[:len(sets)]), groupings.united(masks)]
-    changes = channel_effects.exchange_groups(G, others, masks + together, scorer)
-    held, everything = changes.grid[len(masks):].sum(dim=1).tolist()
-    shuffled = [channel_effects.exchange_groups(G, others, groupings.shuffled(masks, seed)[:len(sets)], scorer)
-        for seed in range(SHUFFLES)]
+    changes, held, shuffled = _compared(G, others, masks, len(sets), plan(G, ws).shuffles, scorer, progress)
     order = changes.grid[:len(sets)].sum(dim=1).argsort(descending=True).tolist()
     ordered, left = _some(changes, order), _some(changes, range(len(sets), len(masks)))
     names = _names(ordered, shuffled)
@@ -99,9 +103,21 @@ def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progres
         found.append(ChannelSet(_free(REST, names), rest, rest=True))
     measured = dict(how or {}, by=by, num_images=len(ws), num_trials=0 if trials is None else len(trials),
         num_channels=sum(len(c) for s in sets for c in s.values()),
-        on_other_images=dict(figures(ordered, shuffled), held=round(held / max(everything, 1e-30), 4)),
+        on_other_images=dict(figures(ordered, shuffled), held=round(held, 4)),
         groups=[*_facts(ordered), *_facts(left)])
     return ChannelSets(found, weights_hash(G), measured)
+
+def _compared(G, ws, masks, number, shuffles, scorer, progress):
+    """What sets change, the first `number` of which are groups: the Effects of all, how much all groups change
+    together, of what all sets do, and a list of Effects of random sets as large as groups."""
+    together = [groupings.united(masks[:number]), groupings.united(masks)]
+    random = [groupings.shuffled(masks, seed)[:number] for seed in range(shuffles)]
+    changes = channel_effects.exchange_groups(G, ws, [*masks, *together, *itertools.chain(*random)], scorer, progress)
+    first = len(masks) + len(together)
+    held, everything = changes.grid[len(masks):first].sum(dim=1).tolist()
+    starts = range(first, len(changes.grid), number)
+    return (_some(changes, range(len(masks))), held / max(everything, 1e-30),
+        [_some(changes, range(start, start + number)) for start in starts])
 
 def _some(changes, indices):
     """Effects of some of the sets."""

@@ -97,4 +97,18 @@ def test_regroup_says_in_how_many_images_groups_were_tried_and_leaves_large_netw
     monkeypatch.setattr(channel_effects, 'MAX_WORK', 0)
     assert not regrouping.plan(G, ws[:4], ws[8:]).tried
 
+@pytest.mark.parametrize('work', [channel_effects.MAX_WORK, 0]) # All exchanged; some screened only.
+def test_the_estimate_counts_the_images_in_which_groups_are_compared(toy, work, monkeypatch):
+    G, ws = toy
+    monkeypatch.setattr(channel_effects, 'MAX_WORK', work)
+    monkeypatch.setattr(channel_effects, 'MIN_SINGLE', 12)
+    jobs = {}
+    def progress(todo, label=None):
+        jobs[label] = len(todo)
+        return todo
+    assert regrouping.regroup(G, ws[:4], ws[4:8], num_groups=3, progress=progress).sets[-1].rest
+    for name, told in [('screening_seconds', 0), ('seconds', 0), ('image_seconds', 1)]:
+        monkeypatch.setattr(channel_effects, name, lambda *_args, told=told: told)
+    assert regrouping.seconds(G, ws[:4], 3) == 4 * (jobs['Comparing groups'] + 1) # And as they are.
+
 #----------------------------------------------------------------------------

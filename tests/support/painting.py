@@ -25,7 +25,8 @@ class Block(torch.nn.Module):
         if not first:
             self.conv0 = Painter(patterns)
 
-    def forward(self, x, img, ws, noise_mode):
+    def forward(self, x, img, ws, noise_mode='random', fused_modconv=None): # As upstream's.
+        _ = fused_modconv
         layers = [self.conv1] if x is None else [self.conv0, self.conv1]
         painted = sum(layer(w) for layer, w in zip(layers, ws.unbind(dim=1)))
         return painted, painted if img is None else img + painted
@@ -37,10 +38,10 @@ class Synthesis(torch.nn.Module):
         for res in self.block_resolutions:
             setattr(self, f'b{res}', Block(patterns, first=res == 4))
 
-    def forward(self, ws, noise_mode='random'):
+    def forward(self, ws, **block_kwargs):
         x = img = None
         for index, res in enumerate(self.block_resolutions):
-            x, img = getattr(self, f'b{res}')(x, img, ws[:, max(2 * index - 1, 0):][:, :3], noise_mode=noise_mode)
+            x, img = getattr(self, f'b{res}')(x, img, ws[:, max(2 * index - 1, 0):][:, :3], **block_kwargs)
         return img
 
 class Toy(torch.nn.Module):
