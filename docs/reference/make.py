@@ -71,7 +71,7 @@ WORDS = {
     toml.Count: 'integer, at least 1', toml.Whole: 'integer, at least 0', toml.Number: 'number, at least 0',
     toml.Flag: '`true` or `false`', toml.Path: 'text', options.CPUBF16: '`"auto"`, `true` or `false`',
     options.Threshold: '`"auto"`, `"learned"` or a number in [-1, 1]', options.Grid: '`[columns, rows]`',
-    options.Names: '`"all"`, or `[name, ...]`',
+    options.Names: '`"all"`, or `[name, ...]`', options.Metrics: '`[name, ...]`, or `[]` for none',
     options.NumGroups: 'integer, `"auto"`, or `{ RESOLUTION or LAYER = integer, ... }`',
 }
 

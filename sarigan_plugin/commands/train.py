@@ -86,7 +86,7 @@ def main(timeout, **options):
     Upstream's `python train.py` is the same command. Run it again, and it goes on where it stopped.
 
     \b
-    sarigan train --cfg=tiny --data=punks.zip --outdir=out --metrics=none                        # on a laptop
+    sarigan train --cfg=tiny --data=punks.zip --outdir=out                                       # on a laptop
     sarigan train --cfg=sarigan --data=~/datasets/cats.zip --outdir=~/training-runs --gpus=8     # as in the paper
     """
     world = World.from_environment(timeout)

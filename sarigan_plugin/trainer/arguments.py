@@ -44,6 +44,7 @@ def training_options(summary: dataset_check.DatasetSummary | None = None, **give
     desc, count = _data_set(args, summary, said)
     cfg = said.cfg if said.cfg is not None else 'auto'
     recipe = find_recipe(cfg, args.training_set_kwargs.resolution, args.num_gpus)
+    _metrics(args, said, f'{cfg}: metrics', recipe.training.metrics)
     desc += f'-{os.path.splitext(os.path.basename(cfg))[0]}' + (f'{args.num_gpus}' if cfg == 'auto' else '')
     desc += _networks(args, recipe, method)
     desc += _inpainting(args, recipe, count, said, inpainting)
@@ -81,24 +82,27 @@ def _put(kwargs: dict[str, Any], **values: Any) -> None:
 #----------------------------------------------------------------------------
 
 def _general(args: Any, said: CommandLine) -> None:
-    from sarigan_plugin.evaluation import quality
-
-    from metrics import metric_main  # Here, as upstream's tree may come to sys.path late.
     gpus = 1 if said.gpus is None else said.gpus
     _require(gpus >= 1 and gpus & (gpus - 1) == 0, f'--gpus must be a power of two, not {gpus}')
-    quality.register()
-    metrics = ['fid50k_full'] if said.metrics is None else said.metrics
-    for metric in metrics:
-        _require(metric_main.is_valid_metric(metric),
-            f'--metrics takes none, or of {", ".join(metric_main.list_valid_metrics())}, not {metric!r}')
-    if any(metric.endswith('_lite0') for metric in metrics):
-        quality.require_detector('lite0', '--metrics')
     largest_seed = 2 ** 32 // gpus - 1 # NumPy's limit, and each process has its own.
     _require(said.seed is None or 0 <= said.seed <= largest_seed,
         f'--seed must be between 0 and {largest_seed}, not {said.seed}')
     args.num_gpus = gpus
-    args.metrics = metrics
     args.random_seed = 0 if said.seed is None else said.seed
+
+def _metrics(args: Any, said: CommandLine, key: str, of_recipe: list[str] | None) -> None:
+    """key: what sentences call the recipe's."""
+    from sarigan_plugin.evaluation import quality
+
+    from metrics import metric_main  # Here, as upstream's tree may come to sys.path late.
+    quality.register()
+    asked = {'--metrics': said.metrics, key: of_recipe, 'upstream': ['fid50k_full']}
+    source, args.metrics = next((source, names) for source, names in asked.items() if names is not None)
+    for metric in args.metrics:
+        _require(metric_main.is_valid_metric(metric),
+            f'{source} takes none, or of {", ".join(metric_main.list_valid_metrics())}, not {metric!r}')
+    if any(metric.endswith('_lite0') for metric in args.metrics):
+        quality.require_detector('lite0', source)
 
 #----------------------------------------------------------------------------
 # Images.

@@ -94,13 +94,18 @@ def _grid(value: object) -> list[int]:
         raise ValueError(f' must be two positive integers, not {value!r}')
     return value
 
+def _metric_names(value: object) -> list[str]:
+    if not (isinstance(value, list) and all(isinstance(name, str) for name in value)):
+        raise ValueError(f' must be a list of names, as in ["fd10k_lite0"], or [] for none, not {value!r}')
+    return value
+
 Threshold = Annotated[object, PlainValidator(_threshold)]   # 'auto', 'learned' or a number in [-1, 1], also as text.
 NumGroups = Annotated[object, PlainValidator(_num_groups)]  # An integer, 'auto', or {resolution or layer: integer};
                                                             # as text '8', 'auto' or '8:16,16:8,b32.conv0:4'.
 CPUBF16   = Annotated[object, PlainValidator(_cpu_bf16)]    # 'auto', true or false -> 'auto', '1' or '0'.
 Names     = Annotated[object, PlainValidator(_names)]       # 'all' or a list, as text of names with commas.
 Grid      = Annotated[list, PlainValidator(_grid)]          # [columns, rows]
-Metrics   = list[str]                                       # Names, see evaluation.quality.
+Metrics   = Annotated[list, PlainValidator(_metric_names)]  # Names, see evaluation.quality.
 
 Augmentation = Literal['noaug', 'ada', 'fixed']
 
@@ -199,6 +204,7 @@ class Training:
     D_reg_interval: Optional[Count]     = None          # Iterations between R1 penalties.
     kimg_per_tick:  Optional[Count]     = None          # Thousands of images between status lines.
     snap:           Count               = 50            # Ticks between snapshots.
+    metrics:        Optional[Metrics]   = None          # Of each snapshot, [] for none; None = fid50k_full.
     grid:           Optional[Grid]      = None          # [columns, rows] of the sample sheets.
     cpu_bf16:       CPUBF16             = 'auto'        # Whether CPUs take bf16 where GPUs take fp16; auto: if faster.
     workers:        Whole               = 3             # Processes that load images; 0 = the one that trains.
@@ -212,8 +218,8 @@ class CommandLine:
     gpus: Optional[Count] = knob(None, "Number of GPUs [default: 1, or torchrun's: docs/many-machines.md]",
         section=UPSTREAM)
     snap: Optional[Count] = knob(None, 'Ticks between snapshots [default: 50]', section=UPSTREAM)
-    metrics: Optional[Metrics] = knob(None, 'Metrics of each snapshot, comma-separated, or none [default: fid50k_full]',
-        section=UPSTREAM)
+    metrics: Optional[Metrics] = knob(None, 'Metrics of each snapshot, comma-separated, or none '
+        "[default: the config's, fid50k_full]", section=UPSTREAM)
     seed: Optional[Whole] = knob(None, 'Random seed [default: 0]', section=UPSTREAM)
     cond: Optional[Flag] = knob(None, 'Train a conditional model on the labels of the data set [default: false]',
         section=UPSTREAM)

@@ -109,6 +109,22 @@ def test_q_has_a_number_for_each_style_that_layers_make_of_the_codes(images, met
     layers = [layer for _name, layer, _source in grouped_layers(G.synthesis)]
     assert intra.shape[1] == of_each * sum(layer.weight.shape[1] for layer in layers)
 
+def test_what_a_laptop_trains_has_no_metrics_unless_they_are_asked_for(images, tmp_path):
+    metrics = lambda **given: arguments.training_options(data=images, **given)[1].metrics
+    assert [metrics(cfg=cfg) for cfg in ['tiny', 'tiny-mixing', 'tiny-inpaint', 'drawn32']] == [[]] * 4
+    assert [metrics(cfg=cfg) for cfg in ['auto', 'sarigan', 'stylegan2']] == [['fid50k_full']] * 3
+    assert metrics(cfg='tiny', metrics=['kid50k_full']) == ['kid50k_full']
+    assert metrics(cfg='sarigan', metrics=[]) == []
+    mine = tmp_path / 'mine.toml'
+    mine.write_text('base = "tiny"\n[training]\nmetrics = ["fd10k_lite0"]\n')
+    assert metrics(cfg=str(mine)) == ['fd10k_lite0']
+    assert metrics(cfg=str(mine), metrics=[]) == []
+    for names, sentence in [('["fid"]', 'takes none, or of fid50k_full, '),
+            ('"fid"', "must be a list of names, as in [\"fd10k_lite0\"], or [] for none, not 'fid'")]:
+        mine.write_text(f'base = "tiny"\n[training]\nmetrics = {names}\n')
+        with pytest.raises(UserError, match=re.escape(f'{mine}: metrics {sentence}')):
+            metrics(cfg=str(mine))
+
 @pytest.mark.parametrize('cfg', ['tiny', 'tiny-mixing', 'tiny-inpaint'])
 def test_no_layer_of_tiny_has_fewer_than_four_channels_a_group_unless_a_number_is_typed(images, cfg):
     _desc, args = arguments.training_options(data=images, cfg=cfg)
