@@ -218,7 +218,7 @@ class CommandLine:
     gpus: Optional[Count] = knob(None, "Number of GPUs [default: 1, or torchrun's: docs/many-machines.md]",
         section=UPSTREAM)
     snap: Optional[Count] = knob(None, 'Ticks between snapshots [default: 50]', section=UPSTREAM)
-    metrics: Optional[Metrics] = knob(None, 'Metrics of each snapshot, comma-separated, or none '
+    metrics: Optional[Metrics] = knob(None, 'Metrics of snapshots, as in a,b, or none '
         "[default: the config's, fid50k_full]", section=UPSTREAM)
     seed: Optional[Whole] = knob(None, 'Random seed [default: 0]', section=UPSTREAM)
     cond: Optional[Flag] = knob(None, 'Train a conditional model on the labels of the data set [default: false]',
