@@ -27,7 +27,7 @@ from sarigan_plugin.support import pictures
 
 GRID        = 4         # Squared change is averaged over so many rows and columns of cells.
 MAX_PIXELS  = 2 ** 16   # Of the images that are made at once.
-MAX_WORK    = 3.2e13    # Multiplications that exchanges may take: minutes at 64x64 with 512 channels, on two cores.
+MAX_WORK    = 2.4e13    # Multiplications that exchanges may take: minutes at 64x64 with 512 channels, on two cores.
 MIN_SINGLE  = 64        # Channels that are exchanged one by one, whatever it takes.
 IDLE        = 1e-8  # Share of the strongest channel's change.
 TIMED       = 4     # Images by which it is told how long all take.

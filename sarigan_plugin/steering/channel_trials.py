@@ -34,7 +34,7 @@ JOINING         = 12    # Channels that are tried in each group, of those in non
 LEAST_GAIN      = 1e-4  # In worth, for which a channel goes or comes.
 LEAST_CHANNELS  = 2     # Of a group; one channel alone is none.
 PER_SET         = 20    # Changes of each set that are tried, more or less.
-MOST_SETS       = 800   # What is tried in all, with 16 groups: larger networks than allow it are left out.
+MOST_SETS       = 600   # What is tried in all, with 16 groups: larger networks than allow it are left out.
 
 #----------------------------------------------------------------------------
 
