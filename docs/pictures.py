@@ -18,7 +18,6 @@ import re
 import runpy
 import shlex
 import shutil
-import statistics
 import sys
 import tempfile
 import zipfile
@@ -96,9 +95,9 @@ def quality(path):
     rows = []
     for line in table.splitlines()[1:]:
         label, *cells, _ratio = [cell.strip().replace('`', '') for cell in line.strip('|').split('|')]
-        distances = [int(distance) for distance in re.findall(r'\d+', ' '.join(cells))]
-        rows.append(dict(label=label, paper=None, figures={'fd10k_lite0': dict(mean=statistics.mean(distances),
-            std=statistics.stdev(distances), low=None, high=None, floor=8.0, seeds=dict(enumerate(distances)))}))
+        measured = {seed: dict(value=int(distance), floor=8.0)
+            for seed, distance in enumerate(re.findall(r'\d+', ' '.join(cells)), start=100)}
+        rows.append(dict(label=label, paper=None, figures={'fd10k_lite0': report.over_seeds(measured)}))
     spec = table_spec.read(DOCS.parent / 'configs' / 'ablations' / 'quality.toml', 'tiny')
     pictures.save(report.chart(spec, rows, 'tiny, 200 kimg of punks.zip, seeds 100 to 107'), str(path))
 

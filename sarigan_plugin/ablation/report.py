@@ -34,7 +34,7 @@ def figures(trainings, evaluation):
         row = of_row[0].row
         rows.append(dict(name=name, label=row.label, options=row.options, paper=row.paper,
             measured=sum(bool(of_seed) for of_seed in found.values()),
-            figures={name: _over_seeds({seed: of_seed[name] for seed, of_seed in found.items() if name in of_seed})
+            figures={name: over_seeds({seed: of_seed[name] for seed, of_seed in found.items() if name in of_seed})
                 for name in names}))
     for row in rows:
         row['paper_ratio'] = _ratio(row['paper'], rows[0]['paper'])
@@ -66,7 +66,7 @@ def _names(rows):
     """Of all figures, in the order of the metrics."""
     return list(dict.fromkeys(name for row in rows for name in row['figures']))
 
-def _over_seeds(measured):
+def over_seeds(measured):
     """measured: {seed: what quality.measure() gave}, one seed at least."""
     values = [each['value'] for each in measured.values()]
     only = next(iter(measured.values())) if len(measured) == 1 else {}

@@ -73,6 +73,12 @@ class Rendering:
         names = list(self.ws)
         return self._run(names[names.index(block):], *self.inputs[block])
 
+    def exchanged(self, layers, masks, others):
+        """The images with some channels of others, see exchanging(); from the first block on that has any."""
+        blocks = list(self.ws)
+        with exchanging(layers, masks, others):
+            return self.again(min(map(block_of, masks), key=blocks.index))
+
     def _run(self, names, x, img, keep=False):
         with self.known.joined():
             for name in names:
@@ -185,7 +191,6 @@ def unit(rows):
     tiny = 1e-6 * rows.norm(dim=1).max().clamp(min=1e-30)
     return torch.nn.functional.normalize(rows + tiny, dim=1)
 
-@torch.no_grad()
 def exchange(G, ws, channels, scorer=None, progress=lambda jobs: jobs):
     """Exchange single channels. Returns Effects.
 
@@ -194,32 +199,31 @@ def exchange(G, ws, channels, scorer=None, progress=lambda jobs: jobs):
     scorer:   Called with images, uint8 [N, H, W, 3]; returns {attribute: [N]}.
     progress: Wraps the list of jobs, e.g. in a progress bar.
     """
+    sets = [{name: torch.arange(styled_layers(G)[name].weight.shape[1]) == channel}
+        for name, channel in Effects(channels, None, None, []).places()]
+    return dataclasses.replace(exchange_sets(G, ws, sets, scorer, progress), channels=channels)
+
+@torch.no_grad()
+def exchange_sets(G, ws, sets, scorer=None, progress=lambda jobs: jobs):
+    """Exchange all channels of each of some sets at once. Returns Effects, whose rows are the sets.
+
+    sets: A list of {layer: bool [C]}. The others as for exchange().
+    """
     layers, others = styled_layers(G), exchanged_styles(G, ws)
-    places = Effects(channels, None, None, []).places()
     parts = batches(G, ws, *others.values())
-    grid, labels, attributes, seen = torch.zeros([len(places), GRID ** 2], dtype=torch.float64), None, [], None
-    for part, index in progress([(part, index) for part in range(len(parts)) for index in range(len(places))]):
+    grid, labels, attributes, seen = torch.zeros([len(sets), GRID ** 2], dtype=torch.float64), None, [], None
+    for part, index in progress([(part, index) for part in range(len(parts)) for index in range(len(sets))]):
         if seen != part:
             seen, (own, *theirs) = part, parts[part]
             rendering, theirs = Rendering(G, own), dict(zip(others, theirs))
             before = scorer(pictures.to_uint8(rendering.images)) if scorer is not None else {}
             if labels is None:
-                attributes, labels = list(before), torch.zeros([len(places), len(before)], dtype=torch.float64)
-        name, channel = places[index]
-        with restyled(layers[name], _with_channel(theirs[name], channel)):
-            after = rendering.again(block_of(name))
+                attributes, labels = list(before), torch.zeros([len(sets), len(before)], dtype=torch.float64)
+        after = rendering.exchanged(layers, sets[index], theirs)
         grid[index] += cells((after - rendering.images).square()).sum(dim=0).double().cpu()
         if attributes:
             labels[index] += changes(before, scorer(pictures.to_uint8(after))).sum(dim=0)
-    return Effects(channels, grid / len(ws), labels / len(ws), attributes)
-
-def _with_channel(other, channel):
-    """What gives styles [N, C] one channel of others'."""
-    def change(own):
-        own = own.clone()
-        own[:, channel] = other[:, channel]
-        return own
-    return change
+    return Effects(None, grid / len(ws), labels / len(ws), attributes)
 
 def changes(before, after):
     """How much each attribute changed, {attribute: [N]} twice: [N, A].
@@ -243,56 +247,27 @@ def exchanging(layers, masks, others):
         yield
 
 @torch.no_grad()
-def exchange_groups(G, ws, sets, scorer=None, progress=lambda jobs, label: jobs):
-    """Exchange all channels of each of some sets at once. Returns Effects, whose rows are the sets.
-
-    sets:     A list of {layer: bool [C]}.
-    progress: Wraps the list of jobs, e.g. in a progress bar of that label.
-    """
-    layers, others = styled_layers(G), exchanged_styles(G, ws)
-    parts = batches(G, ws, *others.values())
-    jobs = [(part, index) for part in range(len(parts)) for index in range(len(sets))]
-    grid, labels, attributes, seen = torch.zeros([len(sets), GRID ** 2], dtype=torch.float64), None, [], None
-    for part, index in progress(jobs, 'Comparing groups'):
-        if seen != part:
-            seen, (own, *theirs) = part, parts[part]
-            images, theirs = G.synthesis(own, **SHARED), dict(zip(others, theirs))
-            before = scorer(pictures.to_uint8(images)) if scorer is not None else {}
-            if labels is None:
-                attributes, labels = list(before), torch.zeros([len(sets), len(before)], dtype=torch.float64)
-        with exchanging(layers, sets[index], theirs):
-            after = G.synthesis(own, **SHARED)
-        grid[index] += cells((after - images).square()).sum(dim=0).double().cpu()
-        if attributes:
-            labels[index] += changes(before, scorer(pictures.to_uint8(after))).sum(dim=0)
-    return Effects(None, grid / len(ws), labels / len(ws), attributes)
-
-@torch.no_grad()
 def seconds(G, ws, channels, scorer=None):
     """How long exchange() will take, from how long single steps of it take."""
-    part = batches(G, ws)[0][0][:TIMED]
-    rendering = Rendering(G, part)
-    total = 0
-    for block in dict.fromkeys(block_of(name) for name, of_layer in channels.items() if len(of_layer) > 0):
-        rendering.again(block)
-        started = time.monotonic()
-        images = rendering.again(block)
-        if scorer is not None:
-            scorer(pictures.to_uint8(images))
-        total += (time.monotonic() - started) * sum(len(of_layer) for name, of_layer in channels.items()
-            if block_of(name) == block)
-    return total * len(ws) / len(part)
+    count = {}
+    for name, of_layer in channels.items():
+        count[block_of(name)] = count.get(block_of(name), 0) + len(of_layer)
+    rendering = Rendering(G, batches(G, ws)[0][0][:TIMED])
+    return len(ws) * sum(_image_seconds(rendering, block, scorer) * number for block, number in count.items() if number)
 
 @torch.no_grad()
 def image_seconds(G, ws, scorer=None):
-    """How long one image takes, in a batch that is looked at by the scorer. ws: [N, num_ws, w_dim]."""
-    part = batches(G, ws)[0][0][:TIMED]
-    G.synthesis(part, **SHARED)
+    """How long an image takes in which channels of all layers are exchanged. Arguments as for exchange()."""
+    return _image_seconds(Rendering(G, batches(G, ws)[0][0][:TIMED]), block_of(next(iter(styled_layers(G)))), scorer)
+
+def _image_seconds(rendering, block, scorer):
+    """How long one takes from a block on, and to be looked at."""
+    rendering.again(block)
     started = time.monotonic()
-    images = G.synthesis(part, **SHARED)
+    images = rendering.again(block)
     if scorer is not None:
         scorer(pictures.to_uint8(images))
-    return (time.monotonic() - started) / len(part)
+    return (time.monotonic() - started) / len(images)
 
 def screening_seconds(G, ws):
     """How long screen() will take, from one image."""

@@ -21,10 +21,8 @@ from sarigan_plugin.steering.channel_effects import (
     GRID,
     Rendering,
     batches,
-    block_of,
     cells,
     exchanged_styles,
-    exchanging,
 )
 from sarigan_plugin.steering.channel_products import SHARE, changes_of_sets, worth
 from sarigan_plugin.steering.styles import styled_layers
@@ -47,7 +45,6 @@ class Trials:
         others = exchanged_styles(G, ws)
         self.parts = [(Rendering(G, own), dict(zip(others, theirs)))
             for own, *theirs in batches(G, ws, *others.values())]
-        self.blocks = [f'b{res}' for res in G.synthesis.block_resolutions]
 
     @torch.no_grad()
     def changes(self, members):
@@ -57,11 +54,9 @@ class Trials:
             layer, channel = self.places[index]
             channels.setdefault(layer, []).append(channel)
         masks = groupings.masks_of(self.layers, channels)
-        first = min(map(block_of, masks), key=self.blocks.index)
         total, count = torch.zeros([GRID ** 2], dtype=torch.float64), 0
         for rendering, others in self.parts:
-            with exchanging(self.layers, masks, others):
-                after = rendering.again(first)
+            after = rendering.exchanged(self.layers, masks, others)
             total += cells((after - rendering.images).square()).sum(dim=0).double().cpu()
             count += len(after)
         return total / count

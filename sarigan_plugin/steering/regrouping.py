@@ -85,8 +85,8 @@ def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progres
 
     Raises ValueError, one sentence, where there is nothing to go by.
     """
-    by_places = by == 'effects' and scorer is None
-    trials = trials if by_places and plan(G, ws, trials).tried else None
+    by_places, planned = by == 'effects' and scorer is None, plan(G, ws, trials)
+    trials = trials if by_places and planned.tried else None
     if by_places:
         sets, rest = _by_places(G, ws, ws if partners is None else partners, num_groups, trials, progress)
     else:
@@ -94,7 +94,7 @@ def regroup(G, ws, others, by='effects', num_groups='auto', scorer=None, progres
         sets, rest = find(G, ws, num_groups, scorer, progress), {}
     layers = styled_layers(G)
     masks = [groupings.masks_of(layers, channels) for channels in [*sets, rest] if channels]
-    changes, held, shuffled = _compared(G, others, masks, len(sets), plan(G, ws).shuffles, scorer, progress)
+    changes, held, shuffled = _compared(G, others, masks, len(sets), planned.shuffles, scorer, progress)
     order = changes.grid[:len(sets)].sum(dim=1).argsort(descending=True).tolist()
     ordered, left = _some(changes, order), _some(changes, range(len(sets), len(masks)))
     names = _names(ordered, shuffled)
@@ -112,7 +112,8 @@ def _compared(G, ws, masks, number, shuffles, scorer, progress):
     together, of what all sets do, and a list of Effects of random sets as large as groups."""
     together = [groupings.united(masks[:number]), groupings.united(masks)]
     random = [groupings.shuffled(masks, seed)[:number] for seed in range(shuffles)]
-    changes = channel_effects.exchange_groups(G, ws, [*masks, *together, *itertools.chain(*random)], scorer, progress)
+    changes = channel_effects.exchange_sets(G, ws, [*masks, *together, *itertools.chain(*random)], scorer,
+        lambda jobs: progress(jobs, 'Comparing groups'))
     first = len(masks) + len(together)
     held, everything = changes.grid[len(masks):first].sum(dim=1).tolist()
     starts = range(first, len(changes.grid), number)

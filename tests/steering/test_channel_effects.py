@@ -166,7 +166,7 @@ def test_to_first_order_screening_sees_what_exchanging_does(make_generator, whic
 def test_sets_are_exchanged_as_their_channels_together_are(toy):
     G, ws = toy
     masks = {name: torch.tensor(PLACES) == 3 for name in styled_layers(G)}
-    effects = channel_effects.exchange_groups(G, ws, [masks], lambda images: dict(flat=images[:, 0, 0, 0] * 0.0))
+    effects = channel_effects.exchange_sets(G, ws, [masks], lambda images: dict(flat=images[:, 0, 0, 0] * 0.0))
     steps = sum(((layer.affine(ws[:, 0]).roll(1, dims=0) - layer.affine(ws[:, 0])) * layer.patterns.amax(dim=(1, 2, 3)))
         [:, masks[name]].sum(dim=1) for name, layer in styled_layers(G).items())
     assert effects.grid[0, 3].item() == pytest.approx(steps.square().mean().item(), rel=1e-4)

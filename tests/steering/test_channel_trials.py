@@ -46,7 +46,7 @@ def test_a_trial_is_an_exchange_of_all_channels_of_a_set(make_generator, which, 
     for members in [early, late]:
         sets = regrouping._sets([place for place, mine in zip(places, members.tolist()) if mine],
             torch.zeros(int(members.sum()), dtype=torch.int64))
-        exchanged = channel_effects.exchange_groups(G, ws, [groupings.masks_of(layers, of_set) for of_set in sets])
+        exchanged = channel_effects.exchange_sets(G, ws, [groupings.masks_of(layers, of_set) for of_set in sets])
         torch.testing.assert_close(trials.changes(members), exchanged.grid[0], rtol=1e-4, atol=1e-9)
 
 def test_channels_go_that_a_group_is_better_without(toy):
